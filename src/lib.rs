@@ -1,0 +1,1 @@
+//! Keeps every agent sandbox of a Kubernetes cluster in one shared, indexed, watch-driven cache.

@@ -1,0 +1,3 @@
+//! The `sandbox-manager` binary.
+
+fn main() {}
