@@ -1,3 +1,4 @@
 //! Keeps every agent sandbox of a Kubernetes cluster in one shared, indexed, watch-driven cache.
 
+pub mod api;
 pub mod informer;

@@ -1,0 +1,180 @@
+//! A point in time that is written back exactly as it was read.
+//!
+//! The API server stores a `date-time` of a custom resource as text and checks its form only, so `2030-01-01T00:00:00.5Z`
+//! and `2030-01-01T08:00:00+08:00` are both legal. The `Time` of k8s-openapi drops the fraction and the offset on writing,
+//! which would change a spec (and its generation) under a caller that never touched the field.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt::{self, Write};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// An RFC 3339 date and time.
+///
+/// Two values are equal when they name the same instant, however each is written.
+#[derive(Clone)]
+pub struct Time(Form);
+
+#[derive(Clone)]
+enum Form {
+    /// Written as `Timestamp` displays: UTC, `Z`, a fraction only when there is one.
+    Canonical(Timestamp),
+    /// Written in any other way; boxed because it is rare and `Time` is everywhere.
+    Verbatim(Box<(Timestamp, Box<str>)>),
+}
+
+impl Time {
+    /// The instant, whatever offset it was written in.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        match &self.0 {
+            Form::Canonical(instant) => *instant,
+            Form::Verbatim(form) => form.0,
+        }
+    }
+}
+
+impl From<Timestamp> for Time {
+    fn from(instant: Timestamp) -> Self {
+        Self(Form::Canonical(instant))
+    }
+}
+
+impl std::str::FromStr for Time {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        let instant: Timestamp = text.parse()?;
+        Ok(Self(if displays_as(instant, text) {
+            Form::Canonical(instant)
+        } else {
+            Form::Verbatim(Box::new((instant, text.into())))
+        }))
+    }
+}
+
+/// Whether `instant` displays as exactly `text`, found without building the other text.
+fn displays_as(instant: Timestamp, text: &str) -> bool {
+    struct Expected<'a>(&'a str);
+    impl Write for Expected<'_> {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            self.0 = self.0.strip_prefix(part).ok_or(fmt::Error)?;
+            Ok(())
+        }
+    }
+    let mut expected = Expected(text);
+    write!(expected, "{instant}").is_ok() && expected.0.is_empty()
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Form::Canonical(instant) => write!(f, "{instant}"),
+            Form::Verbatim(form) => f.write_str(&form.1),
+        }
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Time({self})")
+    }
+}
+
+impl PartialEq for Time {
+    fn eq(&self, other: &Self) -> bool {
+        self.timestamp() == other.timestamp()
+    }
+}
+
+impl Eq for Time {}
+
+impl PartialOrd for Time {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Time {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.timestamp().cmp(&other.timestamp())
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Time;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an RFC 3339 date and time")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Time, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+impl schemars::JsonSchema for Time {
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "date-time" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_legal_form_is_written_back_as_it_was_read() {
+        for text in [
+            "2030-01-02T03:04:05Z",
+            "2030-01-02T03:04:05.25Z",
+            "2030-01-02T03:04:05.250Z",
+            "2030-01-02T03:04:05.000Z",
+            "2030-01-02T11:04:05+08:00",
+            "2030-01-02t03:04:05z",
+        ] {
+            let time: Time = text.parse().unwrap();
+            assert_eq!(time.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_usual_form_is_kept_without_its_text() {
+        let time: Time = "2030-01-02T03:04:05Z".parse().unwrap();
+        assert!(matches!(time.0, Form::Canonical(_)));
+        assert!(size_of::<Option<Time>>() <= 24);
+    }
+
+    #[test]
+    fn times_compare_by_instant() {
+        let utc: Time = "2030-01-02T03:04:05Z".parse().unwrap();
+        let local: Time = "2030-01-02T11:04:05+08:00".parse().unwrap();
+        let later: Time = "2030-01-02T03:04:05.001Z".parse().unwrap();
+        assert_eq!(utc, local);
+        assert!(local < later);
+    }
+
+    #[test]
+    fn text_that_is_no_date_is_an_error() {
+        assert!(serde_json::from_str::<Time>(r#""tomorrow""#).is_err());
+        assert!(serde_json::from_str::<Time>("5").is_err());
+    }
+}

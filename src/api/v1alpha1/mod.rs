@@ -1,0 +1,123 @@
+//! Version `v1alpha1` of the group `agents.kruise.io`: [`Sandbox`], [`SandboxSet`], [`SandboxTemplate`], [`Checkpoint`].
+//!
+//! Field for field these are the types of OpenKruise Agents v0.3.0: an object written for one works with the other. JSON
+//! names are camelCase, fields here `snake_case`. Absent, empty and unknown values are told apart and written back as they
+//! were read, so that a PUT of a cached object changes nothing but what the caller changed.
+//!
+//! | Kind | What it is | Files |
+//! |---|---|---|
+//! | [`Sandbox`] | one isolated environment, backed by a pod | `sandbox`, `state` |
+//! | [`SandboxSet`] | a pool of sandboxes kept warm | `sandboxset` |
+//! | [`SandboxTemplate`] | what a sandbox is made from, referred to by name | `sandboxtemplate`, `template` |
+//! | [`Checkpoint`] | the saved content of a sandbox | `checkpoint` |
+//!
+//! The structs hold neither `apiVersion` nor `kind`; both are written when an object is serialized and ignored when it is
+//! decoded, since the caller has chosen the type already.
+
+/// Gives a kind its constructor, its place in the API and its serialization.
+macro_rules! kind {
+    ($kind:ident, $spec:ty, $plural:literal, |$object:ident| $status:expr) => {
+        impl $kind {
+            /// An object named `name` without a namespace, to be sent to the API server.
+            #[must_use]
+            pub fn new(name: &str, spec: $spec) -> Self {
+                let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+                Self { metadata, spec, ..Self::default() }
+            }
+
+            /// The namespace, empty when the object has none yet.
+            #[must_use]
+            pub fn namespace_or_empty(&self) -> &str {
+                self.metadata.namespace.as_deref().unwrap_or_default()
+            }
+
+            /// The name, empty when the object has none yet.
+            #[must_use]
+            pub fn name_or_empty(&self) -> &str {
+                self.metadata.name.as_deref().unwrap_or_default()
+            }
+
+            /// The user that owns the object: its annotation [`ANNOTATION_OWNER`](super::ANNOTATION_OWNER), if not empty.
+            #[must_use]
+            pub fn owner(&self) -> Option<&str> {
+                annotation(&self.metadata, super::ANNOTATION_OWNER)
+            }
+        }
+
+        impl kube::Resource for $kind {
+            type DynamicType = ();
+            type Scope = kube::core::NamespaceResourceScope;
+
+            fn kind((): &()) -> Cow<'_, str> {
+                stringify!($kind).into()
+            }
+
+            fn group((): &()) -> Cow<'_, str> {
+                $crate::api::GROUP.into()
+            }
+
+            fn version((): &()) -> Cow<'_, str> {
+                super::VERSION.into()
+            }
+
+            fn api_version((): &()) -> Cow<'_, str> {
+                super::API_VERSION.into()
+            }
+
+            fn plural((): &()) -> Cow<'_, str> {
+                $plural.into()
+            }
+
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+
+        impl Serialize for $kind {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let $object = self;
+                let kind = (super::API_VERSION, stringify!($kind));
+                metadata::serialize_object(serializer, kind, &self.metadata, &self.spec, $status)
+            }
+        }
+    };
+}
+
+mod checkpoint;
+mod conditions;
+mod crd;
+mod labels;
+mod sandbox;
+mod sandboxset;
+mod sandboxtemplate;
+mod state;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::{Checkpoint, CheckpointPhase, CheckpointSpec, CheckpointStatus};
+pub use conditions::*;
+pub use crd::{crd_files, crds, crds_yaml};
+pub use labels::*;
+pub use sandbox::{
+    ExecAction, PodInfo, Sandbox, SandboxLifecycle, SandboxPhase, SandboxSpec, SandboxStatus, UpgradeAction,
+    UpgradePolicy,
+};
+pub use sandboxset::{SandboxSet, SandboxSetSpec, SandboxSetStatus, ScaleStrategy, UpdateStrategy};
+pub use sandboxtemplate::{SandboxTemplate, SandboxTemplateSpec};
+pub use state::{SandboxState, StateKind, StateReason, Verdict, VerdictReason};
+pub use template::{PodTemplate, RuntimeConfig, TemplateRef, VolumeClaimTemplates};
+
+pub use super::interned::{Internable, Interned};
+pub use super::metadata::{annotation, label};
+pub use super::time::Time;
+
+/// The version of the API that this module holds.
+pub const VERSION: &str = "v1alpha1";
+
+/// `apiVersion` of every kind in this module.
+pub const API_VERSION: &str = "agents.kruise.io/v1alpha1";

@@ -1,0 +1,126 @@
+//! [`SandboxSet`]: a pool of sandboxes kept warm, ready to be claimed.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::template::{PodTemplate, RuntimeConfig, TemplateRef, VolumeClaimTemplates};
+use super::{Condition, annotation};
+use crate::api::schema::{Column, Shape};
+use crate::api::{lists, metadata, schema};
+
+/// A pool of sandboxes made from one template and kept warm, ready to be claimed.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct SandboxSet {
+    /// Standard metadata, without managedFields.
+    #[serde(default, deserialize_with = "metadata::deserialize")]
+    pub metadata: ObjectMeta,
+    /// What is wanted.
+    pub spec: SandboxSetSpec,
+    /// What was observed last.
+    pub status: Option<SandboxSetStatus>,
+}
+
+kind!(SandboxSet, SandboxSetSpec, "sandboxsets", |set| set.status.as_ref());
+
+/// What a pool is wanted to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxSetSpec {
+    /// What is kept while a sandbox is paused, such as memory, filesystem or ip.
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub persistent_contents: Option<Vec<String>>,
+    /// How many unclaimed sandboxes are to be kept.
+    pub replicas: i32,
+    /// Runtimes to be put into each sandbox.
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub runtimes: Option<Vec<RuntimeConfig>>,
+    /// How the pool grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_strategy: Option<ScaleStrategy>,
+    /// Template of the pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<PodTemplate>,
+    /// The template to be used when none is written in place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_ref: Option<TemplateRef>,
+    /// How unclaimed sandboxes are replaced when the template changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_strategy: Option<UpdateStrategy>,
+    /// Templates of the volume claims that belong to each sandbox.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_claim_templates: Option<VolumeClaimTemplates>,
+}
+
+/// How a pool grows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScaleStrategy {
+    /// How many sandboxes may be unavailable while the pool grows: a number, or a percentage of the replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::int_or_string")]
+    pub max_unavailable: Option<IntOrString>,
+}
+
+/// How unclaimed sandboxes are replaced when the template changes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateStrategy {
+    /// How many sandboxes may be unavailable during an update: a number, or a percentage of the replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::int_or_string")]
+    pub max_unavailable: Option<IntOrString>,
+}
+
+/// What was observed of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxSetStatus {
+    /// Unclaimed sandboxes that are ready for use.
+    pub available_replicas: i32,
+    /// Observed aspects, at most one of a type.
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Option<Vec<Condition>>,
+    /// The generation that this status was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Unclaimed sandboxes, ready or not.
+    pub replicas: i32,
+    /// Selects the sandboxes of the pool, for the scale subresource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The revision of the newest template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_revision: Option<String>,
+    /// Unclaimed sandboxes of the newest revision that are ready for use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_available_replicas: Option<i32>,
+    /// Unclaimed sandboxes of the newest revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_replicas: Option<i32>,
+}
+
+pub(super) const SHAPE: Shape = Shape {
+    kind: "SandboxSet",
+    plural: "sandboxsets",
+    singular: "sandboxset",
+    short_name: "sbs",
+    description: "A pool of sandboxes made from one template and kept warm, ready to be claimed.",
+    columns: &[
+        Column { name: "Replicas", kind: "integer", path: ".status.replicas" },
+        Column { name: "Available", kind: "integer", path: ".status.availableReplicas" },
+        Column { name: "UpdatedReplicas", kind: "integer", path: ".status.updatedReplicas" },
+        Column { name: "UpdatedAvailableReplicas", kind: "integer", path: ".status.updatedAvailableReplicas" },
+        Column { name: "UpdateRevision", kind: "string", path: ".status.updateRevision" },
+        Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },
+    ],
+    scale: true,
+    spec: schema::of::<SandboxSetSpec>,
+    status: Some(schema::of::<SandboxSetStatus>),
+};

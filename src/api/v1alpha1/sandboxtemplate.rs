@@ -1,0 +1,56 @@
+//! [`SandboxTemplate`]: what a sandbox is made from, kept under a name that sandboxes and sets refer to.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::annotation;
+use super::template::{PodTemplate, RuntimeConfig, VolumeClaimTemplates};
+use crate::api::schema::Shape;
+use crate::api::{lists, metadata, schema};
+
+/// What a sandbox is made from, kept under a name that sandboxes and sets refer to.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct SandboxTemplate {
+    /// Standard metadata, without managedFields.
+    #[serde(default, deserialize_with = "metadata::deserialize")]
+    pub metadata: ObjectMeta,
+    /// What the sandboxes are made from.
+    pub spec: SandboxTemplateSpec,
+}
+
+kind!(SandboxTemplate, SandboxTemplateSpec, "sandboxtemplates", |_template| None::<&()>);
+
+/// What sandboxes are made from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxTemplateSpec {
+    /// What is kept while a sandbox is paused, such as memory, filesystem or ip.
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub persistent_contents: Option<Vec<String>>,
+    /// Runtimes to be put into each sandbox.
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub runtimes: Option<Vec<RuntimeConfig>>,
+    /// Template of the pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<PodTemplate>,
+    /// Templates of the volume claims that belong to each sandbox.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_claim_templates: Option<VolumeClaimTemplates>,
+}
+
+pub(super) const SHAPE: Shape = Shape {
+    kind: "SandboxTemplate",
+    plural: "sandboxtemplates",
+    singular: "sandboxtemplate",
+    short_name: "sbt",
+    description: "What a sandbox is made from, kept under a name that sandboxes and sets refer to.",
+    columns: &[],
+    scale: false,
+    spec: schema::of::<SandboxTemplateSpec>,
+    status: None,
+};

@@ -1,0 +1,431 @@
+//! What the fields of a sandbox add up to: its state, and whether it may be paused or resumed.
+//!
+//! Pure functions of one object and the time, called by indexes, waits and metrics. The numbers are those of the rules in
+//! the description of the project's behaviour; the first rule that matches wins.
+
+use jiff::Timestamp;
+
+use super::{CONDITION_SANDBOX_PAUSED, Sandbox, SandboxPhase, Time};
+
+named_enum! {
+    /// The states that users and pools distinguish.
+    pub enum StateKind {
+        /// A ready, unclaimed member of a pool.
+        Available => "available",
+        /// Not ready for the first time yet.
+        Creating => "creating",
+        /// In use.
+        Running => "running",
+        /// Paused, or on its way there.
+        Paused => "paused",
+        /// Of no use any more.
+        Dead => "dead",
+        /// Being upgraded.
+        Upgrading => "upgrading",
+        /// On its way from paused to running.
+        Resuming => "resuming",
+    }
+}
+
+named_enum! {
+    /// Why a sandbox is in its state.
+    pub enum StateReason {
+        /// It is being deleted.
+        ResourceDeleted => "ResourceDeleted",
+        /// Its shutdown time has passed.
+        ShutdownTimeReached => "ShutdownTimeReached",
+        /// Its phase is Pending, or it has none yet.
+        ResourcePending => "ResourcePending",
+        /// Its phase is Succeeded.
+        ResourceSucceeded => "ResourceSucceeded",
+        /// Its phase is Failed.
+        ResourceFailed => "ResourceFailed",
+        /// Its phase is Terminating.
+        ResourceTerminating => "ResourceTerminating",
+        /// A SandboxSet controls it, and it is ready.
+        ResourceControlledBySbsAndReady => "ResourceControlledBySbsAndReady",
+        /// A SandboxSet controls it, and it is not ready.
+        ResourceControlledBySbsButNotReady => "ResourceControlledBySbsButNotReady",
+        /// It runs, and pausing it has been asked for.
+        RunningResourceClaimedAndPaused => "RunningResourceClaimedAndPaused",
+        /// It runs and is ready.
+        RunningResourceClaimedAndReady => "RunningResourceClaimedAndReady",
+        /// It runs and is not ready.
+        RunningResourceClaimedButNotReady => "RunningResourceClaimedButNotReady",
+        /// Its phase is Upgrading.
+        ResourceUpgrading => "ResourceUpgrading",
+        /// Its phase is Resuming.
+        ResourceResuming => "ResourceResuming",
+        /// Its phase is none of those that run.
+        NotRunningResourceClaimed => "NotRunningResourceClaimed",
+    }
+}
+
+named_enum! {
+    /// Why a sandbox may or may not be paused or resumed.
+    pub enum VerdictReason {
+        /// It is a member of a pool, not claimed.
+        SandboxStateNotAllowed => "SandboxStateNotAllowed",
+        /// Its phase allows neither pausing nor resuming.
+        SandboxPhaseNotAllowed => "SandboxPhaseNotAllowed",
+        /// It runs, or is paused already.
+        SandboxIsRunningOrPaused => "SandboxIsRunningOrPaused",
+        /// It runs already, or is on its way there.
+        SandboxIsRunningOrResuming => "SandboxIsRunningOrResuming",
+        /// Pausing it has been completed.
+        SandboxIsPaused => "SandboxIsPaused",
+        /// Pausing it has not been completed yet.
+        SandboxIsPausing => "SandboxIsPausing",
+        /// It is being deleted.
+        SandboxIsDeleting => "SandboxIsDeleting",
+        /// Its shutdown time has passed.
+        SandboxShutdownTimeReached => "SandboxShutdownTimeReached",
+    }
+}
+
+/// The state of a sandbox at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SandboxState {
+    /// The state.
+    pub kind: StateKind,
+    /// The rule that led to it.
+    pub reason: StateReason,
+}
+
+/// Whether something may be done with a sandbox, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Verdict {
+    /// Whether it may be done.
+    pub allowed: bool,
+    /// The rule that decided.
+    pub reason: VerdictReason,
+}
+
+impl Verdict {
+    const fn yes(reason: VerdictReason) -> Self {
+        Self { allowed: true, reason }
+    }
+
+    const fn no(reason: VerdictReason) -> Self {
+        Self { allowed: false, reason }
+    }
+}
+
+impl Sandbox {
+    /// The state at `now` (J1 to J6).
+    ///
+    /// For an unchanged object it changes with time only once, when [`shutdown_at`](Self::shutdown_at) has passed.
+    #[must_use]
+    pub fn state(&self, now: Timestamp) -> SandboxState {
+        let (kind, reason) = self.state_of(now);
+        SandboxState { kind, reason }
+    }
+
+    fn state_of(&self, now: Timestamp) -> (StateKind, StateReason) {
+        use StateKind as Kind;
+        use StateReason as Reason;
+
+        if self.is_deleting() {
+            return (Kind::Dead, Reason::ResourceDeleted);
+        }
+        if self.is_shut_down(now) {
+            return (Kind::Dead, Reason::ShutdownTimeReached);
+        }
+        let phase = self.phase();
+        match phase {
+            Some(SandboxPhase::Pending) => return (Kind::Creating, Reason::ResourcePending),
+            Some(SandboxPhase::Succeeded) => return (Kind::Dead, Reason::ResourceSucceeded),
+            Some(SandboxPhase::Failed) => return (Kind::Dead, Reason::ResourceFailed),
+            Some(SandboxPhase::Terminating) => return (Kind::Dead, Reason::ResourceTerminating),
+            _ => {}
+        }
+        if self.is_controlled_by_sandbox_set() {
+            return if self.is_ready() {
+                (Kind::Available, Reason::ResourceControlledBySbsAndReady)
+            } else {
+                (Kind::Creating, Reason::ResourceControlledBySbsButNotReady)
+            };
+        }
+        match phase {
+            Some(SandboxPhase::Running) => self.running_state(),
+            Some(SandboxPhase::Upgrading) => (Kind::Upgrading, Reason::ResourceUpgrading),
+            Some(SandboxPhase::Resuming) => (Kind::Resuming, Reason::ResourceResuming),
+            Some(_) => (Kind::Paused, Reason::NotRunningResourceClaimed),
+            None => (Kind::Creating, Reason::ResourcePending),
+        }
+    }
+
+    /// J4: the phase is Running, and no set controls the sandbox.
+    fn running_state(&self) -> (StateKind, StateReason) {
+        if self.spec.paused == Some(true) {
+            (StateKind::Paused, StateReason::RunningResourceClaimedAndPaused)
+        } else if self.is_ready() {
+            (StateKind::Running, StateReason::RunningResourceClaimedAndReady)
+        } else {
+            (StateKind::Dead, StateReason::RunningResourceClaimedButNotReady)
+        }
+    }
+
+    /// Whether the sandbox may be paused (J7).
+    #[must_use]
+    pub fn pausable(&self) -> Verdict {
+        if self.is_controlled_by_sandbox_set() {
+            return Verdict::no(VerdictReason::SandboxStateNotAllowed);
+        }
+        match self.phase() {
+            Some(SandboxPhase::Running | SandboxPhase::Paused) => Verdict::yes(VerdictReason::SandboxIsRunningOrPaused),
+            _ => Verdict::no(VerdictReason::SandboxPhaseNotAllowed),
+        }
+    }
+
+    /// Whether the sandbox may be resumed at `now` (J8).
+    #[must_use]
+    pub fn resumable(&self, now: Timestamp) -> Verdict {
+        if self.is_deleting() {
+            return Verdict::no(VerdictReason::SandboxIsDeleting);
+        }
+        if self.is_shut_down(now) {
+            return Verdict::no(VerdictReason::SandboxShutdownTimeReached);
+        }
+        match self.phase() {
+            Some(SandboxPhase::Running | SandboxPhase::Resuming) => {
+                Verdict::yes(VerdictReason::SandboxIsRunningOrResuming)
+            }
+            Some(SandboxPhase::Paused) if self.condition_is_true(CONDITION_SANDBOX_PAUSED) => {
+                Verdict::yes(VerdictReason::SandboxIsPaused)
+            }
+            Some(SandboxPhase::Paused) => Verdict::no(VerdictReason::SandboxIsPausing),
+            _ => Verdict::no(VerdictReason::SandboxPhaseNotAllowed),
+        }
+    }
+
+    /// Whether deletion has been asked for. The object exists until its finalizers are gone.
+    #[must_use]
+    pub fn is_deleting(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// The last instant at which the sandbox may be alive, if its life is limited (J1).
+    #[must_use]
+    pub fn shutdown_at(&self) -> Option<Timestamp> {
+        self.spec.shutdown_time.as_ref().map(Time::timestamp)
+    }
+
+    /// Whether the shutdown time is strictly past at `now` (J1).
+    fn is_shut_down(&self, now: Timestamp) -> bool {
+        self.shutdown_at().is_some_and(|limit| limit < now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NOW: &str = "2030-01-01T12:00:00Z";
+
+    fn now() -> Timestamp {
+        NOW.parse().unwrap()
+    }
+
+    /// A sandbox of `phase`, with the given fields of spec and conditions (type and status).
+    fn sandbox(phase: &str, spec: &Value, conditions: &[(&str, &str)]) -> Sandbox {
+        let conditions: Vec<Value> = conditions
+            .iter()
+            .map(|(type_, status)| {
+                json!({ "type": type_, "status": status, "reason": "R", "message": "", "lastTransitionTime": NOW })
+            })
+            .collect();
+        let object = json!({
+            "metadata": { "namespace": "ns", "name": "a" },
+            "spec": spec,
+            "status": { "phase": phase, "conditions": conditions },
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn of_phase(phase: &str) -> Sandbox {
+        sandbox(phase, &json!({}), &[])
+    }
+
+    fn controlled(mut sandbox: Sandbox) -> Sandbox {
+        sandbox.metadata.owner_references = serde_json::from_value(json!([
+            { "apiVersion": "agents.kruise.io/v1alpha1", "kind": "SandboxSet", "name": "s", "uid": "u", "controller": true }
+        ]))
+        .unwrap();
+        sandbox
+    }
+
+    fn deleting(mut sandbox: Sandbox) -> Sandbox {
+        sandbox.metadata.deletion_timestamp = serde_json::from_value(json!(NOW)).unwrap();
+        sandbox
+    }
+
+    #[track_caller]
+    fn assert_state(sandbox: &Sandbox, expected: &str) {
+        let SandboxState { kind, reason } = sandbox.state(now());
+        assert_eq!(format!("{kind}/{reason}"), expected);
+    }
+
+    #[track_caller]
+    fn assert_verdict(verdict: Verdict, expected: &str) {
+        let answer = if verdict.allowed { "yes" } else { "no" };
+        assert_eq!(format!("{answer}/{}", verdict.reason), expected);
+    }
+
+    #[test]
+    fn j1_deleting_is_dead_before_anything_else() {
+        for phase in ["Running", "Pending", "Failed", ""] {
+            assert_state(&deleting(controlled(of_phase(phase))), "dead/ResourceDeleted");
+        }
+        let both = sandbox("Running", &json!({ "shutdownTime": "2029-01-01T00:00:00Z" }), &[]);
+        assert_state(&deleting(both), "dead/ResourceDeleted");
+    }
+
+    #[test]
+    fn j1_shutdown_time_must_be_strictly_past() {
+        let ending = |time: &str| sandbox("Running", &json!({ "shutdownTime": time }), &[("Ready", "True")]);
+        assert_state(&ending("2030-01-01T11:59:59Z"), "dead/ShutdownTimeReached");
+        assert_state(&ending("2030-01-01T19:59:59.9+08:00"), "dead/ShutdownTimeReached");
+        assert_state(&ending(NOW), "running/RunningResourceClaimedAndReady");
+        assert_state(&ending("2030-01-01T12:00:01Z"), "running/RunningResourceClaimedAndReady");
+        assert_state(&controlled(ending("2030-01-01T11:59:59Z")), "dead/ShutdownTimeReached");
+    }
+
+    #[test]
+    fn j2_pending_is_creating_and_ended_phases_are_dead() {
+        for set in [controlled, |sandbox| sandbox] {
+            assert_state(&set(of_phase("Pending")), "creating/ResourcePending");
+            assert_state(&set(of_phase("Succeeded")), "dead/ResourceSucceeded");
+            assert_state(&set(of_phase("Failed")), "dead/ResourceFailed");
+            assert_state(&set(of_phase("Terminating")), "dead/ResourceTerminating");
+        }
+    }
+
+    #[test]
+    fn j3_of_a_set_is_available_when_ready_else_creating() {
+        for phase in ["Running", "Upgrading", "Resuming", "Paused", "Novel", ""] {
+            let ready = controlled(sandbox(phase, &json!({ "paused": true }), &[("Ready", "True")]));
+            assert_state(&ready, "available/ResourceControlledBySbsAndReady");
+            assert_state(&controlled(of_phase(phase)), "creating/ResourceControlledBySbsButNotReady");
+        }
+    }
+
+    #[test]
+    fn j3_only_a_controlling_sandbox_set_of_this_version_counts() {
+        let field = |change: fn(&mut k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference)| {
+            let mut sandbox = controlled(of_phase("Paused"));
+            change(&mut sandbox.metadata.owner_references.as_mut().unwrap()[0]);
+            sandbox
+        };
+        assert_eq!(field(|_| ()).controller_sandbox_set_name(), Some("s"));
+        assert!(field(|_| ()).is_controlled_by_sandbox_set());
+        for sandbox in [
+            field(|owner| owner.controller = None),
+            field(|owner| owner.controller = Some(false)),
+            field(|owner| owner.kind = "SandboxClaim".to_owned()),
+            field(|owner| owner.api_version = "agents.kruise.io/v1beta1".to_owned()),
+        ] {
+            assert_eq!(sandbox.controller_sandbox_set_name(), None);
+            assert_state(&sandbox, "paused/NotRunningResourceClaimed");
+        }
+    }
+
+    #[test]
+    fn j4_running_and_paused_is_paused() {
+        let sandbox = sandbox("Running", &json!({ "paused": true }), &[("Ready", "True")]);
+        assert_state(&sandbox, "paused/RunningResourceClaimedAndPaused");
+    }
+
+    #[test]
+    fn j4_running_is_running_when_ready_else_dead() {
+        let of = |status| sandbox("Running", &json!({ "paused": false }), &[("Ready", status)]);
+        assert_state(&of("True"), "running/RunningResourceClaimedAndReady");
+        assert_state(&of("False"), "dead/RunningResourceClaimedButNotReady");
+        assert_state(&of_phase("Running"), "dead/RunningResourceClaimedButNotReady");
+    }
+
+    #[test]
+    fn j5_any_other_phase_is_paused() {
+        assert_state(&of_phase("Paused"), "paused/NotRunningResourceClaimed");
+        assert_state(&of_phase("Novel"), "paused/NotRunningResourceClaimed");
+    }
+
+    #[test]
+    fn j5_upgrading_and_resuming_are_states_of_their_own() {
+        assert_state(&of_phase("Upgrading"), "upgrading/ResourceUpgrading");
+        assert_state(&of_phase("Resuming"), "resuming/ResourceResuming");
+    }
+
+    #[test]
+    fn j5_no_phase_yet_is_creating() {
+        assert_state(&of_phase(""), "creating/ResourcePending");
+        assert_state(&Sandbox::default(), "creating/ResourcePending");
+    }
+
+    #[test]
+    fn j6_ready_means_exactly_true() {
+        for status in ["False", "Unknown", "true", "TRUE", "Yes", ""] {
+            assert!(!sandbox("Running", &json!({}), &[("Ready", status)]).is_ready(), "{status}");
+        }
+        assert!(sandbox("Running", &json!({}), &[("SandboxPaused", "False"), ("Ready", "True")]).is_ready());
+        assert!(!sandbox("Running", &json!({}), &[("SandboxPaused", "True")]).is_ready());
+    }
+
+    #[test]
+    fn j7_members_of_a_pool_are_not_pausable() {
+        for phase in ["Running", "Paused", "Pending", ""] {
+            assert_verdict(controlled(of_phase(phase)).pausable(), "no/SandboxStateNotAllowed");
+        }
+    }
+
+    #[test]
+    fn j7_running_and_paused_are_pausable_and_nothing_else() {
+        for phase in ["Running", "Paused"] {
+            assert_verdict(of_phase(phase).pausable(), "yes/SandboxIsRunningOrPaused");
+        }
+        for phase in ["Pending", "Resuming", "Upgrading", "Succeeded", "Failed", "Terminating", "Novel", ""] {
+            assert_verdict(of_phase(phase).pausable(), "no/SandboxPhaseNotAllowed");
+        }
+    }
+
+    #[test]
+    fn j8_deleting_and_shut_down_are_not_resumable() {
+        for phase in ["Running", "Paused"] {
+            assert_verdict(deleting(of_phase(phase)).resumable(now()), "no/SandboxIsDeleting");
+            let ended = sandbox(phase, &json!({ "shutdownTime": "2030-01-01T11:59:59Z" }), &[]);
+            assert_verdict(ended.resumable(now()), "no/SandboxShutdownTimeReached");
+        }
+        let last_moment = sandbox("Running", &json!({ "shutdownTime": NOW }), &[]);
+        assert_verdict(last_moment.resumable(now()), "yes/SandboxIsRunningOrResuming");
+    }
+
+    #[test]
+    fn j8_running_and_resuming_are_resumable() {
+        for phase in ["Running", "Resuming"] {
+            assert_verdict(of_phase(phase).resumable(now()), "yes/SandboxIsRunningOrResuming");
+        }
+    }
+
+    #[test]
+    fn j8_paused_is_resumable_once_pausing_is_complete() {
+        let of = |status| sandbox("Paused", &json!({}), &[("SandboxPaused", status)]);
+        assert_verdict(of("True").resumable(now()), "yes/SandboxIsPaused");
+        assert_verdict(of("False").resumable(now()), "no/SandboxIsPausing");
+        assert_verdict(of_phase("Paused").resumable(now()), "no/SandboxIsPausing");
+    }
+
+    #[test]
+    fn j8_no_other_phase_is_resumable() {
+        for phase in ["Pending", "Upgrading", "Succeeded", "Failed", "Terminating", "Novel", ""] {
+            assert_verdict(of_phase(phase).resumable(now()), "no/SandboxPhaseNotAllowed");
+        }
+    }
+
+    #[test]
+    fn states_print_in_lower_case() {
+        let names: Vec<&str> = StateKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(names, ["available", "creating", "running", "paused", "dead", "upgrading", "resuming"]);
+    }
+}

@@ -1,0 +1,1 @@
+//! What holds for all kinds: nothing is lost between reading and writing.
