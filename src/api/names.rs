@@ -21,7 +21,7 @@ macro_rules! open_enum {
         impl $name {
             /// The value as it is written in the object.
             #[must_use]
-            pub fn as_str(&self) -> &str {
+            $visibility fn as_str(&self) -> &str {
                 match self {
                     $( Self::$variant => stringify!($variant), )+
                     Self::Other(name) => name,
@@ -95,11 +95,11 @@ macro_rules! named_enum {
 
         impl $name {
             /// Every value, in the order of definition.
-            pub const ALL: &'static [Self] = &[$( Self::$variant, )+];
+            $visibility const ALL: &'static [Self] = &[$( Self::$variant, )+];
 
             /// The fixed text of this value, fit for logs and metric labels.
             #[must_use]
-            pub const fn as_str(self) -> &'static str {
+            $visibility const fn as_str(self) -> &'static str {
                 match self {
                     $( Self::$variant => $text, )+
                 }
@@ -131,6 +131,9 @@ mod tests {
             assert_eq!(serde_json::to_string(&colour).unwrap(), text);
         }
         assert_eq!(serde_json::from_str::<Colour>(r#""Red""#).unwrap(), Colour::Red);
-        assert_eq!(serde_json::from_value::<Colour>("Mauve".into()).unwrap(), Colour::Other("Mauve".into()));
+        assert_eq!(
+            serde_json::from_value::<Colour>("Mauve".into()).unwrap(),
+            Colour::Other("Mauve".into())
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions of this version, generated from the types.
+//! The definitions (CRDs) of all kinds of this version, generated from the types.
 //!
 //! Called by the command `sandbox-manager crd`; `config/crd/bases` holds the same text, which a test keeps equal. Another
 //! test compares the fields with `tests/data/crd-fields.txt`, the list of fields that installations agree on.
@@ -19,13 +19,19 @@ const SHAPES: [(&str, Shape); 4] = [
 /// The definitions of all kinds of this version, ready to be applied.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    SHAPES.iter().map(|(_, shape)| shape.definition(VERSION)).collect()
+    SHAPES
+        .iter()
+        .map(|(_, shape)| shape.definition(VERSION))
+        .collect()
 }
 
 /// The definitions as YAML, each with the name of its file in `config/crd/bases`.
 #[must_use]
 pub fn crd_files() -> Vec<(&'static str, String)> {
-    SHAPES.iter().map(|(file, shape)| (*file, yaml(&shape.definition(VERSION)))).collect()
+    SHAPES
+        .iter()
+        .map(|(file, shape)| (*file, yaml(&shape.definition(VERSION))))
+        .collect()
 }
 
 /// The definitions as one YAML stream, as `kubectl apply -f -` reads it.
@@ -66,7 +72,11 @@ mod tests {
                 "{name} is out of date; run `cargo run -- crd --output-dir config/crd/bases`"
             );
         }
-        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), SHAPES.len(), "a file of no kind");
+        assert_eq!(
+            std::fs::read_dir(&directory).unwrap().count(),
+            SHAPES.len(),
+            "a file of no kind"
+        );
     }
 
     #[test]
@@ -74,7 +84,9 @@ mod tests {
         use serde::Deserialize;
         let stream = crds_yaml();
         let documents = serde_yaml::Deserializer::from_str(&stream);
-        let read: Vec<_> = documents.map(|document| CustomResourceDefinition::deserialize(document).unwrap()).collect();
+        let read: Vec<_> = documents
+            .map(|document| CustomResourceDefinition::deserialize(document).unwrap())
+            .collect();
         assert_eq!(read, crds());
     }
 
@@ -97,7 +109,10 @@ mod tests {
         fn check(path: &str, schema: &Value) {
             for (name, property) in schema["properties"].as_object().into_iter().flatten() {
                 let path = format!("{path}.{name}");
-                assert!(property["description"].is_string() || name == "metadata", "{path}");
+                assert!(
+                    property["description"].is_string() || name == "metadata",
+                    "{path}"
+                );
                 check(&path, property);
             }
             if schema["items"].is_object() {
@@ -127,11 +142,20 @@ mod tests {
         ));
         assert_eq!(spec["versions"].as_array().unwrap().len(), 1);
         let version = &spec["versions"][0];
-        lines.push(format!("version {} served={} storage={}", text(&version["name"]), version["served"], version["storage"]));
+        lines.push(format!(
+            "version {} served={} storage={}",
+            text(&version["name"]),
+            version["served"],
+            version["storage"]
+        ));
         for (name, subresource) in version["subresources"].as_object().into_iter().flatten() {
             lines.push(format!("subresource {name} {subresource}"));
         }
-        for column in version["additionalPrinterColumns"].as_array().into_iter().flatten() {
+        for column in version["additionalPrinterColumns"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
             let [name, kind, path] = ["name", "type", "jsonPath"].map(|key| text(&column[key]));
             lines.push(format!("column {name} {kind} {path}"));
         }
@@ -160,7 +184,11 @@ mod tests {
         let required = schema["required"].as_array().cloned().unwrap_or_default();
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let dot = if path.is_empty() { "" } else { "." };
-            let mark = if required.contains(&Value::from(name.as_str())) { "!" } else { "" };
+            let mark = if required.contains(&Value::from(name.as_str())) {
+                "!"
+            } else {
+                ""
+            };
             field(&format!("{path}{dot}{name}{mark}"), property, lines);
         }
         if schema["items"].is_object() {
@@ -173,20 +201,44 @@ mod tests {
 
     /// Everything else that the schema says of a field, so that nothing unexpected goes unseen.
     fn attributes(schema: &Map<String, Value>) -> Vec<String> {
-        const STRUCTURE: [&str; 6] = ["type", "description", "properties", "required", "items", "additionalProperties"];
+        const STRUCTURE: [&str; 6] = [
+            "type",
+            "description",
+            "properties",
+            "required",
+            "items",
+            "additionalProperties",
+        ];
         let mut rest = schema.clone();
         rest.retain(|keyword, _| !STRUCTURE.contains(&keyword.as_str()));
         let order = [
-            "format", "enum", "default", "x-kubernetes-list-map-keys", "x-kubernetes-list-type", "x-kubernetes-map-type",
-            "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string", "minimum", "minLength", "maxLength", "pattern",
+            "format",
+            "enum",
+            "default",
+            "x-kubernetes-list-map-keys",
+            "x-kubernetes-list-type",
+            "x-kubernetes-map-type",
+            "x-kubernetes-preserve-unknown-fields",
+            "x-kubernetes-int-or-string",
+            "minimum",
+            "minLength",
+            "maxLength",
+            "pattern",
         ];
         let mut attributes = Vec::new();
         for keyword in order {
             if let Some(value) = rest.remove(keyword) {
-                attributes.push(format!("{}={}", keyword.trim_start_matches("x-kubernetes-"), plain(&value)));
+                attributes.push(format!(
+                    "{}={}",
+                    keyword.trim_start_matches("x-kubernetes-"),
+                    plain(&value)
+                ));
             }
         }
-        attributes.extend(rest.iter().map(|(keyword, value)| format!("unexpected {keyword}={value}")));
+        attributes.extend(
+            rest.iter()
+                .map(|(keyword, value)| format!("unexpected {keyword}={value}")),
+        );
         attributes
     }
 
@@ -199,7 +251,10 @@ mod tests {
                 number.as_f64().unwrap().to_string()
             }
             Value::Array(items) => {
-                let items: Vec<String> = items.iter().map(|item| format!("'{}'", item.as_str().unwrap())).collect();
+                let items: Vec<String> = items
+                    .iter()
+                    .map(|item| format!("'{}'", item.as_str().unwrap()))
+                    .collect();
                 format!("[{}]", items.join(", "))
             }
             other => other.to_string(),

@@ -15,14 +15,21 @@
 //! decoded, since the caller has chosen the type already.
 
 /// Gives a kind its constructor, its place in the API and its serialization.
+///
+/// The last argument names the field of the status, if the kind has one.
 macro_rules! kind {
-    ($kind:ident, $spec:ty, $plural:literal, |$object:ident| $status:expr) => {
+    (@status $object:ident) => { None::<&()> };
+    (@status $object:ident $status:ident) => { $object.$status.as_ref() };
+    ($kind:ident, $spec:ty, $plural:literal $(, $status:ident)?) => {
         impl $kind {
             /// An object named `name` without a namespace, to be sent to the API server.
             #[must_use]
             pub fn new(name: &str, spec: $spec) -> Self {
-                let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-                Self { metadata, spec, ..Self::default() }
+                let metadata = ObjectMeta {
+                    name: Some(name.to_owned()),
+                    ..ObjectMeta::default()
+                };
+                Self { metadata, spec, $($status: None)? }
             }
 
             /// The namespace, empty when the object has none yet.
@@ -79,9 +86,9 @@ macro_rules! kind {
 
         impl Serialize for $kind {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let $object = self;
+                let object = self;
                 let kind = (super::API_VERSION, stringify!($kind));
-                metadata::serialize_object(serializer, kind, &self.metadata, &self.spec, $status)
+                metadata::serialize_object(serializer, kind, &object.metadata, &object.spec, kind!(@status object $($status)?))
             }
         }
     };
