@@ -1,19 +1,22 @@
 //! Parts of objects that many objects have in common, decoded once and shared.
 //!
-//! A pool of ten thousand sandboxes carries ten thousand copies of one pod template, which decoded is the largest part of
-//! each by far. So the JSON text of a template is hashed and looked up in a table first, and only a text that nobody holds
-//! is decoded. The table holds weak references: a text leaves it with its last user.
+//! A pool of ten thousand sandboxes carries ten thousand copies of one pod template, which decoded is the
+//! largest part of each by far. So the JSON text of a template is hashed and looked up in a table first, and
+//! only a text that nobody holds is decoded. The table holds weak references: a text leaves it with its last
+//! user.
 //!
 //! Invariants, which the tests below pin:
 //! - two texts share an entry only if they are equal byte for byte (the hash only finds candidates);
-//! - no strong reference is dropped while the table's lock is held, because dropping the last one takes that lock;
-//! - an entry is removed only by its own drop, recognised by address: a weak reference keeps its allocation, so an address
-//!   cannot be reused while the table still knows it;
-//! - nothing is decoded under the lock. Two threads may decode the same new text at once; the first to insert wins and the
-//!   other's copy is discarded.
+//! - no strong reference is dropped while the table's lock is held, because dropping the last one takes that
+//!   lock;
+//! - an entry is removed only by its own drop, recognised by address: a weak reference keeps its allocation,
+//!   so an address cannot be reused while the table still knows it;
+//! - nothing is decoded under the lock. Two threads may decode the same new text at once; the first to insert
+//!   wins and the other's copy is discarded.
 //!
-//! Decoding works from `serde_json` only (text, bytes or `serde_json::Value`), since the raw text is needed. YAML must go
-//! through `serde_json::Value`, as must anything else that buffers content, such as untagged or flattened wrappers.
+//! Decoding works from `serde_json` only (text, bytes or `serde_json::Value`), since the raw text is needed.
+//! YAML must go through `serde_json::Value`, as must anything else that buffers content, such as untagged or
+//! flattened wrappers.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -42,9 +45,9 @@ pub trait Internable: DeserializeOwned + Serialize + 'static {
 
 /// A shared, immutable value together with the JSON text it came from.
 ///
-/// Cloning is an `Arc` bump. Equality is that of the JSON, unknown fields included: cheap for shared or textually equal
-/// values, otherwise both texts are parsed. Serializing writes the original JSON, so fields that this version does not know
-/// survive.
+/// Cloning is an `Arc` bump. Equality is that of the JSON, unknown fields included: cheap for shared or
+/// textually equal values, otherwise both texts are parsed. Serializing writes the original JSON, so fields
+/// that this version does not know survive.
 pub struct Interned<T: 'static>(Arc<Entry<T>>);
 
 /// What an [`Interned`] points to.
@@ -57,7 +60,8 @@ struct Entry<T: 'static> {
 
 /// The texts in use for one type, found by hash.
 ///
-/// A plain mutex: it is held for a hash lookup and a comparison of text, never across decoding, I/O or an await.
+/// A plain mutex: it is held for a hash lookup and a comparison of text, never across decoding, I/O or an
+/// await.
 pub struct Table<T: 'static> {
     slots: Mutex<HashTable<Slot<T>>>,
     hash: fn(&str) -> u64,
@@ -104,14 +108,15 @@ impl<T> Table<T> {
             value,
             table: self,
         });
-        // Another thread may have been quicker. Then `fresh` is dropped here, outside the lock, and finds nothing to remove.
+        // Another thread may have been quicker. Then `fresh` is dropped here, outside the lock, and finds
+        // nothing to remove.
         Ok(self.lookup(hash, &fresh.text, Some(&fresh)).unwrap_or(fresh))
     }
 
     /// The live entry of `text`. When there is none, `or_insert` is put into the table under the same lock.
     fn lookup(&self, hash: u64, text: &str, or_insert: Option<&Arc<Entry<T>>>) -> Option<Arc<Entry<T>>> {
-        // Entries of other texts with this hash. Each may turn out to be the last reference to its entry, so they are
-        // declared before the guard and thereby dropped after it.
+        // Entries of other texts with this hash. Each may turn out to be the last reference to its entry, so
+        // they are declared before the guard and thereby dropped after it.
         let mut strays: Vec<Arc<Entry<T>>> = Vec::new();
         let mut found = None;
         let mut slots = self.slots.lock();
@@ -196,7 +201,8 @@ impl<T: Internable> fmt::Debug for Interned<T> {
 impl<T: Internable> From<T> for Interned<T> {
     /// Shares a value built by the caller. Its text is what it serializes as.
     fn from(value: T) -> Self {
-        // Kubernetes types consist of structs, lists, strings, numbers and maps with string keys, all of which JSON has.
+        // Kubernetes types consist of structs, lists, strings, numbers and maps with string keys, all of
+        // which JSON has.
         let text = serde_json::to_string(&value).expect("Kubernetes types are written as JSON");
         let shared = T::table().intern(text.into(), |_| Ok::<T, std::convert::Infallible>(value));
         match shared {
@@ -241,7 +247,8 @@ fn explain<T: Internable>(text: &str, plain: &serde_json::Error) -> String {
     }
 }
 
-/// The message without line and column, which count within the part and would be read as those of the whole object.
+/// The message without line and column, which count within the part and would be read as those of the whole
+/// object.
 fn without_position(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
@@ -336,6 +343,37 @@ mod tests {
         let Ok(slower) = slower;
         assert!(quicker.unwrap().ptr_eq(&Interned(slower)));
         assert_eq!(len(table), 0);
+    }
+
+    #[test]
+    fn an_entry_whose_drop_is_still_waiting_is_neither_found_nor_removed_by_others() {
+        let (table, elsewhere) = (table(|_| 7), table(|_| 7));
+        // Its drop goes to another table, so that here it stays as it is between its last use and its
+        // removal.
+        let dying = Arc::new(Entry {
+            hash: 7,
+            text: "a".into(),
+            value: String::new(),
+            table: elsewhere,
+        });
+        let slot = Slot {
+            hash: 7,
+            entry: Arc::downgrade(&dying),
+        };
+        table.slots.lock().insert_unique(7, slot, |slot| slot.hash);
+        drop(dying);
+        let fresh = intern(table, "a");
+        assert_eq!((fresh.as_str(), len(table)), ("A", 2));
+        assert!(fresh.ptr_eq(&intern(table, "a")));
+        drop(fresh);
+        assert_eq!(len(table), 1);
+        assert!(
+            table
+                .slots
+                .lock()
+                .iter()
+                .all(|slot| slot.entry.strong_count() == 0)
+        );
     }
 
     #[test]

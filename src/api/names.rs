@@ -1,10 +1,12 @@
-//! Two macros for enums whose values have a name: open sets that are read from objects, and closed sets that we print.
+//! Two macros for enums whose values have a name: open sets that are read from objects, and closed sets that
+//! we print.
 //!
 //! Invariant: a name that an [`open_enum!`] does not list survives a read and a write byte for byte.
 
 /// Defines an enum of names that others may extend: an unknown name is kept in the variant `Other`.
 ///
-/// Build values with `From<&str>` (or by decoding): it never puts a listed name into `Other`, which equality relies on.
+/// Build values with `From<&str>` (or by decoding): it never puts a listed name into `Other`, which equality
+/// relies on.
 macro_rules! open_enum {
     (
         $(#[$meta:meta])*

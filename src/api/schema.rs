@@ -1,8 +1,8 @@
 //! From a Rust type to the structural schema of a CustomResourceDefinition.
 //!
-//! [`Shape`] is what a kind says of itself beside its fields; [`Shape::definition`] puts both together. The `OpenAPI` schema of
-//! the fields comes from the derived `JsonSchema`, with one rule of our own: an `Option` is a field that may be absent, never
-//! one that may be `null`.
+//! [`Shape`] is what a kind says of itself beside its fields; [`Shape::definition`] puts both together. The
+//! `OpenAPI` schema of the fields comes from the derived `JsonSchema`, with one rule of our own: an `Option`
+//! is a field that may be absent, never one that may be `null`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::schema::StructuralSchemaRewriter;
@@ -88,7 +88,12 @@ impl Shape {
         if let Some(status) = self.status {
             properties["status"] = status();
         }
-        json!({ "type": "object", "description": self.description, "required": ["spec"], "properties": properties })
+        json!({
+            "type": "object",
+            "description": self.description,
+            "required": ["spec"],
+            "properties": properties,
+        })
     }
 
     fn subresources(&self) -> Option<Value> {

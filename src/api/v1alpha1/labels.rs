@@ -1,7 +1,8 @@
 //! The labels, annotations and finalizers that sandboxes and their relatives carry.
 //!
-//! They are part of the contract with other components of an installation: values never change. Indexes, states and claims
-//! read them through [`label`](super::label) and [`annotation`](super::annotation), for which an empty value is none.
+//! They are part of the contract with other components of an installation: values never change. Indexes,
+//! states and claims read them through [`label`](super::label) and [`annotation`](super::annotation), for
+//! which an empty value is none.
 
 /// Value of the labels that are switches.
 pub const LABEL_TRUE: &str = "true";

@@ -1,7 +1,8 @@
-//! [`Sandbox`]: one isolated environment, backed by a pod. By far the most numerous kind, so its size is watched.
+//! [`Sandbox`]: one isolated environment, backed by a pod. By far the most numerous kind, so its size is
+//! watched.
 //!
-//! Callers: every part of the crate. What a sandbox's fields add up to is in `state.rs`; here are the fields and the single
-//! facts that indexes and lookups read off them.
+//! Callers: every part of the crate. What a sandbox's fields add up to is in `state.rs`; here are the fields
+//! and the single facts that indexes and lookups read off them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -249,8 +250,8 @@ impl Sandbox {
         label(&self.metadata, super::LABEL_RESERVED_FAILED_SANDBOX) == Some(super::LABEL_TRUE)
     }
 
-    /// The id that users know the sandbox by: its label, else `<namespace>--<name>` (B3). Claimed or not, and not
-    /// necessarily unique.
+    /// The id that users know the sandbox by: its label, else `<namespace>--<name>` (B3). Claimed or not, and
+    /// not necessarily unique.
     #[must_use]
     pub fn sandbox_id(&self) -> Cow<'_, str> {
         match label(&self.metadata, super::LABEL_SANDBOX_ID) {
@@ -259,8 +260,8 @@ impl Sandbox {
         }
     }
 
-    /// The pool that the sandbox would be a free member of: the name of its template, else of its set (B1). Whether it is one
-    /// depends on its [`state`](Self::state).
+    /// The pool that the sandbox would be a free member of: the name of its template, else of its set (B1).
+    /// Whether it is one depends on its [`state`](Self::state).
     #[must_use]
     pub fn pool(&self) -> Option<&str> {
         label(&self.metadata, super::LABEL_SANDBOX_TEMPLATE)

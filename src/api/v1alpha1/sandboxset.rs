@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::template::{PodTemplate, RuntimeConfig, TemplateRef, VolumeClaimTemplates};
-use super::{Condition, annotation};
+use super::{Condition, annotation, conditions};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
 
@@ -116,6 +116,14 @@ pub struct SandboxSetStatus {
     /// Unclaimed sandboxes of the newest revision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_replicas: Option<i32>,
+}
+
+impl SandboxSet {
+    /// The condition of type `type_`, if it is set.
+    #[must_use]
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        conditions::find(self.status.as_ref()?.conditions.as_deref()?, type_)
+    }
 }
 
 pub(super) const SHAPE: Shape = Shape {

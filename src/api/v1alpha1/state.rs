@@ -1,7 +1,7 @@
 //! What the fields of a sandbox add up to: its state, and whether it may be paused or resumed.
 //!
-//! Pure functions of one object and the time, called by indexes, waits and metrics. The numbers are those of the rules in
-//! the description of the project's behaviour; the first rule that matches wins.
+//! Pure functions of one object and the time, called by indexes, waits and metrics. The numbers are those of
+//! the rules in the description of the project's behaviour; the first rule that matches wins.
 
 use jiff::Timestamp;
 
@@ -120,7 +120,8 @@ impl Verdict {
 impl Sandbox {
     /// The state at `now` (J1 to J6).
     ///
-    /// For an unchanged object it changes with time only once, when [`shutdown_at`](Self::shutdown_at) has passed.
+    /// For an unchanged object it changes with time only once, when [`shutdown_at`](Self::shutdown_at) has
+    /// passed.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> SandboxState {
         let (kind, reason) = self.state_of(now);
@@ -242,7 +243,9 @@ mod tests {
         let conditions: Vec<Value> = conditions
             .iter()
             .map(|(type_, status)| {
-                json!({ "type": type_, "status": status, "reason": "R", "message": "", "lastTransitionTime": NOW })
+                json!({
+                    "type": type_, "status": status, "reason": "R", "message": "", "lastTransitionTime": NOW
+                })
             })
             .collect();
         let object = json!({
@@ -258,8 +261,9 @@ mod tests {
     }
 
     fn controlled(mut sandbox: Sandbox) -> Sandbox {
+        let api_version = "agents.kruise.io/v1alpha1";
         sandbox.metadata.owner_references = serde_json::from_value(json!([
-            { "apiVersion": "agents.kruise.io/v1alpha1", "kind": "SandboxSet", "name": "s", "uid": "u", "controller": true }
+            { "apiVersion": api_version, "kind": "SandboxSet", "name": "s", "uid": "u", "controller": true }
         ]))
         .unwrap();
         sandbox

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Every field of a Sandbox, with values that a careless type would change: other offsets, fractions, empty lists, unknown
-/// names, numbers and fields inside the template.
+/// Every field of a Sandbox, with values that a careless type would change: other offsets, fractions, empty
+/// lists, unknown names, numbers and fields inside the template.
 fn full_sandbox() -> Value {
     json!({
         "apiVersion": "agents.kruise.io/v1alpha1",
@@ -42,7 +42,7 @@ fn full_sandbox() -> Value {
                 "metadata": { "creationTimestamp": null, "labels": {} },
                 "spec": { "containers": [{ "name": "c", "novel": [1.5, 9_007_199_254_740_993_i64, null] }] }
             },
-            "templateRef": { "apiVersion": "agents.kruise.io/v1alpha1", "kind": "SandboxTemplate", "name": "t" },
+            "templateRef": { "apiVersion": API_VERSION, "kind": "SandboxTemplate", "name": "t" },
             "upgradePolicy": { "type": "Novel" },
             "volumeClaimTemplates": [{ "metadata": { "name": "v" }, "spec": { "novel": true } }]
         },
@@ -69,12 +69,13 @@ fn full_sandbox_set() -> Value {
             "persistentContents": ["memory"], "replicas": 0, "runtimes": [],
             "scaleStrategy": { "maxUnavailable": "20%" },
             "template": { "spec": { "containers": [] } },
-            "templateRef": { "apiVersion": "agents.kruise.io/v1alpha1", "kind": "SandboxTemplate", "name": "t" },
+            "templateRef": { "apiVersion": API_VERSION, "kind": "SandboxTemplate", "name": "t" },
             "updateStrategy": { "maxUnavailable": 3 },
             "volumeClaimTemplates": []
         },
         "status": {
-            "availableReplicas": 1, "conditions": [], "observedGeneration": 1, "replicas": 2, "selector": "a=b",
+            "availableReplicas": 1, "conditions": [], "observedGeneration": 1, "replicas": 2,
+            "selector": "a=b",
             "updateRevision": "r", "updatedAvailableReplicas": 0, "updatedReplicas": 0
         }
     })
@@ -102,8 +103,8 @@ fn full_checkpoint() -> Value {
             "ttlAfterFinished": "1h"
         },
         "status": {
-            "checkpointId": "id", "completionTime": "2030-01-01T00:00:00Z", "message": "m", "observedGeneration": 1,
-            "phase": "Creating"
+            "checkpointId": "id", "completionTime": "2030-01-01T00:00:00Z", "message": "m",
+            "observedGeneration": 1, "phase": "Creating"
         }
     })
 }
@@ -118,7 +119,8 @@ fn assert_nothing_lost<K: DeserializeOwned + Serialize + PartialEq + Debug>(orig
     object
 }
 
-/// Whether each field that the schema of `K` knows is in `example`, so that an example cannot fall behind the schema.
+/// Whether each field that the schema of `K` knows is in `example`, so that an example cannot fall behind the
+/// schema.
 fn assert_full(example: &Value) {
     fn check(path: &str, schema: &Value, example: &Value) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
@@ -172,7 +174,8 @@ fn e2_absent_fields_stay_absent_and_empty_ones_empty() {
         json!({ "lifecycle": {} }),
         json!({ "lifecycle": { "preUpgrade": { "exec": {} } } }),
     ] {
-        let mut object = json!({ "apiVersion": API_VERSION, "kind": "Sandbox", "metadata": { "name": "a" }, "spec": spec });
+        let mut object = serde_json::to_value(Sandbox::new("a", SandboxSpec::default())).unwrap();
+        object["spec"] = spec;
         assert_nothing_lost::<Sandbox>(&object);
         object["status"] = json!({});
         assert_nothing_lost::<Sandbox>(&object);
@@ -213,7 +216,8 @@ fn e6_an_undecodable_template_is_named_by_its_field() {
 fn objects_of_lists_and_watches_share_their_templates() {
     let item = full_sandbox();
     let list = json!({
-        "apiVersion": API_VERSION, "kind": "SandboxList", "metadata": { "resourceVersion": "9" }, "items": [item, item]
+        "apiVersion": API_VERSION, "kind": "SandboxList", "metadata": { "resourceVersion": "9" },
+        "items": [item, item]
     });
     let list: ObjectList<Sandbox> = serde_json::from_str(&list.to_string()).unwrap();
     let template = |sandbox: &Sandbox| sandbox.spec.template.clone().unwrap();
@@ -362,8 +366,11 @@ prop_compose! {
         generation in any::<Option<i64>>(),
         owner in prop::option::of(text()),
     ) -> ObjectMeta {
-        let owner_references = owner.map(|name| vec![OwnerReference { name, controller: Some(true), ..OwnerReference::default() }]);
-        ObjectMeta { name, labels, annotations, finalizers, generation, owner_references, ..ObjectMeta::default() }
+        let controller = |name| OwnerReference { name, controller: Some(true), ..OwnerReference::default() };
+        let owner_references = owner.map(|name| vec![controller(name)]);
+        ObjectMeta {
+            name, labels, annotations, finalizers, generation, owner_references, ..ObjectMeta::default()
+        }
     }
 }
 
@@ -391,16 +398,19 @@ prop_compose! {
     ) -> SandboxSpec {
         let runtimes = runtimes.map(|names| names.into_iter().map(|name| RuntimeConfig { name }).collect());
         let template = template.map(|name| json!({ "novel": 1.5, "metadata": { "name": name } }));
-        let claims = claims.map(|names| json!(names.iter().map(|name| json!({ "metadata": { "name": name } })).collect::<Vec<_>>()));
+        let claim = |name: String| json!({ "metadata": { "name": name } });
+        let claims = claims.map(|names| names.into_iter().map(claim).collect::<Value>());
         SandboxSpec {
-            lifecycle: lifecycle.map(|(pre_upgrade, post_upgrade)| Box::new(SandboxLifecycle { post_upgrade, pre_upgrade })),
+            lifecycle: lifecycle
+                .map(|(pre_upgrade, post_upgrade)| Box::new(SandboxLifecycle { post_upgrade, pre_upgrade })),
             pause_time,
             paused,
             persistent_contents,
             runtimes,
             shutdown_time,
             template: template.map(|template| serde_json::from_value(template).unwrap()),
-            template_ref: template_ref.map(|(api_version, kind, name)| Box::new(TemplateRef { api_version, kind, name })),
+            template_ref: template_ref
+                .map(|(api_version, kind, name)| Box::new(TemplateRef { api_version, kind, name })),
             upgrade_policy: upgrade_policy.map(|type_| Box::new(UpgradePolicy { type_ })),
             volume_claim_templates: claims.map(|claims| serde_json::from_value(claims).unwrap()),
         }
@@ -448,7 +458,11 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn any_sandbox_is_read_back_as_it_was_written(metadata in meta(), spec in spec(), status in prop::option::of(status())) {
+    fn any_sandbox_is_read_back_as_it_was_written(
+        metadata in meta(),
+        spec in spec(),
+        status in prop::option::of(status()),
+    ) {
         let sandbox = Sandbox { metadata, spec, status };
         let text = serde_json::to_string(&sandbox).unwrap();
         let read: Sandbox = serde_json::from_str(&text).unwrap();
