@@ -1,19 +1,22 @@
 //! Parts of objects that many objects have in common, decoded once and shared.
 //!
-//! A pool of ten thousand sandboxes carries ten thousand copies of one pod template, which decoded is the largest part of
-//! each by far. So the JSON text of a template is hashed and looked up in a table first, and only a text that nobody holds
-//! is decoded. The table holds weak references: a text leaves it with its last user.
+//! A pool of ten thousand sandboxes carries ten thousand copies of one pod template, which decoded is the
+//! largest part of each by far. So the JSON text of a template is hashed and looked up in a table first, and
+//! only a text that nobody holds is decoded. The table holds weak references: a text leaves it with its last
+//! user.
 //!
 //! Invariants, which the tests below pin:
 //! - two texts share an entry only if they are equal byte for byte (the hash only finds candidates);
-//! - no strong reference is dropped while the table's lock is held, because dropping the last one takes that lock;
-//! - an entry is removed only by its own drop, recognised by address: a weak reference keeps its allocation, so an address
-//!   cannot be reused while the table still knows it;
-//! - nothing is decoded under the lock. Two threads may decode the same new text at once; the first to insert wins and the
-//!   other's copy is discarded.
+//! - no strong reference is dropped while the table's lock is held, because dropping the last one takes that
+//!   lock;
+//! - an entry is removed only by its own drop, recognised by address: a weak reference keeps its allocation,
+//!   so an address cannot be reused while the table still knows it;
+//! - nothing is decoded under the lock. Two threads may decode the same new text at once; the first to insert
+//!   wins and the other's copy is discarded.
 //!
-//! Decoding works from serde_json only (text, bytes or `serde_json::Value`), since the raw text is needed. YAML must go
-//! through `serde_json::Value`, as must anything else that buffers content, such as untagged or flattened wrappers.
+//! Decoding works from `serde_json` only (text, bytes or `serde_json::Value`), since the raw text is needed.
+//! YAML must go through `serde_json::Value`, as must anything else that buffers content, such as untagged or
+//! flattened wrappers.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -42,9 +45,9 @@ pub trait Internable: DeserializeOwned + Serialize + 'static {
 
 /// A shared, immutable value together with the JSON text it came from.
 ///
-/// Cloning is an `Arc` bump. Equality is that of the JSON, unknown fields included: cheap for shared or textually equal
-/// values, otherwise both texts are parsed. Serializing writes the original JSON, so fields that this version does not know
-/// survive.
+/// Cloning is an `Arc` bump. Equality is that of the JSON, unknown fields included: cheap for shared or
+/// textually equal values, otherwise both texts are parsed. Serializing writes the original JSON, so fields
+/// that this version does not know survive.
 pub struct Interned<T: 'static>(Arc<Entry<T>>);
 
 /// What an [`Interned`] points to.
@@ -57,7 +60,8 @@ struct Entry<T: 'static> {
 
 /// The texts in use for one type, found by hash.
 ///
-/// A plain mutex: it is held for a hash lookup and a comparison of text, never across decoding, I/O or an await.
+/// A plain mutex: it is held for a hash lookup and a comparison of text, never across decoding, I/O or an
+/// await.
 pub struct Table<T: 'static> {
     slots: Mutex<HashTable<Slot<T>>>,
     hash: fn(&str) -> u64,
@@ -81,25 +85,38 @@ impl<T> Table<T> {
     }
 
     const fn with_hash(hash: fn(&str) -> u64) -> Self {
-        Self { slots: Mutex::new(HashTable::new()), hash }
+        Self {
+            slots: Mutex::new(HashTable::new()),
+            hash,
+        }
     }
 
     /// The entry of `text`, decoded by `decode` if nobody holds one.
-    fn intern<E>(&'static self, text: Box<str>, decode: impl FnOnce(&str) -> Result<T, E>) -> Result<Arc<Entry<T>>, E> {
+    fn intern<E>(
+        &'static self,
+        text: Box<str>,
+        decode: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Arc<Entry<T>>, E> {
         let hash = (self.hash)(&text);
         if let Some(entry) = self.lookup(hash, &text, None) {
             return Ok(entry);
         }
         let value = decode(&text)?;
-        let fresh = Arc::new(Entry { hash, text, value, table: self });
-        // Another thread may have been quicker. Then `fresh` is dropped here, outside the lock, and finds nothing to remove.
+        let fresh = Arc::new(Entry {
+            hash,
+            text,
+            value,
+            table: self,
+        });
+        // Another thread may have been quicker. Then `fresh` is dropped here, outside the lock, and finds
+        // nothing to remove.
         Ok(self.lookup(hash, &fresh.text, Some(&fresh)).unwrap_or(fresh))
     }
 
     /// The live entry of `text`. When there is none, `or_insert` is put into the table under the same lock.
     fn lookup(&self, hash: u64, text: &str, or_insert: Option<&Arc<Entry<T>>>) -> Option<Arc<Entry<T>>> {
-        // Entries of other texts with this hash. Each may turn out to be the last reference to its entry, so they are
-        // declared before the guard and thereby dropped after it.
+        // Entries of other texts with this hash. Each may turn out to be the last reference to its entry, so
+        // they are declared before the guard and thereby dropped after it.
         let mut strays: Vec<Arc<Entry<T>>> = Vec::new();
         let mut found = None;
         let mut slots = self.slots.lock();
@@ -115,7 +132,14 @@ impl<T> Table<T> {
             }
         }
         if let (None, Some(fresh)) = (&found, or_insert) {
-            slots.insert_unique(hash, Slot { hash, entry: Arc::downgrade(fresh) }, |slot| slot.hash);
+            slots.insert_unique(
+                hash,
+                Slot {
+                    hash,
+                    entry: Arc::downgrade(fresh),
+                },
+                |slot| slot.hash,
+            );
         }
         found
     }
@@ -162,7 +186,9 @@ impl<T> Clone for Interned<T> {
 impl<T> PartialEq for Interned<T> {
     fn eq(&self, other: &Self) -> bool {
         let json = |side: &Self| serde_json::from_str::<Value>(&side.0.text).ok();
-        self.ptr_eq(other) || self.0.text == other.0.text || json(self).is_some_and(|own| Some(own) == json(other))
+        self.ptr_eq(other)
+            || self.0.text == other.0.text
+            || json(self).is_some_and(|own| Some(own) == json(other))
     }
 }
 
@@ -175,7 +201,8 @@ impl<T: Internable> fmt::Debug for Interned<T> {
 impl<T: Internable> From<T> for Interned<T> {
     /// Shares a value built by the caller. Its text is what it serializes as.
     fn from(value: T) -> Self {
-        // Kubernetes types consist of structs, lists, strings, numbers and maps with string keys, all of which JSON has.
+        // Kubernetes types consist of structs, lists, strings, numbers and maps with string keys, all of
+        // which JSON has.
         let text = serde_json::to_string(&value).expect("Kubernetes types are written as JSON");
         let shared = T::table().intern(text.into(), |_| Ok::<T, std::convert::Infallible>(value));
         match shared {
@@ -187,7 +214,9 @@ impl<T: Internable> From<T> for Interned<T> {
 impl<T: Internable> Serialize for Interned<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // By way of `Value`: a `RawValue` only means something to serde_json's own serializers.
-        serde_json::from_str::<Value>(&self.0.text).map_err(S::Error::custom)?.serialize(serializer)
+        serde_json::from_str::<Value>(&self.0.text)
+            .map_err(S::Error::custom)?
+            .serialize(serializer)
     }
 }
 
@@ -218,7 +247,8 @@ fn explain<T: Internable>(text: &str, plain: &serde_json::Error) -> String {
     }
 }
 
-/// The message without line and column, which count within the part and would be read as those of the whole object.
+/// The message without line and column, which count within the part and would be read as those of the whole
+/// object.
 fn without_position(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
@@ -316,6 +346,37 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_whose_drop_is_still_waiting_is_neither_found_nor_removed_by_others() {
+        let (table, elsewhere) = (table(|_| 7), table(|_| 7));
+        // Its drop goes to another table, so that here it stays as it is between its last use and its
+        // removal.
+        let dying = Arc::new(Entry {
+            hash: 7,
+            text: "a".into(),
+            value: String::new(),
+            table: elsewhere,
+        });
+        let slot = Slot {
+            hash: 7,
+            entry: Arc::downgrade(&dying),
+        };
+        table.slots.lock().insert_unique(7, slot, |slot| slot.hash);
+        drop(dying);
+        let fresh = intern(table, "a");
+        assert_eq!((fresh.as_str(), len(table)), ("A", 2));
+        assert!(fresh.ptr_eq(&intern(table, "a")));
+        drop(fresh);
+        assert_eq!(len(table), 1);
+        assert!(
+            table
+                .slots
+                .lock()
+                .iter()
+                .all(|slot| slot.entry.strong_count() == 0)
+        );
+    }
+
+    #[test]
     fn lookups_and_drops_may_race() {
         // Half of the texts collide, so that strays are dropped by lookups too.
         let table = table(|text| if text.len() == 1 { 7 } else { seeded_hash(text) });
@@ -342,7 +403,8 @@ mod tests {
         assert_eq!(len(table), 0);
     }
 
-    const TEMPLATE: &str = r#"{"metadata":{"labels":{"app":"interned"}},"spec":{"containers":[{"name":"c","novel":1.50}]}}"#;
+    const TEMPLATE: &str =
+        r#"{"metadata":{"labels":{"app":"interned"}},"spec":{"containers":[{"name":"c","novel":1.50}]}}"#;
 
     #[test]
     fn text_bytes_and_value_decode_alike() {
@@ -352,7 +414,10 @@ mod tests {
         assert!(text.ptr_eq(&bytes));
         assert_eq!(text, value);
         assert_eq!(text.spec.as_ref().unwrap().containers[0].name, "c");
-        assert_eq!(format!("{text:?}"), format!("PodTemplate({} bytes of JSON)", TEMPLATE.len()));
+        assert_eq!(
+            format!("{text:?}"),
+            format!("PodTemplate({} bytes of JSON)", TEMPLATE.len())
+        );
     }
 
     #[test]
@@ -360,7 +425,10 @@ mod tests {
         let template: PodTemplate = serde_json::from_str(TEMPLATE).unwrap();
         let original: Value = serde_json::from_str(TEMPLATE).unwrap();
         assert_eq!(serde_json::to_value(&template).unwrap(), original);
-        assert_eq!(serde_yaml::from_str::<Value>(&serde_yaml::to_string(&template).unwrap()).unwrap(), original);
+        assert_eq!(
+            serde_yaml::from_str::<Value>(&serde_yaml::to_string(&template).unwrap()).unwrap(),
+            original
+        );
     }
 
     #[test]
@@ -382,13 +450,20 @@ mod tests {
 
     #[test]
     fn e6_a_decode_error_names_the_path_of_the_field() {
-        let error = serde_json::from_str::<PodTemplate>(r#"{"spec":{"containers":[{"name":"c"},{"name":"d","image":5}]}}"#)
+        let text = r#"{"spec":{"containers":[{"name":"c"},{"name":"d","image":5}]}}"#;
+        let error = serde_json::from_str::<PodTemplate>(text).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "template.spec.containers[1].image: invalid type: integer `5`, expected a string"
+        );
+
+        let text = r#"[{"spec":{"volumeName":[]}}]"#;
+        let error = serde_json::from_str::<VolumeClaimTemplates>(text)
             .unwrap_err()
             .to_string();
-        assert!(error.starts_with("template.spec.containers[1].image: invalid type: integer `5`"), "{error}");
-        assert_eq!(error.matches("column").count(), 1, "{error}");
-
-        let error = serde_json::from_str::<VolumeClaimTemplates>(r#"[{"spec":{"volumeName":[]}}]"#).unwrap_err();
-        assert!(error.to_string().starts_with("volumeClaimTemplates[0].spec.volumeName: "), "{error}");
+        assert!(
+            error.starts_with("volumeClaimTemplates[0].spec.volumeName: "),
+            "{error}"
+        );
     }
 }

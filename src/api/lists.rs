@@ -1,11 +1,12 @@
 //! Decoding of lists into memory of exactly their size.
 //!
-//! A list that grows while it is decoded keeps room for four or more elements. Most lists of a sandbox have one or two,
-//! and a cached object is kept for hours, so the spare room is given back at once.
+//! A list that grows while it is decoded keeps room for four or more elements. Most lists of a sandbox have
+//! one or two, and a cached object is kept for hours, so the spare room is given back at once.
 
 use serde::{Deserialize, Deserializer};
 
-/// Decodes an optional list and drops its spare capacity. `null` decodes as `None`, an empty list stays an empty list.
+/// Decodes an optional list and drops its spare capacity. `null` decodes as `None`, an empty list stays an
+/// empty list.
 ///
 /// # Errors
 /// Those of the elements.

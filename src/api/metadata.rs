@@ -1,7 +1,7 @@
 //! `ObjectMeta` decoded without `managedFields`, and short ways to read labels and annotations.
 //!
-//! managedFields is a third of the bytes of a typical object, read by nobody here, and costs 90 allocations when decoded
-//! by k8s-openapi. The private struct below does not know the field, so it is skipped as text.
+//! managedFields is a third of the bytes of a typical object, read by nobody here, and costs 90 allocations
+//! when decoded by k8s-openapi. The private struct below does not know the field, so it is skipped as text.
 //! Invariant: every other field of `ObjectMeta` is kept. The server ignores absent managedFields on a PUT.
 
 use std::collections::BTreeMap;
@@ -104,7 +104,9 @@ pub fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
 }
 
 fn non_empty<'a>(map: Option<&'a BTreeMap<String, String>>, key: &str) -> Option<&'a str> {
-    map?.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    map?.get(key)
+        .map(String::as_str)
+        .filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! Two macros for enums whose values have a name: open sets that are read from objects, and closed sets that we print.
+//! Two macros for enums whose values have a name: open sets that are read from objects, and closed sets that
+//! we print.
 //!
 //! Invariant: a name that an [`open_enum!`] does not list survives a read and a write byte for byte.
 
 /// Defines an enum of names that others may extend: an unknown name is kept in the variant `Other`.
 ///
-/// Build values with `From<&str>` (or by decoding): it never puts a listed name into `Other`, which equality relies on.
+/// Build values with `From<&str>` (or by decoding): it never puts a listed name into `Other`, which equality
+/// relies on.
 macro_rules! open_enum {
     (
         $(#[$meta:meta])*
@@ -21,7 +23,7 @@ macro_rules! open_enum {
         impl $name {
             /// The value as it is written in the object.
             #[must_use]
-            pub fn as_str(&self) -> &str {
+            $visibility fn as_str(&self) -> &str {
                 match self {
                     $( Self::$variant => stringify!($variant), )+
                     Self::Other(name) => name,
@@ -95,11 +97,11 @@ macro_rules! named_enum {
 
         impl $name {
             /// Every value, in the order of definition.
-            pub const ALL: &'static [Self] = &[$( Self::$variant, )+];
+            $visibility const ALL: &'static [Self] = &[$( Self::$variant, )+];
 
             /// The fixed text of this value, fit for logs and metric labels.
             #[must_use]
-            pub const fn as_str(self) -> &'static str {
+            $visibility const fn as_str(self) -> &'static str {
                 match self {
                     $( Self::$variant => $text, )+
                 }
@@ -131,6 +133,9 @@ mod tests {
             assert_eq!(serde_json::to_string(&colour).unwrap(), text);
         }
         assert_eq!(serde_json::from_str::<Colour>(r#""Red""#).unwrap(), Colour::Red);
-        assert_eq!(serde_json::from_value::<Colour>("Mauve".into()).unwrap(), Colour::Other("Mauve".into()));
+        assert_eq!(
+            serde_json::from_value::<Colour>("Mauve".into()).unwrap(),
+            Colour::Other("Mauve".into())
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! From a Rust type to the structural schema of a CustomResourceDefinition.
 //!
-//! [`Shape`] is what a kind says of itself beside its fields; [`Shape::definition`] puts both together. The OpenAPI schema of
-//! the fields comes from the derived `JsonSchema`, with one rule of our own: an `Option` is a field that may be absent, never
-//! one that may be `null`.
+//! [`Shape`] is what a kind says of itself beside its fields; [`Shape::definition`] puts both together. The
+//! `OpenAPI` schema of the fields comes from the derived `JsonSchema`, with one rule of our own: an `Option`
+//! is a field that may be absent, never one that may be `null`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::schema::StructuralSchemaRewriter;
@@ -88,7 +88,12 @@ impl Shape {
         if let Some(status) = self.status {
             properties["status"] = status();
         }
-        json!({ "type": "object", "description": self.description, "required": ["spec"], "properties": properties })
+        json!({
+            "type": "object",
+            "description": self.description,
+            "required": ["spec"],
+            "properties": properties,
+        })
     }
 
     fn subresources(&self) -> Option<Value> {
@@ -113,7 +118,9 @@ pub(crate) fn of<T: JsonSchema>() -> Value {
         // The default transforms would turn each `Option` into `nullable`.
         settings.transforms = vec![Box::new(Plain), Box::new(StructuralSchemaRewriter)];
     });
-    SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value()
+    SchemaGenerator::new(settings)
+        .into_root_schema_for::<T>()
+        .to_value()
 }
 
 /// A number or a string, as Kubernetes writes "3 or 50%" (`schema_with` of such fields).
@@ -128,12 +135,16 @@ struct Plain;
 impl Transform for Plain {
     fn transform(&mut self, schema: &mut Schema) {
         transform_subschemas(self, schema);
-        let Some(object) = schema.as_object_mut() else { return };
+        let Some(object) = schema.as_object_mut() else {
+            return;
+        };
         object.remove("title");
         take_only_type(object);
         take_only_alternative(object);
         if let Some(Value::String(description)) = object.get_mut("description") {
-            let paragraphs = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+            let paragraphs = description
+                .split("\n\n")
+                .map(|paragraph| paragraph.replace('\n', " "));
             *description = paragraphs.collect::<Vec<_>>().join("\n\n");
         }
     }

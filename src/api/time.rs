@@ -1,8 +1,9 @@
 //! A point in time that is written back exactly as it was read.
 //!
-//! The API server stores a `date-time` of a custom resource as text and checks its form only, so `2030-01-01T00:00:00.5Z`
-//! and `2030-01-01T08:00:00+08:00` are both legal. The `Time` of k8s-openapi drops the fraction and the offset on writing,
-//! which would change a spec (and its generation) under a caller that never touched the field.
+//! The API server stores a `date-time` of a custom resource as text and checks its form only, so
+//! `2030-01-01T00:00:00.5Z` and `2030-01-01T08:00:00+08:00` are both legal. The `Time` of k8s-openapi drops
+//! the fraction and the offset on writing, which would change a spec (and its generation) under a caller that
+//! never touched the field.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;

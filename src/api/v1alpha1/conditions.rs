@@ -1,7 +1,8 @@
 //! Conditions of a status: the type, and the names in use for types and reasons.
 //!
-//! The schema is that of the standard Kubernetes condition. We define our own type because dates keep their written form
-//! ([`Time`]) and because a status that is none of the three standard ones must not make an object undecodable.
+//! The schema is that of the standard Kubernetes condition. We define our own type because dates keep their
+//! written form ([`Time`]) and because a status that is none of the three standard ones must not make an
+//! object undecodable.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,11 @@ pub struct Condition {
     #[schemars(extend("minimum" = 0))]
     pub observed_generation: Option<i64>,
     /// Why it has this status, in one CamelCase word.
-    #[schemars(extend("minLength" = 1, "maxLength" = 1024, "pattern" = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"))]
+    #[schemars(extend(
+        "minLength" = 1,
+        "maxLength" = 1024,
+        "pattern" = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+    ))]
     pub reason: String,
     /// Whether it holds: True, False or Unknown.
     #[schemars(extend("enum" = ["True", "False", "Unknown"]))]

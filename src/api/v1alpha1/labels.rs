@@ -1,7 +1,8 @@
 //! The labels, annotations and finalizers that sandboxes and their relatives carry.
 //!
-//! They are part of the contract with other components of an installation: values never change. Indexes, states and claims
-//! read them through [`label`](super::label) and [`annotation`](super::annotation), for which an empty value is none.
+//! They are part of the contract with other components of an installation: values never change. Indexes,
+//! states and claims read them through [`label`](super::label) and [`annotation`](super::annotation), for
+//! which an empty value is none.
 
 /// Value of the labels that are switches.
 pub const LABEL_TRUE: &str = "true";
@@ -12,7 +13,7 @@ pub const LABEL_SANDBOX_POOL: &str = "agents.kruise.io/sandbox-pool";
 pub const LABEL_SANDBOX_TEMPLATE: &str = "agents.kruise.io/sandbox-template";
 /// On a Sandbox: [`LABEL_TRUE`] once somebody has claimed it.
 pub const LABEL_SANDBOX_CLAIMED: &str = "agents.kruise.io/sandbox-claimed";
-/// On a Sandbox: name of the SandboxClaim that it was claimed for.
+/// On a Sandbox: name of the `SandboxClaim` that it was claimed for.
 pub const LABEL_CLAIM_NAME: &str = "agents.kruise.io/claim-name";
 /// On a Sandbox: revision of the template of its set.
 pub const LABEL_TEMPLATE_HASH: &str = "agents.kruise.io/template-hash";
@@ -20,7 +21,7 @@ pub const LABEL_TEMPLATE_HASH: &str = "agents.kruise.io/template-hash";
 pub const LABEL_SANDBOX_ID: &str = "agents.kruise.io/sandbox-id";
 /// On a Sandbox: [`LABEL_TRUE`] when it is kept for inspection after a failed claim.
 pub const LABEL_RESERVED_FAILED_SANDBOX: &str = "agents.kruise.io/reserved-failed-sandbox";
-/// On a Sandbox: name of the SandboxUpdateOps at work on it.
+/// On a Sandbox: name of the `SandboxUpdateOps` at work on it.
 pub const LABEL_UPDATE_OPS: &str = "agents.kruise.io/update-ops";
 /// On a Checkpoint: name of its sandbox.
 pub const LABEL_SANDBOX_NAME: &str = "agents.kruise.io/sandbox-name";

@@ -1,8 +1,10 @@
-//! Version `v1alpha1` of the group `agents.kruise.io`: [`Sandbox`], [`SandboxSet`], [`SandboxTemplate`], [`Checkpoint`].
+//! Version `v1alpha1` of the group `agents.kruise.io`: [`Sandbox`], [`SandboxSet`], [`SandboxTemplate`],
+//! [`Checkpoint`].
 //!
-//! Field for field these are the types of OpenKruise Agents v0.3.0: an object written for one works with the other. JSON
-//! names are camelCase, fields here `snake_case`. Absent, empty and unknown values are told apart and written back as they
-//! were read, so that a PUT of a cached object changes nothing but what the caller changed.
+//! Field for field these are the types of OpenKruise Agents v0.3.0: an object written for one works with the
+//! other. JSON names are camelCase, fields here `snake_case`. Absent, empty and unknown values are told apart
+//! and written back as they were read, so that a PUT of a cached object changes nothing but what the caller
+//! changed.
 //!
 //! | Kind | What it is | Files |
 //! |---|---|---|
@@ -11,18 +13,25 @@
 //! | [`SandboxTemplate`] | what a sandbox is made from, referred to by name | `sandboxtemplate`, `template` |
 //! | [`Checkpoint`] | the saved content of a sandbox | `checkpoint` |
 //!
-//! The structs hold neither `apiVersion` nor `kind`; both are written when an object is serialized and ignored when it is
-//! decoded, since the caller has chosen the type already.
+//! The structs hold neither `apiVersion` nor `kind`; both are written when an object is serialized and
+//! ignored when it is decoded, since the caller has chosen the type already.
 
 /// Gives a kind its constructor, its place in the API and its serialization.
+///
+/// The last argument names the field of the status, if the kind has one.
 macro_rules! kind {
-    ($kind:ident, $spec:ty, $plural:literal, |$object:ident| $status:expr) => {
+    (@status $object:ident) => { None::<&()> };
+    (@status $object:ident $status:ident) => { $object.$status.as_ref() };
+    ($kind:ident, $spec:ty, $plural:literal $(, $status:ident)?) => {
         impl $kind {
             /// An object named `name` without a namespace, to be sent to the API server.
             #[must_use]
             pub fn new(name: &str, spec: $spec) -> Self {
-                let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-                Self { metadata, spec, ..Self::default() }
+                let metadata = ObjectMeta {
+                    name: Some(name.to_owned()),
+                    ..ObjectMeta::default()
+                };
+                Self { metadata, spec, $($status: None)? }
             }
 
             /// The namespace, empty when the object has none yet.
@@ -37,7 +46,8 @@ macro_rules! kind {
                 self.metadata.name.as_deref().unwrap_or_default()
             }
 
-            /// The user that owns the object: its annotation [`ANNOTATION_OWNER`](super::ANNOTATION_OWNER), if not empty.
+            /// The user that owns the object: its annotation [`ANNOTATION_OWNER`](super::ANNOTATION_OWNER),
+            /// if not empty.
             #[must_use]
             pub fn owner(&self) -> Option<&str> {
                 annotation(&self.metadata, super::ANNOTATION_OWNER)
@@ -79,9 +89,10 @@ macro_rules! kind {
 
         impl Serialize for $kind {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let $object = self;
+                let object = self;
                 let kind = (super::API_VERSION, stringify!($kind));
-                metadata::serialize_object(serializer, kind, &self.metadata, &self.spec, $status)
+                let status = kind!(@status object $($status)?);
+                metadata::serialize_object(serializer, kind, &object.metadata, &object.spec, status)
             }
         }
     };

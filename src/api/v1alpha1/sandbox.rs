@@ -1,7 +1,8 @@
-//! [`Sandbox`]: one isolated environment, backed by a pod. By far the most numerous kind, so its size is watched.
+//! [`Sandbox`]: one isolated environment, backed by a pod. By far the most numerous kind, so its size is
+//! watched.
 //!
-//! Callers: every part of the crate. What a sandbox's fields add up to is in `state.rs`; here are the fields and the single
-//! facts that indexes and lookups read off them.
+//! Callers: every part of the crate. What a sandbox's fields add up to is in `state.rs`; here are the fields
+//! and the single facts that indexes and lookups read off them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ pub struct Sandbox {
     pub status: Option<SandboxStatus>,
 }
 
-kind!(Sandbox, SandboxSpec, "sandboxes", |sandbox| sandbox.status.as_ref());
+kind!(Sandbox, SandboxSpec, "sandboxes", status);
 
 /// What a sandbox is wanted to be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,11 +44,19 @@ pub struct SandboxSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
     /// What is kept while the sandbox is paused, such as memory, filesystem or ip.
-    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lists::exact",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<String>>,
     /// Runtimes to be put into the sandbox.
-    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lists::exact",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub runtimes: Option<Vec<RuntimeConfig>>,
     /// When the sandbox is to be shut down. From then on it counts as dead.
@@ -118,7 +127,7 @@ open_enum! {
         Pending,
         /// Its pod runs.
         Running,
-        /// Pausing, or paused: the condition SandboxPaused tells which.
+        /// Pausing, or paused: the condition `SandboxPaused` tells which.
         Paused,
         /// On its way from paused to running.
         Resuming,
@@ -138,7 +147,11 @@ open_enum! {
 #[serde(rename_all = "camelCase")]
 pub struct SandboxStatus {
     /// Observed aspects, at most one of a type.
-    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lists::exact",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Option<Vec<Condition>>,
     /// Details for people.
@@ -191,13 +204,20 @@ impl Sandbox {
     /// The phase; none before the first status, for which an empty phase stands too.
     #[must_use]
     pub fn phase(&self) -> Option<&SandboxPhase> {
-        self.status.as_ref()?.phase.as_ref().filter(|phase| !phase.as_str().is_empty())
+        self.status
+            .as_ref()?
+            .phase
+            .as_ref()
+            .filter(|phase| !phase.as_str().is_empty())
     }
 
     /// All conditions; empty before the first status.
     #[must_use]
     pub fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default()
+        self.status
+            .as_ref()
+            .and_then(|status| status.conditions.as_deref())
+            .unwrap_or_default()
     }
 
     /// The condition of type `type_` (`CONDITION_…`), if it is set.
@@ -230,8 +250,8 @@ impl Sandbox {
         label(&self.metadata, super::LABEL_RESERVED_FAILED_SANDBOX) == Some(super::LABEL_TRUE)
     }
 
-    /// The id that users know the sandbox by: its label, else `<namespace>--<name>` (B3). Claimed or not, and not
-    /// necessarily unique.
+    /// The id that users know the sandbox by: its label, else `<namespace>--<name>` (B3). Claimed or not, and
+    /// not necessarily unique.
     #[must_use]
     pub fn sandbox_id(&self) -> Cow<'_, str> {
         match label(&self.metadata, super::LABEL_SANDBOX_ID) {
@@ -240,8 +260,8 @@ impl Sandbox {
         }
     }
 
-    /// The pool that the sandbox would be a free member of: the name of its template, else of its set (B1). Whether it is one
-    /// depends on its [`state`](Self::state).
+    /// The pool that the sandbox would be a free member of: the name of its template, else of its set (B1).
+    /// Whether it is one depends on its [`state`](Self::state).
     #[must_use]
     pub fn pool(&self) -> Option<&str> {
         label(&self.metadata, super::LABEL_SANDBOX_TEMPLATE)
@@ -253,7 +273,9 @@ impl Sandbox {
     pub fn controller_sandbox_set_name(&self) -> Option<&str> {
         let owners = self.metadata.owner_references.as_deref()?;
         let set = owners.iter().find(|owner| {
-            owner.controller == Some(true) && owner.kind == "SandboxSet" && owner.api_version == super::API_VERSION
+            owner.controller == Some(true)
+                && owner.kind == "SandboxSet"
+                && owner.api_version == super::API_VERSION
         })?;
         Some(&set.name)
     }
@@ -272,12 +294,36 @@ pub(super) const SHAPE: Shape = Shape {
     short_name: "sbx",
     description: "One isolated environment for an agent, backed by a pod that may be paused, resumed and upgraded.",
     columns: &[
-        Column { name: "Status", kind: "string", path: ".status.phase" },
-        Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },
-        Column { name: "Claimed", kind: "string", path: r".metadata.labels.agents\.kruise\.io/sandbox-claimed" },
-        Column { name: "shutdown_time", kind: "string", path: ".spec.shutdownTime" },
-        Column { name: "pause_time", kind: "string", path: ".spec.pauseTime" },
-        Column { name: "Message", kind: "string", path: ".status.message" },
+        Column {
+            name: "Status",
+            kind: "string",
+            path: ".status.phase",
+        },
+        Column {
+            name: "Age",
+            kind: "date",
+            path: ".metadata.creationTimestamp",
+        },
+        Column {
+            name: "Claimed",
+            kind: "string",
+            path: r".metadata.labels.agents\.kruise\.io/sandbox-claimed",
+        },
+        Column {
+            name: "shutdown_time",
+            kind: "string",
+            path: ".spec.shutdownTime",
+        },
+        Column {
+            name: "pause_time",
+            kind: "string",
+            path: ".spec.pauseTime",
+        },
+        Column {
+            name: "Message",
+            kind: "string",
+            path: ".status.message",
+        },
     ],
     scale: false,
     spec: schema::of::<SandboxSpec>,

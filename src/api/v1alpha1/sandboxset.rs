@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::template::{PodTemplate, RuntimeConfig, TemplateRef, VolumeClaimTemplates};
-use super::{Condition, annotation};
+use super::{Condition, annotation, conditions};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
 
@@ -24,20 +24,28 @@ pub struct SandboxSet {
     pub status: Option<SandboxSetStatus>,
 }
 
-kind!(SandboxSet, SandboxSetSpec, "sandboxsets", |set| set.status.as_ref());
+kind!(SandboxSet, SandboxSetSpec, "sandboxsets", status);
 
 /// What a pool is wanted to be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSetSpec {
     /// What is kept while a sandbox is paused, such as memory, filesystem or ip.
-    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lists::exact",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<String>>,
     /// How many unclaimed sandboxes are to be kept.
     pub replicas: i32,
     /// Runtimes to be put into each sandbox.
-    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lists::exact",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub runtimes: Option<Vec<RuntimeConfig>>,
     /// How the pool grows.
@@ -84,7 +92,11 @@ pub struct SandboxSetStatus {
     /// Unclaimed sandboxes that are ready for use.
     pub available_replicas: i32,
     /// Observed aspects, at most one of a type.
-    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lists::exact",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Option<Vec<Condition>>,
     /// The generation that this status was made for.
@@ -106,6 +118,14 @@ pub struct SandboxSetStatus {
     pub updated_replicas: Option<i32>,
 }
 
+impl SandboxSet {
+    /// The condition of type `type_`, if it is set.
+    #[must_use]
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        conditions::find(self.status.as_ref()?.conditions.as_deref()?, type_)
+    }
+}
+
 pub(super) const SHAPE: Shape = Shape {
     kind: "SandboxSet",
     plural: "sandboxsets",
@@ -113,12 +133,36 @@ pub(super) const SHAPE: Shape = Shape {
     short_name: "sbs",
     description: "A pool of sandboxes made from one template and kept warm, ready to be claimed.",
     columns: &[
-        Column { name: "Replicas", kind: "integer", path: ".status.replicas" },
-        Column { name: "Available", kind: "integer", path: ".status.availableReplicas" },
-        Column { name: "UpdatedReplicas", kind: "integer", path: ".status.updatedReplicas" },
-        Column { name: "UpdatedAvailableReplicas", kind: "integer", path: ".status.updatedAvailableReplicas" },
-        Column { name: "UpdateRevision", kind: "string", path: ".status.updateRevision" },
-        Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },
+        Column {
+            name: "Replicas",
+            kind: "integer",
+            path: ".status.replicas",
+        },
+        Column {
+            name: "Available",
+            kind: "integer",
+            path: ".status.availableReplicas",
+        },
+        Column {
+            name: "UpdatedReplicas",
+            kind: "integer",
+            path: ".status.updatedReplicas",
+        },
+        Column {
+            name: "UpdatedAvailableReplicas",
+            kind: "integer",
+            path: ".status.updatedAvailableReplicas",
+        },
+        Column {
+            name: "UpdateRevision",
+            kind: "string",
+            path: ".status.updateRevision",
+        },
+        Column {
+            name: "Age",
+            kind: "date",
+            path: ".metadata.creationTimestamp",
+        },
     ],
     scale: true,
     spec: schema::of::<SandboxSetSpec>,

@@ -21,18 +21,26 @@ pub struct SandboxTemplate {
     pub spec: SandboxTemplateSpec,
 }
 
-kind!(SandboxTemplate, SandboxTemplateSpec, "sandboxtemplates", |_template| None::<&()>);
+kind!(SandboxTemplate, SandboxTemplateSpec, "sandboxtemplates");
 
 /// What sandboxes are made from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxTemplateSpec {
     /// What is kept while a sandbox is paused, such as memory, filesystem or ip.
-    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lists::exact",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<String>>,
     /// Runtimes to be put into each sandbox.
-    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lists::exact",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub runtimes: Option<Vec<RuntimeConfig>>,
     /// Template of the pods.

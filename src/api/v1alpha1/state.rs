@@ -1,7 +1,7 @@
 //! What the fields of a sandbox add up to: its state, and whether it may be paused or resumed.
 //!
-//! Pure functions of one object and the time, called by indexes, waits and metrics. The numbers are those of the rules in
-//! the description of the project's behaviour; the first rule that matches wins.
+//! Pure functions of one object and the time, called by indexes, waits and metrics. The numbers are those of
+//! the rules in the description of the project's behaviour; the first rule that matches wins.
 
 use jiff::Timestamp;
 
@@ -103,18 +103,25 @@ pub struct Verdict {
 
 impl Verdict {
     const fn yes(reason: VerdictReason) -> Self {
-        Self { allowed: true, reason }
+        Self {
+            allowed: true,
+            reason,
+        }
     }
 
     const fn no(reason: VerdictReason) -> Self {
-        Self { allowed: false, reason }
+        Self {
+            allowed: false,
+            reason,
+        }
     }
 }
 
 impl Sandbox {
     /// The state at `now` (J1 to J6).
     ///
-    /// For an unchanged object it changes with time only once, when [`shutdown_at`](Self::shutdown_at) has passed.
+    /// For an unchanged object it changes with time only once, when [`shutdown_at`](Self::shutdown_at) has
+    /// passed.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> SandboxState {
         let (kind, reason) = self.state_of(now);
@@ -173,7 +180,9 @@ impl Sandbox {
             return Verdict::no(VerdictReason::SandboxStateNotAllowed);
         }
         match self.phase() {
-            Some(SandboxPhase::Running | SandboxPhase::Paused) => Verdict::yes(VerdictReason::SandboxIsRunningOrPaused),
+            Some(SandboxPhase::Running | SandboxPhase::Paused) => {
+                Verdict::yes(VerdictReason::SandboxIsRunningOrPaused)
+            }
             _ => Verdict::no(VerdictReason::SandboxPhaseNotAllowed),
         }
     }
@@ -234,7 +243,9 @@ mod tests {
         let conditions: Vec<Value> = conditions
             .iter()
             .map(|(type_, status)| {
-                json!({ "type": type_, "status": status, "reason": "R", "message": "", "lastTransitionTime": NOW })
+                json!({
+                    "type": type_, "status": status, "reason": "R", "message": "", "lastTransitionTime": NOW
+                })
             })
             .collect();
         let object = json!({
@@ -250,8 +261,9 @@ mod tests {
     }
 
     fn controlled(mut sandbox: Sandbox) -> Sandbox {
+        let api_version = "agents.kruise.io/v1alpha1";
         sandbox.metadata.owner_references = serde_json::from_value(json!([
-            { "apiVersion": "agents.kruise.io/v1alpha1", "kind": "SandboxSet", "name": "s", "uid": "u", "controller": true }
+            { "apiVersion": api_version, "kind": "SandboxSet", "name": "s", "uid": "u", "controller": true }
         ]))
         .unwrap();
         sandbox
@@ -289,8 +301,14 @@ mod tests {
         assert_state(&ending("2030-01-01T11:59:59Z"), "dead/ShutdownTimeReached");
         assert_state(&ending("2030-01-01T19:59:59.9+08:00"), "dead/ShutdownTimeReached");
         assert_state(&ending(NOW), "running/RunningResourceClaimedAndReady");
-        assert_state(&ending("2030-01-01T12:00:01Z"), "running/RunningResourceClaimedAndReady");
-        assert_state(&controlled(ending("2030-01-01T11:59:59Z")), "dead/ShutdownTimeReached");
+        assert_state(
+            &ending("2030-01-01T12:00:01Z"),
+            "running/RunningResourceClaimedAndReady",
+        );
+        assert_state(
+            &controlled(ending("2030-01-01T11:59:59Z")),
+            "dead/ShutdownTimeReached",
+        );
     }
 
     #[test]
@@ -308,7 +326,10 @@ mod tests {
         for phase in ["Running", "Upgrading", "Resuming", "Paused", "Novel", ""] {
             let ready = controlled(sandbox(phase, &json!({ "paused": true }), &[("Ready", "True")]));
             assert_state(&ready, "available/ResourceControlledBySbsAndReady");
-            assert_state(&controlled(of_phase(phase)), "creating/ResourceControlledBySbsButNotReady");
+            assert_state(
+                &controlled(of_phase(phase)),
+                "creating/ResourceControlledBySbsButNotReady",
+            );
         }
     }
 
@@ -367,16 +388,29 @@ mod tests {
     #[test]
     fn j6_ready_means_exactly_true() {
         for status in ["False", "Unknown", "true", "TRUE", "Yes", ""] {
-            assert!(!sandbox("Running", &json!({}), &[("Ready", status)]).is_ready(), "{status}");
+            assert!(
+                !sandbox("Running", &json!({}), &[("Ready", status)]).is_ready(),
+                "{status}"
+            );
         }
-        assert!(sandbox("Running", &json!({}), &[("SandboxPaused", "False"), ("Ready", "True")]).is_ready());
+        assert!(
+            sandbox(
+                "Running",
+                &json!({}),
+                &[("SandboxPaused", "False"), ("Ready", "True")]
+            )
+            .is_ready()
+        );
         assert!(!sandbox("Running", &json!({}), &[("SandboxPaused", "True")]).is_ready());
     }
 
     #[test]
     fn j7_members_of_a_pool_are_not_pausable() {
         for phase in ["Running", "Paused", "Pending", ""] {
-            assert_verdict(controlled(of_phase(phase)).pausable(), "no/SandboxStateNotAllowed");
+            assert_verdict(
+                controlled(of_phase(phase)).pausable(),
+                "no/SandboxStateNotAllowed",
+            );
         }
     }
 
@@ -385,7 +419,16 @@ mod tests {
         for phase in ["Running", "Paused"] {
             assert_verdict(of_phase(phase).pausable(), "yes/SandboxIsRunningOrPaused");
         }
-        for phase in ["Pending", "Resuming", "Upgrading", "Succeeded", "Failed", "Terminating", "Novel", ""] {
+        for phase in [
+            "Pending",
+            "Resuming",
+            "Upgrading",
+            "Succeeded",
+            "Failed",
+            "Terminating",
+            "Novel",
+            "",
+        ] {
             assert_verdict(of_phase(phase).pausable(), "no/SandboxPhaseNotAllowed");
         }
     }
@@ -418,7 +461,15 @@ mod tests {
 
     #[test]
     fn j8_no_other_phase_is_resumable() {
-        for phase in ["Pending", "Upgrading", "Succeeded", "Failed", "Terminating", "Novel", ""] {
+        for phase in [
+            "Pending",
+            "Upgrading",
+            "Succeeded",
+            "Failed",
+            "Terminating",
+            "Novel",
+            "",
+        ] {
             assert_verdict(of_phase(phase).resumable(now()), "no/SandboxPhaseNotAllowed");
         }
     }
@@ -426,6 +477,17 @@ mod tests {
     #[test]
     fn states_print_in_lower_case() {
         let names: Vec<&str> = StateKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        assert_eq!(names, ["available", "creating", "running", "paused", "dead", "upgrading", "resuming"]);
+        assert_eq!(
+            names,
+            [
+                "available",
+                "creating",
+                "running",
+                "paused",
+                "dead",
+                "upgrading",
+                "resuming"
+            ]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What a sandbox is made from: the parts that the specs of Sandbox, SandboxSet and SandboxTemplate have in common.
+//! What a sandbox is made from: the parts that the specs of Sandbox, SandboxSet and SandboxTemplate have in
+//! common.
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PodTemplateSpec};
 use schemars::JsonSchema;
@@ -6,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::interned::{Internable, Interned, Table};
 
-/// The template of the pod, shared by all objects of the process with the same JSON. Dereferences to `PodTemplateSpec`.
+/// The template of the pod, shared by all objects of the process with the same JSON. Dereferences to
+/// `PodTemplateSpec`.
 pub type PodTemplate = Interned<PodTemplateSpec>;
 
 /// Templates of the claims made for a sandbox, shared likewise. Dereferences to `Vec<PersistentVolumeClaim>`.

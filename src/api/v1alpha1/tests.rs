@@ -1,1 +1,473 @@
-//! What holds for all kinds: nothing is lost between reading and writing.
+//! What holds for all kinds: nothing is lost between reading and writing, and equal templates are shared.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::Path;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
+use kube::core::{ObjectList, WatchEvent};
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Every field of a Sandbox, with values that a careless type would change: other offsets, fractions, empty
+/// lists, unknown names, numbers and fields inside the template.
+fn full_sandbox() -> Value {
+    json!({
+        "apiVersion": "agents.kruise.io/v1alpha1",
+        "kind": "Sandbox",
+        "metadata": {
+            "name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "7", "generation": 2,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": { "agents.kruise.io/sandbox-claimed": "true" },
+            "annotations": { "agents.kruise.io/owner": "alice" },
+            "finalizers": ["agents.kruise.io/sandbox"]
+        },
+        "spec": {
+            "lifecycle": {
+                "postUpgrade": { "exec": { "command": ["true"] }, "timeoutSeconds": 60 },
+                "preUpgrade": { "exec": { "command": [] }, "timeoutSeconds": 5 }
+            },
+            "pauseTime": "2030-01-01T08:00:00+08:00",
+            "paused": false,
+            "persistentContents": [],
+            "runtimes": [{ "name": "r" }],
+            "shutdownTime": "2030-01-01T00:00:00.250Z",
+            "template": {
+                "metadata": { "creationTimestamp": null, "labels": {} },
+                "spec": { "containers": [{ "name": "c", "novel": [1.5, 9_007_199_254_740_993_i64, null] }] }
+            },
+            "templateRef": { "apiVersion": API_VERSION, "kind": "SandboxTemplate", "name": "t" },
+            "upgradePolicy": { "type": "Novel" },
+            "volumeClaimTemplates": [{ "metadata": { "name": "v" }, "spec": { "novel": true } }]
+        },
+        "status": {
+            "conditions": [{
+                "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "", "observedGeneration": 2,
+                "reason": "PodReady", "status": "True", "type": "Ready"
+            }],
+            "message": "", "nodeName": "n", "observedGeneration": 2, "phase": "Novel",
+            "podInfo": {
+                "annotations": { "x": "y" }, "labels": {}, "nodeName": "n", "podIP": "10.0.0.1", "podUID": "p"
+            },
+            "sandboxIp": "10.0.0.1", "updateRevision": "r1"
+        }
+    })
+}
+
+fn full_sandbox_set() -> Value {
+    json!({
+        "apiVersion": "agents.kruise.io/v1alpha1",
+        "kind": "SandboxSet",
+        "metadata": { "name": "s" },
+        "spec": {
+            "persistentContents": ["memory"], "replicas": 0, "runtimes": [],
+            "scaleStrategy": { "maxUnavailable": "20%" },
+            "template": { "spec": { "containers": [] } },
+            "templateRef": { "apiVersion": API_VERSION, "kind": "SandboxTemplate", "name": "t" },
+            "updateStrategy": { "maxUnavailable": 3 },
+            "volumeClaimTemplates": []
+        },
+        "status": {
+            "availableReplicas": 1, "conditions": [], "observedGeneration": 1, "replicas": 2,
+            "selector": "a=b",
+            "updateRevision": "r", "updatedAvailableReplicas": 0, "updatedReplicas": 0
+        }
+    })
+}
+
+fn full_sandbox_template() -> Value {
+    json!({
+        "apiVersion": "agents.kruise.io/v1alpha1",
+        "kind": "SandboxTemplate",
+        "metadata": { "name": "t" },
+        "spec": {
+            "persistentContents": ["memory"], "runtimes": [{ "name": "r" }],
+            "template": { "spec": { "containers": [] } }, "volumeClaimTemplates": []
+        }
+    })
+}
+
+fn full_checkpoint() -> Value {
+    json!({
+        "apiVersion": "agents.kruise.io/v1alpha1",
+        "kind": "Checkpoint",
+        "metadata": { "name": "c", "annotations": { "agents.kruise.io/owner": "alice" } },
+        "spec": {
+            "keepRunning": true, "persistentContents": ["memory"], "podName": "p", "sandboxName": "a",
+            "ttlAfterFinished": "1h"
+        },
+        "status": {
+            "checkpointId": "id", "completionTime": "2030-01-01T00:00:00Z", "message": "m",
+            "observedGeneration": 1, "phase": "Creating"
+        }
+    })
+}
+
+/// Reads from a value and from text, writes back, and expects what was read.
+#[track_caller]
+fn assert_nothing_lost<K: DeserializeOwned + Serialize + PartialEq + Debug>(original: &Value) -> K {
+    let object: K = serde_json::from_value(original.clone()).unwrap();
+    assert_eq!(&serde_json::to_value(&object).unwrap(), original);
+    let from_text: K = serde_json::from_str(&original.to_string()).unwrap();
+    assert_eq!(object, from_text);
+    object
+}
+
+/// Whether each field that the schema of `K` knows is in `example`, so that an example cannot fall behind the
+/// schema.
+fn assert_full(example: &Value) {
+    fn check(path: &str, schema: &Value, example: &Value) {
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            let value = example
+                .get(name)
+                .unwrap_or_else(|| panic!("the example lacks {path}"));
+            check(&path, property, value);
+            if let Some(first) = value.get(0) {
+                check(&format!("{path}[]"), &property["items"], first);
+            }
+        }
+    }
+    let crds = serde_json::to_value(crds()).unwrap();
+    let of_kind = |crd: &&Value| crd["spec"]["names"]["kind"] == example["kind"];
+    let crd = crds.as_array().unwrap().iter().find(of_kind).unwrap();
+    check(
+        "",
+        &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"],
+        example,
+    );
+}
+
+#[test]
+fn e2_a_read_and_a_write_change_no_field_of_any_kind() {
+    for example in [
+        full_sandbox(),
+        full_sandbox_set(),
+        full_sandbox_template(),
+        full_checkpoint(),
+    ] {
+        assert_full(&example);
+    }
+    let sandbox: Sandbox = assert_nothing_lost(&full_sandbox());
+    assert_eq!(sandbox.phase(), Some(&SandboxPhase::Other("Novel".into())));
+    assert_eq!(sandbox.owner(), Some("alice"));
+    assert_nothing_lost::<SandboxSet>(&full_sandbox_set());
+    assert_nothing_lost::<SandboxTemplate>(&full_sandbox_template());
+    let checkpoint: Checkpoint = assert_nothing_lost(&full_checkpoint());
+    assert_eq!(
+        (checkpoint.owner(), checkpoint.checkpoint_id()),
+        (Some("alice"), Some("id"))
+    );
+    assert_eq!(checkpoint.phase(), Some(&CheckpointPhase::Creating));
+}
+
+#[test]
+fn e2_absent_fields_stay_absent_and_empty_ones_empty() {
+    for spec in [
+        json!({}),
+        json!({ "lifecycle": {} }),
+        json!({ "lifecycle": { "preUpgrade": { "exec": {} } } }),
+    ] {
+        let mut object = serde_json::to_value(Sandbox::new("a", SandboxSpec::default())).unwrap();
+        object["spec"] = spec;
+        assert_nothing_lost::<Sandbox>(&object);
+        object["status"] = json!({});
+        assert_nothing_lost::<Sandbox>(&object);
+        object["status"] = json!({ "phase": "", "podInfo": {}, "conditions": [] });
+        assert_nothing_lost::<Sandbox>(&object);
+    }
+}
+
+#[test]
+fn e2_managed_fields_are_not_kept() {
+    let mut object = full_sandbox();
+    object["metadata"]["managedFields"] = json!([{ "manager": "kubectl", "fieldsV1": { "f:spec": {} } }]);
+    let sandbox: Sandbox = serde_json::from_str(&object.to_string()).unwrap();
+    assert_eq!(sandbox.metadata.managed_fields, None);
+    assert_eq!(serde_json::to_value(&sandbox).unwrap(), full_sandbox());
+}
+
+#[test]
+fn e6_an_undecodable_template_is_named_by_its_field() {
+    let mut object = full_sandbox();
+    object["spec"]["template"]["spec"]["containers"][0]["image"] = json!({});
+    let text = object.to_string();
+    let error = serde_json::from_str::<Sandbox>(&text).unwrap_err().to_string();
+    assert!(
+        error.starts_with("template.spec.containers[0].image: invalid type: map"),
+        "{error}"
+    );
+
+    // Whoever wants the path of the whole object can record it: the raw text passes through.
+    let mut deserializer = serde_json::Deserializer::from_str(&text);
+    let error = serde_path_to_error::deserialize::<_, Sandbox>(&mut deserializer).unwrap_err();
+    assert_eq!(error.path().to_string(), "spec.template");
+    let mut deserializer = serde_json::Deserializer::from_str(r#"{"spec":{"template":{}}}"#);
+    assert!(serde_path_to_error::deserialize::<_, Sandbox>(&mut deserializer).is_ok());
+}
+
+#[test]
+fn objects_of_lists_and_watches_share_their_templates() {
+    let item = full_sandbox();
+    let list = json!({
+        "apiVersion": API_VERSION, "kind": "SandboxList", "metadata": { "resourceVersion": "9" },
+        "items": [item, item]
+    });
+    let list: ObjectList<Sandbox> = serde_json::from_str(&list.to_string()).unwrap();
+    let template = |sandbox: &Sandbox| sandbox.spec.template.clone().unwrap();
+    assert!(template(&list.items[0]).ptr_eq(&template(&list.items[1])));
+
+    // The API server writes `type` first; serde needs that to decode without a buffer.
+    let event = format!(r#"{{"type":"ADDED","object":{item}}}"#);
+    let WatchEvent::Added(added) = serde_json::from_str::<WatchEvent<Sandbox>>(&event).unwrap() else {
+        panic!("{event}")
+    };
+    assert!(template(&added).ptr_eq(&template(&list.items[0])));
+}
+
+#[test]
+fn kinds_know_their_place_in_the_api() {
+    assert_eq!(
+        Sandbox::url_path(&(), Some("ns")),
+        "/apis/agents.kruise.io/v1alpha1/namespaces/ns/sandboxes"
+    );
+    assert_eq!(
+        SandboxSet::url_path(&(), None),
+        "/apis/agents.kruise.io/v1alpha1/sandboxsets"
+    );
+    assert_eq!(
+        SandboxTemplate::url_path(&(), None),
+        "/apis/agents.kruise.io/v1alpha1/sandboxtemplates"
+    );
+    assert_eq!(
+        Checkpoint::url_path(&(), None),
+        "/apis/agents.kruise.io/v1alpha1/checkpoints"
+    );
+    assert_eq!(API_VERSION, format!("{}/{VERSION}", crate::api::GROUP));
+    let sandbox = Sandbox::new("a", SandboxSpec::default());
+    assert_eq!((sandbox.name_or_empty(), sandbox.namespace_or_empty()), ("a", ""));
+    assert_eq!(
+        serde_json::to_value(&sandbox).unwrap(),
+        json!({ "apiVersion": API_VERSION, "kind": "Sandbox", "metadata": { "name": "a" }, "spec": {} })
+    );
+}
+
+#[test]
+fn a_sandbox_stays_small() {
+    assert!(size_of::<Sandbox>() <= 800, "{} bytes", size_of::<Sandbox>());
+}
+
+#[test]
+fn the_samples_decode_and_lose_nothing() {
+    fn check<K: DeserializeOwned + Serialize + PartialEq + Debug>(file: &str) -> K {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("config/samples")
+            .join(file);
+        let sample: Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_nothing_lost(&sample)
+    }
+    let sandbox: Sandbox = check("sandbox.yaml");
+    assert!(sandbox.is_claimed());
+    let template = sandbox.spec.template.unwrap();
+    assert_eq!(template.spec.as_ref().unwrap().containers.len(), 1);
+    check::<SandboxSet>("sandboxset.yaml");
+    check::<SandboxTemplate>("sandboxtemplate.yaml");
+    check::<Checkpoint>("checkpoint.yaml");
+}
+
+fn with_labels(labels: &[(&str, &str)]) -> Sandbox {
+    let mut sandbox = Sandbox::new("a", SandboxSpec::default());
+    sandbox.metadata.namespace = Some("ns".to_owned());
+    let labels = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    sandbox.metadata.labels = Some(labels.collect());
+    sandbox
+}
+
+#[test]
+fn b1_the_pool_is_the_template_else_the_set() {
+    let pool = |labels: &[(&str, &str)]| with_labels(labels).pool().map(str::to_owned);
+    assert_eq!(
+        pool(&[(LABEL_SANDBOX_TEMPLATE, "t"), (LABEL_SANDBOX_POOL, "p")]).as_deref(),
+        Some("t")
+    );
+    assert_eq!(
+        pool(&[(LABEL_SANDBOX_TEMPLATE, ""), (LABEL_SANDBOX_POOL, "p")]).as_deref(),
+        Some("p")
+    );
+    assert_eq!(pool(&[(LABEL_SANDBOX_POOL, "")]), None);
+    assert_eq!(pool(&[]), None);
+}
+
+#[test]
+fn b3_claimed_is_exactly_true_and_the_id_falls_back_to_the_name() {
+    assert!(with_labels(&[(LABEL_SANDBOX_CLAIMED, "true")]).is_claimed());
+    assert!(!with_labels(&[(LABEL_SANDBOX_CLAIMED, "True")]).is_claimed());
+    assert!(!with_labels(&[]).is_claimed());
+    assert_eq!(with_labels(&[(LABEL_SANDBOX_ID, "short")]).sandbox_id(), "short");
+    assert_eq!(with_labels(&[(LABEL_SANDBOX_ID, "")]).sandbox_id(), "ns--a");
+    assert_eq!(with_labels(&[]).sandbox_id(), "ns--a");
+}
+
+#[test]
+fn b4_an_empty_owner_or_checkpoint_id_is_none() {
+    let mut sandbox = with_labels(&[]);
+    assert_eq!(sandbox.owner(), None);
+    sandbox.metadata.annotations = Some(BTreeMap::from([(ANNOTATION_OWNER.to_owned(), String::new())]));
+    assert_eq!(sandbox.owner(), None);
+    let mut checkpoint = Checkpoint::new("c", CheckpointSpec::default());
+    assert_eq!(checkpoint.checkpoint_id(), None);
+    checkpoint.status = Some(CheckpointStatus {
+        checkpoint_id: Some(String::new()),
+        ..CheckpointStatus::default()
+    });
+    assert_eq!(checkpoint.checkpoint_id(), None);
+}
+
+#[test]
+fn a8_reserved_failed_is_exactly_true() {
+    assert!(with_labels(&[(LABEL_RESERVED_FAILED_SANDBOX, "true")]).is_reserved_failed());
+    assert!(!with_labels(&[(LABEL_RESERVED_FAILED_SANDBOX, "1")]).is_reserved_failed());
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![3 => "[a-z0-9-]{0,8}", 1 => any::<String>()]
+}
+
+fn time() -> impl Strategy<Value = Time> {
+    prop_oneof![
+        (0..4_000_000_000_i64).prop_map(|second| Time::from(Timestamp::from_second(second).unwrap())),
+        (0..4_000_000_000_000_i64).prop_map(|milli| Time::from(Timestamp::from_millisecond(milli).unwrap())),
+        Just("2030-01-01T08:00:00.50+08:00".parse().unwrap()),
+    ]
+}
+
+fn texts() -> impl Strategy<Value = Option<BTreeMap<String, String>>> {
+    prop::option::of(prop::collection::btree_map(text(), text(), 0..3))
+}
+
+fn list() -> impl Strategy<Value = Option<Vec<String>>> {
+    prop::option::of(prop::collection::vec(text(), 0..3))
+}
+
+prop_compose! {
+    fn meta()(
+        name in prop::option::of(text()),
+        labels in texts(),
+        annotations in texts(),
+        finalizers in list(),
+        generation in any::<Option<i64>>(),
+        owner in prop::option::of(text()),
+    ) -> ObjectMeta {
+        let controller = |name| OwnerReference { name, controller: Some(true), ..OwnerReference::default() };
+        let owner_references = owner.map(|name| vec![controller(name)]);
+        ObjectMeta {
+            name, labels, annotations, finalizers, generation, owner_references, ..ObjectMeta::default()
+        }
+    }
+}
+
+prop_compose! {
+    fn action()(
+        exec in prop::option::of(list().prop_map(|command| ExecAction { command })),
+        timeout_seconds in any::<Option<i32>>(),
+    ) -> UpgradeAction {
+        UpgradeAction { exec, timeout_seconds }
+    }
+}
+
+prop_compose! {
+    fn spec()(
+        lifecycle in prop::option::of((prop::option::of(action()), prop::option::of(action()))),
+        pause_time in prop::option::of(time()),
+        paused in any::<Option<bool>>(),
+        persistent_contents in list(),
+        runtimes in list(),
+        shutdown_time in prop::option::of(time()),
+        template in prop::option::of(text()),
+        template_ref in prop::option::of((prop::option::of(text()), prop::option::of(text()), text())),
+        upgrade_policy in prop::option::of(prop::option::of(text())),
+        claims in list(),
+    ) -> SandboxSpec {
+        let runtimes = runtimes.map(|names| names.into_iter().map(|name| RuntimeConfig { name }).collect());
+        let template = template.map(|name| json!({ "novel": 1.5, "metadata": { "name": name } }));
+        let claim = |name: String| json!({ "metadata": { "name": name } });
+        let claims = claims.map(|names| names.into_iter().map(claim).collect::<Value>());
+        SandboxSpec {
+            lifecycle: lifecycle
+                .map(|(pre_upgrade, post_upgrade)| Box::new(SandboxLifecycle { post_upgrade, pre_upgrade })),
+            pause_time,
+            paused,
+            persistent_contents,
+            runtimes,
+            shutdown_time,
+            template: template.map(|template| serde_json::from_value(template).unwrap()),
+            template_ref: template_ref
+                .map(|(api_version, kind, name)| Box::new(TemplateRef { api_version, kind, name })),
+            upgrade_policy: upgrade_policy.map(|type_| Box::new(UpgradePolicy { type_ })),
+            volume_claim_templates: claims.map(|claims| serde_json::from_value(claims).unwrap()),
+        }
+    }
+}
+
+prop_compose! {
+    fn condition()(
+        last_transition_time in time(),
+        message in text(),
+        observed_generation in any::<Option<i64>>(),
+        reason in text(),
+        status in prop_oneof![Just("True".to_owned()), Just("False".to_owned()), text()],
+        type_ in text(),
+    ) -> Condition {
+        let status = ConditionStatus::from(status.as_str());
+        Condition { last_transition_time, message, observed_generation, reason, status, type_ }
+    }
+}
+
+prop_compose! {
+    fn status()(
+        conditions in prop::option::of(prop::collection::vec(condition(), 0..3)),
+        message in prop::option::of(text()),
+        observed_generation in any::<Option<i64>>(),
+        phase in prop::option::of(prop_oneof![Just("Running".to_owned()), Just("Paused".to_owned()), text()]),
+        pod_info in prop::option::of((texts(), texts(), prop::option::of(text()), prop::option::of(text()))),
+        update_revision in prop::option::of(text()),
+    ) -> SandboxStatus {
+        let pod_info = pod_info.map(|(annotations, labels, pod_ip, pod_uid)| PodInfo {
+            annotations, labels, node_name: message.clone(), pod_ip, pod_uid,
+        });
+        SandboxStatus {
+            conditions,
+            node_name: message.clone(),
+            sandbox_ip: update_revision.clone(),
+            message,
+            observed_generation,
+            phase: phase.map(|phase| SandboxPhase::from(phase.as_str())),
+            pod_info,
+            update_revision,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_sandbox_is_read_back_as_it_was_written(
+        metadata in meta(),
+        spec in spec(),
+        status in prop::option::of(status()),
+    ) {
+        let sandbox = Sandbox { metadata, spec, status };
+        let text = serde_json::to_string(&sandbox).unwrap();
+        let read: Sandbox = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&read, &sandbox);
+        // Times are equal by instant, so the text is compared too.
+        prop_assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    }
+}
