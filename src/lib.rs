@@ -1,1 +1,3 @@
 //! Keeps every agent sandbox of a Kubernetes cluster in one shared, indexed, watch-driven cache.
+
+pub mod options;
