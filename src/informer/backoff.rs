@@ -16,10 +16,10 @@ const LONGEST: Duration = Duration::from_secs(30);
 const LONGEST_WHEN_MENDED_BY_HAND: Duration = Duration::from_secs(15);
 
 /// A server that asks for more patience than this is asked again anyway.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
 /// A connection that lived this long proves that all is well again.
-const HEALTHY: Duration = Duration::from_secs(120);
+const HEALTHY: Duration = Duration::from_mins(2);
 
 /// A watch that lived this long may be resumed at once.
 const SHORT_LIVED: Duration = Duration::from_secs(5);
@@ -103,7 +103,7 @@ mod tests {
         );
         assert!(backoff.after(Duration::ZERO, Some(&failure)) > Duration::from_secs(20));
         assert_eq!(
-            backoff.after(Duration::from_secs(120), Some(&failure)),
+            backoff.after(Duration::from_mins(2), Some(&failure)),
             Duration::ZERO
         );
         assert!(backoff.after(Duration::ZERO, Some(&failure)) <= FIRST);
@@ -118,10 +118,10 @@ mod tests {
             asked
         );
         assert_eq!(
-            backoff.after(Duration::from_secs(60), Some(&status(503, Some(asked)))),
+            backoff.after(Duration::from_mins(1), Some(&status(503, Some(asked)))),
             asked
         );
-        let day = status(503, Some(Duration::from_secs(86_400)));
+        let day = status(503, Some(Duration::from_hours(24)));
         assert_eq!(backoff.after(Duration::ZERO, Some(&day)), LONGEST_RETRY_AFTER);
     }
 

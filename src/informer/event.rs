@@ -28,6 +28,7 @@ pub enum Event<K> {
 
 impl<K> Event<K> {
     /// The newest state that the event carries.
+    #[must_use]
     pub fn object(&self) -> &Arc<K> {
         match self {
             Self::Applied { new, .. } => new,
@@ -38,6 +39,7 @@ impl<K> Event<K> {
 
 impl<K: Resource> Event<K> {
     /// Key of the object.
+    #[must_use]
     pub fn key(&self) -> KeyRef<'_> {
         KeyRef::of(&**self.object())
     }

@@ -12,13 +12,16 @@ use smallvec::SmallVec;
 
 use super::keyed_slab::{Slot, short_hash, spread};
 
+/// See [`IndexFunc::extract`].
+pub(super) type Extract<K> = fn(object: &K, now: jiff::Timestamp, add: &mut dyn FnMut(&str));
+
 /// Extracts the values under which one index files an object.
 pub struct IndexFunc<K> {
     /// Name of the index, unique among those of a kind.
     pub name: &'static str,
     /// Calls `add` once for each value; an empty value is not indexed. `now` is the wall time, for
     /// states that change with time alone; it must not be used for anything else. Must not block.
-    pub extract: fn(object: &K, now: jiff::Timestamp, add: &mut dyn FnMut(&str)),
+    pub extract: Extract<K>,
 }
 
 /// Where an object stands in one posting list.

@@ -86,10 +86,8 @@ impl<T: Keyed> KeyedSlab<T> {
         self.slots.try_remove(slot as usize)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
-        self.slots
-            .iter()
-            .map(|(slot, value)| (Slot::try_from(slot).unwrap_or(Slot::MAX), value))
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
+        self.slots.iter().map(|(_, value)| value)
     }
 
     /// One past the highest slot that can be occupied.

@@ -157,7 +157,7 @@ impl<K: CachedResource> Informer<K> {
     pub async fn wait_for_version(&self, version: u64) {
         let mut reached = self.version.subscribe();
         if reached.wait_for(|&reached| reached >= version).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -231,12 +231,10 @@ impl<K: CachedResource> Informer<K> {
             let listed = self.list_watch.list(limit, token.clone()).await;
             let page = listed.inspect_err(|failure| self.note_page_failure(failure, token.is_some()))?;
             let (version, next) = self.apply_page(&page)?;
-            match next {
-                Some(next) => token = Some(next),
-                None => {
-                    self.task.lock().expired_pages = 0;
-                    return self.end_list(&version);
-                }
+            token = next;
+            if token.is_none() {
+                self.task.lock().expired_pages = 0;
+                return self.end_list(&version);
             }
         }
     }

@@ -24,7 +24,7 @@ use super::resource::{CachedResource, index_keys};
 use super::version::{self, Tombstones, parse_version};
 
 /// Slots that one sweep step or one re-index step may touch under the lock.
-const STEP: usize = 512;
+const STEP: Slot = 512;
 
 struct Entry<K> {
     object: Arc<K>,
@@ -128,7 +128,7 @@ impl<K: CachedResource> Store<K> {
             let mut done = false;
             let batch = self.write(|inner, events| {
                 let end = inner.entries.slot_end();
-                let stop = end.min(start.saturating_add(STEP as Slot));
+                let stop = end.min(start.saturating_add(STEP));
                 (start..stop).for_each(|slot| inner.sweep_slot(slot, events));
                 start = stop;
                 done = stop == end;
@@ -152,7 +152,7 @@ impl<K: CachedResource> Store<K> {
                     .transitions
                     .iter()
                     .take_while(|(at, _)| *at < now)
-                    .take(STEP);
+                    .take(STEP as usize);
                 due.filter_map(|&(_, slot)| Some((slot, Arc::clone(&inner.entries.get(slot)?.object))))
                     .collect()
             };
@@ -436,12 +436,8 @@ impl<K: CachedResource> View<'_, K> {
         self.inner.entries.get(slot).map(|entry| &entry.object)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<K>> {
-        self.inner.entries.iter().map(|(_, entry)| &entry.object)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.inner.entries.len()
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<K>> {
+        self.inner.entries.iter().map(|entry| &entry.object)
     }
 
     /// The objects filed under a value of an index.

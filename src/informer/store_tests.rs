@@ -159,7 +159,7 @@ fn e5_an_abandoned_relist_deletes_nothing() {
 #[test]
 fn e5_a_sweep_takes_the_lock_in_steps() {
     let store = Store::new();
-    for i in 0..3 * STEP {
+    for i in 0..3 * STEP as usize {
         upsert(&store, widget(&format!("w-{i}"), "1", "5"));
     }
     store.begin_relist(false);
@@ -170,9 +170,9 @@ fn e5_a_sweep_takes_the_lock_in_steps() {
         let left = store.len();
         largest = largest.max(batch.events.len());
         total += batch.events.len();
-        assert_eq!(left, 3 * STEP - total);
+        assert_eq!(left, 3 * STEP as usize - total);
     });
-    assert_eq!((largest, total), (STEP, 3 * STEP));
+    assert_eq!((largest, total), (STEP as usize, 3 * STEP as usize));
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl<K: CachedResource> Subscriptions<K> {
         let view = store.view();
         let mut state = QueueState {
             pending: KeyedSlab::new(),
-            order: VecDeque::with_capacity(view.len()),
+            order: VecDeque::with_capacity(view.iter().len()),
             since: view.sequence(),
             closed: false,
         };

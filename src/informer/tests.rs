@@ -449,7 +449,7 @@ async fn e8_bookmarks_alone_keep_a_watch_alive() {
     let mut f = start();
     let mut watch = f.server.list(&[object("a", "1", 5)], "7").await;
     for version in 8..20 {
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         watch.bookmark(&version.to_string()).await;
     }
     f.informer.wait_for_version(19).await;

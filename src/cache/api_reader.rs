@@ -1,0 +1,131 @@
+//! [`ApiReader`]: reads that bypass the cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use kube::api::{GetParams, Request};
+use kube::client::Body;
+use kube::core::Status;
+
+use crate::informer::{CachedResource, DecodeError, ObjectKey, error_chain};
+
+/// How long one live read may take, from sending it to the last byte.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a live read has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The API server refused.
+    #[error("reading {kind} {key}: HTTP {}: {}", .status.code, .status.message)]
+    Status {
+        /// Kind that was read.
+        kind: String,
+        /// Object that was read.
+        key: ObjectKey,
+        /// What the API server said.
+        status: Box<Status>,
+    },
+    /// The request did not get through.
+    #[error("reading {kind} {key}: {cause}")]
+    Transport {
+        /// Kind that was read.
+        kind: String,
+        /// Object that was read.
+        key: ObjectKey,
+        /// What went wrong, with its causes.
+        cause: String,
+    },
+    /// No whole answer within [`READ_TIMEOUT`].
+    #[error("reading {kind} {key}: no answer within {} s", READ_TIMEOUT.as_secs())]
+    Timeout {
+        /// Kind that was read.
+        kind: String,
+        /// Object that was read.
+        key: ObjectKey,
+    },
+    /// The object can't be decoded.
+    #[error("reading {kind} {key}: {cause}")]
+    Decode {
+        /// Kind that was read.
+        kind: String,
+        /// Object that was read.
+        key: ObjectKey,
+        /// The field that does not fit.
+        cause: DecodeError,
+    },
+}
+
+/// Reads objects from the API server itself, each with a deadline. They look like cached ones: without
+/// `managedFields`. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiReader {
+    client: kube::Client,
+}
+
+impl ApiReader {
+    pub(super) fn new(client: kube::Client) -> Self {
+        Self { client }
+    }
+
+    /// The object as the API server has it now; `None` when there is none. The namespace of cluster-scoped
+    /// kinds is `""`. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]; all but [`ReadError::Decode`] may pass.
+    pub async fn get<K: CachedResource>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<K>>, ReadError> {
+        let key = ObjectKey::new(namespace, name);
+        let kind = || K::kind(&()).into_owned();
+        let transport = |key: &ObjectKey, cause| ReadError::Transport {
+            kind: kind(),
+            key: key.clone(),
+            cause,
+        };
+        let read = async {
+            let path = K::url_path(&(), Some(namespace).filter(|ns| !ns.is_empty()));
+            let request = Request::new(path)
+                .get(name, &GetParams::default())
+                .map_err(|error| transport(&key, error_chain(&error)))?;
+            let response = self.client.send(request.map(Body::from)).await;
+            let (parts, body) = response
+                .map_err(|error| transport(&key, error_chain(&error)))?
+                .into_parts();
+            let body = body
+                .collect()
+                .await
+                .map_err(|error| transport(&key, error_chain(&error)))?
+                .to_bytes();
+            Ok((parts.status.as_u16(), body))
+        };
+        let read = tokio::time::timeout(READ_TIMEOUT, read).await;
+        let (code, body) = read.map_err(|_| ReadError::Timeout {
+            kind: kind(),
+            key: key.clone(),
+        })??;
+        let text = String::from_utf8_lossy(&body);
+        match code {
+            200 => match K::decode(&text) {
+                Ok(object) => Ok(Some(Arc::new(object))),
+                Err(cause) => Err(ReadError::Decode {
+                    kind: kind(),
+                    key,
+                    cause,
+                }),
+            },
+            404 => Ok(None),
+            code => {
+                let status = serde_json::from_str::<Status>(&text).unwrap_or_default();
+                Err(ReadError::Status {
+                    kind: kind(),
+                    key,
+                    status: status.with_code(code).boxed(),
+                })
+            }
+        }
+    }
+}

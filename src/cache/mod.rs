@@ -1,0 +1,330 @@
+//! [`Cache`]: every kind that a sandbox manager reads, watched once and looked up from memory.
+//!
+//! ```text
+//!  kube-apiserver ── list / watch ──▶ Informer<K> ──▶ Store<K> ◀── Reader<K>, Provider
+//!                                         └── Subscription<K> (controllers, your own code)
+//! ```
+//!
+//! # Guarantees
+//!
+//! - One watch per kind, whoever reads it. Lookups are synchronous and never do I/O.
+//! - What is handed out is immutable and shared; nothing changes under its holder.
+//! - A lookup that can't be answered is an error, never an empty answer: not synced, out of scope, ambiguous.
+//! - No failure of the API server ends a watch. [`Cache::kinds`] says how each of them is.
+//!
+//! # Staleness
+//!
+//! A lookup shows what the last event of the watch left: milliseconds behind the API server while the watch
+//! is up, as old as its outage while it is down. [`Cache::await_version`] and [`Cache::expect`] let a writer
+//! read its own writes, and [`Cache::refresh_sandbox`] asks the API server itself when the cache can't know.
+
+mod api_reader;
+mod error;
+mod expectations;
+pub mod indexes;
+mod lookups;
+mod metrics;
+mod provider;
+mod reader;
+mod refresh;
+mod resources;
+mod watched;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use api_reader::{ApiReader, READ_TIMEOUT, ReadError};
+pub use error::LookupError;
+pub use expectations::{EXPIRES_AFTER, Satisfaction};
+pub use metrics::CacheCollector;
+pub use provider::{
+    GetCheckpointOptions, GetClaimedSandboxOptions, ListCheckpointsOptions, ListSandboxSetsOptions,
+    ListSandboxesInPoolOptions, ListSandboxesOptions, PickSandboxSetOptions, Provider,
+};
+pub use reader::Reader;
+pub use refresh::{RefreshError, VersionError};
+pub use resources::WatchedKind;
+pub use watched::{CachedObject, ErasedKind};
+
+use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet};
+use crate::informer::Subscription;
+use crate::options::Scope;
+use resources::{Kinds, Watched};
+
+/// How long [`Cache::start`] waits unless told otherwise.
+const SYNC_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Why the cache could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// It was started before; a stopped cache can't be started again either.
+    #[error("the cache was started before")]
+    AlreadyStarted,
+    /// Some kinds were not synced in time. Everything that had begun has been stopped.
+    #[error("not synced within {} s: {}", .timeout.as_secs_f64(), .kinds.iter().map(|(k, e)| format!("{k} ({e})")).collect::<Vec<_>>().join(", "))]
+    NotSynced {
+        /// How long it was waited for.
+        timeout: Duration,
+        /// Plural of each kind that is not synced, and why not.
+        kinds: Vec<(String, String)>,
+    },
+}
+
+/// The shared cache. Cheap to clone; all clones are one cache, which stops when the last one is dropped.
+///
+/// Embed it in one of two ways: [`Cache::start`] runs the watches on the current tokio runtime until
+/// [`Cache::stop`]; or a process with task management of its own drives the futures that
+/// [`Cache::informers`] hands out.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use sandbox_manager::cache::{Cache, GetClaimedSandboxOptions, Provider};
+///
+/// let client = kube::Client::try_default().await?;
+/// let cache = Cache::builder(client).build();
+/// cache.start().await?;
+/// let options = GetClaimedSandboxOptions { sandbox_id: "default--my-sandbox", ..Default::default() };
+/// println!("{:?}", cache.get_claimed_sandbox(options)?.status);
+/// cache.stop().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: kube::Client,
+    kinds: Kinds,
+    sync_timeout: Duration,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    started: Mutex<bool>,
+    sandboxes: Reader<Sandbox>,
+    sandbox_sets: Reader<SandboxSet>,
+    checkpoints: Reader<Checkpoint>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = self
+            .kinds()
+            .into_iter()
+            .map(|kind| (kind.plural(), kind.objects()));
+        f.debug_map().entries(kinds).finish()
+    }
+}
+
+/// Collects what a [`Cache`] is made with. See [`Cache::builder`].
+#[must_use]
+pub struct CacheBuilder {
+    client: kube::Client,
+    scope: Scope,
+    page_size: u32,
+    sync_timeout: Duration,
+}
+
+impl CacheBuilder {
+    /// What to watch; by default the sandbox kinds in every namespace, and no Secrets or ConfigMaps.
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Objects in a page where the API server has no streaming lists; 500 by default.
+    pub fn page_size(mut self, page_size: u32) -> Self {
+        self.page_size = page_size;
+        self
+    }
+
+    /// How long [`Cache::start`] waits for the first lists; two minutes by default.
+    pub fn sync_timeout(mut self, timeout: Duration) -> Self {
+        self.sync_timeout = timeout;
+        self
+    }
+
+    /// The cache, not started.
+    #[must_use]
+    pub fn build(self) -> Cache {
+        let kinds = Kinds::new(&self.client, &self.scope, self.page_size);
+        Cache {
+            inner: Arc::new(Inner {
+                client: self.client,
+                sandboxes: reader(&kinds),
+                sandbox_sets: reader(&kinds),
+                checkpoints: reader(&kinds),
+                kinds,
+                sync_timeout: self.sync_timeout,
+                stop: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+                started: Mutex::new(false),
+            }),
+        }
+    }
+}
+
+/// Cancels `to` when `from` is.
+async fn forward(from: &CancellationToken, to: &CancellationToken) {
+    from.cancelled().await;
+    to.cancel();
+}
+
+fn reader<K: WatchedKind>(kinds: &Kinds) -> Reader<K> {
+    Reader::new(K::watched(kinds).cloned())
+}
+
+impl Cache {
+    /// Begins the making of a cache. The client is used for the watches, for live reads, and handed out.
+    pub fn builder(client: kube::Client) -> CacheBuilder {
+        CacheBuilder {
+            client,
+            scope: Scope::default(),
+            page_size: 0,
+            sync_timeout: SYNC_TIMEOUT,
+        }
+    }
+
+    /// Starts the watches on the current tokio runtime; returns once every kind in scope is synced (D1).
+    ///
+    /// If the future is dropped, the watches go on until [`Cache::stop`].
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::NotSynced`] past the sync timeout, naming each kind that is not synced and why; all that
+    /// had begun is stopped by then. [`StartError::AlreadyStarted`] the second time.
+    pub async fn start(&self) -> Result<(), StartError> {
+        self.spawn()?;
+        let timeout = self.inner.sync_timeout;
+        if tokio::time::timeout(timeout, self.wait_for_cache_sync())
+            .await
+            .is_ok()
+        {
+            return Ok(());
+        }
+        let kinds = self.not_synced();
+        self.stop().await;
+        Err(StartError::NotSynced { timeout, kinds })
+    }
+
+    /// Starts the watches on the current tokio runtime and returns at once; they heal by themselves
+    /// whatever happens, so a caller may prefer to report [`Cache::kinds`] over giving up.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::AlreadyStarted`] the second time.
+    pub fn spawn(&self) -> Result<(), StartError> {
+        for informer in self.informers(&self.inner.stop)? {
+            self.inner.tasks.spawn(informer);
+        }
+        Ok(())
+    }
+
+    /// The watches as plain futures, one a kind, for a process that manages its own tasks (D4). Each ends
+    /// soon after `stop` is cancelled, or when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::AlreadyStarted`] the second time.
+    pub fn informers(&self, stop: &CancellationToken) -> Result<Vec<BoxFuture<'static, ()>>, StartError> {
+        let mut started = self.inner.started.lock();
+        if std::mem::replace(&mut *started, true) || self.inner.stop.is_cancelled() {
+            return Err(StartError::AlreadyStarted);
+        }
+        let run = |kind: Arc<dyn ErasedKind>| {
+            let (own, theirs) = (self.inner.stop.child_token(), stop.clone());
+            async move {
+                let run = kind.run(own.clone());
+                futures::future::join(run, own.clone().run_until_cancelled(forward(&theirs, &own))).await;
+            }
+            .boxed()
+        };
+        Ok(self.kinds().into_iter().map(run).collect())
+    }
+
+    /// Resolves once every kind in scope is synced. Cancel safe.
+    pub async fn wait_for_cache_sync(&self) {
+        join_all(self.kinds().into_iter().map(ErasedKind::synced)).await;
+    }
+
+    /// Stops the watches and returns once all their tasks have ended (D3). Lookups then go on to show what
+    /// was last seen. Before the start it does nothing, and afterwards a second stop waits like the first.
+    pub async fn stop(&self) {
+        if !*self.inner.started.lock() {
+            return;
+        }
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Lookups of one kind.
+    #[must_use]
+    pub fn reader<K: WatchedKind>(&self) -> Reader<K> {
+        reader(&self.inner.kinds)
+    }
+
+    /// A stream of what is there and then of every change of one kind; `None` when the kind is out of scope.
+    #[must_use]
+    pub fn subscribe<K: WatchedKind>(&self) -> Option<Subscription<K>> {
+        self.watched::<K>().map(|watched| watched.informer.subscribe())
+    }
+
+    /// Resolves once one kind is synced; never if it is out of scope. Cancel safe.
+    pub async fn wait_for_sync_of<K: WatchedKind>(&self) {
+        match self.watched::<K>() {
+            Some(watched) => watched.informer.wait_for_sync().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The kinds in scope, for reports: how each watch is, and what its store holds.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<Arc<dyn ErasedKind>> {
+        self.inner.kinds.in_scope()
+    }
+
+    fn not_synced(&self) -> Vec<(String, String)> {
+        let kinds = self.kinds().into_iter().filter_map(|kind| {
+            let report = kind.report();
+            let problem = report
+                .last_error
+                .map_or("the list is not complete".into(), |error| error.message);
+            (!report.synced).then(|| (kind.plural().into_owned(), problem))
+        });
+        kinds.collect()
+    }
+
+    fn watched<K: WatchedKind>(&self) -> Option<&Arc<Watched<K>>> {
+        K::watched(&self.inner.kinds)
+    }
+
+    fn kube_client(&self) -> &kube::Client {
+        &self.inner.client
+    }
+
+    fn sandboxes(&self) -> &Reader<Sandbox> {
+        &self.inner.sandboxes
+    }
+
+    fn sandbox_sets(&self) -> &Reader<SandboxSet> {
+        &self.inner.sandbox_sets
+    }
+
+    fn checkpoints(&self) -> &Reader<Checkpoint> {
+        &self.inner.checkpoints
+    }
+}

@@ -1,0 +1,247 @@
+//! [`Provider`]: the lookups that a sandbox manager lives on (behaviours A).
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Cache;
+use super::api_reader::ApiReader;
+use super::error::LookupError;
+use super::indexes::{CHECKPOINT_ID, CLAIMED_SANDBOX_ID, SANDBOX_POOL, TEMPLATE_ID, USER};
+use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxPhase, SandboxSet, StateKind};
+
+/// What [`Provider::get_claimed_sandbox`] looks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GetClaimedSandboxOptions<'a> {
+    /// Only here; `None` or empty: everywhere that is watched.
+    pub namespace: Option<&'a str>,
+    /// The id that users know the sandbox by.
+    pub sandbox_id: &'a str,
+}
+
+/// What [`Provider::get_checkpoint`] looks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GetCheckpointOptions<'a> {
+    /// Only here; `None` or empty: everywhere that is watched.
+    pub namespace: Option<&'a str>,
+    /// The id of the checkpoint's content, from its status.
+    pub checkpoint_id: &'a str,
+}
+
+/// What [`Provider::pick_sandbox_set`] looks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PickSandboxSetOptions<'a> {
+    /// Only here; `None` or empty: everywhere that is watched.
+    pub namespace: Option<&'a str>,
+    /// Name of the SandboxSet.
+    pub name: &'a str,
+}
+
+/// What [`Provider::list_sandbox_sets`] lists.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListSandboxSetsOptions<'a> {
+    /// Only here; `None` or empty: everywhere that is watched.
+    pub namespace: Option<&'a str>,
+}
+
+/// What [`Provider::list_sandboxes`] lists.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListSandboxesOptions<'a> {
+    /// Only here; `None` or empty: everywhere that is watched.
+    pub namespace: Option<&'a str>,
+    /// Only of this owner; `None` or empty: of everyone.
+    pub user: Option<&'a str>,
+}
+
+/// What [`Provider::list_checkpoints`] lists.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListCheckpointsOptions<'a> {
+    /// Only here; `None` or empty: everywhere that is watched.
+    pub namespace: Option<&'a str>,
+    /// Only of this owner; `None` or empty: of everyone.
+    pub user: Option<&'a str>,
+}
+
+/// What [`Provider::list_sandboxes_in_pool`] lists.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListSandboxesInPoolOptions<'a> {
+    /// Only here; `None` or empty: everywhere that is watched.
+    pub namespace: Option<&'a str>,
+    /// Name of the template, or of the set where there is none.
+    pub pool: &'a str,
+}
+
+/// Lookups of what a sandbox manager asks all day. Implemented by [`Cache`].
+///
+/// Every lookup reads memory only: no I/O, nothing to await, no lock held once it returns (A1). Objects are
+/// shared and immutable. Each method fails with [`LookupError::NotSynced`] before the first list of its kind
+/// is complete (A6) and with [`LookupError::OutOfScope`] for a namespace that is not watched (A4). Lists are
+/// in no particular order, and an empty one is no error (A5).
+pub trait Provider: Send + Sync {
+    /// The claimed sandbox of an id (A2).
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::NotFound`]; [`LookupError::Ambiguous`] when ids have collided, never an arbitrary one.
+    fn get_claimed_sandbox(&self, options: GetClaimedSandboxOptions<'_>)
+    -> Result<Arc<Sandbox>, LookupError>;
+
+    /// The checkpoint whose status has this id (A3).
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::NotFound`], [`LookupError::Ambiguous`].
+    fn get_checkpoint(&self, options: GetCheckpointOptions<'_>) -> Result<Arc<Checkpoint>, LookupError>;
+
+    /// The SandboxSet of a name (A3).
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::NotFound`]; [`LookupError::Ambiguous`] when no namespace is given and several have one.
+    fn pick_sandbox_set(&self, options: PickSandboxSetOptions<'_>) -> Result<Arc<SandboxSet>, LookupError>;
+
+    /// The SandboxSets.
+    ///
+    /// # Errors
+    ///
+    /// See [`Provider`].
+    fn list_sandbox_sets(
+        &self,
+        options: ListSandboxSetsOptions<'_>,
+    ) -> Result<Vec<Arc<SandboxSet>>, LookupError>;
+
+    /// The sandboxes without those that are only kept for inspection after a failed claim (A8).
+    ///
+    /// # Errors
+    ///
+    /// See [`Provider`].
+    fn list_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<Vec<Arc<Sandbox>>, LookupError>;
+
+    /// The checkpoints.
+    ///
+    /// # Errors
+    ///
+    /// See [`Provider`].
+    fn list_checkpoints(
+        &self,
+        options: ListCheckpointsOptions<'_>,
+    ) -> Result<Vec<Arc<Checkpoint>>, LookupError>;
+
+    /// The sandboxes that a pool can hand out or is about to (B1). To claim one of many, search with
+    /// [`Reader::find`](super::Reader::find) instead: it stops at the first match.
+    ///
+    /// # Errors
+    ///
+    /// See [`Provider`].
+    fn list_sandboxes_in_pool(
+        &self,
+        options: ListSandboxesInPoolOptions<'_>,
+    ) -> Result<Vec<Arc<Sandbox>>, LookupError>;
+
+    /// How many sandboxes are neither dead nor kept after a failed claim (A7). Allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`Provider`].
+    fn count_active_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<usize, LookupError>;
+
+    /// The sandboxes of an owner in all namespaces, without those that are going (A7). An empty owner has none.
+    ///
+    /// # Errors
+    ///
+    /// See [`Provider`].
+    fn list_live_sandboxes_by_owner(&self, user: &str) -> Result<Vec<Arc<Sandbox>>, LookupError>;
+
+    /// The client that the cache itself uses, for writes and live reads.
+    fn client(&self) -> &kube::Client;
+
+    /// Reads that bypass the cache, for when an answer must be the API server's own.
+    fn api_reader(&self) -> ApiReader;
+}
+
+impl Provider for Cache {
+    fn get_claimed_sandbox(
+        &self,
+        options: GetClaimedSandboxOptions<'_>,
+    ) -> Result<Arc<Sandbox>, LookupError> {
+        self.sandboxes()
+            .one(CLAIMED_SANDBOX_ID, options.sandbox_id, options.namespace)
+    }
+
+    fn get_checkpoint(&self, options: GetCheckpointOptions<'_>) -> Result<Arc<Checkpoint>, LookupError> {
+        self.checkpoints()
+            .one(CHECKPOINT_ID, options.checkpoint_id, options.namespace)
+    }
+
+    fn pick_sandbox_set(&self, options: PickSandboxSetOptions<'_>) -> Result<Arc<SandboxSet>, LookupError> {
+        self.sandbox_sets()
+            .one(TEMPLATE_ID, options.name, options.namespace)
+    }
+
+    fn list_sandbox_sets(
+        &self,
+        options: ListSandboxSetsOptions<'_>,
+    ) -> Result<Vec<Arc<SandboxSet>>, LookupError> {
+        self.sandbox_sets().list(options.namespace)
+    }
+
+    fn list_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<Vec<Arc<Sandbox>>, LookupError> {
+        self.sandboxes()
+            .select(options.namespace, USER, options.user, |sandboxes| {
+                sandboxes
+                    .filter(|sandbox| !sandbox.is_reserved_failed())
+                    .cloned()
+                    .collect()
+            })
+    }
+
+    fn list_checkpoints(
+        &self,
+        options: ListCheckpointsOptions<'_>,
+    ) -> Result<Vec<Arc<Checkpoint>>, LookupError> {
+        self.checkpoints()
+            .select(options.namespace, USER, options.user, |checkpoints| {
+                checkpoints.cloned().collect()
+            })
+    }
+
+    fn list_sandboxes_in_pool(
+        &self,
+        options: ListSandboxesInPoolOptions<'_>,
+    ) -> Result<Vec<Arc<Sandbox>>, LookupError> {
+        if options.pool.is_empty() {
+            return self.sandboxes().by_index(SANDBOX_POOL, "");
+        }
+        let pool = Some(options.pool);
+        self.sandboxes()
+            .select(options.namespace, SANDBOX_POOL, pool, |sandboxes| {
+                sandboxes.cloned().collect()
+            })
+    }
+
+    fn count_active_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<usize, LookupError> {
+        let now = Timestamp::now();
+        let active =
+            |sandbox: &Sandbox| !sandbox.is_reserved_failed() && sandbox.state(now).kind != StateKind::Dead;
+        self.sandboxes()
+            .select(options.namespace, USER, options.user, |sandboxes| {
+                sandboxes.filter(|sandbox| active(sandbox)).count()
+            })
+    }
+
+    fn list_live_sandboxes_by_owner(&self, user: &str) -> Result<Vec<Arc<Sandbox>>, LookupError> {
+        let live =
+            |sandbox: &Sandbox| !sandbox.is_deleting() && sandbox.phase() != Some(&SandboxPhase::Terminating);
+        let mut sandboxes = self.sandboxes().by_index(USER, user)?;
+        sandboxes.retain(|sandbox| live(sandbox));
+        Ok(sandboxes)
+    }
+
+    fn client(&self) -> &kube::Client {
+        self.kube_client()
+    }
+
+    fn api_reader(&self) -> ApiReader {
+        ApiReader::new(self.kube_client().clone())
+    }
+}

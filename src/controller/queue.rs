@@ -1,0 +1,237 @@
+//! [`WorkQueue`]: the keys of one controller that have work outstanding, and what is remembered of each.
+//!
+//! `kube::runtime::Controller` looks every key up in a reflector store before it reconciles it, and never
+//! reconciles one that is not there. A second map of all objects would cost a third of a kilobyte each, and
+//! deletions would never arrive; so this store holds only keys with work outstanding, under a pointer
+//! to the newest state, and a deleted object stays in it until its deletion has been reconciled.
+//!
+//! Which keys are queued, running or waiting for their turn is kube's to know; this module knows how often a
+//! key has failed, which deletion it still owes, and whether anything came while it ran.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Resource;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::watcher;
+use parking_lot::Mutex;
+use serde::{Deserialize, Deserializer};
+
+use super::metrics::ControllerMetrics;
+use crate::informer::{CachedResource, Event};
+
+/// First delay after an error; controller-runtime's default rate limiter has the same bounds.
+const FIRST_BACKOFF: Duration = Duration::from_millis(5);
+
+/// Longest delay after an error.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1000);
+
+/// A cached object as kube's controller handles it: a pointer, where kube would copy the whole object.
+pub(super) struct Shared<K>(pub(super) Arc<K>);
+
+impl<K> Clone for Shared<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> fmt::Debug for Shared<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.meta().name.fmt(f)
+    }
+}
+
+/// Asked for by kube's types, though nothing is decoded here.
+impl<'de, K: Deserialize<'de>> Deserialize<'de> for Shared<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        K::deserialize(deserializer).map(|object| Self(Arc::new(object)))
+    }
+}
+
+impl<K: CachedResource> Resource for Shared<K> {
+    type DynamicType = ();
+    type Scope = K::Scope;
+
+    fn kind((): &()) -> std::borrow::Cow<'_, str> {
+        K::kind(&())
+    }
+
+    fn group((): &()) -> std::borrow::Cow<'_, str> {
+        K::group(&())
+    }
+
+    fn version((): &()) -> std::borrow::Cow<'_, str> {
+        K::version(&())
+    }
+
+    fn plural((): &()) -> std::borrow::Cow<'_, str> {
+        K::plural(&())
+    }
+
+    fn meta(&self) -> &kube::api::ObjectMeta {
+        self.0.meta()
+    }
+
+    fn meta_mut(&mut self) -> &mut kube::api::ObjectMeta {
+        Arc::make_mut(&mut self.0).meta_mut()
+    }
+}
+
+/// How kube names a key.
+pub(super) type Key<K> = ObjectRef<Shared<K>>;
+
+struct Outstanding<K> {
+    /// The newest state that came; only its name is used, unless it is the last of a deleted object.
+    object: Arc<K>,
+    /// A deletion that no handler has seen through yet.
+    deleted: Option<Arc<K>>,
+    /// Rises with every event, so that a reconcile can tell whether one came meanwhile.
+    sequence: u64,
+    /// Whether a reconcile is due that has not begun.
+    queued: bool,
+    /// Errors in a row.
+    failures: u32,
+}
+
+struct Inner<K: CachedResource> {
+    outstanding: HashMap<Key<K>, Outstanding<K>>,
+    /// Holds the same keys for kube.
+    writer: Writer<Shared<K>>,
+}
+
+/// See the [module](self). Shared by the stream of triggers and the reconciles.
+pub(super) struct WorkQueue<K: CachedResource> {
+    inner: Mutex<Inner<K>>,
+    metrics: ControllerMetrics,
+}
+
+/// One reconcile of a key, from [`WorkQueue::begin`] to [`WorkQueue::finish`].
+pub(super) struct Turn<K> {
+    sequence: u64,
+    /// The deletion to reconcile first, if one is owed.
+    pub(super) deleted: Option<Arc<K>>,
+}
+
+/// How a reconcile ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// All is done until something changes.
+    Done,
+    /// All is done, and the key is to come back.
+    Requeue,
+    /// It failed.
+    Failed,
+}
+
+impl<K: CachedResource> WorkQueue<K> {
+    /// An empty queue and the store that kube reads its keys from.
+    pub(super) fn new(metrics: ControllerMetrics) -> (Self, reflector::Store<Shared<K>>) {
+        let (store, mut writer) = reflector::store();
+        // kube waits for a first list before it reconciles; the cache has had its own.
+        writer.apply_watcher_event(&watcher::Event::Init);
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        (
+            Self {
+                inner: Mutex::new(Inner {
+                    outstanding: HashMap::new(),
+                    writer,
+                }),
+                metrics,
+            },
+            store,
+        )
+    }
+
+    /// Takes note of an event and returns what triggers its reconcile.
+    pub(super) fn enqueue(&self, event: Event<K>) -> Shared<K> {
+        let object = Arc::clone(event.object());
+        let shared = Shared(Arc::clone(&object));
+        let mut inner = self.inner.lock();
+        inner
+            .writer
+            .apply_watcher_event(&watcher::Event::Apply(shared.clone()));
+        let entry = inner
+            .outstanding
+            .entry(ObjectRef::from_obj(&shared))
+            .or_insert_with(|| Outstanding {
+                object: Arc::clone(&object),
+                deleted: None,
+                sequence: 0,
+                queued: false,
+                failures: 0,
+            });
+        entry.sequence += 1;
+        if let Event::Deleted { last_known, .. } = event {
+            entry.deleted = Some(last_known);
+        }
+        entry.object = object;
+        if !std::mem::replace(&mut entry.queued, true) {
+            self.metrics.queued();
+        }
+        shared
+    }
+
+    /// A reconcile of the key begins.
+    pub(super) fn begin(&self, key: &Key<K>) -> Turn<K> {
+        let mut inner = self.inner.lock();
+        let Some(entry) = inner.outstanding.get_mut(key) else {
+            return Turn {
+                sequence: 0,
+                deleted: None,
+            };
+        };
+        if std::mem::take(&mut entry.queued) {
+            self.metrics.dequeued();
+        }
+        Turn {
+            sequence: entry.sequence,
+            deleted: entry.deleted.clone(),
+        }
+    }
+
+    /// A reconcile of the key ended. After a failure, returns how long to wait before the next.
+    pub(super) fn finish(&self, key: &Key<K>, turn: &Turn<K>, outcome: Outcome) -> Duration {
+        let mut inner = self.inner.lock();
+        let Some(entry) = inner.outstanding.get_mut(key) else {
+            return FIRST_BACKOFF;
+        };
+        if outcome == Outcome::Failed {
+            let delay = FIRST_BACKOFF
+                .saturating_mul(1 << entry.failures.min(20))
+                .min(LONGEST_BACKOFF);
+            entry.failures += 1;
+            self.metrics.retried();
+            return delay;
+        }
+        entry.failures = 0;
+        let same = |a: &Arc<K>, b: &Arc<K>| Arc::ptr_eq(a, b);
+        if entry
+            .deleted
+            .as_ref()
+            .zip(turn.deleted.as_ref())
+            .is_some_and(|(owed, done)| same(owed, done))
+        {
+            entry.deleted = None;
+        }
+        if outcome == Outcome::Done
+            && entry.sequence == turn.sequence
+            && let Some(gone) = inner.outstanding.remove(key)
+        {
+            inner
+                .writer
+                .apply_watcher_event(&watcher::Event::Delete(Shared(gone.object)));
+        }
+        Duration::ZERO
+    }
+
+    /// Number of keys that anything is remembered of.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let inner = self.inner.lock();
+        assert_eq!(inner.outstanding.len(), inner.writer.as_reader().len());
+        inner.outstanding.len()
+    }
+}
