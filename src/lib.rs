@@ -1,3 +1,9 @@
 //! Keeps every agent sandbox of a Kubernetes cluster in one shared, indexed, watch-driven cache.
 
+pub mod client;
+pub mod http;
+pub mod manager;
+pub mod metrics;
 pub mod options;
+mod rate_limit;
+pub mod telemetry;
