@@ -2,6 +2,12 @@
 
 pub mod api;
 pub mod cache;
+pub mod client;
 pub mod controller;
+pub mod http;
 pub mod informer;
+pub mod manager;
+pub mod metrics;
 pub mod options;
+mod rate_limit;
+pub mod telemetry;

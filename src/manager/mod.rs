@@ -1,0 +1,3 @@
+//! The manager.
+
+pub mod shutdown;
