@@ -1,0 +1,258 @@
+//! The built-in handlers: gauges of how many sandboxes there are in which state, and how the sets stand.
+//!
+//! Each object remembers which series it is counted in, so that it leaves exactly that one when it changes or
+//! goes; a series that nothing is counted in any more is removed. What is remembered of a sandbox is 16 bytes,
+//! not its name.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use prometheus::{IntGaugeVec, Opts, Registry};
+
+use crate::api::v1alpha1::{LABEL_SANDBOX_POOL, Sandbox, SandboxSet, SandboxSetStatus, StateKind, label};
+use crate::controller::{Action, HandlerError, Observed, ReconcileHandler};
+use crate::informer::KeyRef;
+
+/// Keeps `sandboxes{namespace,pool,state}`: the number of sandboxes by the set that made them and their state.
+pub struct SandboxFleet {
+    gauge: IntGaugeVec,
+    counted: Mutex<Counted>,
+}
+
+/// What one sandbox is counted as.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Series {
+    namespace: Box<str>,
+    pool: Box<str>,
+    state: StateKind,
+}
+
+#[derive(Default)]
+struct Counted {
+    /// The series of each sandbox, by a hash of its key. 64 bits: among a million sandboxes two meet once in
+    /// ten million fleets, and then one of them is not counted.
+    of: HashMap<u64, Arc<Series>>,
+    /// Every series that something is counted in.
+    series: HashMap<Arc<Series>, i64>,
+    hasher: RandomState,
+}
+
+impl Counted {
+    /// Moves a sandbox to a series, or out of all; returns the series whose numbers have changed.
+    fn place(&mut self, key: KeyRef<'_>, series: Option<Series>) -> Vec<(Arc<Series>, i64)> {
+        let key = self.hasher.hash_one(key);
+        let new = series.map(|series| match self.series.get_key_value(&series) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::new(series),
+        });
+        let old = match &new {
+            Some(new) => self.of.insert(key, Arc::clone(new)),
+            None => self.of.remove(&key),
+        };
+        if old == new {
+            return Vec::new();
+        }
+        let steps = old.into_iter().map(|old| (old, -1)).chain(new.into_iter().map(|new| (new, 1)));
+        steps.map(|(series, step)| self.step(series, step)).collect()
+    }
+
+    fn step(&mut self, series: Arc<Series>, step: i64) -> (Arc<Series>, i64) {
+        let count = self.series.entry(Arc::clone(&series)).or_default();
+        *count += step;
+        let count = *count;
+        if count == 0 {
+            self.series.remove(&series);
+        }
+        (series, count)
+    }
+}
+
+impl SandboxFleet {
+    /// Makes the gauge and registers it.
+    ///
+    /// # Errors
+    ///
+    /// If the registry has a family of this name already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let help = "Sandboxes by the pool that they were made for and their state.";
+        let gauge = IntGaugeVec::new(Opts::new("sandboxes", help), &["namespace", "pool", "state"])?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok(Self { gauge, counted: Mutex::default() })
+    }
+
+    fn place(&self, key: KeyRef<'_>, series: Option<Series>) {
+        // The gauge is set under the lock, or two reconciles could set it in the wrong order.
+        let mut counted = self.counted.lock();
+        for (series, count) in counted.place(key, series) {
+            let labels = [&*series.namespace, &*series.pool, series.state.as_str()];
+            if count == 0 {
+                // Only fails for a series that is not there.
+                let _ = self.gauge.remove_label_values(&labels);
+            } else {
+                self.gauge.with_label_values(&labels).set(count);
+            }
+        }
+    }
+}
+
+impl ReconcileHandler<Sandbox> for SandboxFleet {
+    async fn reconcile(&self, observed: Observed<Sandbox>) -> Result<Action, HandlerError> {
+        let Observed::Present(sandbox) = &observed else {
+            self.place(observed.key(), None);
+            return Ok(Action::await_change());
+        };
+        let now = Timestamp::now();
+        let series = Series {
+            namespace: sandbox.namespace_or_empty().into(),
+            pool: label(&sandbox.metadata, LABEL_SANDBOX_POOL).unwrap_or_default().into(),
+            state: sandbox.state(now).kind,
+        };
+        self.place(observed.key(), Some(series));
+        Ok(sandbox.shutdown_at().filter(|&at| at >= now).map_or_else(Action::await_change, |at| {
+            // At its shutdown time the state changes without an event.
+            let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+            Action::requeue(left + Duration::from_millis(1))
+        }))
+    }
+}
+
+/// Keeps `sandboxset_replicas`, `sandboxset_available_replicas` and `sandboxset_desired_replicas`, each with
+/// the labels `namespace` and `name`.
+pub struct SandboxSetFleet {
+    replicas: IntGaugeVec,
+    available: IntGaugeVec,
+    desired: IntGaugeVec,
+}
+
+impl SandboxSetFleet {
+    /// Makes the gauges and registers them.
+    ///
+    /// # Errors
+    ///
+    /// If the registry has a family of one of these names already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| -> Result<_, prometheus::Error> {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), &["namespace", "name"])?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        Ok(Self {
+            replicas: gauge("sandboxset_replicas", "Unclaimed sandboxes that the set has.")?,
+            available: gauge("sandboxset_available_replicas", "Unclaimed sandboxes of the set that are ready.")?,
+            desired: gauge("sandboxset_desired_replicas", "Unclaimed sandboxes that the set should have.")?,
+        })
+    }
+}
+
+impl ReconcileHandler<SandboxSet> for SandboxSetFleet {
+    async fn reconcile(&self, observed: Observed<SandboxSet>) -> Result<Action, HandlerError> {
+        let key = observed.key();
+        let labels = [key.namespace, key.name];
+        if let Observed::Present(set) = &observed {
+            let status = |read: fn(&SandboxSetStatus) -> i32| set.status.as_ref().map_or(0, read).into();
+            self.replicas.with_label_values(&labels).set(status(|status| status.replicas));
+            self.available.with_label_values(&labels).set(status(|status| status.available_replicas));
+            self.desired.with_label_values(&labels).set(set.spec.replicas.into());
+        } else {
+            tracing::debug!(set = %key, "set is gone, removing its series");
+            for gauge in [&self.replicas, &self.available, &self.desired] {
+                // Only fails for a series that is not there.
+                let _ = gauge.remove_label_values(&labels);
+            }
+        }
+        Ok(Action::await_change())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::api::ObjectMeta;
+
+    use super::*;
+    use crate::api::v1alpha1::{SandboxPhase, SandboxSetSpec, SandboxSpec, SandboxStatus, Time};
+
+    fn sandbox(name: &str, pool: &str, phase: SandboxPhase) -> Sandbox {
+        let mut sandbox = Sandbox::new(name, SandboxSpec::default());
+        sandbox.metadata.namespace = Some("ns".into());
+        sandbox.metadata.labels = Some([(LABEL_SANDBOX_POOL.to_owned(), pool.to_owned())].into());
+        sandbox.status = Some(SandboxStatus { phase: Some(phase), ..SandboxStatus::default() });
+        sandbox
+    }
+
+    async fn observe(fleet: &SandboxFleet, sandbox: Sandbox) -> Action {
+        fleet.reconcile(Observed::Present(Arc::new(sandbox))).await.unwrap()
+    }
+
+    async fn delete<K>(fleet: &impl ReconcileHandler<K>, name: &str) {
+        let key = crate::informer::ObjectKey::new("ns", name);
+        fleet.reconcile(Observed::Deleted { key, last_known: None }).await.unwrap();
+    }
+
+    fn series(registry: &Registry) -> Vec<String> {
+        let mut series: Vec<_> = registry
+            .gather()
+            .iter()
+            .flat_map(|family| family.get_metric().iter().map(|metric| (family.name().to_owned(), metric.clone())))
+            .map(|(name, metric)| {
+                let labels: Vec<_> = metric.get_label().iter().map(|pair| pair.value().to_owned()).collect();
+                format!("{name}{{{}}} {}", labels.join(","), metric.get_gauge().get_value())
+            })
+            .collect();
+        series.sort();
+        series
+    }
+
+    #[tokio::test]
+    async fn sandboxes_are_counted_once_wherever_they_move_and_leave_no_series_behind() {
+        let registry = Registry::new();
+        let fleet = SandboxFleet::register(&registry).unwrap();
+        observe(&fleet, sandbox("a", "p", SandboxPhase::Pending)).await;
+        observe(&fleet, sandbox("b", "p", SandboxPhase::Pending)).await;
+        observe(&fleet, sandbox("b", "p", SandboxPhase::Pending)).await;
+        assert_eq!(series(&registry), ["sandboxes{ns,p,creating} 2"]);
+        observe(&fleet, sandbox("a", "p", SandboxPhase::Paused)).await;
+        observe(&fleet, sandbox("b", "q", SandboxPhase::Failed)).await;
+        assert_eq!(series(&registry), ["sandboxes{ns,p,paused} 1", "sandboxes{ns,q,dead} 1"]);
+        delete(&fleet, "a").await;
+        delete(&fleet, "a").await;
+        delete(&fleet, "b").await;
+        assert!(series(&registry).is_empty());
+        assert!(fleet.counted.lock().series.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_sandbox_comes_back_at_its_shutdown_time() {
+        let fleet = SandboxFleet::register(&Registry::new()).unwrap();
+        let mut limited = sandbox("a", "p", SandboxPhase::Pending);
+        limited.spec.shutdown_time = Some(Time::from(Timestamp::now() + Duration::from_secs(100)));
+        let again = observe(&fleet, limited.clone()).await.requeue_after().unwrap();
+        assert!(again > Duration::from_secs(90) && again <= Duration::from_secs(101));
+        limited.spec.shutdown_time = Some(Time::from(Timestamp::now() - Duration::from_secs(100)));
+        assert_eq!(observe(&fleet, limited).await, Action::await_change());
+    }
+
+    #[tokio::test]
+    async fn sets_show_their_numbers_and_lose_their_series_when_they_go() {
+        let registry = Registry::new();
+        let fleet = SandboxSetFleet::register(&registry).unwrap();
+        let metadata = ObjectMeta { namespace: Some("ns".into()), name: Some("s".into()), ..ObjectMeta::default() };
+        let set = SandboxSet {
+            metadata,
+            spec: SandboxSetSpec { replicas: 5, ..SandboxSetSpec::default() },
+            status: Some(SandboxSetStatus { replicas: 4, available_replicas: 3, ..SandboxSetStatus::default() }),
+        };
+        fleet.reconcile(Observed::Present(Arc::new(set))).await.unwrap();
+        let expected = [
+            "sandboxset_available_replicas{s,ns} 3",
+            "sandboxset_desired_replicas{s,ns} 5",
+            "sandboxset_replicas{s,ns} 4",
+        ];
+        assert_eq!(series(&registry), expected);
+        delete(&fleet, "s").await;
+        assert!(series(&registry).is_empty());
+    }
+}
