@@ -61,7 +61,7 @@ fn assert_all_runs(data_dir: &Path) {
     }
 }
 
-/// Allows a user to list the ConfigMaps of a namespace.
+/// Allows a user to list the `ConfigMap`s of a namespace.
 async fn grant_config_maps(client: Client, namespace: &str, user: &str) {
     let role: Role = serde_json::from_value(json!({
         "metadata": { "name": user },
