@@ -98,7 +98,9 @@ set_option() {
         --data-dir) data=$2 ;;
         --kubeconfig) kubeconfig=$2 ;;
         --*-port)
-            [[ $2 =~ ^[0-9]+$ ]] && (($2 > 0 && $2 < 65536)) || die "$1 $2: not a port"
+            if ! [[ $2 =~ ^[1-9][0-9]{0,4}$ ]] || (($2 > 65535)); then
+                die "$1 $2: not a port"
+            fi
             local name=${1#--}
             port[${name%-port}]=$2
             ;;

@@ -223,14 +223,18 @@ async fn flags_reach_the_api_server() {
 #[tokio::test]
 #[ignore = "needs the control plane: tests/e2e.sh"]
 async fn nothing_is_left_of_a_dropped_control_plane_even_when_paused() {
-    let cp = ControlPlane::start().await;
-    let data_dir = cp.data_dir().to_owned();
-    assert_all_runs(&data_dir);
+    for paused in [false, true] {
+        let cp = ControlPlane::start().await;
+        let data_dir = cp.data_dir().to_owned();
+        assert_all_runs(&data_dir);
 
-    cp.pause_api_server().await;
-    drop(cp);
-    assert_eq!(processes_of(&data_dir), Vec::<String>::new());
-    assert!(!data_dir.exists());
+        if paused {
+            cp.pause_api_server().await;
+        }
+        drop(cp);
+        assert_eq!(processes_of(&data_dir), Vec::<String>::new(), "paused: {paused}");
+        assert!(!data_dir.exists(), "paused: {paused}");
+    }
 }
 
 #[tokio::test]
