@@ -30,7 +30,7 @@ Options:
 
 Commands, one per line on standard input; its end ends everything:
   stop apiserver      SIGTERM, and wait for its end        kill apiserver      SIGKILL, and wait for its end
-  start apiserver     start it again, on the same port     pause apiserver     SIGSTOP
+  start apiserver     start it again, on the same port     pause apiserver     SIGSTOP, and wait for it
   resume apiserver    SIGCONT                              status              what runs and what does not
   The same for etcd.
 
@@ -259,6 +259,18 @@ terminate() {
     reap "$1"
 }
 
+# pause_program NAME: the signal stops one thread after the other, so the last one decides. A thread that just
+# ended has no state to read.
+pause_program() {
+    local task state
+    kill -STOP "${pid[$1]}"
+    for task in /proc/"${pid[$1]}"/task/*; do
+        while read -r state 2>/dev/null <"$task/stat" && [[ ${state##*) } != [TtZX]* ]] && alive "$1"; do
+            sleep 0.01
+        done
+    done
+}
+
 # Called on every way out.
 clean_up() {
     trap '' INT TERM HUP PIPE
@@ -375,7 +387,7 @@ signal_or_start() {
     fi
     case $verb in
         start) "start_$name" ;;
-        pause) kill -STOP "${pid[$name]}" ;;
+        pause) pause_program "$name" ;;
         resume) kill -CONT "${pid[$name]}" ;;
         kill) kill_program "$name" ;;
         stop) if ! terminate "$name"; then
