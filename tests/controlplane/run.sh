@@ -1,0 +1,457 @@
+#!/usr/bin/env bash
+#
+# Runs etcd and kube-apiserver on loopback for as long as its standard input stays open; see usage below.
+#
+# What holds: whichever way this ends (end of input, a signal, a failed start), both programs are killed, also
+# when they are paused, and the data directory is removed. A test process holds the other end of the input, so
+# its death is the end of input. Where setpriv is there, the kernel kills both programs even if this script
+# itself is killed with SIGKILL.
+
+set -euo pipefail
+
+usage() {
+    cat <<'USAGE'
+Usage: tests/controlplane/run.sh --kubeconfig PATH [options] [-- KUBE-APISERVER-FLAG...]
+       tests/controlplane/run.sh --data-dir DIR [options] [-- KUBE-APISERVER-FLAG...]
+
+Runs a Kubernetes control plane (etcd and kube-apiserver, no nodes, no controllers) on 127.0.0.1, from
+KUBEBUILDER_ASSETS or else from target/controlplane/bin, which tests/controlplane/build.sh fills.
+
+By hand: with --kubeconfig it writes a kubeconfig of an administrator to PATH, prints the line to paste into
+another terminal once all is ready, and runs until Ctrl-C. Nothing is kept: all data goes when it ends.
+
+Options:
+  --kubeconfig PATH      write an administrator's kubeconfig there; removed at the end
+  --data-dir DIR         keep everything in DIR, which must be new or empty; REMOVED at the end
+                         (without it: a new temporary directory)
+  --etcd-port PORT       port of etcd           (without it: a free one)
+  --apiserver-port PORT  port of kube-apiserver (without it: a free one)
+  --help                 this text
+
+Commands, one per line on standard input; its end ends everything:
+  stop apiserver      SIGTERM, and wait for its end        kill apiserver      SIGKILL, and wait for its end
+  start apiserver     start it again, on the same port     pause apiserver     SIGSTOP, and wait for it
+  resume apiserver    SIGCONT                              status              what runs and what does not
+  The same for etcd.
+
+Answers, one line per command on standard output: "ok ..." or "error ...". Besides, whenever kube-apiserver was
+started: "ready URL" when its /readyz says so, or "failed REASON" with the end of the logs on standard error.
+
+Users, each with a kubeconfig in the data directory: admin (group system:masters) in admin.kubeconfig; limited
+(no group, no permission of its own) in limited.kubeconfig. Logs: etcd.log, apiserver.log.
+USAGE
+}
+
+say() {
+    printf 'control plane: %s\n' "$*" >&2
+}
+
+die() {
+    say "error: $*"
+    exit 1
+}
+
+# Seconds from the start of a program until it must be ready.
+readonly start_deadline=60
+# Seconds from SIGTERM until a program must have ended.
+readonly stop_deadline=30
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+
+data=
+kubeconfig=
+declare -A port=([etcd]='' [apiserver]='')
+declare -A pid=([etcd]='' [apiserver]='')
+extra_flags=()
+# What is being waited for: etcd (first start), apiserver, or nothing; and until when.
+phase=
+phase_deadline=0
+first_start=yes
+
+# ---------------------------------------------------------------------------------------------- arguments
+
+parse_arguments() {
+    while (($# > 0)); do
+        case $1 in
+            -h | --help)
+                usage
+                exit 0
+                ;;
+            --)
+                shift
+                extra_flags=("$@")
+                return
+                ;;
+            --data-dir | --kubeconfig | --etcd-port | --apiserver-port)
+                (($# > 1)) || die "$1 needs a value, see --help"
+                set_option "$1" "$2"
+                shift 2
+                ;;
+            *) die "unknown argument: $1, see --help" ;;
+        esac
+    done
+}
+
+set_option() {
+    case $1 in
+        --data-dir) data=$2 ;;
+        --kubeconfig) kubeconfig=$2 ;;
+        --*-port)
+            if ! [[ $2 =~ ^[1-9][0-9]{0,4}$ ]] || (($2 > 65535)); then
+                die "$1 $2: not a port"
+            fi
+            local name=${1#--}
+            port[${name%-port}]=$2
+            ;;
+    esac
+}
+
+locate_programs() {
+    bin=$root/target/controlplane/bin
+    if [[ -x ${KUBEBUILDER_ASSETS-}/etcd && -x ${KUBEBUILDER_ASSETS-}/kube-apiserver ]]; then
+        bin=$KUBEBUILDER_ASSETS
+    fi
+    [[ -x $bin/etcd && -x $bin/kube-apiserver ]] ||
+        die "no etcd and kube-apiserver in $bin; build them with tests/controlplane/build.sh"
+    command -v openssl >/dev/null || die "openssl is not on the PATH; it makes the certificate and the keys"
+}
+
+# A port below the range that the kernel hands to outgoing connections, so that it is still free after a restart.
+free_port() {
+    local candidate
+    while true; do
+        candidate=$((20000 + RANDOM % 12000))
+        if ! (: <>"/dev/tcp/127.0.0.1/$candidate") 2>/dev/null; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+}
+
+# ------------------------------------------------------------------------------------------ data directory
+
+# Claims the data directory: from here on it is ours to remove.
+make_data_dir() {
+    if [[ -z $data ]]; then
+        data=$(mktemp -d "${TMPDIR:-/tmp}/controlplane.XXXXXX")
+    else
+        if [[ -e $data && -n $(ls -A "$data") ]]; then
+            local occupied=$data
+            data=
+            die "--data-dir $occupied is not empty; it would be removed at the end"
+        fi
+        mkdir -p "$data"
+        data=$(cd "$data" && pwd)
+    fi
+    chmod 700 "$data"
+}
+
+make_keys() {
+    (
+        umask 077
+        cd "$data"
+        openssl ecparam -name prime256v1 -genkey -noout -out service-account.key
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+            -subj /CN=sandbox-manager-test -addext 'subjectAltName=IP:127.0.0.1,DNS:localhost' \
+            -addext 'basicConstraints=critical,CA:FALSE' -keyout server.key -out server.crt
+    ) >"$data/openssl.log" 2>&1 || die "making the keys failed: $(<"$data/openssl.log")"
+    admin_token=$(openssl rand -hex 16)
+    limited_token=$(openssl rand -hex 16)
+    (
+        umask 077
+        printf '%s,admin,admin,system:masters\n%s,limited,limited\n' "$admin_token" "$limited_token" >"$data/tokens.csv"
+    )
+}
+
+# write_kubeconfig PATH USER TOKEN
+write_kubeconfig() {
+    (
+        umask 077
+        cat >"$1"
+    ) <<YAML
+apiVersion: v1
+kind: Config
+current-context: test
+clusters:
+- name: test
+  cluster:
+    server: https://127.0.0.1:${port[apiserver]}
+    certificate-authority-data: $(openssl base64 -A -in "$data/server.crt")
+users:
+- name: $2
+  user:
+    token: $3
+contexts:
+- name: test
+  context:
+    cluster: test
+    user: $2
+    namespace: default
+YAML
+}
+
+# ------------------------------------------------------------------------------------------------ programs
+
+# spawn NAME PROGRAM ARGUMENT...: in a process group of its own, so that Ctrl-C reaches only this script.
+spawn() {
+    local name=$1
+    shift
+    set -m
+    "${guard[@]}" "$@" </dev/null >>"$data/$name.log" 2>&1 &
+    pid[$name]=$!
+    set +m
+}
+
+start_etcd() {
+    spawn etcd "$bin/etcd" --name default --data-dir "$data/etcd" --unsafe-no-fsync --log-level warn \
+        --listen-client-urls "http://127.0.0.1:${port[etcd]}" --advertise-client-urls "http://127.0.0.1:${port[etcd]}" \
+        --listen-peer-urls http://127.0.0.1:0 --initial-advertise-peer-urls http://127.0.0.1:0 \
+        --initial-cluster default=http://127.0.0.1:0
+}
+
+start_apiserver() {
+    spawn apiserver "$bin/kube-apiserver" --etcd-servers "http://127.0.0.1:${port[etcd]}" \
+        --bind-address 127.0.0.1 --advertise-address 127.0.0.1 --secure-port "${port[apiserver]}" \
+        --endpoint-reconciler-type none --cert-dir "$data" \
+        --tls-cert-file "$data/server.crt" --tls-private-key-file "$data/server.key" \
+        --token-auth-file "$data/tokens.csv" --authorization-mode RBAC \
+        --service-account-key-file "$data/service-account.key" \
+        --service-account-signing-key-file "$data/service-account.key" \
+        --service-account-issuer https://kubernetes.default.svc --service-cluster-ip-range 10.96.0.0/16 \
+        --disable-admission-plugins ServiceAccount "${extra_flags[@]}"
+    wait_for apiserver
+}
+
+wait_for() {
+    phase=$1
+    phase_deadline=$((SECONDS + start_deadline))
+}
+
+alive() {
+    [[ -n ${pid[$1]} ]] && kill -0 "${pid[$1]}" 2>/dev/null
+}
+
+# reap NAME: waits for a program that ends or was told to; its pid means nothing afterwards.
+reap() {
+    wait "${pid[$1]}" 2>/dev/null || true
+    pid[$1]=
+}
+
+kill_program() {
+    if alive "$1"; then
+        kill -KILL -- "-${pid[$1]}" 2>/dev/null || true
+        reap "$1"
+    fi
+}
+
+# terminate NAME: SIGTERM, and SIGKILL if it does not end in time (which is then an error).
+terminate() {
+    local deadline=$((SECONDS + stop_deadline))
+    kill -TERM "${pid[$1]}"
+    while alive "$1"; do
+        if ((SECONDS >= deadline)); then
+            kill_program "$1"
+            return 1
+        fi
+        sleep 0.02
+    done
+    reap "$1"
+}
+
+# pause_program NAME: the signal stops one thread after the other, so the last one decides. A thread that just
+# ended has no state to read.
+pause_program() {
+    local task state
+    kill -STOP "${pid[$1]}"
+    for task in /proc/"${pid[$1]}"/task/*; do
+        while read -r state 2>/dev/null <"$task/stat" && [[ ${state##*) } != [TtZX]* ]] && alive "$1"; do
+            sleep 0.01
+        done
+    done
+}
+
+# Called on every way out.
+clean_up() {
+    trap '' INT TERM HUP PIPE
+    kill_program apiserver
+    kill_program etcd
+    if [[ -n $kubeconfig ]]; then
+        rm -f "$kubeconfig"
+    fi
+    if [[ -n $data ]]; then
+        rm -rf "$data"
+    fi
+}
+
+# ------------------------------------------------------------------------------------------------ readiness
+
+# The first line that /readyz answers says 200.
+apiserver_ready() {
+    local answer
+    answer=$(printf 'GET /readyz HTTP/1.0\r\nAuthorization: Bearer %s\r\n\r\n' "$admin_token" |
+        timeout 2 openssl s_client -quiet -connect "127.0.0.1:${port[apiserver]}" 2>/dev/null) || true
+    [[ $answer == 'HTTP/1.'?' 200 '* ]]
+}
+
+etcd_listens() {
+    (: <>"/dev/tcp/127.0.0.1/${port[etcd]}") 2>/dev/null
+}
+
+# One look at what is being waited for.
+advance() {
+    local name
+    for name in etcd apiserver; do
+        if [[ $name == "$phase" || $first_start == yes && $name == etcd ]] && ! alive "$name"; then
+            failed "$name ended while it started"
+            return
+        fi
+    done
+    case $phase in
+        etcd) if etcd_listens; then start_apiserver; fi ;;
+        apiserver) if apiserver_ready; then started; fi ;;
+    esac
+    if [[ -n $phase ]] && ((SECONDS >= phase_deadline)); then
+        failed "$phase is not ready after $start_deadline s"
+    fi
+}
+
+started() {
+    phase=
+    printf 'ready https://127.0.0.1:%s\n' "${port[apiserver]}"
+    if [[ $first_start == yes && -n $kubeconfig ]]; then
+        say "ready; Ctrl-C ends it. In another terminal:"
+        printf 'export KUBECONFIG=%q\n' "$kubeconfig"
+    fi
+    first_start=no
+}
+
+failed() {
+    local log
+    phase=
+    for log in etcd apiserver; do
+        if [[ -s $data/$log.log ]]; then
+            say "the end of $log.log:"
+            tail -n 20 "$data/$log.log" >&2
+        fi
+    done
+    printf 'failed %s\n' "$1"
+    if [[ $first_start == yes ]]; then
+        exit 1
+    fi
+}
+
+# ------------------------------------------------------------------------------------------------- commands
+
+# execute LINE: does what a command says and prints its one line of answer.
+execute() {
+    local verb name
+    read -r verb name <<<"$1"
+    case $verb in
+        '') return ;;
+        status)
+            printf 'ok etcd %s, apiserver %s\n' "$(state_of etcd)" "$(state_of apiserver)"
+            return
+            ;;
+        stop | kill | start | pause | resume) ;;
+        *)
+            printf 'error unknown command: %s\n' "$1"
+            return
+            ;;
+    esac
+    case $name in
+        etcd | apiserver) signal_or_start "$verb" "$name" ;;
+        *) printf 'error %s what? etcd or apiserver\n' "$verb" ;;
+    esac
+}
+
+state_of() {
+    if alive "$1"; then
+        printf 'runs as process %s' "${pid[$1]}"
+    else
+        printf 'does not run'
+    fi
+}
+
+signal_or_start() {
+    local verb=$1 name=$2
+    if [[ $verb == start ]] && alive "$name"; then
+        printf 'error %s runs already\n' "$name"
+        return
+    elif [[ $verb != start ]] && ! alive "$name"; then
+        printf 'error %s does not run\n' "$name"
+        return
+    fi
+    if [[ $name == "$phase" ]]; then
+        phase=
+    fi
+    case $verb in
+        start) "start_$name" ;;
+        pause) pause_program "$name" ;;
+        resume) kill -CONT "${pid[$name]}" ;;
+        kill) kill_program "$name" ;;
+        stop) if ! terminate "$name"; then
+            printf 'error %s did not end within %s s of SIGTERM and was killed\n' "$name" "$stop_deadline"
+            return
+        fi ;;
+    esac
+    printf 'ok %s %s\n' "$verb" "$name"
+}
+
+# Reads commands until the end of input; meanwhile looks after what is being started.
+serve() {
+    local line='' part status
+    while true; do
+        status=0
+        if [[ -n $phase ]]; then
+            read -r -t 0.05 part || status=$?
+        else
+            read -r part || status=$?
+        fi
+        line+=$part
+        if ((status == 0)); then
+            execute "$line"
+            line=
+        elif ((status <= 128)); then
+            return
+        fi
+        if [[ -n $phase ]]; then
+            advance
+        fi
+    done
+}
+
+# ----------------------------------------------------------------------------------------------------- main
+
+parse_arguments "$@"
+[[ -n $data || -n $kubeconfig ]] || die "--kubeconfig PATH or --data-dir DIR is needed, see --help"
+if [[ -n $kubeconfig && -e $kubeconfig ]]; then
+    die "--kubeconfig $kubeconfig exists already; it would be overwritten"
+fi
+locate_programs
+
+guard=()
+if command -v setpriv >/dev/null && setpriv --pdeathsig KILL true 2>/dev/null; then
+    guard=(setpriv --pdeathsig KILL --)
+fi
+
+trap clean_up EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 141' PIPE
+trap 'exit 143' TERM
+
+make_data_dir
+port[etcd]=${port[etcd]:-$(free_port)}
+port[apiserver]=${port[apiserver]:-$(free_port)}
+make_keys
+write_kubeconfig "$data/admin.kubeconfig" admin "$admin_token"
+write_kubeconfig "$data/limited.kubeconfig" limited "$limited_token"
+if [[ -n $kubeconfig ]]; then
+    kubeconfig=$(cd "$(dirname "$kubeconfig")" && pwd)/$(basename "$kubeconfig")
+    cp "$data/admin.kubeconfig" "$kubeconfig"
+fi
+
+start_etcd
+wait_for etcd
+serve

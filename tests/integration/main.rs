@@ -1,0 +1,9 @@
+//! Integration tests, all in one binary: a module per area, and `support` for what they share.
+//!
+//! Tests that need a real API server are ignored by default; `tests/e2e.sh` builds one and runs them all.
+//! `cfg(test)` always holds here; written on a module, it tells clippy that its helpers are test code too.
+
+#[cfg(test)]
+mod control_plane;
+#[cfg(test)]
+mod support;

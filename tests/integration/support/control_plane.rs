@@ -1,0 +1,251 @@
+//! A real etcd and kube-apiserver for tests, on loopback and on free ports.
+//!
+//! [`ControlPlane::shared`] is one for the whole test run, to be used by tests that leave it running;
+//! [`ControlPlane::start`] is one for a test that stops, kills or pauses it. Only addresses and credentials are
+//! kept here: each test has a runtime of its own, and a client belongs to the runtime that it was made on.
+//! There are no controllers in it: a namespace never finishes terminating, owners' deletions do not cascade.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta};
+use kube::runtime::{conditions, wait::Condition};
+use kube::{Api, Client, Config};
+use parking_lot::Mutex;
+use rand::Rng;
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
+
+use super::supervisor::Supervisor;
+use super::{SOON, eventually};
+
+/// The user who may do everything (group `system:masters`).
+pub(crate) const ADMIN: &str = "admin";
+
+/// A user with a token of its own and no permission that is not granted to it.
+pub(crate) const LIMITED: &str = "limited";
+
+/// How often a start is tried: between choosing a free port and listening on it, another program may take it.
+const START_ATTEMPTS: usize = 3;
+
+static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+
+/// A running control plane. Dropping it ends both programs and removes their data.
+pub(crate) struct ControlPlane {
+    /// The lock is held while a command is carried out, on a thread that may block.
+    supervisor: Arc<Mutex<Supervisor>>,
+    data_dir: PathBuf,
+    url: String,
+}
+
+impl ControlPlane {
+    /// The one that all tests of this run share; started by whoever asks first.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start, as [`Self::start`].
+    pub(crate) async fn shared() -> &'static Self {
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// Starts a private one and waits until it is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start. The end of both logs is then on standard error.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`Self::start`], with further flags for kube-apiserver.
+    pub(crate) async fn start_with(flags: &[&str]) -> Self {
+        let flags: Vec<String> = flags.iter().copied().map(String::from).collect();
+        spawn_blocking(move || {
+            let mut attempts = 1;
+            loop {
+                match Self::try_start(&flags) {
+                    Ok(started) => return started,
+                    Err(error) if attempts == START_ATTEMPTS => {
+                        panic!("the control plane does not start: {error:#}")
+                    }
+                    Err(error) => eprintln!("starting the control plane, attempt {attempts}: {error:#}"),
+                }
+                attempts += 1;
+            }
+        })
+        .await
+        .unwrap()
+    }
+
+    fn try_start(flags: &[String]) -> Result<Self> {
+        let data_dir = tempfile::Builder::new().prefix("controlplane.").tempdir()?.keep();
+        let (etcd_port, apiserver_port) = (free_port(), free_port());
+        let mut supervisor = Supervisor::spawn(&data_dir, etcd_port, apiserver_port, flags)?;
+        supervisor.wait_ready()?;
+        Ok(Self {
+            supervisor: Arc::new(Mutex::new(supervisor)),
+            data_dir,
+            url: format!("https://127.0.0.1:{apiserver_port}"),
+        })
+    }
+
+    /// The address of the API server. It stays the same over restarts.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where the control plane keeps its data and logs, and where `write_kubeconfig` writes.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// A client of [`ADMIN`] for the current runtime.
+    pub(crate) async fn client(&self) -> Client {
+        self.client_for(ADMIN).await
+    }
+
+    /// A client of a user (see [`Self::kubeconfig`]) for the current runtime.
+    pub(crate) async fn client_for(&self, user: &str) -> Client {
+        Client::try_from(self.config_for(user).await).expect("a client from a generated kubeconfig")
+    }
+
+    /// The client configuration of a user (see [`Self::kubeconfig`]).
+    pub(crate) async fn config_for(&self, user: &str) -> Config {
+        Config::from_custom_kubeconfig(self.kubeconfig(user), &KubeConfigOptions::default())
+            .await
+            .expect("a generated kubeconfig")
+    }
+
+    /// The kubeconfig of a user: [`ADMIN`] and [`LIMITED`] have tokens; any other name is impersonated by the
+    /// administrator, is in no group and may do what is granted to that name, so that a test can have a user that
+    /// no other test grants anything to.
+    pub(crate) fn kubeconfig(&self, user: &str) -> Kubeconfig {
+        let known = user == ADMIN || user == LIMITED;
+        let file = if known { user } else { ADMIN };
+        let mut kubeconfig = Kubeconfig::read_from(self.data_dir.join(format!("{file}.kubeconfig")))
+            .expect("the kubeconfig that run.sh writes");
+        if !known {
+            for auth in &mut kubeconfig.auth_infos {
+                auth.auth_info.get_or_insert_default().impersonate = Some(user.to_owned());
+            }
+        }
+        kubeconfig
+    }
+
+    /// Writes the kubeconfig of a user for other programs. It goes with the control plane.
+    pub(crate) fn write_kubeconfig(&self, user: &str) -> PathBuf {
+        let path = self.data_dir.join(format!("{user}.written.kubeconfig"));
+        let yaml = serde_yaml::to_string(&self.kubeconfig(user)).expect("a kubeconfig as YAML");
+        std::fs::write(&path, yaml).expect("writing into the data directory");
+        path
+    }
+
+    /// Creates a namespace that no other test has and returns its name, which starts with `prefix`.
+    pub(crate) async fn namespace(&self, prefix: &str) -> String {
+        let namespace = Namespace {
+            metadata: ObjectMeta {
+                generate_name: Some(format!("{prefix}-")),
+                ..ObjectMeta::default()
+            },
+            ..Namespace::default()
+        };
+        let api: Api<Namespace> = Api::all(self.client().await);
+        let created = api
+            .create(&PostParams::default(), &namespace)
+            .await
+            .expect("creating a namespace");
+        created.metadata.name.expect("the name of a created namespace")
+    }
+
+    /// Applies CRDs and returns once the API server serves every version of each. Tests may do so concurrently.
+    pub(crate) async fn install_crds(&self, crds: impl IntoIterator<Item = CustomResourceDefinition>) {
+        let client = self.client().await;
+        let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+        let apply = PatchParams::apply("integration-tests").force();
+        for crd in crds {
+            let name = crd.metadata.name.clone().expect("the name of a CRD");
+            api.patch(&name, &apply, &Patch::Apply(&crd))
+                .await
+                .expect("applying a CRD");
+            eventually(&format!("{name} is served"), SOON, async || {
+                let seen = api.get(&name).await?;
+                ensure!(
+                    conditions::is_crd_established().matches_object(Some(&seen)),
+                    "not established"
+                );
+                for version in seen.spec.versions.iter().filter(|version| version.served) {
+                    list_once(client.clone(), &seen, &version.name).await?;
+                }
+                Ok(())
+            })
+            .await;
+        }
+    }
+
+    /// Ends kube-apiserver by SIGTERM and waits for its end. What it stored stays.
+    pub(crate) async fn stop_api_server(&self) {
+        self.command("stop apiserver").await;
+    }
+
+    /// Ends kube-apiserver by SIGKILL: connections break as they are. What it stored stays.
+    pub(crate) async fn kill_api_server(&self) {
+        self.command("kill apiserver").await;
+    }
+
+    /// Starts kube-apiserver again after a stop or kill, on the same port, and waits until it is ready.
+    pub(crate) async fn start_api_server(&self) {
+        self.command("start apiserver").await;
+    }
+
+    /// Stops kube-apiserver in its tracks: connections stay, nothing answers.
+    pub(crate) async fn pause_api_server(&self) {
+        self.command("pause apiserver").await;
+    }
+
+    /// Lets a paused kube-apiserver go on.
+    pub(crate) async fn resume_api_server(&self) {
+        self.command("resume apiserver").await;
+    }
+
+    async fn command(&self, command: &'static str) {
+        let supervisor = Arc::clone(&self.supervisor);
+        let outcome = spawn_blocking(move || {
+            let mut supervisor = supervisor.lock();
+            supervisor.command(command)?;
+            if command.starts_with("start ") {
+                supervisor.wait_ready()
+            } else {
+                Ok(())
+            }
+        });
+        outcome.await.unwrap().unwrap();
+    }
+}
+
+/// A version of a CRD is served when it can be listed.
+async fn list_once(client: Client, crd: &CustomResourceDefinition, version: &str) -> Result<()> {
+    let gvk = GroupVersionKind::gvk(&crd.spec.group, version, &crd.spec.names.kind);
+    let resource = ApiResource::from_gvk_with_plural(&gvk, &crd.spec.names.plural);
+    let api: Api<DynamicObject> = Api::all_with(client, &resource);
+    api.list(&ListParams::default().limit(1))
+        .await
+        .with_context(|| format!("listing {version}"))?;
+    Ok(())
+}
+
+/// A port that nobody listens on, from below the range that the kernel gives to outgoing connections: so it is
+/// still free when the API server comes back to it.
+fn free_port() -> u16 {
+    loop {
+        let port = rand::rng().random_range(20_000..32_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}

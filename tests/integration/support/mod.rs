@@ -1,0 +1,44 @@
+//! What tests share: a real control plane ([`ControlPlane`]) and waiting for a condition ([`eventually`]).
+//!
+//! Other test binaries take it in by `#[path = "../integration/support/mod.rs"] mod support;`.
+
+#![allow(dead_code, reason = "each test binary uses its own part of it")]
+
+mod control_plane;
+mod supervisor;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+pub(crate) use control_plane::{ADMIN, ControlPlane, LIMITED};
+
+/// How long to wait for what should happen soon. Generous: it is only used up by a test that fails.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Waits until `check` succeeds and returns what it returned.
+///
+/// # Panics
+///
+/// When it has not succeeded within `deadline`: with `what` was waited for and the last error of `check`. A check
+/// that hangs is cut off at the deadline.
+pub(crate) async fn eventually<T>(
+    what: &str,
+    deadline: Duration,
+    mut check: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> T {
+    let end = Instant::now() + deadline;
+    let mut last = String::from("the first check did not even end");
+    while Instant::now() < end {
+        match timeout_at(end, check()).await {
+            Ok(Ok(value)) => return value,
+            Ok(Err(error)) => last = format!("{error:#}"),
+            Err(_) => break,
+        }
+        sleep(POLL).await;
+    }
+    panic!("not within {deadline:?}: {what}: {last}");
+}
