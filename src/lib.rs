@@ -1,5 +1,7 @@
 //! Keeps every agent sandbox of a Kubernetes cluster in one shared, indexed, watch-driven cache.
 
+pub mod api;
+pub mod cli;
 pub mod client;
 pub mod http;
 pub mod manager;

@@ -1,0 +1,3 @@
+//! Kubernetes API types.
+
+pub mod v1alpha1;

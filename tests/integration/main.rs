@@ -1,0 +1,3 @@
+//! Tests of the whole, a module per area.
+
+mod bad_input;
