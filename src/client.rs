@@ -16,7 +16,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderValue, Request, Response, header::USER_AGENT};
 use kube::{
     Client, Config,
-    client::{Body, ClientBuilder},
+    client::{AuthError, Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use prometheus::IntCounterVec;
@@ -41,6 +41,9 @@ pub struct ClusterAccess {
 }
 
 /// Why no client can be made. None of these mends itself: the process should end.
+///
+/// Causes are texts of our own where kube's would quote the kubeconfig or what a credential helper printed: those
+/// hold tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The kubeconfig that was asked for cannot be used.
@@ -51,7 +54,7 @@ pub enum ClientError {
         /// The file or the variable that was looked at, and the context if one was named.
         wanted: String,
         /// What is wrong with it.
-        cause: Box<KubeconfigError>,
+        cause: String,
     },
     /// Neither a kubeconfig nor a service account was found.
     #[error(
@@ -70,8 +73,47 @@ pub enum ClientError {
         /// Address of the API server.
         server: String,
         /// What is wrong.
-        cause: Box<kube::Error>,
+        cause: String,
     },
+}
+
+/// What is wrong with a kubeconfig, in one line that quotes none of its content.
+fn kubeconfig_cause(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::FindPath => "there is no such file".to_owned(),
+        KubeconfigError::ReadConfig(error, path) => format!("{} cannot be read: {error}", path.display()),
+        // The parser's own text shows the lines around the place.
+        KubeconfigError::Parse(error) => error.location().map_or_else(
+            || "not a valid kubeconfig".to_owned(),
+            |at| {
+                format!(
+                    "not a valid kubeconfig at line {}, column {}",
+                    at.line(),
+                    at.column()
+                )
+            },
+        ),
+        KubeconfigError::LoadContext(name) => format!("there is no context {name:?} in it"),
+        KubeconfigError::LoadClusterOfContext(name) => format!("there is no cluster {name:?} in it"),
+        other => one_line(&other.to_string()),
+    }
+}
+
+/// What is wrong with certificates or credentials, in one line that quotes none of them.
+fn build_cause(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
+            format!("the credential helper failed with {}", out.status)
+        }
+        kube::Error::Auth(AuthError::AuthExecParse(_)) => {
+            "the credential helper's answer is no ExecCredential".to_owned()
+        }
+        other => one_line(&other.to_string()),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Makes clients for one cluster that share one rate limit.
@@ -130,7 +172,7 @@ impl Connector {
             .map_or_else(String::new, ToString::to_string);
         let builder = ClientBuilder::try_from(self.config.clone()).map_err(|cause| ClientError::Build {
             server: self.server(),
-            cause: Box::new(cause),
+            cause: build_cause(&cause),
         })?;
         let count = CountLayer {
             requests: self.requests.clone(),
@@ -149,7 +191,7 @@ async fn find(access: &ClusterAccess) -> Result<Config, ClientError> {
         ..KubeConfigOptions::default()
     };
     if let Some(path) = &access.kubeconfig {
-        let failed = |cause| refused(&path.display().to_string(), access, cause);
+        let failed = |cause: KubeconfigError| refused(&path.display().to_string(), access, &cause);
         let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
         return Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
@@ -164,8 +206,10 @@ async fn find(access: &ClusterAccess) -> Result<Config, ClientError> {
     match wanted {
         Some(wanted) => Config::from_kubeconfig(&options)
             .await
-            .map_err(|cause| refused(&wanted, access, cause)),
-        None if access.context.is_some() => Err(refused("~/.kube/config", access, KubeconfigError::FindPath)),
+            .map_err(|cause| refused(&wanted, access, &cause)),
+        None if access.context.is_some() => {
+            Err(refused("~/.kube/config", access, &KubeconfigError::FindPath))
+        }
         None => Config::incluster().map_err(|cause| ClientError::NothingFound {
             in_cluster: Box::new(cause),
         }),
@@ -177,14 +221,14 @@ fn default_kubeconfig() -> Option<String> {
     path.exists().then(|| path.display().to_string())
 }
 
-fn refused(wanted: &str, access: &ClusterAccess, cause: KubeconfigError) -> ClientError {
+fn refused(wanted: &str, access: &ClusterAccess, cause: &KubeconfigError) -> ClientError {
     let wanted = match &access.context {
         Some(context) => format!("{wanted}, context {context:?}"),
         None => wanted.to_owned(),
     };
     ClientError::Kubeconfig {
         wanted,
-        cause: Box::new(cause),
+        cause: kubeconfig_cause(cause),
     }
 }
 
@@ -265,6 +309,42 @@ mod tests {
             text.ends_with("name another file with --kubeconfig or another context with --context"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_broken_kubeconfig_is_named_without_its_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        let head = "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+                    contexts: [{name: c, context: {cluster: k, user: u}}]\n\
+                    clusters: [{name: k, cluster: {server: 'http://127.0.0.1:1'}}]\n";
+        let helper =
+            "exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: sh, args";
+        for (user, cause) in [
+            ("{token: s3cr3t, password: [x]}", "line 6, column 51"),
+            (
+                &*format!("{{{helper}: [-c, 'echo s3cr3t; exit 3']}}}}"),
+                "the credential helper failed with exit status: 3",
+            ),
+            (
+                &*format!("{{{helper}: [-c, 'echo [s3cr3t']}}}}"),
+                "the credential helper's answer is no ExecCredential",
+            ),
+        ] {
+            std::fs::write(&path, format!("{head}users: [{{name: u, user: {user}}}]\n")).unwrap();
+            let access = ClusterAccess {
+                kubeconfig: Some(path.clone()),
+                context: None,
+            };
+            let metrics = Metrics::new().unwrap();
+            let connector = Connector::load(&access, &ClientOptions::default(), &metrics).await;
+            let Err(error) = connector.and_then(|connector| connector.client()) else {
+                panic!("made a client from {user}");
+            };
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(cause), "{text}");
+            assert!(!text.contains("s3cr3t") && !text.contains('\n'), "{text}");
+        }
     }
 
     #[tokio::test]

@@ -1,3 +1,7 @@
-//! The `sandbox-manager` binary.
+//! The `sandbox-manager` binary: hands the command line to the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sandbox_manager::cli::run(std::env::args_os())
+}

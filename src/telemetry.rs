@@ -78,13 +78,11 @@ fn filter(level: Level, directives: Option<&str>) -> Result<EnvFilter, Telemetry
             reason: error.to_string(),
         });
     }
-    let mut directives = level.to_string();
-    if level == Level::INFO {
-        for name in NOISY {
-            directives.push_str(&format!(",{name}=warn"));
-        }
-    }
-    Ok(EnvFilter::new(directives))
+    let quiet: String = match level {
+        Level::INFO => NOISY.iter().flat_map(|name| [",", name, "=warn"]).collect(),
+        _ => String::new(),
+    };
+    Ok(EnvFilter::new(format!("{level}{quiet}")))
 }
 
 fn json<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
@@ -137,7 +135,7 @@ mod tests {
     #[test]
     fn an_event_is_one_json_line_with_its_fields() {
         let lines = logged(Level::INFO, None, || {
-            tracing::info!(kind = "Sandbox", objects = 3, "two\nlines")
+            tracing::info!(kind = "Sandbox", objects = 3, "two\nlines");
         });
         assert_eq!(lines.len(), 1);
         let line = &lines[0];

@@ -65,16 +65,14 @@ async fn list(State(source): State<Source>) -> Json<Vec<&'static str>> {
 
 async fn show(State(source): State<Source>, Path(plural): Path<String>) -> Response {
     // A million objects take seconds to list and write; probes on the same threads must not wait for that.
-    let listed = tokio::task::spawn_blocking(move || match source.dump(&plural) {
-        Some(dump) => Json(dump).into_response(),
-        None => {
+    let listed = tokio::task::spawn_blocking(move || {
+        let dump = source.dump(&plural);
+        let unknown = || {
             let known = source.plurals().join(", ");
-            (
-                StatusCode::NOT_FOUND,
-                format!("nothing named {plural:?} is watched; there are: {known}\n"),
-            )
-                .into_response()
-        }
+            let text = format!("nothing named {plural:?} is watched; there are: {known}\n");
+            (StatusCode::NOT_FOUND, text).into_response()
+        };
+        dump.map_or_else(unknown, |dump| Json(dump).into_response())
     });
     match listed.await {
         Ok(response) => response,

@@ -539,8 +539,10 @@ mod tests {
             "{HEAD}sandboxNamespace: team-a\nmetrics: {{ bindAddress: 0 }}\ncache:\n  pageSize: 7\nlog:\ndebug: {{enabled: true}}\n"
         ))
         .unwrap();
-        let mut expected = SandboxManagerOptions::default();
-        expected.sandbox_namespace = "team-a".to_owned();
+        let mut expected = SandboxManagerOptions {
+            sandbox_namespace: "team-a".to_owned(),
+            ..Default::default()
+        };
         expected.metrics.bind_address = super::super::BindAddress::Off;
         expected.cache.page_size = 7;
         expected.debug.enabled = true;
@@ -707,10 +709,12 @@ mod tests {
                     (sandbox, selector, system, metrics, health, debug),
                     (reconciles, page, qps, burst, millis),
                 )| {
-                    let mut options = SandboxManagerOptions::default();
-                    options.sandbox_namespace = sandbox;
-                    options.sandbox_label_selector = selector;
-                    options.system_namespace = system;
+                    let mut options = SandboxManagerOptions {
+                        sandbox_namespace: sandbox,
+                        sandbox_label_selector: selector,
+                        system_namespace: system,
+                        ..SandboxManagerOptions::default()
+                    };
                     options.metrics.bind_address = metrics.parse().unwrap();
                     options.health.bind_address = health.parse().unwrap();
                     options.debug.enabled = debug;

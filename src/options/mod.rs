@@ -156,7 +156,7 @@ impl Default for ControllersOptions {
 impl Default for CacheOptions {
     fn default() -> Self {
         Self {
-            sync_timeout: Duration::from_secs(120),
+            sync_timeout: Duration::from_mins(2),
             page_size: 500,
         }
     }

@@ -4,6 +4,8 @@
 //! `cfg(test)` always holds here; written on a module, it tells clippy that its helpers are test code too.
 
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod control_plane;
 #[cfg(test)]
 mod support;
