@@ -172,4 +172,14 @@ mod tests {
             "{error}"
         );
     }
+
+    #[test]
+    fn a_second_set_up_is_refused_and_does_not_panic() {
+        // The first may fail too, when another test was here before.
+        let _ = init(Level::ERROR, Format::Text);
+        assert!(matches!(
+            init(Level::ERROR, Format::Json),
+            Err(TelemetryError::AlreadySet)
+        ));
+    }
 }

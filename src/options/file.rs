@@ -406,6 +406,16 @@ enum Target {
     Setting(&'static Setting),
 }
 
+impl Target {
+    /// Its text counts, with or without quotes.
+    fn is_text(&self) -> bool {
+        match self {
+            Self::Header(_) => true,
+            Self::Setting(setting) => setting.kind == Kind::Text,
+        }
+    }
+}
+
 /// Reads one value.
 struct Leaf<'r, 'o, 'p> {
     reading: &'r mut Reading<'o>,
@@ -468,13 +478,13 @@ impl<'de> Visitor<'de> for Leaf<'_, '_, '_> {
             path,
             target,
         } = self;
-        let text = !matches!(target, Target::Setting(setting) if setting.kind != Kind::Text);
+        let is_text = target.is_text();
         let inner = Leaf {
             reading: &mut *reading,
             path,
             target,
         };
-        let result = if text {
+        let result = if is_text {
             deserializer.deserialize_str(inner)
         } else {
             deserializer.deserialize_any(inner)
@@ -486,7 +496,7 @@ impl<'de> Visitor<'de> for Leaf<'_, '_, '_> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
-        let plain = !matches!(self.target, Target::Setting(setting) if setting.kind != Kind::Text);
+        let plain = self.target.is_text();
         self.take(text, plain)
     }
 
