@@ -307,7 +307,10 @@ async fn run_manager(options: SandboxManagerOptions, access: ClusterAccess) -> R
         version = env!("CARGO_PKG_VERSION"),
         "starting"
     );
-    let mut manager = Manager::builder(options).client(client).metrics(metrics).build()?;
+    let mut manager = Manager::builder(options)
+        .client(client)
+        .metrics(metrics)
+        .build()?;
     manager.add_fleet_metrics()?;
     Ok(manager.run(stop).await?)
 }

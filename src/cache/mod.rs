@@ -30,6 +30,11 @@ mod refresh;
 mod resources;
 mod watched;
 
+#[cfg(test)]
+pub(crate) mod test_support;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,7 +15,10 @@ pub(super) struct ManagerHealth {
 
 impl ManagerHealth {
     pub(super) fn new(cache: Cache) -> Arc<Self> {
-        Arc::new(Self { cache, shutting_down: AtomicBool::new(false) })
+        Arc::new(Self {
+            cache,
+            shutting_down: AtomicBool::new(false),
+        })
     }
 
     /// From here on the process is not ready any more.
@@ -25,12 +28,18 @@ impl ManagerHealth {
 
     /// Name and problem of each check that fails now.
     pub(super) fn problems(&self) -> Vec<(String, String)> {
-        self.ready().into_iter().filter_map(|check| Some((check.name, check.result.err()?))).collect()
+        self.ready()
+            .into_iter()
+            .filter_map(|check| Some((check.name, check.result.err()?)))
+            .collect()
     }
 }
 
 fn ping() -> Check {
-    Check { name: "ping".into(), result: Ok(()) }
+    Check {
+        name: "ping".into(),
+        result: Ok(()),
+    }
 }
 
 impl HealthSource for ManagerHealth {
@@ -48,7 +57,16 @@ impl HealthSource for ManagerHealth {
             name: format!("informer/{}", kind.plural()),
             result: kind.report().ready(),
         });
-        [ping(), Check { name: "shutdown".into(), result: shutdown }].into_iter().chain(watches).collect()
+        [
+            ping(),
+            Check {
+                name: "shutdown".into(),
+                result: shutdown,
+            },
+        ]
+        .into_iter()
+        .chain(watches)
+        .collect()
     }
 }
 
@@ -61,7 +79,11 @@ impl DebugSource for CacheDump {
             std::borrow::Cow::Borrowed(plural) => plural,
             std::borrow::Cow::Owned(_) => "",
         };
-        self.0.kinds().into_iter().map(|kind| plural(kind.plural())).collect()
+        self.0
+            .kinds()
+            .into_iter()
+            .map(|kind| plural(kind.plural()))
+            .collect()
     }
 
     fn dump(&self, plural: &str) -> Option<DebugDump> {
@@ -75,7 +97,22 @@ impl DebugSource for CacheDump {
 }
 
 fn item(object: CachedObject) -> DebugItem {
-    let CachedObject { namespace, name, uid, resource_version, indexes } = object;
-    let indexes = indexes.into_iter().map(|(index, values)| (index.to_owned(), values)).collect();
-    DebugItem { namespace, name, uid, resource_version, indexes }
+    let CachedObject {
+        namespace,
+        name,
+        uid,
+        resource_version,
+        indexes,
+    } = object;
+    let indexes = indexes
+        .into_iter()
+        .map(|(index, values)| (index.to_owned(), values))
+        .collect();
+    DebugItem {
+        namespace,
+        name,
+        uid,
+        resource_version,
+        indexes,
+    }
 }

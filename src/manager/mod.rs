@@ -86,7 +86,9 @@ pub struct Manager {
 
 impl fmt::Debug for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Manager").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Manager")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,7 +115,10 @@ impl ManagerBuilder {
 
     /// The client for watches, live reads and handlers.
     pub fn client(self, client: kube::Client) -> ReadyManagerBuilder {
-        ReadyManagerBuilder { builder: self, client }
+        ReadyManagerBuilder {
+            builder: self,
+            client,
+        }
     }
 }
 
@@ -131,21 +136,32 @@ impl ReadyManagerBuilder {
     /// [`ManagerError::Scope`] for options that were not checked before; [`ManagerError::Register`] if the
     /// metrics serve another manager already.
     pub fn build(self) -> Result<Manager, ManagerError> {
-        let Self { builder: ManagerBuilder { options, metrics }, client } = self;
+        let Self {
+            builder: ManagerBuilder { options, metrics },
+            client,
+        } = self;
         let metrics = metrics.map_or_else(Metrics::new, Ok)?;
         let cache = Cache::builder(client)
             .scope(Scope::from_options(&options)?)
             .page_size(options.cache.page_size)
             .sync_timeout(options.cache.sync_timeout)
             .build();
-        metrics.registry().register(Box::new(CacheCollector::new(cache.clone())?))?;
+        metrics
+            .registry()
+            .register(Box::new(CacheCollector::new(cache.clone())?))?;
         let families = ControllerMetricFamilies::register(metrics.registry())?;
         let controllers = &options.controllers;
         let sandboxes = controllers.sandbox.max_concurrent_reconciles;
         let sandboxes = Controller::new("sandbox", cache.clone(), sandboxes, families.clone());
         let sandbox_sets = controllers.sandbox_set.max_concurrent_reconciles;
         let sandbox_sets = Controller::new("sandboxset", cache.clone(), sandbox_sets, families);
-        Ok(Manager { options, cache, metrics, sandboxes, sandbox_sets })
+        Ok(Manager {
+            options,
+            cache,
+            metrics,
+            sandboxes,
+            sandbox_sets,
+        })
     }
 }
 
@@ -158,7 +174,10 @@ struct Listeners {
 impl Manager {
     /// Begins the making of a manager.
     pub fn builder(options: SandboxManagerOptions) -> ManagerBuilder {
-        ManagerBuilder { options, metrics: None }
+        ManagerBuilder {
+            options,
+            metrics: None,
+        }
     }
 
     /// The controller of Sandboxes, to add handlers to.
@@ -212,10 +231,19 @@ impl Manager {
         let servers = self.serve(listeners, &health, &close);
         self.cache.spawn()?;
 
-        let Self { options, cache, sandboxes, sandbox_sets, .. } = self;
+        let Self {
+            options,
+            cache,
+            sandboxes,
+            sandbox_sets,
+            ..
+        } = self;
         let grace_period = options.shutdown.grace_period;
         let controllers = async {
-            tokio::join!(run_controller(sandboxes, &shutdown), run_controller(sandbox_sets, &shutdown));
+            tokio::join!(
+                run_controller(sandboxes, &shutdown),
+                run_controller(sandbox_sets, &shutdown)
+            );
         };
         tokio::pin!(controllers);
         let ended_early = tokio::select! {
@@ -232,7 +260,11 @@ impl Manager {
         close.cancel();
         servers.wait().await;
         tracing::info!("stopped");
-        if in_time { Ok(()) } else { Err(ManagerError::GracePeriod(grace_period)) }
+        if in_time {
+            Ok(())
+        } else {
+            Err(ManagerError::GracePeriod(grace_period))
+        }
     }
 
     async fn bind(&self) -> Result<Listeners, BindError> {
@@ -243,8 +275,17 @@ impl Manager {
         })
     }
 
-    fn serve(&self, listeners: Listeners, health: &Arc<ManagerHealth>, close: &CancellationToken) -> TaskTracker {
-        let dump = self.options.debug.enabled.then(|| Arc::new(CacheDump(self.cache.clone())) as Arc<dyn DebugSource>);
+    fn serve(
+        &self,
+        listeners: Listeners,
+        health: &Arc<ManagerHealth>,
+        close: &CancellationToken,
+    ) -> TaskTracker {
+        let dump = self
+            .options
+            .debug
+            .enabled
+            .then(|| Arc::new(CacheDump(self.cache.clone())) as Arc<dyn DebugSource>);
         let health = http::health_router(Arc::clone(health) as Arc<dyn HealthSource>, dump);
         let servers = TaskTracker::new();
         let serve = |listener: Option<TcpListener>, router: Router| {
