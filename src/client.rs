@@ -16,13 +16,14 @@ use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderValue, Request, Response, header::USER_AGENT};
 use kube::{
     Client, Config,
-    client::{AuthError, Body, ClientBuilder},
+    client::{Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use prometheus::IntCounterVec;
 use tower::{Layer, Service};
 
 use crate::{
+    error_text::error_text,
     metrics::Metrics,
     options::ClientOptions,
     rate_limit::{RateLimit, RateLimitLayer},
@@ -95,25 +96,8 @@ fn kubeconfig_cause(error: &KubeconfigError) -> String {
         ),
         KubeconfigError::LoadContext(name) => format!("there is no context {name:?} in it"),
         KubeconfigError::LoadClusterOfContext(name) => format!("there is no cluster {name:?} in it"),
-        other => one_line(&other.to_string()),
+        other => error_text(other),
     }
-}
-
-/// What is wrong with certificates or credentials, in one line that quotes none of them.
-fn build_cause(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
-            format!("the credential helper failed with {}", out.status)
-        }
-        kube::Error::Auth(AuthError::AuthExecParse(_)) => {
-            "the credential helper's answer is no ExecCredential".to_owned()
-        }
-        other => one_line(&other.to_string()),
-    }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Makes clients for one cluster that share one rate limit.
@@ -172,7 +156,7 @@ impl Connector {
             .map_or_else(String::new, ToString::to_string);
         let builder = ClientBuilder::try_from(self.config.clone()).map_err(|cause| ClientError::Build {
             server: self.server(),
-            cause: build_cause(&cause),
+            cause: error_text(&cause),
         })?;
         let count = CountLayer {
             requests: self.requests.clone(),

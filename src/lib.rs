@@ -5,6 +5,7 @@ pub mod cache;
 pub mod cli;
 pub mod client;
 pub mod controller;
+mod error_text;
 pub mod http;
 pub mod informer;
 pub mod manager;

@@ -8,7 +8,8 @@ use kube::api::{GetParams, Request};
 use kube::client::Body;
 use kube::core::Status;
 
-use crate::informer::{CachedResource, DecodeError, ObjectKey, error_chain};
+use crate::error_text::error_text;
+use crate::informer::{CachedResource, DecodeError, ObjectKey};
 
 /// How long one live read may take, from sending it to the last byte.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -90,15 +91,15 @@ impl ApiReader {
             let path = K::url_path(&(), Some(namespace).filter(|ns| !ns.is_empty()));
             let request = Request::new(path)
                 .get(name, &GetParams::default())
-                .map_err(|error| transport(&key, error_chain(&error)))?;
+                .map_err(|error| transport(&key, error_text(&error)))?;
             let response = self.client.send(request.map(Body::from)).await;
             let (parts, body) = response
-                .map_err(|error| transport(&key, error_chain(&error)))?
+                .map_err(|error| transport(&key, error_text(&error)))?
                 .into_parts();
             let body = body
                 .collect()
                 .await
-                .map_err(|error| transport(&key, error_chain(&error)))?
+                .map_err(|error| transport(&key, error_text(&error)))?
                 .to_bytes();
             Ok((parts.status.as_u16(), body))
         };

@@ -435,7 +435,7 @@ async fn b4_users_own_sandboxes_checkpoints_and_volume_claims() {
 #[tokio::test(start_paused = true)]
 async fn b5_a_deleting_sandbox_is_found_by_id_and_user_until_it_is_gone() {
     let deleting = sandbox("a").claimed().owner("u").deleting();
-    let mut feed = start(&[deleting.clone()]).await;
+    let mut feed = start(std::slice::from_ref(&deleting)).await;
     let reader = feed.cache.reader::<Sandbox>();
     assert!(claimed(&feed.cache, None, "ns--a").is_ok());
     assert_eq!(reader.by_index(USER, "u").unwrap().len(), 1);

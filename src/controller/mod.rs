@@ -22,6 +22,9 @@ mod handler;
 mod metrics;
 mod queue;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -113,18 +113,3 @@ fn describe_status(status: &Status) -> String {
         (message, _) => format!("HTTP {}: {message}", status.code),
     }
 }
-
-/// An error with all its causes on one line; messages that already quote their cause are not repeated.
-pub(crate) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}

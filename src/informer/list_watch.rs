@@ -20,7 +20,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::error::{WatchError, error_chain};
+use super::error::WatchError;
+use crate::error_text::error_text;
 
 /// How long response headers may take (behaviour E8).
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -117,7 +118,7 @@ impl ListWatch {
         &self,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<Body, WatchError> {
-        let mut request = request.map_err(|error| WatchError::Protocol(error_chain(&error)))?;
+        let mut request = request.map_err(|error| WatchError::Protocol(error_text(&error)))?;
         // From 1.37 on the API server compresses each event by itself, which no client of ours decodes.
         request
             .headers_mut()
@@ -125,7 +126,7 @@ impl ListWatch {
         let response = timeout(RESPONSE_TIMEOUT, self.client.send(request.map(Body::from)))
             .await
             .map_err(|_| WatchError::ResponseTimeout(RESPONSE_TIMEOUT))?
-            .map_err(|error| WatchError::Transport(error_chain(&error)))?;
+            .map_err(|error| WatchError::Transport(error_text(&error)))?;
         if response.status().is_success() {
             Ok(response.into_body())
         } else {
@@ -166,7 +167,7 @@ async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, WatchError> {
             .map_err(|_| WatchError::Silent(SILENCE_TIMEOUT))?;
         match frame {
             None => return Ok(None),
-            Some(Err(error)) => return Err(WatchError::Transport(error_chain(&error))),
+            Some(Err(error)) => return Err(WatchError::Transport(error_text(&error))),
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
                     return Ok(Some(data));

@@ -52,7 +52,6 @@ pub use version::{parse_version, version_of};
 #[cfg(test)]
 pub(crate) use scripted_server::{Server as ScriptedServer, WatchStream, server as scripted_server};
 
-pub(crate) use error::error_chain;
 pub(crate) use resource::{NAMESPACE_INDEX, index_number};
 pub(crate) use store::{View, in_predicate};
 

@@ -1,0 +1,562 @@
+//! Behaviours R of a controller on a cache that the test feeds, under paused time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use prometheus::{Registry, TextEncoder};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::*;
+use crate::api::v1alpha1::Sandbox;
+use crate::cache::test_support::{Feed, Fixture, sandbox};
+
+/// What handlers were called with, in order.
+type Calls = Arc<Mutex<Vec<String>>>;
+
+struct Fixtures {
+    feed: Feed,
+    registry: Registry,
+    calls: Calls,
+    controller: Option<Controller<Sandbox>>,
+    stop: CancellationToken,
+}
+
+fn show(observed: &Observed<Sandbox>) -> String {
+    let version = |sandbox: &Sandbox| sandbox.metadata.resource_version.clone().unwrap();
+    match observed {
+        Observed::Present(sandbox) => format!("{}@{}", observed.key().name, version(sandbox)),
+        Observed::Deleted { key, last_known } => {
+            format!(
+                "-{}@{}",
+                key.name,
+                last_known.as_deref().map_or_else(String::new, version)
+            )
+        }
+    }
+}
+
+async fn fixtures(concurrency: u16, sandboxes: &[Fixture]) -> Fixtures {
+    let listed: Vec<_> = sandboxes.iter().map(Fixture::listed).collect();
+    let feed = Feed::start(&listed).await;
+    let registry = Registry::new();
+    let families = ControllerMetricFamilies::register(&registry).unwrap();
+    let controller = Controller::new("sandbox", feed.cache.clone(), concurrency, families);
+    Fixtures {
+        feed,
+        registry,
+        calls: Calls::default(),
+        controller: Some(controller),
+        stop: CancellationToken::new(),
+    }
+}
+
+impl Fixtures {
+    fn handle(&mut self, handler: impl ReconcileHandler<Sandbox>) {
+        self.controller.as_mut().unwrap().add_reconcile_handler(handler);
+    }
+
+    /// A handler that notes what it is called with, under a prefix.
+    fn record(&mut self, prefix: &'static str) {
+        let calls = Arc::clone(&self.calls);
+        self.handle(move |observed: Observed<Sandbox>| {
+            calls.lock().push(format!("{prefix}{}", show(&observed)));
+            async { Ok(Action::await_change()) }
+        });
+    }
+
+    fn run(&mut self) -> JoinHandle<()> {
+        tokio::spawn(self.controller.take().unwrap().run(self.stop.clone()))
+    }
+
+    /// Waits until there are so many calls, and takes them out.
+    async fn calls(&self, count: usize) -> Vec<String> {
+        while self.calls.lock().len() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let calls = std::mem::take(&mut *self.calls.lock());
+        assert_eq!(calls.len(), count, "{calls:?}");
+        calls
+    }
+
+    /// Lets everything that is due happen.
+    async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    fn metric(&self, line: &str) -> u64 {
+        let text = TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap();
+        let value = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
+        value
+            .unwrap_or_else(|| panic!("{line} is missing from\n{text}"))
+            .parse()
+            .unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_handlers_are_called_in_registration_order_with_the_newest_object() {
+    let mut f = fixtures(1, &[sandbox("a")]).await;
+    f.record("1:");
+    f.record("2:");
+    f.run();
+    assert_eq!(f.calls(2).await, ["1:a@1", "2:a@1"]);
+    f.feed.apply(&sandbox("a")).await;
+    f.feed.apply(&sandbox("a")).await;
+    f.settle().await;
+    let calls = std::mem::take(&mut *f.calls.lock());
+    assert!(
+        calls.chunks(2).all(|pair| pair[0][2..] == pair[1][2..]),
+        "{calls:?}"
+    );
+    assert!(
+        calls.ends_with(&["1:a@1002".into(), "2:a@1002".into()]),
+        "{calls:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_a_deletion_arrives_with_the_last_known_object() {
+    let mut f = fixtures(1, &[sandbox("a")]).await;
+    f.record("");
+    f.run();
+    assert_eq!(f.calls(1).await, ["a@1"]);
+    f.feed.delete(&sandbox("a")).await;
+    assert_eq!(f.calls(1).await, ["-a@1001"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_a_deletion_is_shown_before_the_new_object_of_the_same_name() {
+    let mut f = fixtures(1, &[sandbox("a")]).await;
+    f.record("");
+    f.run();
+    assert_eq!(f.calls(1).await, ["a@1"]);
+    f.feed.delete(&sandbox("a")).await;
+    f.feed.apply(&sandbox("a").uid("new")).await;
+    f.settle().await;
+    let calls = f.calls.lock().clone();
+    assert_eq!(calls[..2], ["-a@1001", "a@1002"]);
+    assert!(calls[2..].iter().all(|call| call == "a@1002"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_a_deletion_comes_back_until_all_handlers_have_succeeded_with_it() {
+    let mut f = fixtures(1, &[sandbox("a")]).await;
+    f.record("");
+    let failures = AtomicUsize::new(2);
+    f.handle(move |observed: Observed<Sandbox>| {
+        let fail = matches!(observed, Observed::Deleted { .. })
+            && failures
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                .is_ok();
+        async move {
+            if fail {
+                Err("not yet".into())
+            } else {
+                Ok(Action::await_change())
+            }
+        }
+    });
+    f.run();
+    assert_eq!(f.calls(1).await, ["a@1"]);
+    f.feed.delete(&sandbox("a")).await;
+    f.settle().await;
+    assert_eq!(f.calls(3).await, ["-a@1001", "-a@1001", "-a@1001"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_an_error_stops_the_chain_is_counted_and_backs_off_from_5_ms_doubling_until_success() {
+    let mut f = fixtures(1, &[sandbox("a")]).await;
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&times);
+    let failing = Arc::new(AtomicUsize::new(6));
+    let left = Arc::clone(&failing);
+    f.handle(move |_: Observed<Sandbox>| {
+        noted.lock().push(Instant::now());
+        let fail = left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+            .is_ok();
+        async move {
+            if fail {
+                Err("no".into())
+            } else {
+                Ok(Action::await_change())
+            }
+        }
+    });
+    f.record("after:");
+    f.run();
+    f.calls(1).await;
+    let delays = |times: &[Instant]| -> Vec<u128> {
+        times
+            .windows(2)
+            .map(|pair| pair[1].duration_since(pair[0]).as_millis())
+            .collect()
+    };
+    let grown = |delays: &[u128]| {
+        delays
+            .iter()
+            .zip([5, 10, 20, 40, 80, 160])
+            .all(|(&delay, due)| (due..=due + 4).contains(&delay))
+    };
+    assert!(grown(&delays(&times.lock())), "{:?}", delays(&times.lock()));
+    assert_eq!(times.lock().len(), 7);
+    assert_eq!(
+        f.metric("controller_runtime_reconcile_errors_total{controller=\"sandbox\"}"),
+        6
+    );
+    assert_eq!(
+        f.metric("controller_runtime_reconcile_total{controller=\"sandbox\",result=\"error\"}"),
+        6
+    );
+    assert_eq!(
+        f.metric("controller_runtime_reconcile_total{controller=\"sandbox\",result=\"success\"}"),
+        1
+    );
+    assert_eq!(
+        f.metric("workqueue_retries_total{controller=\"sandbox\",name=\"sandbox\"}"),
+        6
+    );
+
+    times.lock().clear();
+    failing.store(2, Ordering::SeqCst);
+    f.feed.apply(&sandbox("a")).await;
+    f.calls(1).await;
+    assert!(
+        grown(&delays(&times.lock())),
+        "starts anew after a success: {:?}",
+        delays(&times.lock())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_keys_back_off_on_their_own() {
+    let mut f = fixtures(2, &[sandbox("bad"), sandbox("good")]).await;
+    let calls = Arc::clone(&f.calls);
+    f.handle(move |observed: Observed<Sandbox>| {
+        let bad = observed.key().name == "bad";
+        if !bad {
+            calls.lock().push(show(&observed));
+        }
+        async move {
+            if bad {
+                Err("always".into())
+            } else {
+                Ok(Action::await_change())
+            }
+        }
+    });
+    f.run();
+    f.calls(1).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let changed = Instant::now();
+    f.feed.apply(&sandbox("good")).await;
+    f.calls(1).await;
+    assert!(
+        changed.elapsed() < Duration::from_millis(10),
+        "{:?}",
+        changed.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_the_longest_delay_is_1000_s() {
+    let (queue, _store) = WorkQueue::new(metrics_alone());
+    let event = crate::informer::Event::Applied {
+        old: None,
+        new: Arc::new(sandbox("a").typed(1)),
+    };
+    let key = ObjectRef::from_obj(&queue.enqueue(event));
+    let delays: Vec<_> = (0..40)
+        .map(|_| {
+            let turn = queue.begin(&key);
+            queue.finish(&key, &turn, Outcome::Failed)
+        })
+        .collect();
+    assert_eq!(delays[..3], [5, 10, 20].map(Duration::from_millis));
+    assert_eq!(delays[17], Duration::from_millis(5 << 17));
+    assert_eq!(delays[39], Duration::from_secs(1000));
+    assert_eq!(queue.len(), 1);
+}
+
+fn metrics_alone() -> ControllerMetrics {
+    ControllerMetricFamilies::register(&Registry::new())
+        .unwrap()
+        .of("test", 1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_of_the_wishes_of_all_handlers_to_come_back_the_soonest_is_granted() {
+    let mut f = fixtures(1, &[sandbox("a")]).await;
+    for seconds in [90, 20, 60] {
+        f.handle(
+            move |_: Observed<Sandbox>| async move { Ok(Action::requeue(Duration::from_secs(seconds))) },
+        );
+    }
+    f.record("");
+    f.run();
+    f.calls(1).await;
+    let start = Instant::now();
+    f.calls(1).await;
+    let waited = start.elapsed();
+    assert!(
+        waited >= Duration::from_secs(19) && waited <= Duration::from_secs(21),
+        "{waited:?}"
+    );
+    let results = "controller_runtime_reconcile_total{controller=\"sandbox\",result=\"requeue_after\"}";
+    assert!(f.metric(results) >= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r4_a_panic_is_an_error_of_its_key_and_stops_nothing_else() {
+    let mut f = fixtures(1, &[sandbox("a"), sandbox("b")]).await;
+    let panics = AtomicUsize::new(2);
+    f.handle(move |observed: Observed<Sandbox>| {
+        let panic = observed.key().name == "a"
+            && panics
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                .is_ok();
+        // Once before the future is made and once inside of it.
+        assert!(!(panic && panics.load(Ordering::SeqCst) == 1), "early");
+        async move {
+            assert!(!panic, "late");
+            Ok(Action::await_change())
+        }
+    });
+    f.record("");
+    f.run();
+    let mut calls = f.calls(2).await;
+    calls.sort();
+    assert_eq!(calls, ["a@1", "b@1"]);
+    assert_eq!(
+        f.metric("controller_runtime_reconcile_panics_total{controller=\"sandbox\"}"),
+        2
+    );
+    assert_eq!(
+        f.metric("controller_runtime_reconcile_errors_total{controller=\"sandbox\"}"),
+        2
+    );
+    assert_eq!(
+        f.metric("controller_runtime_active_workers{controller=\"sandbox\"}"),
+        0
+    );
+}
+
+/// Counts who is inside of the handler, in all and by key.
+#[derive(Default)]
+struct Occupancy {
+    now: Mutex<BTreeMap<String, usize>>,
+    most: AtomicUsize,
+    twice: AtomicUsize,
+}
+
+impl Occupancy {
+    fn enter(&self, key: &str) {
+        let mut now = self.now.lock();
+        *now.entry(key.into()).or_default() += 1;
+        self.most.fetch_max(now.values().sum(), Ordering::SeqCst);
+        self.twice.fetch_add(usize::from(now[key] > 1), Ordering::SeqCst);
+    }
+
+    fn leave(&self, key: &str) {
+        *self.now.lock().get_mut(key).unwrap() -= 1;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_keys_run_in_parallel_up_to_the_limit_and_none_twice_at_once() {
+    let names: Vec<_> = (0..20).map(|i| format!("s-{i}")).collect();
+    let all: Vec<_> = names.iter().map(|name| sandbox(name)).collect();
+    let mut f = fixtures(7, &all).await;
+    let occupancy = Arc::new(Occupancy::default());
+    let inside = Arc::clone(&occupancy);
+    f.handle(move |observed: Observed<Sandbox>| {
+        let (inside, name) = (Arc::clone(&inside), observed.key().name.to_owned());
+        async move {
+            inside.enter(&name);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            inside.leave(&name);
+            Ok(Action::await_change())
+        }
+    });
+    f.record("");
+    f.run();
+    for _ in 0..5 {
+        for sandbox in &all[..10] {
+            f.feed.apply(sandbox).await;
+        }
+        tokio::time::sleep(Duration::from_millis(11)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(occupancy.most.load(Ordering::SeqCst), 7);
+    assert_eq!(occupancy.twice.load(Ordering::SeqCst), 0);
+    assert_eq!(
+        f.metric("controller_runtime_max_concurrent_reconciles{controller=\"sandbox\"}"),
+        7
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn r6_every_existing_object_is_reconciled_once_after_the_start() {
+    let all: Vec<_> = (0..50).map(|i| sandbox(&format!("s-{i}"))).collect();
+    let mut f = fixtures(4, &all).await;
+    f.record("");
+    f.run();
+    f.settle().await;
+    let mut calls = f.calls(50).await;
+    calls.sort();
+    calls.dedup();
+    assert_eq!(calls.len(), 50);
+    assert_eq!(
+        f.metric("workqueue_adds_total{controller=\"sandbox\",name=\"sandbox\"}"),
+        50
+    );
+    assert_eq!(
+        f.metric("workqueue_depth{controller=\"sandbox\",name=\"sandbox\"}"),
+        0
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn r6_events_during_a_reconcile_lead_to_one_more_afterwards() {
+    let mut f = fixtures(4, &[sandbox("a")]).await;
+    let (entered, go) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
+    let (entering, gate) = (Arc::clone(&entered), Arc::clone(&go));
+    f.record("");
+    f.handle(move |_: Observed<Sandbox>| {
+        let (entering, gate) = (Arc::clone(&entering), Arc::clone(&gate));
+        async move {
+            entering.notify_one();
+            gate.acquire().await?.forget();
+            Ok(Action::await_change())
+        }
+    });
+    f.run();
+    entered.notified().await;
+    for _ in 0..3 {
+        f.feed.apply(&sandbox("a")).await;
+    }
+    f.settle().await;
+    assert_eq!(f.calls(1).await, ["a@1"], "not while it runs");
+    assert_eq!(
+        f.metric("workqueue_depth{controller=\"sandbox\",name=\"sandbox\"}"),
+        1
+    );
+    assert_eq!(
+        f.metric("controller_runtime_active_workers{controller=\"sandbox\"}"),
+        1
+    );
+    go.add_permits(1);
+    entered.notified().await;
+    go.add_permits(1);
+    f.settle().await;
+    assert_eq!(f.calls(1).await, ["a@1003"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r7_a_handler_sees_the_cache_at_least_as_new_as_the_event() {
+    let mut f = fixtures(1, &[]).await;
+    let reader = f.feed.cache.reader::<Sandbox>();
+    let calls = Arc::clone(&f.calls);
+    f.handle(move |observed: Observed<Sandbox>| {
+        let cached = reader.get("ns", observed.key().name).unwrap();
+        calls
+            .lock()
+            .push(format!("{} {}", show(&observed), cached.is_some()));
+        async { Ok(Action::await_change()) }
+    });
+    f.run();
+    f.settle().await;
+    f.feed.apply(&sandbox("a")).await;
+    assert_eq!(f.calls(1).await, ["a@1001 true"]);
+    f.feed.delete(&sandbox("a")).await;
+    assert_eq!(f.calls(1).await, ["-a@1002 false"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_lets_running_handlers_end_and_begins_nothing_new() {
+    let mut f = fixtures(1, &[sandbox("a"), sandbox("b")]).await;
+    let entered = Arc::new(Notify::new());
+    let entering = Arc::clone(&entered);
+    f.handle(move |_: Observed<Sandbox>| {
+        let entering = Arc::clone(&entering);
+        async move {
+            entering.notify_one();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Ok(Action::await_change())
+        }
+    });
+    f.record("");
+    let running = f.run();
+    entered.notified().await;
+    let stopped = Instant::now();
+    f.stop.cancel();
+    running.await.unwrap();
+    assert_eq!(stopped.elapsed().as_secs(), 5);
+    assert_eq!(f.calls.lock().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_does_not_start_before_its_kind_is_synced() {
+    let feed = Feed::unsynced(|builder| builder).await;
+    let families = ControllerMetricFamilies::register(&Registry::new()).unwrap();
+    let mut controller = Controller::<Sandbox>::new("sandbox", feed.cache.clone(), 1, families);
+    let calls = Calls::default();
+    let noted = Arc::clone(&calls);
+    controller.add_reconcile_handler(move |observed: Observed<Sandbox>| {
+        noted.lock().push(show(&observed));
+        async { Ok(Action::await_change()) }
+    });
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(controller.run(stop.clone()));
+    let mut feed = feed;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(calls.lock().is_empty());
+    feed.sync(&[sandbox("a").listed()]).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(*calls.lock(), ["a@1"]);
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_remembered_of_a_key_that_has_no_work_outstanding() {
+    use crate::informer::Event;
+    let (queue, store) = WorkQueue::new(metrics_alone());
+    let applied = |version| Event::Applied {
+        old: None,
+        new: Arc::new(sandbox("a").typed(version)),
+    };
+    let deleted = |version| Event::Deleted {
+        last_known: Arc::new(sandbox("a").typed(version)),
+        final_state_unknown: false,
+    };
+    let key = ObjectRef::from_obj(&queue.enqueue(applied(1)));
+
+    let turn = queue.begin(&key);
+    queue.enqueue(applied(2));
+    queue.finish(&key, &turn, Outcome::Done);
+    assert_eq!(queue.len(), 1, "an event came meanwhile");
+
+    let turn = queue.begin(&key);
+    queue.finish(&key, &turn, Outcome::Requeue);
+    assert_eq!(queue.len(), 1, "it comes back, and kube must find it then");
+
+    queue.enqueue(deleted(3));
+    let turn = queue.begin(&key);
+    assert!(turn.deleted.is_some());
+    queue.enqueue(deleted(5));
+    queue.finish(&key, &turn, Outcome::Done);
+    let turn = queue.begin(&key);
+    assert!(
+        turn.deleted.is_some(),
+        "another deletion than the one that is done"
+    );
+    queue.finish(&key, &turn, Outcome::Done);
+    assert_eq!(queue.len(), 0);
+    assert!(store.is_empty());
+}
