@@ -24,13 +24,13 @@ pub(crate) struct Feed {
 impl Feed {
     /// A cache of the default scope that has synced on these objects, each under the plural of its kind.
     pub(crate) async fn start(objects: &[(&str, Value)]) -> Self {
-        let mut feed = Self::unsynced(|builder| builder).await;
+        let mut feed = Self::unsynced(|builder| builder);
         feed.sync(objects).await;
         feed
     }
 
     /// A cache that is spawned, and whose lists the server has not answered yet.
-    pub(crate) async fn unsynced(configure: impl FnOnce(CacheBuilder) -> CacheBuilder) -> Self {
+    pub(crate) fn unsynced(configure: impl FnOnce(CacheBuilder) -> CacheBuilder) -> Self {
         let (client, server) = scripted_server();
         let cache = configure(Cache::builder(client)).build();
         cache.spawn().unwrap();

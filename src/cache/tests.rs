@@ -162,7 +162,7 @@ async fn a4_a_namespace_filters_and_one_outside_of_the_scope_is_an_error() {
         sandbox_namespace: Some("ns".into()),
         ..Scope::default()
     };
-    let mut feed = Feed::unsynced(|builder| builder.scope(scope)).await;
+    let mut feed = Feed::unsynced(|builder| builder.scope(scope));
     feed.sync(&[sandbox("a").claimed().listed()]).await;
     let error = claimed(&feed.cache, Some("other"), "other--a").unwrap_err();
     assert_eq!(
@@ -223,7 +223,7 @@ async fn a5_lists_filter_by_namespace_and_user_and_may_be_empty() {
 
 #[tokio::test(start_paused = true)]
 async fn a6_before_the_first_sync_a_lookup_is_an_error_and_never_empty() {
-    let mut feed = Feed::unsynced(|builder| builder).await;
+    let mut feed = Feed::unsynced(|builder| builder);
     let not_synced = |kind: &'static str| LookupError::NotSynced { kind: kind.into() };
     assert_eq!(
         claimed(&feed.cache, None, "x").unwrap_err(),
@@ -508,7 +508,7 @@ async fn c4_all_limits_compose() {
         label_selector: Some("a in (b,c),!d".into()),
         system_namespace: Some("sys".into()),
     };
-    let mut feed = Feed::unsynced(|builder| builder.scope(scope)).await;
+    let mut feed = Feed::unsynced(|builder| builder.scope(scope));
     let mut asked = std::collections::BTreeMap::new();
     for _ in feed.cache.kinds() {
         let exchange = feed.server.next().await;
@@ -590,7 +590,7 @@ async fn d1_a_start_that_times_out_names_each_kind_and_its_error_and_stops_what_
 
 #[tokio::test(start_paused = true)]
 async fn d2_a_watch_that_fails_ends_nothing_and_is_shown() {
-    let mut feed = Feed::unsynced(|builder| builder).await;
+    let mut feed = Feed::unsynced(|builder| builder);
     for _ in feed.cache.kinds() {
         feed.server.next().await.status(500, "InternalError", &[]);
     }

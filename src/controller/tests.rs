@@ -252,7 +252,7 @@ async fn r3_keys_back_off_on_their_own() {
     });
     f.run();
     f.calls(1).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let changed = Instant::now();
     f.feed.apply(&sandbox("good")).await;
     f.calls(1).await;
@@ -502,7 +502,7 @@ async fn a_stop_lets_running_handlers_end_and_begins_nothing_new() {
 
 #[tokio::test(start_paused = true)]
 async fn a_controller_does_not_start_before_its_kind_is_synced() {
-    let feed = Feed::unsynced(|builder| builder).await;
+    let feed = Feed::unsynced(|builder| builder);
     let families = ControllerMetricFamilies::register(&Registry::new()).unwrap();
     let mut controller = Controller::<Sandbox>::new("sandbox", feed.cache.clone(), 1, families);
     let calls = Calls::default();

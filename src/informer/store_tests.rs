@@ -326,10 +326,10 @@ struct Model {
 }
 
 impl Model {
-    fn run(&mut self, store: &Store<Widget>, step: Step) {
+    fn run(&mut self, store: &Store<Widget>, step: &Step) {
         self.version += 1;
         let now = Timestamp::from_second(self.now).unwrap();
-        match step {
+        match *step {
             Step::Upsert {
                 name,
                 recreate,
@@ -445,7 +445,7 @@ proptest! {
     #[test]
     fn b8_each_index_holds_exactly_what_the_stored_objects_yield(steps in prop::collection::vec(step(), 1..80)) {
         let (store, mut model) = (Store::new(), Model::default());
-        for step in steps {
+        for step in &steps {
             model.run(&store, step);
             check(&store, &model);
         }
