@@ -13,3 +13,4 @@ pub mod metrics;
 pub mod options;
 mod rate_limit;
 pub mod telemetry;
+pub mod wait;

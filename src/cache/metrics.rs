@@ -137,7 +137,8 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
-/// The metrics `sandbox_manager_cache_*` of a cache, all with the label `resource` (the kind's plural).
+/// The metrics of a cache: `sandbox_manager_cache_*`, all with the label `resource` (the kind's plural), and
+/// `sandbox_manager_wait*`.
 pub struct CacheCollector {
     cache: Cache,
     descriptions: Vec<Desc>,
@@ -170,7 +171,10 @@ impl CacheCollector {
 
 impl Collector for CacheCollector {
     fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
+        self.descriptions
+            .iter()
+            .chain(self.cache.wait_metrics().desc())
+            .collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -198,6 +202,7 @@ impl Collector for CacheCollector {
             families.push(out);
         }
         families.retain(|family| !family.get_metric().is_empty());
+        families.extend(self.cache.wait_metrics().collect());
         families
     }
 }

@@ -24,10 +24,12 @@ mod expectations;
 pub mod indexes;
 mod lookups;
 mod metrics;
+mod outage;
 mod provider;
 mod reader;
 mod refresh;
 mod resources;
+mod waits;
 mod watched;
 
 #[cfg(test)]
@@ -61,7 +63,8 @@ pub use watched::{CachedObject, ErasedKind};
 use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet};
 use crate::informer::Subscription;
 use crate::options::Scope;
-use resources::{Kinds, Watched};
+use crate::wait::WaitMetrics;
+use resources::{Kinds, Making, Watched};
 
 /// How long [`Cache::start`] waits unless told otherwise.
 const SYNC_TIMEOUT: Duration = Duration::from_mins(2);
@@ -112,6 +115,7 @@ struct Inner {
     sync_timeout: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
+    wait_metrics: WaitMetrics,
     started: Mutex<bool>,
     sandboxes: Reader<Sandbox>,
     sandbox_sets: Reader<SandboxSet>,
@@ -165,7 +169,13 @@ impl CacheBuilder {
     /// The cache, not started.
     #[must_use]
     pub fn build(self) -> Cache {
-        let kinds = Kinds::new(&self.client, &self.scope, self.page_size);
+        let wait_metrics = WaitMetrics::new();
+        let kinds = Kinds::new(&Making {
+            client: &self.client,
+            scope: &self.scope,
+            page_size: self.page_size,
+            wait_metrics: &wait_metrics,
+        });
         Cache {
             inner: Arc::new(Inner {
                 client: self.client,
@@ -173,6 +183,7 @@ impl CacheBuilder {
                 sandbox_sets: reader(&kinds),
                 checkpoints: reader(&kinds),
                 kinds,
+                wait_metrics,
                 sync_timeout: self.sync_timeout,
                 stop: CancellationToken::new(),
                 tasks: TaskTracker::new(),
@@ -189,7 +200,7 @@ async fn forward(from: &CancellationToken, to: &CancellationToken) {
 }
 
 fn reader<K: WatchedKind>(kinds: &Kinds) -> Reader<K> {
-    Reader::new(K::watched(kinds).cloned())
+    Reader::new(Arc::clone(K::watched(kinds)))
 }
 
 impl Cache {
@@ -250,9 +261,9 @@ impl Cache {
             return Err(StartError::AlreadyStarted);
         }
         let run = |kind: Arc<dyn ErasedKind>| {
-            let (own, theirs) = (self.inner.stop.child_token(), stop.clone());
+            let (own, theirs, reader) = (self.inner.stop.child_token(), stop.clone(), self.api_reader());
             async move {
-                let run = kind.run(own.clone());
+                let run = kind.run(reader, own.clone());
                 futures::future::join(run, own.clone().run_until_cancelled(forward(&theirs, &own))).await;
             }
             .boxed()
@@ -285,15 +296,13 @@ impl Cache {
     /// A stream of what is there and then of every change of one kind; `None` when the kind is out of scope.
     #[must_use]
     pub fn subscribe<K: WatchedKind>(&self) -> Option<Subscription<K>> {
-        self.watched::<K>().map(|watched| watched.informer.subscribe())
+        let watched = self.watched::<K>();
+        watched.in_scope.then(|| watched.informer.subscribe())
     }
 
     /// Resolves once one kind is synced; never if it is out of scope. Cancel safe.
     pub async fn wait_for_sync_of<K: WatchedKind>(&self) {
-        match self.watched::<K>() {
-            Some(watched) => watched.informer.wait_for_sync().await,
-            None => std::future::pending().await,
-        }
+        self.watched::<K>().informer.wait_for_sync().await;
     }
 
     /// The kinds in scope, for reports: how each watch is, and what its store holds.
@@ -313,8 +322,12 @@ impl Cache {
         kinds.collect()
     }
 
-    fn watched<K: WatchedKind>(&self) -> Option<&Arc<Watched<K>>> {
+    fn watched<K: WatchedKind>(&self) -> &Arc<Watched<K>> {
         K::watched(&self.inner.kinds)
+    }
+
+    fn wait_metrics(&self) -> &WaitMetrics {
+        &self.inner.wait_metrics
     }
 
     fn kube_client(&self) -> &kube::Client {

@@ -1,14 +1,16 @@
-//! [`Provider`]: the lookups that a sandbox manager lives on (behaviours A).
+//! [`Provider`]: the lookups and waits that a sandbox manager lives on (behaviours A, F and G).
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::Cache;
 use super::api_reader::ApiReader;
 use super::error::LookupError;
 use super::indexes::{CHECKPOINT_ID, CLAIMED_SANDBOX_ID, SANDBOX_POOL, TEMPLATE_ID, USER};
 use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxPhase, SandboxSet, StateKind};
+use crate::wait::{AcquiredWaitTask, WaitConflict, WaitTask};
 
 /// What [`Provider::get_claimed_sandbox`] looks for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,7 +73,7 @@ pub struct ListSandboxesInPoolOptions<'a> {
     pub pool: &'a str,
 }
 
-/// Lookups of what a sandbox manager asks all day. Implemented by [`Cache`].
+/// Lookups of what a sandbox manager asks all day, and the waits that it does. Implemented by [`Cache`].
 ///
 /// Every lookup reads memory only: no I/O, nothing to await, no lock held once it returns (A1). Objects are
 /// shared and immutable. Each method fails with [`LookupError::NotSynced`] before the first list of its kind
@@ -151,6 +153,33 @@ pub trait Provider: Send + Sync {
     ///
     /// See [`Provider`].
     fn list_live_sandboxes_by_owner(&self, user: &str) -> Result<Vec<Arc<Sandbox>>, LookupError>;
+
+    /// A wait until the sandbox is paused (condition `SandboxPaused` True). While the task exists, nobody can
+    /// make the opposite one, so make it before writing `spec.paused`; dropping it releases the sandbox.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitConflict`] while a resume task exists.
+    fn sandbox_pause_task(&self, sandbox: &Arc<Sandbox>) -> Result<AcquiredWaitTask<Sandbox>, WaitConflict>;
+
+    /// A wait until the sandbox is resumed (condition `Ready` True, in a status that has caught up with the
+    /// generation that the caller knows of). Keeps pause tasks away as the pause task does resume tasks.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitConflict`] while a pause task exists.
+    fn sandbox_resume_task(&self, sandbox: &Arc<Sandbox>) -> Result<AcquiredWaitTask<Sandbox>, WaitConflict>;
+
+    /// A wait until a claimed sandbox is ready for use: its status is of its generation, no update in place is
+    /// under way, it runs and has an address. Fails at once when its container could not be started, or when
+    /// it is going.
+    fn sandbox_wait_ready_task(&self, sandbox: &Arc<Sandbox>) -> WaitTask<Sandbox>;
+
+    /// A wait until a checkpoint has succeeded and has an id; it may be younger than the cache knows.
+    fn checkpoint_task(&self, checkpoint: &Arc<Checkpoint>) -> WaitTask<Checkpoint>;
+
+    /// A wait until a volume claim is bound to a volume.
+    fn pvc_bind_task(&self, claim: &Arc<PersistentVolumeClaim>) -> WaitTask<PersistentVolumeClaim>;
 
     /// The client that the cache itself uses, for writes and live reads.
     fn client(&self) -> &kube::Client;
@@ -235,6 +264,26 @@ impl Provider for Cache {
         let mut sandboxes = self.sandboxes().by_index(USER, user)?;
         sandboxes.retain(|sandbox| live(sandbox));
         Ok(sandboxes)
+    }
+
+    fn sandbox_pause_task(&self, sandbox: &Arc<Sandbox>) -> Result<AcquiredWaitTask<Sandbox>, WaitConflict> {
+        self.pause_task(sandbox)
+    }
+
+    fn sandbox_resume_task(&self, sandbox: &Arc<Sandbox>) -> Result<AcquiredWaitTask<Sandbox>, WaitConflict> {
+        self.resume_task(sandbox)
+    }
+
+    fn sandbox_wait_ready_task(&self, sandbox: &Arc<Sandbox>) -> WaitTask<Sandbox> {
+        self.ready_task(sandbox)
+    }
+
+    fn checkpoint_task(&self, checkpoint: &Arc<Checkpoint>) -> WaitTask<Checkpoint> {
+        self.checkpointed_task(checkpoint)
+    }
+
+    fn pvc_bind_task(&self, claim: &Arc<PersistentVolumeClaim>) -> WaitTask<PersistentVolumeClaim> {
+        self.bound_task(claim)
     }
 
     fn client(&self) -> &kube::Client {

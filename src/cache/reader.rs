@@ -13,28 +13,26 @@ use crate::informer::{CachedResource, KeyRef, NAMESPACE_INDEX, ObjectKey, View, 
 /// kind's health. Lists are in no particular order. A namespace of `None` or `""` searches all that is
 /// watched.
 pub struct Reader<K: CachedResource> {
-    watched: Option<Arc<Watched<K>>>,
+    watched: Arc<Watched<K>>,
 }
 
 impl<K: CachedResource> Clone for Reader<K> {
     fn clone(&self) -> Self {
         Self {
-            watched: self.watched.clone(),
+            watched: Arc::clone(&self.watched),
         }
     }
 }
 
 impl<K: CachedResource> Reader<K> {
-    pub(crate) fn new(watched: Option<Arc<Watched<K>>>) -> Self {
+    pub(crate) fn new(watched: Arc<Watched<K>>) -> Self {
         Self { watched }
     }
 
     /// Whether lookups have answers: the kind is in scope and its first list is complete.
     #[must_use]
     pub fn has_synced(&self) -> bool {
-        self.watched
-            .as_ref()
-            .is_some_and(|watched| watched.informer.has_synced())
+        self.watched.informer.has_synced()
     }
 
     /// The object of this name, if there is one. The namespace of cluster-scoped kinds is `""`.
@@ -210,10 +208,13 @@ impl<K: CachedResource> Reader<K> {
         look: impl FnOnce(&View<'_, K>) -> R,
     ) -> Result<R, LookupError> {
         let kind = || K::kind(&());
-        let watched = self.watched.as_ref().ok_or_else(|| LookupError::OutOfScope {
-            kind: kind(),
-            namespace: None,
-        })?;
+        let watched = &self.watched;
+        if !watched.in_scope {
+            return Err(LookupError::OutOfScope {
+                kind: kind(),
+                namespace: None,
+            });
+        }
         let limit = watched.informer.options().namespace.as_deref();
         if let (Some(limit), Some(asked)) = (limit, given(namespace))
             && limit != asked

@@ -55,7 +55,8 @@ impl Cache {
     /// has seen that version, [`Cache::is_satisfied`] says no. Objects without UID or numeric version are
     /// ignored.
     pub fn expect<K: WatchedKind>(&self, written: &K) {
-        if let Some(watched) = self.watched::<K>() {
+        let watched = self.watched::<K>();
+        if watched.in_scope {
             watched.expectations.expect(written);
         }
     }
@@ -63,9 +64,7 @@ impl Cache {
     /// Whether the cache has seen all own writes of this object, of which only the UID counts (K1).
     #[must_use]
     pub fn is_satisfied<K: WatchedKind>(&self, object: &K) -> Satisfaction {
-        let Some(watched) = self.watched::<K>() else {
-            return Satisfaction::Satisfied;
-        };
+        let watched = self.watched::<K>();
         let uid = object.meta().uid.as_deref().unwrap_or_default();
         let held = watched.informer.store().view().get(KeyRef::of(object)).cloned();
         let held = held.filter(|held| held.meta().uid.as_deref() == Some(uid));
@@ -124,10 +123,11 @@ impl Cache {
         let kind = || K::kind(&()).into_owned();
         let awaited = parse_version(resource_version)
             .ok_or_else(|| VersionError::NotNumeric(resource_version.to_owned()))?;
-        let informer = &self
-            .watched::<K>()
-            .ok_or_else(|| VersionError::NotWatched(kind()))?
-            .informer;
+        let watched = self.watched::<K>();
+        if !watched.in_scope {
+            return Err(VersionError::NotWatched(kind()));
+        }
+        let informer = &watched.informer;
         let passed = tokio::time::timeout(timeout, informer.wait_for_version(awaited)).await;
         passed.map_err(|_| VersionError::TimedOut {
             kind: kind(),

@@ -12,8 +12,9 @@ use super::indexes;
 use super::lookups::Lookups;
 use super::watched::ErasedKind;
 use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet, SandboxTemplate};
-use crate::informer::{CachedResource, IndexFunc, Informer, InformerOptions};
+use crate::informer::{CachedResource, IndexFunc, Informer, InformerOptions, Observer};
 use crate::options::{Scope, WatchScope};
+use crate::wait::{WaitMetrics, Waits};
 
 impl CachedResource for Sandbox {
     fn indexes() -> &'static [IndexFunc<Self>] {
@@ -83,27 +84,45 @@ impl CachedResource for Secret {}
 impl CachedResource for ConfigMap {}
 impl CachedResource for PersistentVolume {}
 
-/// One watched kind: its informer and what the cache keeps beside it.
+/// What the watches are made with.
+pub(crate) struct Making<'a> {
+    pub(crate) client: &'a kube::Client,
+    pub(crate) scope: &'a Scope,
+    pub(crate) page_size: u32,
+    pub(crate) wait_metrics: &'a WaitMetrics,
+}
+
+/// One kind of the cache: its informer and what the cache keeps beside it.
 pub(crate) struct Watched<K: CachedResource> {
-    pub(crate) informer: Informer<K>,
+    /// Whether the kind is watched at all; otherwise nothing here ever has an answer.
+    pub(crate) in_scope: bool,
+    pub(crate) informer: Arc<Informer<K>>,
+    pub(crate) waits: Arc<Waits<K>>,
     pub(crate) lookups: Lookups,
     pub(crate) expectations: Arc<ResourceVersionExpectations>,
 }
 
 impl<K: CachedResource> Watched<K> {
-    fn new(client: &kube::Client, limits: WatchScope, page_size: u32) -> Self {
+    fn new(making: &Making<'_>, limits: Option<WatchScope>) -> Self {
+        let in_scope = limits.is_some();
         let WatchScope {
             namespace,
             label_selector,
-        } = limits;
+        } = limits.unwrap_or_default();
         let options = InformerOptions {
             namespace,
             label_selector,
-            page_size,
+            page_size: making.page_size,
         };
+        let waits = Arc::new(Waits::new(making.wait_metrics.clone()));
         let expectations = Arc::new(ResourceVersionExpectations::default());
+        // Waits first: somebody is standing there.
+        let observers: Vec<Arc<dyn Observer<K>>> =
+            vec![Arc::clone(&waits) as _, Arc::clone(&expectations) as _];
         Self {
-            informer: Informer::new(client.clone(), options, vec![Arc::clone(&expectations) as _]),
+            in_scope,
+            informer: Arc::new(Informer::new(making.client.clone(), options, observers)),
+            waits,
             lookups: Lookups::default(),
             expectations,
         }
@@ -117,30 +136,30 @@ pub trait WatchedKind: CachedResource + Sealed {}
 
 /// What a sealed kind is to the cache.
 pub(crate) trait Sealed: CachedResource {
-    /// The watch of this kind; `None` when the scope leaves the kind out.
-    fn watched(kinds: &Kinds) -> Option<&Arc<Watched<Self>>>;
+    /// The watch of this kind.
+    fn watched(kinds: &Kinds) -> &Arc<Watched<Self>>;
 }
 
 macro_rules! watched_kinds {
     ($($field:ident: $kind:ty, $limits:expr;)*) => {
-        /// The watch of each kind; `None` where the scope leaves it out.
+        /// The watch of each kind.
         pub(crate) struct Kinds {
-            $($field: Option<Arc<Watched<$kind>>>,)*
+            $($field: Arc<Watched<$kind>>,)*
         }
 
         impl Kinds {
-            pub(crate) fn new(client: &kube::Client, scope: &Scope, page_size: u32) -> Self {
+            pub(crate) fn new(making: &Making<'_>) -> Self {
                 $(
                     let limits: fn(&Scope) -> Option<WatchScope> = $limits;
-                    let $field = limits(scope).map(|limits| Arc::new(Watched::new(client, limits, page_size)));
+                    let $field = Arc::new(Watched::new(making, limits(making.scope)));
                 )*
                 Self { $($field,)* }
             }
 
             /// The kinds in scope, as what they have in common.
             pub(crate) fn in_scope(&self) -> Vec<Arc<dyn ErasedKind>> {
-                let all = [$(self.$field.clone().map(|kind| kind as Arc<dyn ErasedKind>),)*];
-                all.into_iter().flatten().collect()
+                let all = [$((self.$field.in_scope, Arc::clone(&self.$field) as Arc<dyn ErasedKind>),)*];
+                all.into_iter().filter_map(|(in_scope, kind)| in_scope.then_some(kind)).collect()
             }
         }
 
@@ -148,8 +167,8 @@ macro_rules! watched_kinds {
             impl WatchedKind for $kind {}
 
             impl Sealed for $kind {
-                fn watched(kinds: &Kinds) -> Option<&Arc<Watched<Self>>> {
-                    kinds.$field.as_ref()
+                fn watched(kinds: &Kinds) -> &Arc<Watched<Self>> {
+                    &kinds.$field
                 }
             }
         )*

@@ -10,6 +10,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::api_reader::ApiReader;
+use super::outage::read_through_outages;
 use super::resources::Watched;
 use crate::informer::{CachedResource, KeyRef, NAMESPACE_INDEX, Report};
 
@@ -51,9 +53,29 @@ pub trait ErasedKind: Send + Sync {
     fn dump(&self) -> Vec<CachedObject>;
     /// Watches until cancelled. A panic, which only an extension of the cache could cause, is logged and
     /// the watch begins anew with a list.
-    fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()>;
+    /// Live reads with `reader` stand in for the watch while it is down and somebody waits.
+    fn run(self: Arc<Self>, reader: ApiReader, stop: CancellationToken) -> BoxFuture<'static, ()>;
     /// Resolves once the first list is complete.
     fn synced(self: Arc<Self>) -> BoxFuture<'static, ()>;
+}
+
+impl<K: CachedResource> Watched<K> {
+    async fn watch(&self, stop: CancellationToken) {
+        while AssertUnwindSafe(self.informer.run(stop.clone()))
+            .catch_unwind()
+            .await
+            .is_err()
+        {
+            tracing::error!(kind = %K::kind(&()), "watch panicked, beginning anew");
+            if stop
+                .run_until_cancelled(tokio::time::sleep(REST_AFTER_PANIC))
+                .await
+                .is_none()
+            {
+                return;
+            }
+        }
+    }
 }
 
 impl<K: CachedResource> ErasedKind for Watched<K> {
@@ -116,19 +138,13 @@ impl<K: CachedResource> ErasedKind for Watched<K> {
         objects
     }
 
-    fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    fn run(self: Arc<Self>, reader: ApiReader, stop: CancellationToken) -> BoxFuture<'static, ()> {
         async move {
-            while AssertUnwindSafe(self.informer.run(stop.clone()))
-                .catch_unwind()
-                .await
-                .is_err()
-            {
-                tracing::error!(kind = %K::kind(&()), "watch panicked, beginning anew");
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(REST_AFTER_PANIC) => {}
-                }
+            tokio::select! {
+                () = self.watch(stop) => {}
+                () = read_through_outages(&self, &reader) => {}
             }
+            self.waits.close();
         }
         .boxed()
     }

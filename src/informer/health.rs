@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::WatchError;
@@ -102,6 +103,8 @@ struct State {
 pub struct Health {
     /// Beside the lock, since every lookup asks.
     synced: AtomicBool,
+    /// Whether a watch feeds the store now.
+    live: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
@@ -136,6 +139,12 @@ impl Health {
         }
     }
 
+    /// Resolves once a watch feeds the store (`true`), or none does (`false`). Cancel safe.
+    pub(crate) async fn until_live(&self, live: bool) {
+        // The sender lives as long as `self`.
+        let _ = self.live.subscribe().wait_for(|&now| now == live).await;
+    }
+
     pub(crate) fn list_started(&self) {
         if self.has_synced() {
             self.state.lock().report.relists += 1;
@@ -157,11 +166,14 @@ impl Health {
         state.stale_since = None;
         state.report.last_error = None;
         state.report.consecutive_failures = 0;
+        drop(state);
+        self.live.send_replace(true);
     }
 
     /// No watch feeds the store any more.
     pub(crate) fn down(&self) {
         self.state.lock().stale_since.get_or_insert_with(Instant::now);
+        self.live.send_replace(false);
     }
 
     pub(crate) fn failed(&self, verb: Verb, error: &WatchError, message: String) {

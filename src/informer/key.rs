@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use hashbrown::Equivalent;
 use kube::Resource;
 
 /// Namespace and name of an object. The namespace is empty for cluster-scoped kinds.
@@ -77,6 +78,13 @@ impl From<KeyRef<'_>> for ObjectKey {
     }
 }
 
+/// Lets a map of owned keys be searched by a borrowed one: both hash the same two texts.
+impl Equivalent<ObjectKey> for KeyRef<'_> {
+    fn equivalent(&self, key: &ObjectKey) -> bool {
+        self.namespace == key.namespace && self.name == key.name
+    }
+}
+
 impl fmt::Display for KeyRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() {
@@ -95,5 +103,18 @@ mod tests {
     fn a_key_prints_as_kubectl_names_it() {
         assert_eq!(ObjectKey::new("ns", "a").to_string(), "ns/a");
         assert_eq!(ObjectKey::new("", "a").to_string(), "a");
+    }
+
+    #[test]
+    fn a_map_of_keys_is_searched_without_making_one() {
+        let keys = hashbrown::HashMap::<_, ()>::from([(ObjectKey::new("ns", "a"), ())]);
+        assert!(keys.contains_key(&KeyRef {
+            namespace: "ns",
+            name: "a"
+        }));
+        assert!(!keys.contains_key(&KeyRef {
+            namespace: "n",
+            name: "sa"
+        }));
     }
 }

@@ -1,0 +1,47 @@
+//! What stands in for a watch that is down, for those who wait: live reads of their objects (behaviour F13).
+//!
+//! One task a kind, asleep while the watch is up. What is read goes to the waiters alone: only the informer
+//! writes the store.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use rand::Rng;
+
+use super::api_reader::ApiReader;
+use super::resources::Watched;
+use crate::informer::{CachedResource, ObjectKey};
+
+/// How often the objects that are waited for are read while the watch is down.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Reads under way at once; with the client's own limit, this bounds what an outage adds to its cause.
+const CONCURRENT_READS: usize = 8;
+
+/// Never returns. Cancel safe.
+pub(super) async fn read_through_outages<K: CachedResource>(watched: &Watched<K>, reader: &ApiReader) {
+    let health = watched.informer.health();
+    loop {
+        health.until_live(false).await;
+        let pause = EVERY.mul_f64(rand::rng().random_range(0.9..=1.0));
+        tokio::select! {
+            () = health.until_live(true) => {}
+            () = tokio::time::sleep(pause) => {
+                let read = stream::iter(watched.waits.awaited())
+                    .for_each_concurrent(CONCURRENT_READS, |key| read_live(watched, reader, key));
+                tokio::select! {
+                    () = health.until_live(true) => {}
+                    () = read => {}
+                }
+            }
+        }
+    }
+}
+
+async fn read_live<K: CachedResource>(watched: &Watched<K>, reader: &ApiReader, key: ObjectKey) {
+    match reader.get::<K>(&key.namespace, &key.name).await {
+        Ok(found) => watched.waits.see_live(&key, found),
+        // The next round tries again; what keeps the watch from coming back is told by its health.
+        Err(error) => tracing::debug!(%error, "live read failed while the watch is down"),
+    }
+}

@@ -1,0 +1,205 @@
+//! The conditions of the production waits (behaviours G): pure functions of one object.
+
+use std::borrow::Cow;
+use std::error::Error;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+
+use crate::api::v1alpha1::{
+    CONDITION_INPLACE_UPDATE, CONDITION_READY, CONDITION_SANDBOX_PAUSED, Checkpoint, CheckpointPhase,
+    REASON_INPLACE_UPDATING, REASON_START_CONTAINER_FAILED, Sandbox, SandboxPhase, StateKind,
+};
+
+/// What a condition says of an object.
+#[derive(Debug)]
+pub enum Check {
+    /// What was waited for is there.
+    Satisfied,
+    /// Not yet; what is missing, for people.
+    NotYet(Cow<'static, str>),
+    /// It never will be.
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl Check {
+    /// Not yet, for this reason.
+    pub fn not_yet(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::NotYet(reason.into())
+    }
+
+    /// It never will be, for this reason.
+    pub fn failed(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failed(cause.into())
+    }
+}
+
+/// G1: the condition `SandboxPaused` is True. Fails for a sandbox that may not be paused (J7).
+pub(crate) fn paused(sandbox: &Sandbox) -> Check {
+    let verdict = sandbox.pausable();
+    if !verdict.allowed {
+        return Check::failed(format!("the sandbox can't be paused: {}", verdict.reason));
+    }
+    if sandbox.condition_is_true(CONDITION_SANDBOX_PAUSED) {
+        Check::Satisfied
+    } else {
+        missing(sandbox, CONDITION_SANDBOX_PAUSED)
+    }
+}
+
+/// G2: the condition `Ready` is True, in a status that has caught up with the generation that the caller knows
+/// of. Fails for a sandbox that may not be resumed (J8).
+pub(crate) fn resumed(sandbox: &Sandbox, generation: i64, now: Timestamp) -> Check {
+    let verdict = sandbox.resumable(now);
+    if !verdict.allowed {
+        return Check::failed(format!("the sandbox can't be resumed: {}", verdict.reason));
+    }
+    let observed = observed_generation(sandbox);
+    if observed < generation {
+        return Check::not_yet(format!(
+            "the status is of generation {observed}, not yet of {generation}"
+        ));
+    }
+    if sandbox.is_ready() {
+        Check::Satisfied
+    } else {
+        missing(sandbox, CONDITION_READY)
+    }
+}
+
+/// G3: the sandbox runs what its spec says, and has an address.
+pub(crate) fn ready(sandbox: &Sandbox, now: Timestamp) -> Check {
+    use SandboxPhase::{Failed, Succeeded, Terminating};
+    if sandbox.is_deleting() {
+        return Check::failed("the sandbox is being deleted");
+    }
+    if let Some(phase @ (Failed | Succeeded | Terminating)) = sandbox.phase() {
+        return Check::failed(format!("the sandbox is {phase}{}", message(sandbox)));
+    }
+    let (observed, generation) = (
+        observed_generation(sandbox),
+        sandbox.metadata.generation.unwrap_or_default(),
+    );
+    if observed != generation {
+        return Check::not_yet(format!(
+            "the status is of generation {observed}, the spec of {generation}"
+        ));
+    }
+    let reason = |type_| {
+        sandbox
+            .condition(type_)
+            .map(|condition| condition.reason.as_str())
+    };
+    if let Some(condition) = sandbox
+        .condition(CONDITION_READY)
+        .filter(|c| c.reason == REASON_START_CONTAINER_FAILED)
+    {
+        return Check::failed(format!("{REASON_START_CONTAINER_FAILED}: {}", condition.message));
+    }
+    if reason(CONDITION_INPLACE_UPDATE) == Some(REASON_INPLACE_UPDATING) {
+        return Check::not_yet("an update in place is under way");
+    }
+    let state = sandbox.state(now);
+    if state.kind != StateKind::Running {
+        let Check::NotYet(missing) = missing(sandbox, CONDITION_READY) else {
+            return Check::Satisfied;
+        };
+        return Check::not_yet(format!(
+            "the sandbox is {} ({}); {missing}",
+            state.kind, state.reason
+        ));
+    }
+    let info = sandbox
+        .status
+        .as_ref()
+        .and_then(|status| status.pod_info.as_ref());
+    if info
+        .and_then(|info| info.pod_ip.as_deref())
+        .is_none_or(str::is_empty)
+    {
+        return Check::not_yet("the pod has no IP address");
+    }
+    Check::Satisfied
+}
+
+/// G4: the checkpoint has succeeded and has an id.
+pub(crate) fn checkpointed(checkpoint: &Checkpoint) -> Check {
+    let place = || {
+        format!(
+            "{}/{}",
+            checkpoint.namespace_or_empty(),
+            checkpoint.name_or_empty()
+        )
+    };
+    let message = checkpoint
+        .status
+        .as_ref()
+        .and_then(|status| status.message.as_deref())
+        .unwrap_or_default();
+    match checkpoint.phase() {
+        Some(phase @ (CheckpointPhase::Failed | CheckpointPhase::Terminating)) => {
+            Check::failed(format!("checkpoint {} is {phase}: {message}", place()))
+        }
+        Some(CheckpointPhase::Succeeded) if checkpoint.checkpoint_id().is_some() => Check::Satisfied,
+        Some(CheckpointPhase::Succeeded) => {
+            Check::failed(format!("checkpoint {} has succeeded without an id", place()))
+        }
+        Some(phase) => Check::not_yet(format!("the checkpoint is {phase}")),
+        None => Check::not_yet("the checkpoint has no phase yet"),
+    }
+}
+
+/// G5: the claim is bound to a volume.
+pub(crate) fn bound(claim: &PersistentVolumeClaim) -> Check {
+    let phase = claim
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or_default();
+    let volume = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volume_name.as_deref())
+        .unwrap_or_default();
+    match (phase, volume) {
+        ("Bound", "") => Check::not_yet("the claim is Bound and names no volume yet"),
+        ("Bound", _) => Check::Satisfied,
+        ("Lost", _) => Check::failed(format!("the claim has lost its volume {volume:?}")),
+        ("", _) => Check::not_yet("the claim has no phase yet"),
+        (phase, _) => Check::not_yet(format!("the claim is {phase}")),
+    }
+}
+
+fn observed_generation(sandbox: &Sandbox) -> i64 {
+    sandbox
+        .status
+        .as_ref()
+        .and_then(|status| status.observed_generation)
+        .unwrap_or_default()
+}
+
+fn message(sandbox: &Sandbox) -> String {
+    let message = sandbox
+        .status
+        .as_ref()
+        .and_then(|status| status.message.as_deref())
+        .unwrap_or_default();
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(": {message}")
+    }
+}
+
+/// What is missing of a condition that should be True.
+fn missing(sandbox: &Sandbox, type_: &'static str) -> Check {
+    Check::not_yet(match sandbox.condition(type_) {
+        None => format!("there is no condition {type_}"),
+        Some(condition) => {
+            format!(
+                "condition {type_} is {}: {}: {}",
+                condition.status, condition.reason, condition.message
+            )
+        }
+    })
+}

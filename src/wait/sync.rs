@@ -1,0 +1,4 @@
+//! The lock that the registry and the holds use. A file of its own so that the model checker, which includes
+//! those files in `tests/wait_model.rs`, can put its own lock in this place.
+
+pub(super) use parking_lot::Mutex;
