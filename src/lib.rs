@@ -75,6 +75,8 @@
 //! # }
 //! ```
 //!
+//! `examples/custom_handler.rs` is a whole program.
+//!
 //! # Modules
 //!
 //! Imports point one way: in this table, a module uses only those below it.
