@@ -112,3 +112,8 @@ pub use cache::{Cache, Provider, Reader};
 pub use controller::{Action, Controller, Observed, ReconcileHandler};
 pub use manager::Manager;
 pub use options::SandboxManagerOptions;
+
+/// Compiles the README's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
