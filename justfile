@@ -27,9 +27,10 @@ control-plane KUBECONFIG="target/controlplane/kubeconfig":
     tests/controlplane/build.sh
     tests/controlplane/run.sh --kubeconfig {{ KUBECONFIG }}
 
-# Writes the files that are generated from code: the CRDs.
+# Writes what is generated from code: the CRDs, and the tables of the README.
 generate:
     cargo run --quiet --locked -- crd --output-dir config/crd/bases
+    UPDATE_README=1 cargo test --quiet --locked --test integration readme
 
 # Benchmarks.
 bench *ARGUMENTS:

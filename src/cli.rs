@@ -30,7 +30,7 @@ const EXIT_FAILED: u8 = 1;
 const ABOUT: &str =
     "Keeps every agent sandbox of a Kubernetes cluster in one shared cache and runs controllers on it";
 const EXAMPLES: &str = "\
-Every setting may stand in the file, in a variable or in a flag; flags go before variables, variables before the
+Every setting may stand in the file, in a variable or in a flag; flags go before variables, variables before the \
 file. An empty variable counts as not set.
 
 Examples:

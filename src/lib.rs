@@ -1,4 +1,99 @@
-//! Keeps every agent sandbox of a Kubernetes cluster in one shared, indexed, watch-driven cache.
+//! Keeps every agent sandbox of a Kubernetes cluster in one shared, indexed, watch-driven cache, and runs
+//! controllers on it.
+//!
+//! The `sandbox-manager` binary is this library with handlers that keep metrics of the fleet. A program of your own
+//! links the library, adds its handlers and asks its questions: which sandbox belongs to this id, which member of
+//! this pool is free, what does this user have. Answers come from memory.
+//!
+//! # How data flows
+//!
+//! ```text
+//!                  list + watch, one a kind
+//!  kube-apiserver ──────────────────────────▶ Informer<K> ──▶ Store<K>   objects and indexes
+//!                                                  │              ▲
+//!                                                  │ what changed │ reads, no I/O
+//!                                                  ▼              ├──── Reader<K>    any kind, any index
+//!                                           Subscription<K>       └──── Provider     the questions above
+//!                                                  │ one entry a key
+//!                                                  ▼
+//!                                            Controller<K> ──▶ your ReconcileHandlers, in order
+//!
+//!  /livez  /healthz  /readyz  ◀── the health of every watch          /metrics  ◀── all of the above
+//! ```
+//!
+//! It flows one way. An informer knows no controller, a controller writes into no store, and however many read a
+//! kind, there is one watch of it.
+//!
+//! # Quick start
+//!
+//! A handler, the manager, and a token that the first SIGTERM or SIGINT cancels:
+//!
+//! ```no_run
+//! use sandbox_manager::api::v1alpha1::Sandbox;
+//! use sandbox_manager::manager::shutdown;
+//! use sandbox_manager::{Action, Manager, Observed, SandboxManagerOptions};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let client = kube::Client::try_default().await?;
+//!     let options = SandboxManagerOptions {
+//!         sandbox_namespace: "team-a".to_owned(),
+//!         ..SandboxManagerOptions::default()
+//!     };
+//!     let mut manager = Manager::builder(options).client(client).build()?;
+//!     manager.sandbox_controller().add_reconcile_handler(|observed: Observed<Sandbox>| async move {
+//!         match &observed {
+//!             Observed::Present(sandbox) => println!("{}: {:?}", observed.key(), sandbox.phase()),
+//!             Observed::Deleted { key, .. } => println!("{key}: gone"),
+//!         }
+//!         Ok(Action::await_change())
+//!     });
+//!     manager.run(shutdown::signals()?).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Lookups alone need no manager. [`Cache::start`] returns once all is there to be looked up:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use sandbox_manager::api::v1alpha1::Sandbox;
+//! use sandbox_manager::cache::{GetClaimedSandboxOptions, indexes};
+//! use sandbox_manager::{Cache, Provider as _};
+//!
+//! let cache = Cache::builder(kube::Client::try_default().await?).build();
+//! cache.start().await?;
+//!
+//! let by_id = GetClaimedSandboxOptions { sandbox_id: "default--my-sandbox", ..Default::default() };
+//! let mine = cache.get_claimed_sandbox(by_id)?;
+//! // The first ready member of a pool; nothing else is copied.
+//! let free = cache.reader::<Sandbox>().find(indexes::SANDBOX_POOL, "code-interpreter", Sandbox::is_ready)?;
+//! println!("{:?} {:?}", mine.status, free.map(|sandbox| sandbox.metadata.name.clone()));
+//!
+//! cache.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/custom_handler.rs` is a whole program.
+//!
+//! # Modules
+//!
+//! Imports point one way: in this table, a module uses only those below it.
+//!
+//! | Module | What it holds |
+//! |---|---|
+//! | [`cli`] | the command line of the binary |
+//! | [`manager`] | [`Manager`]: start order, shutdown, health, metrics of the fleet |
+//! | [`controller`] | [`Controller`] calls each [`ReconcileHandler`] for what has changed |
+//! | [`cache`] | [`Cache`]: the watched kinds, their indexes, [`Reader`] and [`Provider`] |
+//! | [`wait`] | waiting until an object is as one wants it |
+//! | [`informer`] | one list and watch of any kind, its store and its subscriptions |
+//! | [`api`] | the custom resources, and what their fields say about a sandbox's state |
+//! | [`client`] | the client of the API server: found, limited, counted |
+//! | [`http`] | the listeners and what they serve |
+//! | [`options`] | [`SandboxManagerOptions`]: read from a file, variables and flags, and checked |
+//! | [`metrics`], [`telemetry`] | the metrics registry; logging |
 
 pub mod api;
 pub mod cache;
@@ -14,3 +109,13 @@ pub mod options;
 mod rate_limit;
 pub mod telemetry;
 pub mod wait;
+
+pub use cache::{Cache, Provider, Reader};
+pub use controller::{Action, Controller, Observed, ReconcileHandler};
+pub use manager::Manager;
+pub use options::SandboxManagerOptions;
+
+/// Compiles the README's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

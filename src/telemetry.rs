@@ -21,6 +21,10 @@ const NOISY: [&str; 10] = [
     "tower_http",
 ];
 
+/// Reports every failed request as an error and without its cause, many times while the API server is away. Whoever
+/// sent the request gets the error with its cause, and says so where it matters; off unless the level is `debug`.
+const CAUSELESS: &str = "kube_client::client::builder";
+
 /// Shape of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -82,7 +86,11 @@ fn filter(level: Level, directives: Option<&str>) -> Result<EnvFilter, Telemetry
         Level::INFO => NOISY.iter().flat_map(|name| [",", name, "=warn"]).collect(),
         _ => String::new(),
     };
-    Ok(EnvFilter::new(format!("{level}{quiet}")))
+    let causeless = match level {
+        Level::DEBUG | Level::TRACE => String::new(),
+        _ => format!(",{CAUSELESS}=off"),
+    };
+    Ok(EnvFilter::new(format!("{level}{quiet}{causeless}")))
 }
 
 fn json<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
@@ -158,6 +166,15 @@ mod tests {
         assert_eq!(logged(Level::DEBUG, None, noise).len(), 2);
         assert_eq!(logged(Level::ERROR, Some("kube_client=info"), noise).len(), 2);
         assert_eq!(logged(Level::INFO, Some(""), noise).len(), 1);
+    }
+
+    #[test]
+    fn errors_without_a_cause_are_left_to_those_who_know_it() {
+        let noise = || tracing::error!(target: CAUSELESS, "failed with error client error (Connect)");
+        for (level, lines) in [(Level::ERROR, 0), (Level::INFO, 0), (Level::DEBUG, 1)] {
+            assert_eq!(logged(level, None, noise).len(), lines, "{level}");
+        }
+        assert_eq!(logged(Level::INFO, Some("info"), noise).len(), 1);
     }
 
     #[test]

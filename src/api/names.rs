@@ -1,7 +1,7 @@
 //! Two macros for enums whose values have a name: open sets that are read from objects, and closed sets that
 //! we print.
 //!
-//! Invariant: a name that an [`open_enum!`] does not list survives a read and a write byte for byte.
+//! Invariant: a name that an `open_enum!` does not list survives a read and a write byte for byte.
 
 /// Defines an enum of names that others may extend: an unknown name is kept in the variant `Other`.
 ///

@@ -1,6 +1,6 @@
 //! The eight kinds that are cached: the indexes of each, and what its watch is limited to (behaviours B, C).
 //!
-//! A kind is added here and nowhere else: a line in [`watched_kinds!`] and an `impl CachedResource`.
+//! A kind is added here and nowhere else: a line in `watched_kinds!` and an `impl CachedResource`.
 
 use std::sync::Arc;
 

@@ -60,7 +60,7 @@ impl<K: CachedResource> Change<K> {
     }
 }
 
-/// Objects of one kind by key and by index value. See the [module](self) for who may do what.
+/// Objects of one kind by key and by index value: the kind's informer writes, everyone else reads.
 pub struct Store<K> {
     inner: RwLock<Inner<K>>,
     /// Told when the next transition has become another one.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Whatever may mend itself (the API server is away, a CRD or a permission is missing) keeps the process live
-//! and not ready; it is told in `/readyz?verbose`, in metrics, and every 30 s in the log.
+//! and not ready; it is told in `/readyz?verbose`, in metrics, and in the log: 5 s after
+//! the start, when it changes to not ready, and every 30 s.
 
 mod fleet;
 mod health;
@@ -30,6 +31,9 @@ use crate::http::{self, BindError, DebugSource, HealthSource};
 use crate::metrics::{Metrics, MetricsError};
 use crate::options::{BindAddress, SandboxManagerOptions, Scope, ScopeError};
 use health::{CacheDump, ManagerHealth};
+
+/// How long after the start the log first tells what is missing; a sync is usually done by then.
+const FIRST_REPORT: Duration = Duration::from_secs(5);
 
 /// How often problems that last are told in the log.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
@@ -317,7 +321,7 @@ async fn run_controller<K: WatchedKind>(controller: Controller<K>, shutdown: &Ca
 async fn report(health: &ManagerHealth) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     let mut ready = false;
-    let mut told = tokio::time::Instant::now();
+    let mut next = tokio::time::Instant::now() + FIRST_REPORT;
     loop {
         every.tick().await;
         let problems = health.problems();
@@ -325,8 +329,8 @@ async fn report(health: &ManagerHealth) {
             if !std::mem::replace(&mut ready, true) {
                 tracing::info!("ready");
             }
-        } else if ready || told.elapsed() >= REPORT_EVERY {
-            (ready, told) = (false, tokio::time::Instant::now());
+        } else if ready || tokio::time::Instant::now() >= next {
+            (ready, next) = (false, tokio::time::Instant::now() + REPORT_EVERY);
             for (check, problem) in problems {
                 tracing::warn!(check, problem, "not ready");
             }

@@ -448,7 +448,10 @@ make_keys
 write_kubeconfig "$data/admin.kubeconfig" admin "$admin_token"
 write_kubeconfig "$data/limited.kubeconfig" limited "$limited_token"
 if [[ -n $kubeconfig ]]; then
-    kubeconfig=$(cd "$(dirname "$kubeconfig")" && pwd)/$(basename "$kubeconfig")
+    folder=$(dirname "$kubeconfig")
+    mkdir -p "$folder" || die "--kubeconfig $kubeconfig: its folder cannot be made"
+    folder=$(cd "$folder" && pwd)
+    kubeconfig=$folder/$(basename "$kubeconfig")
     cp "$data/admin.kubeconfig" "$kubeconfig"
 fi
 

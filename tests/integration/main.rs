@@ -8,4 +8,6 @@ mod bad_input;
 #[cfg(test)]
 mod control_plane;
 #[cfg(test)]
+mod readme;
+#[cfg(test)]
 mod support;

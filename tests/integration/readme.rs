@@ -1,0 +1,209 @@
+//! The tables of the README are what the code says: the options come from the settings table, the metrics from a
+//! manager that runs against an API server of a few lines.
+//!
+//! `UPDATE_README=1 cargo test --test integration readme` writes them anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::ensure;
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use kube::Client;
+use kube::client::Body;
+use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
+use sandbox_manager::Manager;
+use sandbox_manager::options::{BindAddress, SETTINGS, SandboxManagerOptions};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{SOON, eventually};
+
+/// Both tests may rewrite the file.
+static FILE: Mutex<()> = Mutex::new(());
+
+/// Compares the part of the README between the markers of this name, or writes it when that is asked for.
+#[track_caller]
+fn assert_section(name: &str, expected: &str) {
+    let _file = FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let (begin, end) = (
+        format!("<!-- {name}: begin -->\n"),
+        format!("<!-- {name}: end -->"),
+    );
+    let (before, rest) = readme.split_once(&begin).expect("the marker of the beginning");
+    let (section, after) = rest.split_once(&end).expect("the marker of the end");
+    if section == expected {
+        return;
+    }
+    if std::env::var_os("UPDATE_README").is_some() {
+        fs::write(&path, format!("{before}{begin}{expected}{end}{after}")).unwrap();
+        return;
+    }
+    assert_eq!(
+        section, expected,
+        "the {name} of the README; UPDATE_README=1 writes them"
+    );
+}
+
+/// A text as Markdown shows it in a cell, where a bar would begin the next one.
+fn cell(text: &str) -> String {
+    text.replace('<', "&lt;").replace('|', "\\|")
+}
+
+#[test]
+fn options_table_is_that_of_the_code() {
+    let defaults = SandboxManagerOptions::default();
+    let mut table =
+        String::from("| Field of the file | Flag and variable | Default | Meaning |\n|---|---|---|---|\n");
+    for setting in SETTINGS {
+        let default = match setting.get(&defaults) {
+            empty if empty.is_empty() => "empty".to_owned(),
+            text => format!("`{text}`"),
+        };
+        let (path, flag, variable) = (setting.path, setting.flag, setting.env);
+        let help = cell(setting.help);
+        writeln!(
+            table,
+            "| `{path}` | `--{flag}`<br>`{variable}` | {default} | {help} |"
+        )
+        .unwrap();
+    }
+    assert_section("options", &table);
+}
+
+/// An object of the kind that a path ends with.
+fn object(plural: &str, version: u32) -> Value {
+    let kind = match plural {
+        "sandboxes" => "Sandbox",
+        _ => "SandboxSet",
+    };
+    json!({
+        "apiVersion": "agents.kruise.io/v1alpha1",
+        "kind": kind,
+        "metadata": { "namespace": "ns", "name": "a", "uid": "u", "resourceVersion": version.to_string() },
+        "spec": { "replicas": 1 },
+    })
+}
+
+/// What an endless watch tells of a kind: sandboxes and sets have an object that changes once.
+fn watch_events(plural: &str) -> String {
+    let bookmark = |version: u32, annotations: Value| {
+        let metadata = json!({ "resourceVersion": version.to_string(), "annotations": annotations });
+        json!({ "type": "BOOKMARK", "object": { "metadata": metadata } })
+    };
+    let (listed, later) = (
+        bookmark(2, json!({ "k8s.io/initial-events-end": "true" })),
+        bookmark(4, json!({})),
+    );
+    let events = match plural {
+        "sandboxes" | "sandboxsets" => vec![
+            json!({ "type": "ADDED", "object": object(plural, 1) }),
+            listed,
+            json!({ "type": "MODIFIED", "object": object(plural, 3) }),
+            later,
+        ],
+        _ => vec![listed, later],
+    };
+    let lines: Vec<_> = events.iter().map(|event| format!("{event}\n")).collect();
+    lines.concat()
+}
+
+/// A client of an API server that allows everything but `PersistentVolume`s.
+fn client() -> Client {
+    let service = tower::service_fn(async |request: Request<Body>| {
+        let plural = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let (status, text) = match plural {
+            "persistentvolumes" => (
+                StatusCode::FORBIDDEN,
+                json!({ "kind": "Status", "code": 403 }).to_string(),
+            ),
+            plural => (StatusCode::OK, watch_events(plural)),
+        };
+        let text = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from(text)))]);
+        let ends = stream::pending().take(usize::from(status == StatusCode::OK));
+        let mut response = Response::new(StreamBody::new(text.chain(ends)));
+        *response.status_mut() = status;
+        Ok::<_, Infallible>(response)
+    });
+    Client::new(service, "default")
+}
+
+/// Families that appear only once something has happened; of those that appear together, the last.
+const LATE: [&str; 5] = [
+    "sandbox_manager_cache_last_bookmark_timestamp_seconds",
+    "sandbox_manager_cache_last_event_timestamp_seconds",
+    "sandbox_manager_cache_watch_errors_total",
+    "sandboxes",
+    "sandboxset_desired_replicas",
+];
+
+/// Every family that a manager shows once all has happened.
+async fn families() -> Vec<MetricFamily> {
+    let mut options = SandboxManagerOptions::default();
+    options.metrics.bind_address = BindAddress::Off;
+    options.health.bind_address = BindAddress::Off;
+    let mut manager = Manager::builder(options).client(client()).build().unwrap();
+    manager.add_fleet_metrics().unwrap();
+    let metrics = manager.metrics().clone();
+    // Counted by the clients that a connector makes.
+    metrics
+        .rest_client_requests()
+        .with_label_values(&["200", "GET", "host:443"])
+        .inc();
+
+    let stop = CancellationToken::new();
+    let run = tokio::spawn(manager.run(stop.clone()));
+    let families = eventually("all families are there", SOON, async || {
+        let families = metrics.registry().gather();
+        let names: BTreeSet<_> = families.iter().map(MetricFamily::name).collect();
+        let missing: Vec<_> = LATE.iter().filter(|name| !names.contains(*name)).collect();
+        ensure!(missing.is_empty(), "missing: {missing:?}");
+        Ok(families)
+    })
+    .await;
+    stop.cancel();
+    run.await.unwrap().unwrap();
+    families
+}
+
+fn type_name(family: &MetricFamily) -> &'static str {
+    match family.get_field_type() {
+        MetricType::COUNTER => "counter",
+        MetricType::GAUGE => "gauge",
+        MetricType::HISTOGRAM => "histogram",
+        MetricType::SUMMARY => "summary",
+        MetricType::UNTYPED => "untyped",
+    }
+}
+
+fn labels(family: &MetricFamily) -> String {
+    let pairs = family.get_metric().iter().flat_map(Metric::get_label);
+    let names: BTreeSet<_> = pairs.map(LabelPair::name).collect();
+    let names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+#[tokio::test]
+async fn metrics_table_is_that_of_a_running_manager() {
+    let families = families().await;
+    // These are the client library's own, and not the same on every system.
+    let families = families
+        .iter()
+        .filter(|family| !family.name().starts_with("process_"));
+    let rows: BTreeMap<_, _> = families.map(|family| (family.name(), family)).collect();
+    let mut table = String::from("| Name | Type | Labels | Meaning |\n|---|---|---|---|\n");
+    for (name, family) in rows {
+        let (kind, labels, help) = (type_name(family), labels(family), cell(family.help()));
+        writeln!(table, "| `{name}` | {kind} | {labels} | {help} |").unwrap();
+    }
+    assert_section("metrics", &table);
+}
