@@ -36,6 +36,8 @@ mod watched;
 pub(crate) mod test_support;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wait_tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -80,6 +80,11 @@ impl Feed {
         self.version
     }
 
+    /// Ends the watch of a kind.
+    pub(crate) fn cut(&mut self, plural: &str) {
+        self.watches.remove(plural);
+    }
+
     /// The sandbox was created or changed.
     pub(crate) async fn apply(&mut self, sandbox: &Fixture) -> u64 {
         self.send("sandboxes", "MODIFIED", &sandbox.0).await
@@ -153,9 +158,30 @@ impl Fixture {
     }
 
     pub(crate) fn ready(self) -> Self {
-        let ready = json!([{"type": "Ready", "status": "True", "reason": "PodReady", "message": "",
-                            "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
-        self.with("/status", "conditions", ready)
+        self.condition("Ready", "True", "PodReady")
+    }
+
+    /// Its one condition.
+    pub(crate) fn condition(self, type_: &str, status: &str, reason: &str) -> Self {
+        let condition = json!([{"type": type_, "status": status, "reason": reason, "message": "",
+                                "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        self.with("/status", "conditions", condition)
+    }
+
+    pub(crate) fn status(self, field: &str, value: &str) -> Self {
+        self.with("/status", field, value)
+    }
+
+    pub(crate) fn pod_ip(self, address: &str) -> Self {
+        self.with("/status", "podInfo", json!({"podIP": address}))
+    }
+
+    pub(crate) fn generation(self, generation: i64) -> Self {
+        self.with("/metadata", "generation", generation)
+    }
+
+    pub(crate) fn observed(self, generation: i64) -> Self {
+        self.with("/status", "observedGeneration", generation)
     }
 
     pub(crate) fn deleting(self) -> Self {

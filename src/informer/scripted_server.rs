@@ -62,6 +62,12 @@ impl Server {
         }
     }
 
+    /// The next request if it is there.
+    pub(crate) fn try_next(&mut self) -> Option<String> {
+        let (request, _) = self.requests.try_recv().ok()?;
+        Some(request.uri().to_string())
+    }
+
     /// The next request, which must be a streaming list.
     pub(crate) async fn streaming_list(&mut self) -> WatchStream {
         let exchange = self.next().await;
