@@ -13,13 +13,13 @@
 
 use std::hash::{Hash, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use hashbrown::{Equivalent, HashMap};
 use smallvec::SmallVec;
 
-use super::sync::Mutex;
+use super::sync::{AtomicUsize, Mutex};
 
 /// What a judge makes of something that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
