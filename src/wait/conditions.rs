@@ -43,7 +43,7 @@ pub(crate) fn paused(sandbox: &Sandbox) -> Check {
     if sandbox.condition_is_true(CONDITION_SANDBOX_PAUSED) {
         Check::Satisfied
     } else {
-        missing(sandbox, CONDITION_SANDBOX_PAUSED)
+        Check::not_yet(missing(sandbox, CONDITION_SANDBOX_PAUSED))
     }
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn resumed(sandbox: &Sandbox, generation: i64, now: Timestamp) -> Che
     if sandbox.is_ready() {
         Check::Satisfied
     } else {
-        missing(sandbox, CONDITION_READY)
+        Check::not_yet(missing(sandbox, CONDITION_READY))
     }
 }
 
@@ -101,9 +101,7 @@ pub(crate) fn ready(sandbox: &Sandbox, now: Timestamp) -> Check {
     }
     let state = sandbox.state(now);
     if state.kind != StateKind::Running {
-        let Check::NotYet(missing) = missing(sandbox, CONDITION_READY) else {
-            return Check::Satisfied;
-        };
+        let missing = missing(sandbox, CONDITION_READY);
         return Check::not_yet(format!(
             "the sandbox is {} ({}); {missing}",
             state.kind, state.reason
@@ -192,8 +190,8 @@ fn message(sandbox: &Sandbox) -> String {
 }
 
 /// What is missing of a condition that should be True.
-fn missing(sandbox: &Sandbox, type_: &'static str) -> Check {
-    Check::not_yet(match sandbox.condition(type_) {
+fn missing(sandbox: &Sandbox, type_: &str) -> String {
+    match sandbox.condition(type_) {
         None => format!("there is no condition {type_}"),
         Some(condition) => {
             format!(
@@ -201,5 +199,5 @@ fn missing(sandbox: &Sandbox, type_: &'static str) -> Check {
                 condition.status, condition.reason, condition.message
             )
         }
-    })
+    }
 }

@@ -19,6 +19,9 @@ mod registry;
 mod sync;
 mod task;
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
