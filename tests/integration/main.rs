@@ -6,6 +6,16 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod cache;
+#[cfg(test)]
 mod control_plane;
+#[cfg(test)]
+mod controllers;
+#[cfg(test)]
+mod crds;
+#[cfg(test)]
+mod fleet;
+#[cfg(test)]
+mod process;
 #[cfg(test)]
 mod support;

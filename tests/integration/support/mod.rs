@@ -1,10 +1,17 @@
-//! What tests share: a real control plane ([`ControlPlane`]) and waiting for a condition ([`eventually`]).
+//! What tests share: a real control plane ([`ControlPlane`]), the network to it ([`Proxy`]), the binary
+//! ([`Process`]), objects ([`fixtures`]), and waiting for a condition ([`eventually`]).
 //!
 //! Other test binaries take it in by `#[path = "../integration/support/mod.rs"] mod support;`.
 
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
 mod control_plane;
+pub(crate) mod fixtures;
+mod kubectl;
+mod process;
+mod proxy;
+mod rbac;
+mod samples;
 mod supervisor;
 
 use std::time::Duration;
@@ -12,6 +19,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub(crate) use control_plane::{ADMIN, ControlPlane, LIMITED};
+pub(crate) use kubectl::Kubectl;
+pub(crate) use process::Process;
+pub(crate) use proxy::Proxy;
+pub(crate) use samples::{Labels, Samples};
 
 /// How long to wait for what should happen soon. Generous: it is only used up by a test that fails.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
