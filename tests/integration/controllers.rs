@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::fixtures::{MetadataFixture, SandboxFixture, create, merge, sandbox, sandbox_set};
-use crate::support::{ADMIN, ControlPlane, Proxy, SOON, eventually};
+use crate::support::{ADMIN, ControlPlane, Proxy, SOON, eventually, prepared};
 
 /// Options of a manager of one namespace that listens on nothing.
 fn options(namespace: &str) -> SandboxManagerOptions {
@@ -57,13 +57,6 @@ impl Running {
             .expect("its end")
             .unwrap()
     }
-}
-
-/// The shared control plane with our kinds, an administrator's client, and a namespace.
-async fn prepared(prefix: &str) -> (&'static ControlPlane, Client, String) {
-    let cp = ControlPlane::shared().await;
-    cp.install_crds(crds()).await;
-    (cp, cp.client().await, cp.namespace(prefix).await)
 }
 
 /// What handlers were called with: who, and what they saw.

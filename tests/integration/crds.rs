@@ -6,7 +6,7 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
-use sandbox_manager::api::v1alpha1::{API_VERSION, Checkpoint, Sandbox, SandboxSet, SandboxTemplate, crds};
+use sandbox_manager::api::v1alpha1::{API_VERSION, Checkpoint, Sandbox, SandboxSet, SandboxTemplate};
 use sandbox_manager::cache::{Cache, WatchedKind};
 use sandbox_manager::options::Scope;
 use serde::Serialize;
@@ -14,14 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::support::fixtures::{SandboxFixture, SandboxSetFixture, create, sandbox, sandbox_set};
-use crate::support::{ControlPlane, Kubectl, SOON};
-
-/// The shared control plane with our kinds, an administrator's client, and a namespace.
-async fn prepared(prefix: &str) -> (&'static ControlPlane, Client, String) {
-    let cp = ControlPlane::shared().await;
-    cp.install_crds(crds()).await;
-    (cp, cp.client().await, cp.namespace(prefix).await)
-}
+use crate::support::{ControlPlane, Kubectl, SOON, prepared};
 
 /// Objects of a kind as the JSON that they are.
 fn raw<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> Api<DynamicObject> {

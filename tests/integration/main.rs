@@ -16,6 +16,8 @@ mod crds;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod outages;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod support;

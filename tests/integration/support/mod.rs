@@ -16,6 +16,8 @@ mod supervisor;
 
 use std::time::Duration;
 
+use kube::Client;
+use sandbox_manager::api::v1alpha1::crds;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub(crate) use control_plane::{ADMIN, ControlPlane, LIMITED};
@@ -29,6 +31,13 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(20);
+
+/// The shared control plane with our kinds installed, an administrator's client, and a new namespace.
+pub(crate) async fn prepared(prefix: &str) -> (&'static ControlPlane, Client, String) {
+    let cp = ControlPlane::shared().await;
+    cp.install_crds(crds()).await;
+    (cp, cp.client().await, cp.namespace(prefix).await)
+}
 
 /// Waits until `check` succeeds and returns what it returned.
 ///

@@ -127,8 +127,8 @@ impl Process {
     /// while the process must say that it is alive.
     pub(crate) async fn becomes_unready(&self, parts: &[&str]) -> String {
         eventually(&format!("not ready, with {parts:?}"), 2 * SOON, async || {
-            let live = self.get("/livez").await.expect("it answers");
-            assert_eq!((live.status, live.body.as_str()), (200, "ok"));
+            let alive = self.get("/livez").await.expect("it answers");
+            assert_eq!((alive.status, alive.body.as_str()), (200, "ok"));
             let answer = self.get("/readyz?verbose").await?;
             let line = answer
                 .body
