@@ -15,7 +15,7 @@ use super::test_support::{Feed, Fixture, sandbox};
 use super::*;
 use crate::wait::{Check, WaitAction, WaitError, WaitTask};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 type Waited = Result<Arc<Sandbox>, WaitError>;
 
@@ -610,7 +610,7 @@ async fn g2_a_resume_takes_only_a_status_that_knows_of_the_callers_write() {
         .condition("SandboxPaused", "True", "SetPause")
         .generation(3)
         .observed(3);
-    let mut feed = start(&[paused.clone()]).await;
+    let mut feed = start(std::slice::from_ref(&paused)).await;
     let task = feed.cache.sandbox_resume_task(&cached(&feed, "a")).unwrap();
     let written = claimed().phase("Running").ready().generation(4).observed(3);
     let task = task.after_write(&written.typed(1001));
@@ -691,7 +691,7 @@ async fn ten_thousand_concurrent_waits_on_a_thousand_objects_under_churn_all_end
                         .await;
                 }
                 match cache
-                    .wait(&object, "Round", reached, Duration::from_secs(300))
+                    .wait(&object, "Round", reached, Duration::from_mins(5))
                     .await
                 {
                     Ok(sandbox) if matches!(reached(&sandbox), Check::Satisfied) => {}

@@ -29,7 +29,7 @@ pub struct CachedObject {
     pub uid: String,
     /// Resource version.
     pub resource_version: String,
-    /// The values that the object is filed under, by index.
+    /// The values that the object is filed under, by index; indexes that do not hold it are left out.
     pub indexes: BTreeMap<&'static str, Vec<String>>,
 }
 
@@ -114,15 +114,12 @@ impl<K: CachedResource> ErasedKind for Watched<K> {
             .iter()
             .map(|object| {
                 let (meta, key) = (object.meta(), KeyRef::of(&**object));
-                let mut values: BTreeMap<_, Vec<_>> =
-                    indexes.iter().map(|index| (index.name, Vec::new())).collect();
+                let mut values: BTreeMap<_, Vec<_>> = BTreeMap::new();
                 for (number, value) in view.index_values(key) {
-                    let index = (number > NAMESPACE_INDEX)
-                        .then(|| &indexes[usize::from(number - NAMESPACE_INDEX - 1)]);
-                    index
-                        .and_then(|index| values.get_mut(index.name))
-                        .into_iter()
-                        .for_each(|v| v.push(value.into()));
+                    if number > NAMESPACE_INDEX {
+                        let index = &indexes[usize::from(number - NAMESPACE_INDEX - 1)];
+                        values.entry(index.name).or_default().push(value.into());
+                    }
                 }
                 CachedObject {
                     namespace: key.namespace.into(),

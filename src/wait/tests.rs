@@ -6,6 +6,7 @@ use super::holds::Holds;
 use super::*;
 use crate::api::v1alpha1::{Checkpoint, Sandbox};
 
+#[expect(clippy::needless_pass_by_value, reason = "made for the call")]
 fn sandbox(metadata: Value, spec: Value, status: Value) -> Sandbox {
     let mut object = json!({"metadata": {"namespace": "ns", "name": "a"}, "spec": spec, "status": status});
     object["metadata"]

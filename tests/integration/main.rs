@@ -6,7 +6,19 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod cache;
+#[cfg(test)]
 mod control_plane;
+#[cfg(test)]
+mod controllers;
+#[cfg(test)]
+mod crds;
+#[cfg(test)]
+mod fleet;
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
+mod process;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]

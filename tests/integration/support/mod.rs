@@ -1,23 +1,43 @@
-//! What tests share: a real control plane ([`ControlPlane`]) and waiting for a condition ([`eventually`]).
+//! What tests share: a real control plane ([`ControlPlane`]), the network to it ([`Proxy`]), the binary
+//! ([`Process`]), objects ([`fixtures`]), and waiting for a condition ([`eventually`]).
 //!
 //! Other test binaries take it in by `#[path = "../integration/support/mod.rs"] mod support;`.
 
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
 mod control_plane;
+pub(crate) mod fixtures;
+mod kubectl;
+mod process;
+mod proxy;
+mod rbac;
+mod samples;
 mod supervisor;
 
 use std::time::Duration;
 
+use kube::Client;
+use sandbox_manager::api::v1alpha1::crds;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub(crate) use control_plane::{ADMIN, ControlPlane, LIMITED};
+pub(crate) use kubectl::Kubectl;
+pub(crate) use process::Process;
+pub(crate) use proxy::Proxy;
+pub(crate) use samples::{Labels, Samples};
 
 /// How long to wait for what should happen soon. Generous: it is only used up by a test that fails.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(20);
+
+/// The shared control plane with our kinds installed, an administrator's client, and a new namespace.
+pub(crate) async fn prepared(prefix: &str) -> (&'static ControlPlane, Client, String) {
+    let cp = ControlPlane::shared().await;
+    cp.install_crds(crds()).await;
+    (cp, cp.client().await, cp.namespace(prefix).await)
+}
 
 /// Waits until `check` succeeds and returns what it returned.
 ///

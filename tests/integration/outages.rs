@@ -1,0 +1,234 @@
+//! The cache as a library while the API server is away, or seems to be, and what it knows of its user's own writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::ensure;
+use futures::StreamExt;
+use kube::api::DeleteParams;
+use kube::config::KubeConfigOptions;
+use kube::{Api, Client, Config, ResourceExt};
+use sandbox_manager::api::v1alpha1::{Sandbox, crds};
+use sandbox_manager::cache::{Cache, RefreshError, Satisfaction};
+use sandbox_manager::informer::{Event, Subscription};
+use serde_json::json;
+
+use crate::cache::{names, scope, started};
+use crate::support::fixtures::{SandboxFixture, create, merge, sandbox};
+use crate::support::{ADMIN, ControlPlane, Proxy, SOON, eventually, prepared};
+
+/// A client of the administrator that reaches the API server through the proxy.
+async fn client_through(proxy: &Proxy, cp: &ControlPlane) -> Client {
+    let kubeconfig = proxy.lead(cp.kubeconfig(ADMIN));
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// An event in short: `+name` added, `~name` changed, `-name` gone, `?name` gone unseen; then the first UID's letter.
+fn in_short(event: &Event<Sandbox>, uids: &BTreeMap<String, char>) -> String {
+    let mark = match event {
+        Event::Applied { old: None, .. } => '+',
+        Event::Applied { .. } => '~',
+        Event::Deleted {
+            final_state_unknown: false,
+            ..
+        } => '-',
+        Event::Deleted {
+            final_state_unknown: true,
+            ..
+        } => '?',
+    };
+    let object = event.object();
+    let uid = object.uid().unwrap();
+    format!(
+        "{mark}{} {}",
+        object.name_any(),
+        uids.get(&uid).copied().unwrap_or('n')
+    )
+}
+
+/// A subscription that has seen all that is there.
+fn subscribed(cache: &Cache) -> Subscription<Sandbox> {
+    let mut subscription = cache.subscribe().unwrap();
+    while subscription.try_next().is_some() {}
+    subscription
+}
+
+/// The events until the cache shows the sandbox `last`, sorted by name; those of one name stay in order.
+async fn events_until(
+    subscription: &mut Subscription<Sandbox>,
+    last: &str,
+    uids: &BTreeMap<String, char>,
+) -> Vec<String> {
+    let mut events = Vec::new();
+    let collect = async {
+        loop {
+            let event = subscription.next().await.expect("the watch goes on");
+            if event.object().name_any() == last {
+                break;
+            }
+            events.push((event.object().name_any(), in_short(&event, uids)));
+        }
+    };
+    let _ = tokio::time::timeout(2 * SOON, collect).await;
+    events.sort_by(|(a, _), (b, _)| a.cmp(b));
+    events.into_iter().map(|(_, event)| event).collect()
+}
+
+/// Four sandboxes and the letter `o` for the UID of each: theirs is the old one.
+async fn four(client: &Client, namespace: &str) -> BTreeMap<String, char> {
+    let mut uids = BTreeMap::new();
+    for name in ["changed", "deleted", "replaced", "untouched"] {
+        let created = create(client, namespace, &sandbox(name)).await;
+        uids.insert(created.uid().unwrap(), 'o');
+    }
+    uids
+}
+
+/// What happens to the four behind the cache's back. `last` is created last.
+async fn change_four(client: &Client, namespace: &str, last: &str) {
+    let api: Api<Sandbox> = Api::namespaced(client.clone(), namespace);
+    merge(&api, "changed", json!({ "spec": { "paused": true } })).await;
+    for name in ["deleted", "replaced"] {
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    create(client, namespace, &sandbox("replaced")).await;
+    create(client, namespace, &sandbox(last)).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn e3_e7_a_cut_watch_resumes_where_it_was() {
+    let (cp, client, namespace) = prepared("cut").await;
+    let uids = four(&client, &namespace).await;
+    let proxy = Proxy::to(cp).await;
+    let cache = started(client_through(&proxy, cp).await, scope(&namespace, "", "")).await;
+    let mut subscription = subscribed(&cache);
+
+    proxy.cut();
+    change_four(&client, &namespace, "last").await;
+    proxy.restore();
+    let events = events_until(&mut subscription, "last", &uids).await;
+    assert_eq!(events, ["~changed o", "-deleted o", "-replaced o", "+replaced n"]);
+    let kinds = cache.kinds();
+    let sandboxes = kinds.iter().find(|kind| kind.plural() == "sandboxes").unwrap();
+    assert_eq!(sandboxes.report().relists, 0, "e7: no list was needed");
+    assert!(
+        sandboxes.report().errors.values().sum::<u64>() >= 1,
+        "the cut was seen"
+    );
+    cache.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn e3_e7_what_vanished_while_the_api_server_restarted_is_told_as_of_unknown_end() {
+    let cp = ControlPlane::start().await;
+    cp.install_crds(crds()).await;
+    let client = cp.client().await;
+    let uids = four(&client, "default").await;
+    let proxy = Proxy::to(&cp).await;
+    let cache = started(client_through(&proxy, &cp).await, scope("default", "", "")).await;
+    let mut subscription = subscribed(&cache);
+
+    proxy.cut();
+    cp.kill_api_server().await;
+    cp.start_api_server().await;
+    let client = cp.client().await;
+    change_four(&client, "default", "last").await;
+    assert_eq!(
+        names::<Sandbox>(&cache),
+        ["changed", "deleted", "replaced", "untouched"],
+        "e5: the old view"
+    );
+    proxy.restore();
+    // The restarted server has no history: the versions that the watch asks for are gone, and only a list helps.
+    let mut events = events_until(&mut subscription, "last", &uids).await;
+    eventually("the cache shows what is there", 2 * SOON, async || {
+        let shown = names::<Sandbox>(&cache);
+        ensure!(shown == ["changed", "last", "replaced", "untouched"], "{shown:?}");
+        Ok(())
+    })
+    .await;
+    while let Some(event) = subscription.try_next() {
+        events.push(in_short(&event, &uids));
+    }
+    events.sort_by_key(|event| event[1..].split(' ').next().map(str::to_owned));
+    assert_eq!(events, ["~changed o", "?deleted o", "?replaced o", "+replaced n"]);
+    cache.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn k1_k3_k4_own_writes_are_read_back() {
+    let (cp, writer, namespace) = prepared("writes").await;
+    let proxy = Proxy::to(cp).await;
+    let cache = started(client_through(&proxy, cp).await, scope(&namespace, "", "")).await;
+    let api: Api<Sandbox> = Api::namespaced(writer.clone(), &namespace);
+
+    // K4: once the version of a write has passed, the write can be read.
+    let written = create(&writer, &namespace, &sandbox("a").claimed_by("alice")).await;
+    cache
+        .await_version::<Sandbox>(&written.resource_version().unwrap(), SOON)
+        .await
+        .unwrap();
+    let version = |object: Option<Arc<Sandbox>>| object.and_then(|object| object.resource_version());
+    assert_eq!(
+        version(cache.reader::<Sandbox>().get(&namespace, "a").unwrap()),
+        written.resource_version()
+    );
+
+    // The watches stand still, so that nothing written from here on is seen until they go on.
+    proxy.stall();
+    let changed = merge(&api, "a", json!({ "spec": { "paused": true } })).await;
+    cache.expect(&changed);
+    assert!(
+        matches!(cache.is_satisfied(&changed), Satisfaction::Unsatisfied { .. }),
+        "k1"
+    );
+    let cached = cache.reader::<Sandbox>().get(&namespace, "a").unwrap();
+    assert_eq!(version(cached), written.resource_version(), "the cache is older");
+    let refreshed = cache.refresh_sandbox(&written).await.unwrap();
+    assert_eq!(
+        version(Some(refreshed)),
+        changed.resource_version(),
+        "k3: a live read"
+    );
+    let new = create(&writer, &namespace, &sandbox("new")).await;
+    assert_eq!(
+        cache.refresh_sandbox(&new).await.unwrap().uid(),
+        new.uid(),
+        "k3: not in the cache"
+    );
+    let passed = cache
+        .await_version::<Sandbox>(&changed.resource_version().unwrap(), Duration::ZERO)
+        .await;
+    assert!(passed.is_err(), "k4: not before it is seen");
+
+    proxy.resume();
+    cache
+        .await_version::<Sandbox>(&new.resource_version().unwrap(), SOON)
+        .await
+        .unwrap();
+    assert_eq!(cache.is_satisfied(&changed), Satisfaction::Satisfied, "k1");
+    let cached = cache.reader::<Sandbox>().get(&namespace, "a").unwrap();
+    assert_eq!(version(cached), changed.resource_version());
+
+    // An expectation of an object that goes is cleared with it, though its version never comes.
+    let mut never = changed.clone();
+    never.metadata.resource_version = Some(u64::MAX.to_string());
+    cache.expect(&never);
+    assert!(!cache.is_satisfied(&never).is_satisfied());
+    api.delete("a", &DeleteParams::default()).await.unwrap();
+    eventually("the expectation is cleared", SOON, async || {
+        ensure!(cache.is_satisfied(&never).is_satisfied(), "it is kept");
+        Ok(())
+    })
+    .await;
+    let gone = cache.refresh_sandbox(&changed).await;
+    assert!(matches!(gone, Err(RefreshError::NotFound { .. })), "k3: {gone:?}");
+    cache.stop().await;
+}

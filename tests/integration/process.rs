@@ -1,0 +1,420 @@
+//! The whole process when its surroundings fail: it stays alive, says what is wrong, and goes on when it is mended.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use anyhow::ensure;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::config::{Kubeconfig, NamedCluster};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client};
+use sandbox_manager::api::v1alpha1::{Sandbox, SandboxPhase, crds};
+use serde_json::{Value, json};
+
+use crate::fleet::{ensure_cached, ensure_counted, install_printed_crds};
+use crate::support::fixtures::{SandboxFixture, create, merge, sandbox, sandbox_set, set_status};
+use crate::support::{ADMIN, ControlPlane, Process, Proxy, SOON, eventually};
+
+async fn listed(client: &Client, namespace: &str) -> Vec<Sandbox> {
+    let api: Api<Sandbox> = Api::namespaced(client.clone(), namespace);
+    api.list(&ListParams::default()).await.unwrap().items
+}
+
+/// Waits until the cache and the gauge show what the API server lists.
+async fn converges(process: &Process, client: &Client, namespace: &str) {
+    let truth = listed(client, namespace).await;
+    eventually(
+        "the process shows what the API server lists",
+        2 * SOON,
+        async || {
+            ensure_cached(process, &truth).await?;
+            ensure_counted(&process.samples().await?, &truth)
+        },
+    )
+    .await;
+}
+
+/// Changes seven sandboxes in every way: created, changed, deleted, created anew, labelled, with and without status.
+async fn change_everything(client: &Client, namespace: &str) {
+    let api: Api<Sandbox> = Api::namespaced(client.clone(), namespace);
+    let delete = async |name: &str| {
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+    };
+    create(client, namespace, &sandbox("new").claimed_by("alice").ready()).await;
+    merge(
+        &api,
+        "changed",
+        json!({ "metadata": { "annotations": { "agents.kruise.io/owner": "bob" } } }),
+    )
+    .await;
+    set_status(&api, "failing", &json!({ "phase": "Failed" })).await;
+    delete("deleted").await;
+    delete("replaced").await;
+    create(
+        client,
+        namespace,
+        &sandbox("replaced").of_set("pool").in_phase(SandboxPhase::Pending),
+    )
+    .await;
+    create(client, namespace, &sandbox("short-lived")).await;
+    delete("short-lived").await;
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn survives_a_kill_of_the_api_server() {
+    let cp = ControlPlane::start().await;
+    cp.install_crds(crds()).await;
+    let (client, namespace) = (cp.client().await, cp.namespace("kill").await);
+    for name in ["changed", "failing", "deleted", "replaced", "untouched"] {
+        create(&client, &namespace, &sandbox(name).of_set("pool").ready()).await;
+    }
+    let proxy = Proxy::to(&cp).await;
+    let config = format!("sandboxNamespace: {namespace}\n");
+    let mut process = Process::start(&proxy.lead(cp.kubeconfig(ADMIN)), &config).await;
+    process.becomes_ready().await;
+    converges(&process, &client, &namespace).await;
+
+    // The process must not see what changes, so it stays cut off for a while longer than the server is away.
+    proxy.cut();
+    cp.kill_api_server().await;
+    cp.start_api_server().await;
+    // Connections of the old server are of no use any more.
+    let client = cp.client().await;
+    change_everything(&client, &namespace).await;
+    process
+        .becomes_unready(&["[-]informer/sandboxes failed: watch down for ", " s: transport: "])
+        .await;
+    let entries = process.cached("sandboxes").await.unwrap();
+    assert_eq!(entries.len(), 5, "the old view is served meanwhile");
+
+    proxy.restore();
+    converges(&process, &client, &namespace).await;
+    process.becomes_ready().await;
+    process.assert_running();
+    assert_eq!(process.terminate().await.code(), Some(0));
+}
+
+fn with_containers(name: &str, containers: &Value) -> DynamicObject {
+    let spec = json!({ "spec": { "template": { "spec": { "containers": containers } } } });
+    DynamicObject::new(name, &ApiResource::erase::<Sandbox>(&())).data(spec)
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn e6_one_undecodable_object_leaves_all_others_served() {
+    let cp = ControlPlane::shared().await;
+    cp.install_crds(crds()).await;
+    let (client, namespace) = (cp.client().await, cp.namespace("undecodable").await);
+    let raw: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), &namespace, &ApiResource::erase::<Sandbox>(&()));
+    let write = async |name: &str| {
+        raw.create(&PostParams::default(), &with_containers(name, &json!("x")))
+            .await
+            .unwrap();
+    };
+    create(
+        &client,
+        &namespace,
+        &sandbox("listed").claimed_by("alice").ready(),
+    )
+    .await;
+    write("broken-in-the-list").await;
+
+    let process = Process::start(&cp.kubeconfig(ADMIN), &format!("sandboxNamespace: {namespace}\n")).await;
+    process.becomes_ready().await;
+    let shows = async |names: &[&str], undecodable: &str| {
+        let what = format!("{names:?} are served, {undecodable} are not");
+        eventually(&what, SOON, async || {
+            let cached = process.cached("sandboxes").await?;
+            let mut shown: Vec<_> = cached.iter().filter_map(|entry| entry["name"].as_str()).collect();
+            shown.sort_unstable();
+            ensure!(shown == names, "{shown:?}");
+            let kept_out = process.samples().await?.value(
+                "sandbox_manager_cache_undecodable_objects",
+                &[("resource", "sandboxes")],
+            )?;
+            ensure!(kept_out.to_string() == undecodable, "{kept_out} are kept out");
+            Ok(())
+        })
+        .await;
+    };
+    shows(&["listed"], "1").await;
+
+    write("broken-in-the-watch").await;
+    create(&client, &namespace, &sandbox("watched")).await;
+    shows(&["listed", "watched"], "2").await;
+    process.becomes_ready().await;
+    let log = process.log();
+    let told = log
+        .lines()
+        .filter(|line| line.contains("can't be decoded") && line.contains("spec.template"));
+    assert_eq!(told.count(), 2, "each is told once, with the field: {log}");
+
+    merge(
+        &raw,
+        "broken-in-the-list",
+        with_containers("broken-in-the-list", &json!([])).data,
+    )
+    .await;
+    raw.delete("broken-in-the-watch", &DeleteParams::default())
+        .await
+        .unwrap();
+    shows(&["broken-in-the-list", "listed", "watched"], "0").await;
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn c5_a_forbidden_secret_watch_is_named_in_readyz_and_heals_when_granted() {
+    let cp = ControlPlane::shared().await;
+    cp.install_crds(crds()).await;
+    let namespace = cp.namespace("forbidden").await;
+    // Nobody else has this name, so nobody else's grants count.
+    let user = format!("user-of-{namespace}");
+    cp.grant_all_but_secrets(&user).await;
+    let config = format!("sandboxNamespace: {namespace}\nsystemNamespace: {namespace}\n");
+    let mut process = Process::start(&cp.kubeconfig(&user), &config).await;
+
+    let missing = format!("no permission to watch secrets in namespace \"{namespace}\"");
+    process
+        .becomes_unready(&["[-]informer/secrets failed: ", "forbidden", &missing])
+        .await;
+    eventually("all others are well", SOON, async || {
+        let body = process.get("/readyz?verbose").await?.body;
+        let failed: Vec<_> = body.lines().filter(|line| line.starts_with("[-]")).collect();
+        ensure!(failed.len() == 1, "{failed:?}");
+        ensure!(
+            body.contains("[+]informer/sandboxes ok\n") && body.contains("[+]informer/configmaps ok\n"),
+            "{body}"
+        );
+        Ok(())
+    })
+    .await;
+    let labels = [
+        ("resource", "secrets"),
+        ("verb", "watch"),
+        ("reason", "forbidden"),
+    ];
+    let samples = process.samples().await.unwrap();
+    assert!(
+        samples
+            .value("sandbox_manager_cache_watch_errors_total", &labels)
+            .unwrap()
+            >= 1.0
+    );
+    assert!(
+        samples
+            .value("sandbox_manager_cache_synced", &labels[..1])
+            .unwrap()
+            < 0.5
+    );
+
+    cp.grant_secrets(&user, &namespace).await;
+    eventually(
+        "heals within 30 s of the grant",
+        Duration::from_secs(30),
+        async || {
+            let answer = process.get("/readyz").await?;
+            ensure!(answer.status == 200, "{}", answer.body);
+            Ok(())
+        },
+    )
+    .await;
+    process.assert_running();
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn c5_missing_crds_are_waited_for() {
+    let cp = ControlPlane::start().await;
+    let client = cp.client().await;
+    let mut process = Process::start(&cp.kubeconfig(ADMIN), "sandboxNamespace: default\n").await;
+    let missing = "not found: sandboxes.agents.kruise.io is not served, is its CRD installed?";
+    process
+        .becomes_unready(&["[-]informer/sandboxes failed: not synced: ", missing])
+        .await;
+    eventually("the kinds that are served are well", SOON, async || {
+        let body = process.get("/readyz?verbose").await?.body;
+        ensure!(body.contains("[+]informer/persistentvolumes ok\n"), "{body}");
+        Ok(())
+    })
+    .await;
+
+    install_printed_crds(&cp).await;
+    process.becomes_ready().await;
+    create(&client, "default", &sandbox("first").claimed_by("alice").ready()).await;
+    converges(&process, &client, "default").await;
+
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    definitions
+        .delete("sandboxes.agents.kruise.io", &DeleteParams::default())
+        .await
+        .unwrap();
+    process
+        .becomes_unready(&["[-]informer/sandboxes failed: not synced: ", missing])
+        .await;
+    eventually("what was cached of it is cleared", SOON, async || {
+        ensure_cached(&process, &[]).await?;
+        ensure_counted(&process.samples().await?, &[])
+    })
+    .await;
+
+    eventually("the definition is gone", SOON, async || {
+        let left = definitions.get_opt("sandboxes.agents.kruise.io").await?;
+        ensure!(left.is_none(), "it is still there");
+        Ok(())
+    })
+    .await;
+    cp.install_crds(crds()).await;
+    process.becomes_ready().await;
+    create(&client, "default", &sandbox("second").ready()).await;
+    converges(&process, &client, "default").await;
+    process.assert_running();
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn unreachable_api_server_keeps_the_process_live_and_not_ready() {
+    let cp = ControlPlane::shared().await;
+    cp.install_crds(crds()).await;
+    let namespace = cp.namespace("unreachable").await;
+    let proxy = Proxy::to(cp).await;
+    proxy.cut();
+    let kubeconfig = proxy.lead(cp.kubeconfig(ADMIN));
+    let mut process = Process::start(&kubeconfig, &format!("sandboxNamespace: {namespace}\n")).await;
+    process
+        .becomes_unready(&["[-]informer/sandboxes failed: not synced: transport: "])
+        .await;
+    proxy.restore();
+    process.becomes_ready().await;
+    assert_eq!(process.terminate().await.code(), Some(0));
+}
+
+/// Of each family that dashboards read: the name of a series and its labels.
+const FAMILIES: &[(&str, &[&str])] = &[
+    ("controller_runtime_reconcile_total", &["controller", "result"]),
+    ("controller_runtime_reconcile_errors_total", &["controller"]),
+    (
+        "controller_runtime_reconcile_time_seconds_bucket",
+        &["controller", "le"],
+    ),
+    ("controller_runtime_reconcile_time_seconds_count", &["controller"]),
+    ("controller_runtime_active_workers", &["controller"]),
+    ("controller_runtime_max_concurrent_reconciles", &["controller"]),
+    ("workqueue_depth", &["controller", "name"]),
+    ("workqueue_adds_total", &["controller", "name"]),
+    ("workqueue_retries_total", &["controller", "name"]),
+    ("rest_client_requests_total", &["code", "host", "method"]),
+    ("process_cpu_seconds_total", &[]),
+    ("process_resident_memory_bytes", &[]),
+    ("process_open_fds", &[]),
+    ("process_start_time_seconds", &[]),
+    ("sandbox_manager_build_info", &["revision", "version"]),
+    ("sandbox_manager_cache_objects", &["resource"]),
+    ("sandbox_manager_cache_synced", &["resource"]),
+    (
+        "sandbox_manager_cache_last_event_timestamp_seconds",
+        &["resource"],
+    ),
+    (
+        "sandbox_manager_cache_last_bookmark_timestamp_seconds",
+        &["resource"],
+    ),
+    ("sandbox_manager_cache_relists_total", &["resource"]),
+    ("sandbox_manager_cache_undecodable_objects", &["resource"]),
+    ("sandbox_manager_cache_lookups_total", &["resource", "result"]),
+    ("sandboxes", &["namespace", "pool", "state"]),
+    ("sandboxset_replicas", &["name", "namespace"]),
+    ("sandboxset_available_replicas", &["name", "namespace"]),
+    ("sandboxset_desired_replicas", &["name", "namespace"]),
+];
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn health_and_every_metric_are_served_under_their_names_and_labels() {
+    let cp = ControlPlane::shared().await;
+    cp.install_crds(crds()).await;
+    let (client, namespace) = (cp.client().await, cp.namespace("metrics").await);
+    create(&client, &namespace, &sandbox("a").of_set("s").ready()).await;
+    create(&client, &namespace, &sandbox_set("s", 1)).await;
+    let process = Process::start(&cp.kubeconfig(ADMIN), &format!("sandboxNamespace: {namespace}\n")).await;
+    process.becomes_ready().await;
+
+    for path in ["/livez", "/healthz", "/readyz"] {
+        let answer = process.get(path).await.unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{path}");
+    }
+    let verbose = process.get("/readyz?verbose").await.unwrap().body;
+    assert!(verbose.contains("[+]informer/sandboxes ok\n"), "{verbose}");
+    eventually("every metric is there", SOON, async || {
+        let samples = process.samples().await?;
+        for (name, labels) in FAMILIES {
+            ensure!(!samples.all(name).is_empty(), "{name} is not there");
+            let shown: Vec<_> = samples.label_names(name).into_iter().collect();
+            ensure!(shown == *labels, "{name} has {shown:?}");
+        }
+        for controller in ["sandbox", "sandboxset"] {
+            let labels = [("controller", controller), ("result", "success")];
+            ensure!(
+                samples.value("controller_runtime_reconcile_total", &labels)? >= 1.0,
+                "{controller}"
+            );
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn a_second_signal_ends_at_once() {
+    let cp = ControlPlane::shared().await;
+    cp.install_crds(crds()).await;
+    let namespace = cp.namespace("signals").await;
+    let mut process =
+        Process::start(&cp.kubeconfig(ADMIN), &format!("sandboxNamespace: {namespace}\n")).await;
+    process.becomes_ready().await;
+    // It stands still while both are sent, so that it can't be done before the second comes.
+    for signal in ["STOP", "TERM", "INT", "CONT"] {
+        process.signal(signal).await;
+    }
+    let code = process.ended().await.code();
+    assert!(matches!(code, Some(130 | 143)), "{code:?}: {}", process.log());
+}
+
+/// A kubeconfig that leads to nobody.
+fn kubeconfig_of_nobody() -> Kubeconfig {
+    let cluster: NamedCluster =
+        serde_json::from_value(json!({ "name": "c", "cluster": { "server": "http://127.0.0.1:1" } }))
+            .unwrap();
+    Kubeconfig {
+        clusters: vec![cluster],
+        contexts: vec![
+            serde_json::from_value(json!({ "name": "c", "context": { "cluster": "c", "user": "u" } }))
+                .unwrap(),
+        ],
+        auth_infos: vec![serde_json::from_value(json!({ "name": "u", "user": {} })).unwrap()],
+        current_context: Some("c".into()),
+        ..Kubeconfig::default()
+    }
+}
+
+#[tokio::test]
+async fn address_in_use_is_one_clear_line_and_exit_2() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    for (taken, free) in [("metrics", "health"), ("health", "metrics")] {
+        let config = format!(
+            "{taken}: {{ bindAddress: \"{address}\" }}\n{free}: {{ bindAddress: \"127.0.0.1:0\" }}\n"
+        );
+        let (status, text) = Process::refused(&kubeconfig_of_nobody(), &config).await;
+        assert_eq!(status.code(), Some(2), "{text}");
+        let told: Vec<_> = text.lines().filter(|line| !line.starts_with('{')).collect();
+        let expected = format!(
+            "error: {taken}.bindAddress: cannot listen on {address}: Address already in use (os error 98); stop \
+             what holds this address, or choose another one (port 0 takes a free port, `0` listens on none)"
+        );
+        assert_eq!(told, [expected]);
+    }
+}

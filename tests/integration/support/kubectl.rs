@@ -1,0 +1,83 @@
+//! [`Kubectl`]: the real `kubectl`, where there is one.
+
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::{ADMIN, ControlPlane};
+
+/// `kubectl` with an administrator's kubeconfig and nothing of the user's own.
+pub(crate) struct Kubectl {
+    kubeconfig: PathBuf,
+    home: tempfile::TempDir,
+}
+
+impl Kubectl {
+    /// `None`, and a word about it, where `kubectl` is not on the PATH. `.ci/run` sees to it that it is.
+    pub(crate) async fn find(cp: &ControlPlane) -> Option<Self> {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        // A file of its own: tests that share a control plane write and read at once.
+        let kubeconfig = home.path().join("kubeconfig");
+        let yaml = serde_yaml::to_string(&cp.kubeconfig(ADMIN)).expect("a kubeconfig as YAML");
+        std::fs::write(&kubeconfig, yaml).expect("a file in it");
+        let kubectl = Self { kubeconfig, home };
+        let version = kubectl.command(&["version", "--client"]).output().await;
+        match version {
+            Ok(output) if output.status.success() => Some(kubectl),
+            other => {
+                eprintln!(
+                    "no kubectl here ({:?}): what needs it is not tested",
+                    other.map(|o| o.status)
+                );
+                None
+            }
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(arguments)
+            .env("HOME", self.home.path())
+            .env_remove("KUBECONFIG")
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs it with `input` on standard input.
+    pub(crate) async fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("kubectl runs");
+        let mut stdin = child.stdin.take().expect("piped");
+        let feed = async move { stdin.write_all(input.as_bytes()).await };
+        let (_, output) = tokio::join!(feed, child.wait_with_output());
+        output.expect("the output of kubectl")
+    }
+
+    /// Runs it and returns what it printed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails, with what it said.
+    pub(crate) async fn succeed(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.run(arguments, input).await;
+        let (said, printed) = (
+            String::from_utf8_lossy(&output.stderr),
+            String::from_utf8_lossy(&output.stdout),
+        );
+        assert!(
+            output.status.success(),
+            "kubectl {arguments:?}: {}\n{said}{printed}",
+            output.status
+        );
+        printed.into_owned()
+    }
+}
