@@ -37,7 +37,7 @@ pub struct DebugItem {
     pub uid: String,
     /// Version of the object that is held.
     pub resource_version: String,
-    /// Keys under which each index of the kind holds it, if any.
+    /// Keys under which the indexes hold it; indexes that do not are left out.
     pub indexes: BTreeMap<String, Vec<String>>,
 }
 
