@@ -241,8 +241,12 @@ fn explain<T: Internable>(text: &str, plain: &serde_json::Error) -> String {
         Ok(_) => format!("{field}: {}", without_position(plain)),
         Err(error) => {
             let path = error.path().to_string();
-            let separator = if path.starts_with('[') { "" } else { "." };
-            format!("{field}{separator}{path}: {}", without_position(error.inner()))
+            let path = match path.as_str() {
+                "." => String::new(),
+                index if index.starts_with('[') => path,
+                name => format!(".{name}"),
+            };
+            format!("{field}{path}: {}", without_position(error.inner()))
         }
     }
 }

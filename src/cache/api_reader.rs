@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use kube::api::{GetParams, Request};
 use kube::client::Body;
 use kube::core::Status;
@@ -13,6 +13,9 @@ use crate::informer::{CachedResource, DecodeError, ObjectKey};
 
 /// How long one live read may take, from sending it to the last byte.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest object that is read; the API server takes bodies of 3 MB.
+const MAX_BODY: usize = 16 << 20;
 
 /// Why a live read has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,14 @@ pub enum ReadError {
         /// Kind that was read.
         kind: String,
         /// Object that was read.
+        key: ObjectKey,
+    },
+    /// No object can have this name or be in this namespace.
+    #[error("reading {kind} {key}: not a name that an object can have")]
+    InvalidName {
+        /// Kind that was read.
+        kind: String,
+        /// What was asked for.
         key: ObjectKey,
     },
     /// The object can't be decoded.
@@ -81,6 +92,12 @@ impl ApiReader {
         name: &str,
     ) -> Result<Option<Arc<K>>, ReadError> {
         let key = ObjectKey::new(namespace, name);
+        if !is_path_segment(name) || !(namespace.is_empty() || is_path_segment(namespace)) {
+            return Err(ReadError::InvalidName {
+                kind: K::kind(&()).into_owned(),
+                key,
+            });
+        }
         let kind = || K::kind(&()).into_owned();
         let transport = |key: &ObjectKey, cause| ReadError::Transport {
             kind: kind(),
@@ -96,10 +113,9 @@ impl ApiReader {
             let (parts, body) = response
                 .map_err(|error| transport(&key, error_text(&error)))?
                 .into_parts();
+            let body = Limited::new(body, MAX_BODY).collect().await;
             let body = body
-                .collect()
-                .await
-                .map_err(|error| transport(&key, error_text(&error)))?
+                .map_err(|error| transport(&key, error_text(&*error)))?
                 .to_bytes();
             Ok((parts.status.as_u16(), body))
         };
@@ -118,15 +134,55 @@ impl ApiReader {
                     cause,
                 }),
             },
-            404 => Ok(None),
             code => {
                 let status = serde_json::from_str::<Status>(&text).unwrap_or_default();
+                // A 404 also says that the kind is not served; only one that names the object means that it is gone.
+                let names_it = status
+                    .details
+                    .as_ref()
+                    .is_some_and(|details| details.name == name);
+                if code == 404 && names_it {
+                    return Ok(None);
+                }
                 Err(ReadError::Status {
                     kind: kind(),
                     key,
                     status: status.with_code(code).boxed(),
                 })
             }
+        }
+    }
+}
+
+/// Whether a text can be one part of a path and nothing else, as every name and namespace of Kubernetes can.
+fn is_path_segment(text: &str) -> bool {
+    !matches!(text, "" | "." | "..")
+        && !text.contains(['/', '%', '?', '#'])
+        && text.chars().all(|c| c.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_change_what_is_read_is_refused() {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/status",
+            "../secrets/b",
+            "a?x=y",
+            "a#b",
+            "%2e",
+            "a b",
+            "ü",
+        ] {
+            assert!(!is_path_segment(name), "{name}");
+        }
+        for name in ["a", "a-1.b", "system:node", "A_b"] {
+            assert!(is_path_segment(name), "{name}");
         }
     }
 }

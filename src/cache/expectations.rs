@@ -12,8 +12,8 @@ use crate::informer::{Batch, CachedResource, Event, Observer, parse_version, ver
 /// After this long without the write being seen, the answer is [`Satisfaction::Expired`].
 pub const EXPIRES_AFTER: Duration = Duration::from_mins(1);
 
-/// How many writes are remembered at most. Reaching it takes a watch that stands still under a flood of
-/// writes; the oldest are then dropped, and [`Satisfaction`] falls back to what the watch has reached.
+/// How many writes are remembered one by one. Reaching it takes a watch that stands still under a flood of
+/// writes; they are then remembered as one: nothing is satisfied until the watch has passed them all.
 const CAPACITY: usize = 65_536;
 
 /// Whether the cache has seen an own write.
@@ -49,7 +49,14 @@ struct Expected {
 /// The newest version of each object that this process has written and the cache has not shown yet, by UID.
 #[derive(Default)]
 pub(crate) struct ResourceVersionExpectations {
-    expected: Mutex<HashMap<String, Expected>>,
+    expected: Mutex<Expectations>,
+}
+
+#[derive(Default)]
+struct Expectations {
+    by_uid: HashMap<String, Expected>,
+    /// The newest of those that were too many to be remembered one by one, since the oldest of them.
+    overflow: Option<Expected>,
 }
 
 impl ResourceVersionExpectations {
@@ -59,22 +66,16 @@ impl ResourceVersionExpectations {
             return;
         };
         let mut expected = self.expected.lock();
-        if expected.len() >= CAPACITY && !expected.contains_key(&uid) {
-            let oldest = expected
-                .iter()
-                .min_by_key(|(_, entry)| entry.since)
-                .map(|(uid, _)| uid.clone());
-            oldest.and_then(|uid| expected.remove(&uid));
+        if expected.by_uid.len() >= CAPACITY && !expected.by_uid.contains_key(&uid) {
+            expected.overflow();
         }
-        let entry = expected.entry(uid).or_insert(Expected {
-            version,
-            since: Instant::now(),
-        });
+        let now = Instant::now();
+        let entry = expected
+            .by_uid
+            .entry(uid)
+            .or_insert(Expected { version, since: now });
         if version > entry.version {
-            *entry = Expected {
-                version,
-                since: Instant::now(),
-            };
+            *entry = Expected { version, since: now };
         }
     }
 
@@ -82,15 +83,26 @@ impl ResourceVersionExpectations {
     /// it holds, if any, and the version that the whole watch has reached.
     pub(crate) fn check(&self, uid: &str, held: Option<u64>, reached: u64) -> Satisfaction {
         let mut expected = self.expected.lock();
-        let Some(entry) = expected.get(uid) else {
+        if expected
+            .overflow
+            .as_ref()
+            .is_some_and(|overflow| reached >= overflow.version)
+        {
+            expected.overflow = None;
+        }
+        // The watch has passed the write: if the object is not there, it has gone since.
+        let newest = held.unwrap_or_default().max(reached);
+        if expected
+            .by_uid
+            .get(uid)
+            .is_some_and(|entry| newest >= entry.version)
+        {
+            expected.by_uid.remove(uid);
+        }
+        let Some(unmet) = expected.by_uid.get(uid).or(expected.overflow.as_ref()) else {
             return Satisfaction::Satisfied;
         };
-        // The watch has passed the write: if the object is not there, it has gone since.
-        if held.unwrap_or_default().max(reached) >= entry.version {
-            expected.remove(uid);
-            return Satisfaction::Satisfied;
-        }
-        let age = entry.since.elapsed();
+        let age = unmet.since.elapsed();
         if age > EXPIRES_AFTER {
             Satisfaction::Expired { age }
         } else {
@@ -101,14 +113,28 @@ impl ResourceVersionExpectations {
     /// Number of writes that the cache has not shown yet, and the age of the oldest.
     pub(crate) fn outstanding(&self) -> (usize, Duration) {
         let expected = self.expected.lock();
-        let oldest = expected.values().map(|entry| entry.since.elapsed()).max();
-        (expected.len(), oldest.unwrap_or_default())
+        let all = expected.by_uid.values().chain(&expected.overflow);
+        let oldest = all.map(|entry| entry.since.elapsed()).max();
+        (expected.by_uid.len(), oldest.unwrap_or_default())
+    }
+}
+
+impl Expectations {
+    /// Puts all that is remembered into one.
+    fn overflow(&mut self) {
+        let all = || self.by_uid.values().chain(&self.overflow);
+        let version = all().map(|entry| entry.version).max();
+        let since = all().map(|entry| entry.since).min();
+        self.overflow = version
+            .zip(since)
+            .map(|(version, since)| Expected { version, since });
+        self.by_uid.clear();
     }
 }
 
 impl<K: CachedResource> Observer<K> for ResourceVersionExpectations {
     fn observe(&self, batch: &Batch<K>) {
-        let mut expected = self.expected.lock();
+        let expected = &mut self.expected.lock().by_uid;
         if expected.is_empty() {
             return;
         }
@@ -237,14 +263,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn k1_what_is_remembered_is_bounded() {
+    async fn k1_what_is_remembered_is_bounded_and_nothing_of_it_counts_as_seen_too_early() {
         let expectations = ResourceVersionExpectations::default();
-        for i in 0..CAPACITY + 2 {
-            expectations.expect(&object(&i.to_string(), "10"));
-            if i == 0 {
-                tokio::time::advance(Duration::from_secs(1)).await;
-            }
+        for i in 0..=CAPACITY {
+            expectations.expect(&object(&i.to_string(), &(100 + i).to_string()));
         }
-        assert_eq!(expectations.outstanding().0, CAPACITY);
+        assert_eq!(expectations.outstanding().0, 1);
+        let newest = 100 + CAPACITY as u64 - 1;
+        assert!(!expectations.check("0", Some(100), newest - 1).is_satisfied());
+        assert!(expectations.check("0", Some(100), newest).is_satisfied());
+        assert!(
+            !expectations
+                .check(&CAPACITY.to_string(), None, newest)
+                .is_satisfied()
+        );
     }
 }

@@ -1,5 +1,11 @@
 //! Metrics of the controllers, under the names and labels that controller-runtime's dashboards read.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 /// Bounds of controller-runtime's `controller_runtime_reconcile_time_seconds`.
@@ -38,7 +44,7 @@ pub struct ControllerMetricFamilies {
     seconds: HistogramVec,
     active: IntGaugeVec,
     max: IntGaugeVec,
-    depth: IntGaugeVec,
+    depths: Depths,
     adds: IntCounterVec,
     retries: IntCounterVec,
 }
@@ -68,6 +74,8 @@ impl ControllerMetricFamilies {
         );
         let seconds = HistogramVec::new(seconds.buckets(SECONDS.to_vec()), controller)?;
         registry.register(Box::new(seconds.clone()))?;
+        let depths = Depths::new()?;
+        registry.register(Box::new(depths.clone()))?;
         Ok(Self {
             seconds,
             reconciles: counter(
@@ -95,7 +103,7 @@ impl ControllerMetricFamilies {
                 "Most reconciles at once.",
                 controller,
             )?,
-            depth: gauge("workqueue_depth", "Keys that wait for their reconcile.", queue)?,
+            depths,
             adds: counter("workqueue_adds_total", "Keys that were queued.", queue)?,
             retries: counter(
                 "workqueue_retries_total",
@@ -119,7 +127,7 @@ impl ControllerMetricFamilies {
             panics: self.panics.with_label_values(&[controller]),
             seconds: self.seconds.with_label_values(&[controller]),
             active: self.active.with_label_values(&[controller]),
-            depth: self.depth.with_label_values(&[controller, controller]),
+            depths: self.depths.clone(),
             adds: self.adds.with_label_values(&[controller, controller]),
             retries: self.retries.with_label_values(&[controller, controller]),
             controller: controller.to_owned(),
@@ -136,7 +144,7 @@ pub(super) struct ControllerMetrics {
     panics: prometheus::IntCounter,
     seconds: prometheus::Histogram,
     active: prometheus::IntGauge,
-    depth: prometheus::IntGauge,
+    depths: Depths,
     adds: prometheus::IntCounter,
     retries: prometheus::IntCounter,
 }
@@ -144,11 +152,14 @@ pub(super) struct ControllerMetrics {
 impl ControllerMetrics {
     pub(super) fn queued(&self) {
         self.adds.inc();
-        self.depth.inc();
     }
 
-    pub(super) fn dequeued(&self) {
-        self.depth.dec();
+    /// Says where the depth of this controller's queue is to be read whenever it is scraped.
+    pub(super) fn read_depth(&self, depth: impl Fn() -> usize + Send + Sync + 'static) {
+        self.depths
+            .readers
+            .lock()
+            .insert(self.controller.clone(), Box::new(depth));
     }
 
     pub(super) fn retried(&self) {
@@ -183,5 +194,40 @@ impl ControllerMetrics {
         if result == ReconcileResult::Error {
             self.errors.inc();
         }
+    }
+}
+
+/// Reads the number of keys that wait for their reconcile, by controller.
+type DepthReaders = BTreeMap<String, Box<dyn Fn() -> usize + Send + Sync>>;
+
+/// `workqueue_depth`, read off the queues themselves when it is scraped: what waits is partly in the
+/// subscription, where nobody counts it.
+#[derive(Clone)]
+struct Depths {
+    gauge: IntGaugeVec,
+    readers: Arc<Mutex<DepthReaders>>,
+}
+
+impl Depths {
+    fn new() -> Result<Self, prometheus::Error> {
+        let opts = Opts::new("workqueue_depth", "Keys that wait for their reconcile.");
+        Ok(Self {
+            gauge: IntGaugeVec::new(opts, &["controller", "name"])?,
+            readers: Arc::default(),
+        })
+    }
+}
+
+impl Collector for Depths {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        for (controller, depth) in &*self.readers.lock() {
+            let depth = i64::try_from(depth()).unwrap_or(i64::MAX);
+            self.gauge.with_label_values(&[controller, controller]).set(depth);
+        }
+        self.gauge.collect()
     }
 }

@@ -30,19 +30,24 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use kube::runtime::controller::{self, Action as KubeAction};
 use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
 pub use handler::{Action, HandlerError, Observed, ReconcileHandler};
 pub use metrics::ControllerMetricFamilies;
 
 use crate::cache::{Cache, Reader, WatchedKind};
-use crate::informer::ObjectKey;
+use crate::informer::{ObjectKey, Subscription};
 use handler::ErasedHandler;
 use metrics::{ControllerMetrics, ReconcileResult};
-use queue::{Outcome, Shared, WorkQueue};
+use queue::{Ended, Outcome, Shared, WorkQueue};
+
+/// Keys that may wait in kube's scheduler for each one that can run, and the least number of them.
+const AHEAD: usize = 4;
+const SMALLEST_QUEUE: usize = 64;
 
 /// Why a reconcile failed, for kube: when to try again. What happened has been logged and counted by then.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +123,8 @@ impl<K: WatchedKind> Controller<K> {
         let metrics = self.families.of(self.name, self.max_concurrent_reconciles);
         let (queue, store) = WorkQueue::new(metrics.clone());
         let queue = Arc::new(queue);
+        let (waiting, backlog) = (Arc::clone(&queue), events.watch_backlog());
+        metrics.read_depth(move || waiting.queued() + backlog.len());
         let reconciler = Arc::new(Reconciler {
             name: self.name,
             reader: self.cache.reader(),
@@ -126,7 +133,7 @@ impl<K: WatchedKind> Controller<K> {
             metrics,
         });
         tracing::info!(controller = self.name, "controller started");
-        let triggers = events.map(move |event| Ok(queue.enqueue(event)));
+        let triggers = triggers(events, queue, usize::from(self.max_concurrent_reconciles));
         controller::Controller::for_stream(triggers, store)
             .with_config(controller::Config::default().concurrency(self.max_concurrent_reconciles))
             .graceful_shutdown_on(stop.cancelled_owned())
@@ -149,6 +156,26 @@ impl<K: WatchedKind> Controller<K> {
     }
 }
 
+/// What triggers reconciles: the events, taken out of the subscription only as fast as they are worked on.
+///
+/// kube's scheduler takes whatever it is given, and gets slow with what it holds; in the subscription a waiting
+/// key costs a pointer or one entry, however often it changes.
+fn triggers<K: WatchedKind>(
+    events: Subscription<K>,
+    queue: Arc<WorkQueue<K>>,
+    max_concurrent_reconciles: usize,
+) -> impl Stream<Item = Result<Shared<K>, watcher::Error>> + Send {
+    let limit = max_concurrent_reconciles
+        .saturating_mul(AHEAD)
+        .max(SMALLEST_QUEUE);
+    stream::unfold((events, queue), move |(mut events, queue)| async move {
+        queue.room(limit).await;
+        let event = events.next().await?;
+        let trigger = queue.enqueue(event);
+        Some((Ok(trigger), (events, queue)))
+    })
+}
+
 struct Reconciler<K: WatchedKind> {
     name: &'static str,
     reader: Reader<K>,
@@ -162,17 +189,24 @@ impl<K: WatchedKind> Reconciler<K> {
     async fn reconcile(trigger: Arc<Shared<K>>, this: Arc<Self>) -> Result<KubeAction, TryAgain> {
         let key = ObjectRef::from_obj(&*trigger);
         let turn = this.queue.begin(&key);
-        let result = {
+        let (result, deletion_done) = {
             let _working = this.metrics.work();
             this.reconcile_observed(&ObjectKey::of(&*trigger.0), turn.deleted.clone())
                 .await
         };
-        let (result, outcome) = match result {
-            Ok(action) if action.requeue_after().is_some() => (Ok(action), Outcome::Requeue),
-            Ok(action) => (Ok(action), Outcome::Done),
-            Err(error) => (Err(error), Outcome::Failed),
+        let outcome = match &result {
+            Ok(action) if action.requeue_after().is_some() => Outcome::Requeue,
+            Ok(_) => Outcome::Done,
+            Err(_) => Outcome::Failed,
         };
-        let delay = this.queue.finish(&key, &turn, outcome);
+        let delay = this.queue.finish(
+            &key,
+            &turn,
+            Ended {
+                outcome,
+                deletion_done,
+            },
+        );
         this.metrics.reconciled(match outcome {
             Outcome::Done => ReconcileResult::Success,
             Outcome::Requeue => ReconcileResult::RequeueAfter,
@@ -184,24 +218,32 @@ impl<K: WatchedKind> Reconciler<K> {
         })
     }
 
-    /// The deletion that is owed, if any, and then what the cache has under the key now, if anything.
+    /// The deletion that is owed, if any, and then what the cache has under the key now, if anything. Also says
+    /// whether the deletion is done with: all handlers have succeeded, and none of them wants it back.
     async fn reconcile_observed(
         &self,
         key: &ObjectKey,
         deleted: Option<Arc<K>>,
-    ) -> Result<Action, HandlerError> {
+    ) -> (Result<Action, HandlerError>, bool) {
         let mut action = Action::await_change();
         if let Some(last_known) = deleted {
             let observed = Observed::Deleted {
                 key: key.clone(),
                 last_known: Some(last_known),
             };
-            action = action.soonest(self.call_handlers(&observed).await?);
+            match self.call_handlers(&observed).await {
+                Ok(wish) => action = wish,
+                Err(error) => return (Err(error), false),
+            }
         }
-        if let Some(object) = self.reader.get(&key.namespace, &key.name)? {
-            action = action.soonest(self.call_handlers(&Observed::Present(object)).await?);
-        }
-        Ok(action)
+        let deletion_done = action.requeue_after().is_none();
+        // A kind that is not synced (any more) has no objects; those that come with the next list are told.
+        let present = self.reader.get(&key.namespace, &key.name).ok().flatten();
+        let result = match present {
+            Some(object) => self.call_handlers(&Observed::Present(object)).await,
+            None => Ok(Action::await_change()),
+        };
+        (result.map(|wish| action.soonest(wish)), deletion_done)
     }
 
     async fn call_handlers(&self, observed: &Observed<K>) -> Result<Action, HandlerError> {

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kube::Resource;
@@ -19,6 +20,7 @@ use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher;
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer};
+use tokio::sync::Notify;
 
 use super::metrics::ControllerMetrics;
 use crate::informer::{CachedResource, Event};
@@ -105,6 +107,9 @@ struct Inner<K: CachedResource> {
 /// See the [module](self). Shared by the stream of triggers and the reconciles.
 pub(super) struct WorkQueue<K: CachedResource> {
     inner: Mutex<Inner<K>>,
+    queued: AtomicUsize,
+    /// Told when a reconcile begins.
+    begun: Notify,
     metrics: ControllerMetrics,
 }
 
@@ -116,6 +121,14 @@ pub(super) struct Turn<K> {
 }
 
 /// How a reconcile ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    /// Whether every handler is done with the deletion that was owed, whatever came after it.
+    pub(super) deletion_done: bool,
+}
+
+/// What is to follow a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// All is done until something changes.
@@ -139,6 +152,8 @@ impl<K: CachedResource> WorkQueue<K> {
                     outstanding: HashMap::new(),
                     writer,
                 }),
+                queued: AtomicUsize::new(0),
+                begun: Notify::new(),
                 metrics,
             },
             store,
@@ -169,6 +184,7 @@ impl<K: CachedResource> WorkQueue<K> {
         }
         entry.object = object;
         if !std::mem::replace(&mut entry.queued, true) {
+            self.queued.fetch_add(1, Ordering::AcqRel);
             self.metrics.queued();
         }
         shared
@@ -184,7 +200,8 @@ impl<K: CachedResource> WorkQueue<K> {
             };
         };
         if std::mem::take(&mut entry.queued) {
-            self.metrics.dequeued();
+            self.queued.fetch_sub(1, Ordering::AcqRel);
+            self.begun.notify_one();
         }
         Turn {
             sequence: entry.sequence,
@@ -193,38 +210,52 @@ impl<K: CachedResource> WorkQueue<K> {
     }
 
     /// A reconcile of the key ended. After a failure, returns how long to wait before the next.
-    pub(super) fn finish(&self, key: &Key<K>, turn: &Turn<K>, outcome: Outcome) -> Duration {
+    pub(super) fn finish(&self, key: &Key<K>, turn: &Turn<K>, ended: Ended) -> Duration {
         let mut inner = self.inner.lock();
         let Some(entry) = inner.outstanding.get_mut(key) else {
             return FIRST_BACKOFF;
         };
-        if outcome == Outcome::Failed {
-            let delay = FIRST_BACKOFF
-                .saturating_mul(1 << entry.failures.min(20))
-                .min(LONGEST_BACKOFF);
-            entry.failures += 1;
-            self.metrics.retried();
-            return delay;
-        }
-        entry.failures = 0;
-        let same = |a: &Arc<K>, b: &Arc<K>| Arc::ptr_eq(a, b);
-        if entry
-            .deleted
-            .as_ref()
-            .zip(turn.deleted.as_ref())
-            .is_some_and(|(owed, done)| same(owed, done))
-        {
+        let same = |owed: &Arc<K>| turn.deleted.as_ref().is_some_and(|done| Arc::ptr_eq(owed, done));
+        if ended.deletion_done && entry.deleted.as_ref().is_some_and(same) {
             entry.deleted = None;
         }
-        if outcome == Outcome::Done
-            && entry.sequence == turn.sequence
-            && let Some(gone) = inner.outstanding.remove(key)
-        {
-            inner
-                .writer
-                .apply_watcher_event(&watcher::Event::Delete(Shared(gone.object)));
+        match ended.outcome {
+            Outcome::Failed => {
+                let delay = FIRST_BACKOFF
+                    .saturating_mul(1 << entry.failures.min(20))
+                    .min(LONGEST_BACKOFF);
+                entry.failures += 1;
+                self.metrics.retried();
+                return delay;
+            }
+            Outcome::Requeue => entry.failures = 0,
+            Outcome::Done if entry.sequence != turn.sequence => entry.failures = 0,
+            Outcome::Done => {
+                if let Some(gone) = inner.outstanding.remove(key) {
+                    inner
+                        .writer
+                        .apply_watcher_event(&watcher::Event::Delete(Shared(gone.object)));
+                }
+            }
         }
         Duration::ZERO
+    }
+
+    /// Resolves once there is room for another key: no more than `limit` wait for their reconcile.
+    pub(super) async fn room(&self, limit: usize) {
+        loop {
+            // Asked for before looking, so that a reconcile that begins in between is not missed.
+            let begun = self.begun.notified();
+            if self.queued.load(Ordering::Acquire) < limit {
+                return;
+            }
+            begun.await;
+        }
+    }
+
+    /// Keys whose reconcile is due and has not begun.
+    pub(super) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Acquire)
     }
 
     /// Number of keys that anything is remembered of.

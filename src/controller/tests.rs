@@ -274,13 +274,21 @@ async fn r3_the_longest_delay_is_1000_s() {
     let delays: Vec<_> = (0..40)
         .map(|_| {
             let turn = queue.begin(&key);
-            queue.finish(&key, &turn, Outcome::Failed)
+            queue.finish(&key, &turn, ended(Outcome::Failed))
         })
         .collect();
     assert_eq!(delays[..3], [5, 10, 20].map(Duration::from_millis));
     assert_eq!(delays[17], Duration::from_millis(5 << 17));
     assert_eq!(delays[39], Duration::from_secs(1000));
     assert_eq!(queue.len(), 1);
+}
+
+/// The end of a reconcile that was done with the deletion it began with, unless it failed.
+fn ended(outcome: Outcome) -> Ended {
+    Ended {
+        outcome,
+        deletion_done: outcome != Outcome::Failed,
+    }
 }
 
 fn metrics_alone() -> ControllerMetrics {
@@ -539,24 +547,160 @@ async fn nothing_is_remembered_of_a_key_that_has_no_work_outstanding() {
 
     let turn = queue.begin(&key);
     queue.enqueue(applied(2));
-    queue.finish(&key, &turn, Outcome::Done);
+    queue.finish(&key, &turn, ended(Outcome::Done));
     assert_eq!(queue.len(), 1, "an event came meanwhile");
 
     let turn = queue.begin(&key);
-    queue.finish(&key, &turn, Outcome::Requeue);
+    queue.finish(&key, &turn, ended(Outcome::Requeue));
     assert_eq!(queue.len(), 1, "it comes back, and kube must find it then");
 
     queue.enqueue(deleted(3));
     let turn = queue.begin(&key);
     assert!(turn.deleted.is_some());
     queue.enqueue(deleted(5));
-    queue.finish(&key, &turn, Outcome::Done);
+    queue.finish(&key, &turn, ended(Outcome::Done));
     let turn = queue.begin(&key);
     assert!(
         turn.deleted.is_some(),
         "another deletion than the one that is done"
     );
-    queue.finish(&key, &turn, Outcome::Done);
+    queue.finish(&key, &turn, ended(Outcome::Done));
     assert_eq!(queue.len(), 0);
     assert!(store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_a_deletion_whose_handler_wants_it_back_comes_back() {
+    let mut f = fixtures(1, &[sandbox("a")]).await;
+    let left = AtomicUsize::new(2);
+    f.record("");
+    f.handle(move |observed: Observed<Sandbox>| {
+        let again = matches!(observed, Observed::Deleted { .. })
+            && left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                .is_ok();
+        async move {
+            Ok(if again {
+                Action::requeue(Duration::from_secs(10))
+            } else {
+                Action::await_change()
+            })
+        }
+    });
+    f.run();
+    assert_eq!(f.calls(1).await, ["a@1"]);
+    f.feed.delete(&sandbox("a")).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(f.calls(3).await, ["-a@1001", "-a@1001", "-a@1001"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_a_deletion_that_is_done_is_not_shown_again_because_the_new_object_fails() {
+    let mut f = fixtures(1, &[sandbox("a")]).await;
+    f.record("");
+    let failures = AtomicUsize::new(1);
+    f.handle(move |observed: Observed<Sandbox>| {
+        let reborn = observed
+            .object()
+            .is_some_and(|sandbox| sandbox.metadata.uid.as_deref() == Some("new"));
+        let fail = reborn
+            && failures
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                .is_ok();
+        async move {
+            if fail {
+                Err("not yet".into())
+            } else {
+                Ok(Action::await_change())
+            }
+        }
+    });
+    f.run();
+    assert_eq!(f.calls(1).await, ["a@1"]);
+    f.feed.delete(&sandbox("a")).await;
+    f.feed.apply(&sandbox("a").uid("new")).await;
+    f.settle().await;
+    let calls = f.calls.lock().clone();
+    assert_eq!(
+        calls.iter().filter(|call| *call == "-a@1001").count(),
+        1,
+        "{calls:?}"
+    );
+    assert!(calls.ends_with(&["a@1002".into(), "a@1002".into()]), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_deletions_are_reconciled_once_when_the_whole_kind_goes() {
+    let mut f = fixtures(1, &[sandbox("a"), sandbox("b")]).await;
+    f.record("");
+    f.run();
+    f.calls(2).await;
+    f.feed.cut("sandboxes");
+    while f.feed.cache.reader::<Sandbox>().has_synced() {
+        f.feed.server.next().await.status(404, "NotFound", &[]);
+        f.settle().await;
+    }
+    let mut calls = f.calls(2).await;
+    calls.sort();
+    assert_eq!(calls, ["-a@1", "-b@1"]);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(f.calls.lock().is_empty());
+    assert_eq!(
+        f.metric("controller_runtime_reconcile_errors_total{controller=\"sandbox\"}"),
+        0
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_wait_in_the_subscription_and_not_in_the_scheduler() {
+    let all: Vec<_> = (0..1000).map(|i| sandbox(&format!("s-{i}"))).collect();
+    let mut f = fixtures(1, &all).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let opening = Arc::clone(&gate);
+    f.record("");
+    f.handle(move |_: Observed<Sandbox>| {
+        let gate = Arc::clone(&opening);
+        async move {
+            gate.acquire().await?.forget();
+            Ok(Action::await_change())
+        }
+    });
+    f.run();
+    f.settle().await;
+    assert_eq!(f.calls.lock().len(), 1);
+    assert_eq!(
+        f.metric("workqueue_depth{controller=\"sandbox\",name=\"sandbox\"}"),
+        999,
+        "all that wait count"
+    );
+    let adds = f.metric("workqueue_adds_total{controller=\"sandbox\",name=\"sandbox\"}");
+    assert!(adds <= 1 + u64::try_from(SMALLEST_QUEUE).unwrap(), "{adds}");
+    gate.add_permits(1000);
+    f.calls(1000).await;
+    f.settle().await;
+    assert_eq!(
+        f.metric("workqueue_depth{controller=\"sandbox\",name=\"sandbox\"}"),
+        0
+    );
+}
+
+/// On the real clock, since `shutdownTime` is wall time.
+#[tokio::test]
+async fn b2_a_handler_is_called_when_time_alone_has_changed_the_state() {
+    use crate::api::v1alpha1::StateKind;
+    let soon = jiff::Timestamp::now() + Duration::from_millis(300);
+    let mut f = fixtures(1, &[sandbox("a").ready().shutdown_at(soon)]).await;
+    let calls = Arc::clone(&f.calls);
+    f.handle(move |observed: Observed<Sandbox>| {
+        let dead = observed.object().unwrap().state(jiff::Timestamp::now()).kind == StateKind::Dead;
+        calls.lock().push(format!("{} dead: {dead}", show(&observed)));
+        async { Ok(Action::await_change()) }
+    });
+    f.run();
+    let told = async {
+        while f.calls.lock().last().is_none_or(|last| last != "a@1 dead: true") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
 }

@@ -28,15 +28,22 @@ const SHORT_LIVED: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(crate) struct Backoff {
     failures: u32,
+    /// Whether the last failure was an expired version, which says that the server is back.
+    expired: bool,
 }
 
 impl Backoff {
-    /// The delay after a connection that ended, cleanly or not, having lived for `lived` after its response
-    /// headers; a request that got no successful response has not lived at all.
+    /// The delay after a connection that ended, cleanly or not, having fed the store for `lived`; a request
+    /// that got no successful response, or a list that was not completed, has not lived at all.
     pub(crate) fn after(&mut self, lived: Duration, failure: Option<&WatchError>) -> Duration {
         if lived >= HEALTHY {
             self.failures = 0;
         }
+        let expired = failure.is_some_and(WatchError::is_expired);
+        if expired && !self.expired {
+            self.failures = 0;
+        }
+        self.expired = expired;
         let asked = failure
             .and_then(WatchError::retry_after)
             .map(|asked| asked.min(LONGEST_RETRY_AFTER));
@@ -123,6 +130,17 @@ mod tests {
         );
         let day = status(503, Some(Duration::from_hours(24)));
         assert_eq!(backoff.after(Duration::ZERO, Some(&day)), LONGEST_RETRY_AFTER);
+    }
+
+    #[test]
+    fn e7_the_first_expired_version_after_an_outage_is_met_with_a_short_delay() {
+        let mut backoff = Backoff::default();
+        delays(&mut backoff, &status(500, None), 8);
+        assert!(backoff.after(Duration::ZERO, Some(&status(410, None))) <= FIRST);
+        assert!(
+            backoff.after(Duration::ZERO, Some(&status(410, None))) > FIRST,
+            "but not again and again"
+        );
     }
 
     #[test]

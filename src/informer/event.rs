@@ -9,7 +9,8 @@ use super::key::KeyRef;
 /// A change of one object in the store. Per key, events come in the order in which the store changed.
 #[derive(Debug)]
 pub enum Event<K> {
-    /// The object was added (`old` is `None`) or has a new version.
+    /// The object was added (`old` is `None`), has a new version, or, when both are the very same, has changed its
+    /// state by time alone ([`CachedResource::next_transition`](super::CachedResource::next_transition)).
     Applied {
         /// What the store held before.
         old: Option<Arc<K>>,
@@ -74,7 +75,8 @@ pub struct Batch<K> {
 
 /// Is told of every change of a kind, in order, by the informer's task and outside of every lock.
 ///
-/// Must return quickly and never block: the watch waits for it. A panic restarts the informer.
+/// Must return quickly and never block: the watch waits for it. A panic is logged, and the batch lost to this
+/// observer alone.
 pub trait Observer<K>: Send + Sync {
     /// Called once for each batch that holds events.
     fn observe(&self, batch: &Batch<K>);

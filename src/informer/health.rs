@@ -176,16 +176,23 @@ impl Health {
         self.live.send_replace(false);
     }
 
-    pub(crate) fn failed(&self, verb: Verb, error: &WatchError, message: String) {
+    /// Notes a failure; whether it is another one than the last since the watch was live.
+    pub(crate) fn failed(&self, verb: Verb, error: &WatchError, message: String) -> bool {
         let mut state = self.state.lock();
         *state.report.errors.entry((verb, error.reason())).or_default() += 1;
         state.report.consecutive_failures += 1;
+        let last = state
+            .report
+            .last_error
+            .as_ref()
+            .map(|last| (last.verb, last.reason));
         state.report.last_error = Some(LastError {
             verb,
             reason: error.reason(),
             message,
             at: Timestamp::now(),
         });
+        last != Some((verb, error.reason()))
     }
 
     pub(crate) fn seen(&self, events: bool, bookmark: bool) {

@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::error::WatchError;
+use super::version::parse_version;
 use crate::error_text::error_text;
 
 /// How long response headers may take (behaviour E8).
@@ -60,6 +61,13 @@ pub(crate) struct PageContent<'a> {
     pub(crate) items: Vec<&'a RawValue>,
 }
 
+impl PageContent<'_> {
+    /// The version that the list shows.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.metadata.resource_version.as_deref().and_then(parse_version)
+    }
+}
+
 impl Page {
     pub(crate) fn content(&self) -> Result<PageContent<'_>, WatchError> {
         serde_json::from_slice(&self.body).map_err(|error| WatchError::Protocol(error.to_string()))
@@ -97,10 +105,15 @@ impl ListWatch {
 
     /// Watches from a version on; `None` asks for a streaming list: every object first, then a bookmark that
     /// ends the list, then changes.
-    pub(crate) async fn watch(&self, version: Option<&str>, lifetime: Duration) -> Result<Lines, WatchError> {
+    /// `lifetime` is how long the server should keep it open; `None` leaves that to the server.
+    pub(crate) async fn watch(
+        &self,
+        version: Option<&str>,
+        lifetime: Option<Duration>,
+    ) -> Result<Lines, WatchError> {
         let params = WatchParams {
             label_selector: self.label_selector.clone(),
-            timeout: u32::try_from(lifetime.as_secs()).ok(),
+            timeout: lifetime.and_then(|lifetime| u32::try_from(lifetime.as_secs()).ok()),
             bookmarks: true,
             send_initial_events: version.is_none(),
             ..WatchParams::default()

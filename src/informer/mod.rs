@@ -31,12 +31,12 @@ pub(crate) mod test_support;
 #[cfg(test)]
 mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use error::WatchError;
@@ -56,6 +56,7 @@ pub(crate) use resource::{NAMESPACE_INDEX, index_number};
 pub(crate) use store::{View, in_predicate};
 
 use list_watch::ListWatch;
+use reflect::Reflector;
 use subscription::Subscriptions;
 
 /// How long the wall clock is trusted to run as fast as the timer: it may be set while we sleep.
@@ -84,7 +85,8 @@ pub struct Informer<K: CachedResource> {
     observers: Vec<Arc<dyn Observer<K>>>,
     /// The version that the store has reached; 0 before the first list.
     version: watch::Sender<u64>,
-    task: Mutex<reflect::TaskState>,
+    /// Held by the one run at a time.
+    running: Mutex<()>,
 }
 
 impl<K: CachedResource> Informer<K> {
@@ -101,23 +103,24 @@ impl<K: CachedResource> Informer<K> {
             subscriptions: Subscriptions::new(),
             observers,
             version: watch::Sender::new(0),
-            task: Mutex::new(reflect::TaskState::default()),
+            running: Mutex::new(()),
         }
     }
 
     /// Lists and watches until `stop` is cancelled, which drops connections at once. Never fails: see
-    /// [`Informer::health`]. Runs on any executor with tokio's time; at most one run at a time.
+    /// [`Informer::health`]. Runs on any executor with tokio's time; a second run waits for the first to end.
     ///
     /// Dropping the future is the same as stopping it; the store stays as it is.
     pub async fn run(&self, stop: CancellationToken) {
+        let _running = self.running.lock().await;
+        let _ended = Ended(self);
+        let mut reflector = Reflector::new(self);
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = self.list_and_watch() => {}
+            () = reflector.list_and_watch() => {}
             () = self.follow_the_clock() => {}
         }
-        self.health.down();
-        self.subscriptions.close();
     }
 
     /// The objects.
@@ -175,22 +178,43 @@ impl<K: CachedResource> Informer<K> {
         self.subscriptions.subscribe(&self.store)
     }
 
+    /// Tells everyone. A panic of one observer keeps nobody else from being told.
     fn observe(&self, batch: &Batch<K>) {
-        if !batch.events.is_empty() {
-            self.observers.iter().for_each(|observer| observer.observe(batch));
-            self.subscriptions.observe(batch);
+        if batch.events.is_empty() {
+            return;
         }
+        for observer in &self.observers {
+            if catch_unwind(AssertUnwindSafe(|| observer.observe(batch))).is_err() {
+                tracing::error!(kind = %K::kind(&()), "an observer panicked");
+            }
+        }
+        self.subscriptions.observe(batch);
     }
 
-    /// Files objects anew when time alone has changed what they are (behaviour B2).
+    /// Files objects anew when time alone has changed what they are, and tells so (behaviour B2).
     async fn follow_the_clock(&self) {
         loop {
-            let next = self.store.reindex_due(Timestamp::now());
+            let next = self
+                .store
+                .reindex_due(Timestamp::now(), |batch| self.observe(&batch));
             let until = next.map_or(CLOCK_CHECK, |at| time_until(at).min(CLOCK_CHECK));
             tokio::select! {
                 () = tokio::time::sleep(until) => {}
                 () = self.store.transitions_changed() => {}
             }
+        }
+    }
+}
+
+/// Whichever way a run ends, the watch is down; and unless it is about to begin anew after a panic, there will
+/// be no more events.
+struct Ended<'a, K: CachedResource>(&'a Informer<K>);
+
+impl<K: CachedResource> Drop for Ended<'_, K> {
+    fn drop(&mut self) {
+        self.0.health.down();
+        if !std::thread::panicking() {
+            self.0.subscriptions.close();
         }
     }
 }

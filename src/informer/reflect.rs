@@ -39,9 +39,19 @@ const WATCH_SECONDS: std::ops::RangeInclusive<u64> = 240..=290;
 /// Stale lists in a row after which the server is taken at its word: it was set back to an older state.
 const STALE_LISTS: u32 = 2;
 
-/// Answers of "not found" in a row after which the kind counts as gone. One could be a server that is
-/// still starting.
+/// Answers of "not found" in a row, and the time that they must span, after which the kind counts as gone. A
+/// few could be a server that is still starting.
 const NOT_FOUND: u32 = 3;
+const NOT_FOUND_FOR: Duration = Duration::from_secs(10);
+
+/// Streaming lists in a row that ended before they were complete, after which pages are tried instead.
+const INCOMPLETE_LISTS: u32 = 2;
+
+/// How long a server that refused streaming lists is not asked for one again.
+const PAGED_FOR: Duration = Duration::from_hours(1);
+
+/// Pages are never made smaller than this, however large they turn out to be.
+const SMALLEST_PAGE: u32 = 25;
 
 /// How the next list is to be made.
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -49,49 +59,75 @@ enum ListMode {
     /// As a watch that sends every object first: nothing is ever held whole.
     #[default]
     Streaming,
-    /// Page by page.
-    Paged,
+    /// Page by page, since then.
+    Paged(Instant),
 }
 
-/// What the task remembers from one connection to the next.
-#[derive(Default)]
-pub(crate) struct TaskState {
+/// One run of an informer: what its task remembers from one connection to the next.
+pub(super) struct Reflector<'a, K: CachedResource> {
+    informer: &'a Informer<K>,
     isolation: Isolation,
     mode: ListMode,
     /// Where to resume; `None` asks for a list.
     resume: Option<String>,
     /// The highest version that was seen.
     seen: u64,
+    /// Since when a watch has fed the store, on this connection.
+    live_since: Option<Instant>,
     stale_lists: u32,
-    not_found: u32,
+    incomplete_lists: u32,
+    /// Answers of "not found" in a row, and when the first one came.
+    not_found: Option<(u32, Instant)>,
     /// Continue tokens that expired in a row.
     expired_pages: u32,
-    /// Pages that were too large in a row; each halves the next ones.
+    /// Pages that were too large lately; each halves the next ones.
     large_pages: u32,
-}
-
-impl TaskState {
-    /// Whether the server has insisted on an older state for so long that it must have been set back.
-    fn versions_reset(&self) -> bool {
-        self.stale_lists >= STALE_LISTS
-    }
 }
 
 /// How a connection ended.
 struct Ended {
     verb: Verb,
+    /// For how long it has fed the store.
     lived: Duration,
     failure: Option<WatchError>,
 }
 
-impl<K: CachedResource> Informer<K> {
+impl Ended {
+    /// It never came about.
+    fn at_once(verb: Verb, failure: WatchError) -> Self {
+        Self {
+            verb,
+            lived: Duration::ZERO,
+            failure: Some(failure),
+        }
+    }
+}
+
+impl<'a, K: CachedResource> Reflector<'a, K> {
+    pub(super) fn new(informer: &'a Informer<K>) -> Self {
+        Self {
+            informer,
+            isolation: Isolation::default(),
+            mode: ListMode::default(),
+            resume: None,
+            // What the store shows may stem from an earlier run.
+            seen: informer.version(),
+            live_since: None,
+            stale_lists: 0,
+            incomplete_lists: 0,
+            not_found: None,
+            expired_pages: 0,
+            large_pages: 0,
+        }
+    }
+
     /// Never returns. Cancel safe: whatever was received has been applied, or will be listed again.
-    pub(super) async fn list_and_watch(&self) {
+    pub(super) async fn list_and_watch(&mut self) {
         let mut backoff = Backoff::default();
-        self.task.lock().resume = None;
         loop {
+            self.live_since = None;
             let ended = self.connect().await;
-            self.health.down();
+            self.informer.health.down();
             let pause = backoff.after(ended.lived, ended.failure.as_ref());
             self.account(&ended, pause);
             if matches!(ended.failure, Some(WatchError::Silent(_))) {
@@ -102,72 +138,81 @@ impl<K: CachedResource> Informer<K> {
     }
 
     /// One list and the watch that follows it, or a watch that resumes.
-    async fn connect(&self) -> Ended {
-        let (resume, mode) = {
-            let task = self.task.lock();
-            (task.resume.clone(), task.mode)
-        };
-        if resume.is_none() {
-            self.health.list_started();
-        }
-        if resume.is_none()
-            && mode == ListMode::Paged
-            && let Err(failure) = self.list_pages().await
-        {
-            return Ended {
-                verb: Verb::List,
-                lived: Duration::ZERO,
-                failure: Some(failure),
-            };
-        }
-        let resume = self.task.lock().resume.clone();
-        let lifetime = Duration::from_secs(rand::rng().random_range(WATCH_SECONDS));
-        let lines = match self.list_watch.watch(resume.as_deref(), lifetime).await {
-            Ok(lines) => lines,
-            Err(failure) => {
-                return Ended {
-                    verb: Verb::Watch,
-                    lived: Duration::ZERO,
-                    failure: Some(failure),
-                };
+    async fn connect(&mut self) -> Ended {
+        if self.resume.is_none() {
+            self.informer.health.list_started();
+            if matches!(self.mode, ListMode::Paged(since) if since.elapsed() >= PAGED_FOR) {
+                self.mode = ListMode::Streaming;
             }
+            if self.mode != ListMode::Streaming
+                && let Err(failure) = self.list_pages().await
+            {
+                return Ended::at_once(Verb::List, failure);
+            }
+        }
+        let listing = self.resume.is_none();
+        // A streaming list may take longer than a watch should last; the server ends it within the hour.
+        let lifetime = (!listing).then(|| Duration::from_secs(rand::rng().random_range(WATCH_SECONDS)));
+        let lines = match self
+            .informer
+            .list_watch
+            .watch(self.resume.as_deref(), lifetime)
+            .await
+        {
+            Ok(lines) => lines,
+            Err(failure) => return Ended::at_once(Verb::Watch, failure),
         };
-        let connected = Instant::now();
-        let failure = self.follow(lines, resume.is_none()).await.err();
+        let failure = self.follow(lines, listing).await.err();
+        // Only what came after the list counts as having lived, or a list that always fails late would be
+        // made again and again without a pause.
+        let lived = self.live_since.map_or(Duration::ZERO, |since| since.elapsed());
+        if self.live_since.is_none() && !matches!(failure, Some(WatchError::Stale { .. })) {
+            self.incomplete_lists += 1;
+        }
         Ended {
             verb: Verb::Watch,
-            lived: connected.elapsed(),
+            lived,
             failure,
         }
     }
 
     /// Decides what a connection's end means for the next one.
-    fn account(&self, ended: &Ended, pause: Duration) {
+    fn account(&mut self, ended: &Ended, pause: Duration) {
         let Some(failure) = &ended.failure else { return };
-        let mut task = self.task.lock();
-        let not_found = failure.code() == Some(404);
-        task.not_found = if not_found { task.not_found + 1 } else { 0 };
-        if failure.is_expired() {
-            task.resume = None;
+        self.not_found = match (failure.code(), self.not_found) {
+            (Some(404), None) => Some((1, Instant::now())),
+            (Some(404), Some((count, since))) => Some((count + 1, since)),
+            _ => None,
+        };
+        if failure.is_expired() || self.not_found.is_some() {
+            self.resume = None;
         }
         if failure.is_version_too_large() || matches!(failure, WatchError::Stale { .. }) {
-            task.resume = None;
-            task.stale_lists += 1;
+            self.resume = None;
+            self.stale_lists += 1;
         }
-        if task.resume.is_none() && ended.verb == Verb::Watch && failure.is_unsupported() {
+        let refused = ended.verb == Verb::Watch && failure.is_unsupported();
+        if self.resume.is_none() && (refused || self.incomplete_lists >= INCOMPLETE_LISTS) {
             tracing::info!(kind = %K::kind(&()), %failure, "no streaming lists here, listing page by page");
-            task.mode = ListMode::Paged;
+            self.mode = ListMode::Paged(Instant::now());
+            self.incomplete_lists = 0;
         }
-        let gone = not_found && task.not_found >= NOT_FOUND;
-        if not_found {
-            task.resume = None;
-        }
-        drop(task);
-        self.health
-            .failed(ended.verb, failure, self.explain(ended.verb, failure));
-        tracing::debug!(kind = %K::kind(&()), verb = ended.verb.as_str(), %failure, ?pause, "watch interrupted");
-        if gone && self.has_synced() {
+        self.tell(ended.verb, failure, pause);
+        let gone = self
+            .not_found
+            .is_some_and(|(n, since)| n >= NOT_FOUND && since.elapsed() >= NOT_FOUND_FOR);
+        if gone && self.informer.has_synced() {
             self.clear();
+        }
+    }
+
+    /// Notes a failure in the health and the log; there as a warning when it is another one than the last.
+    fn tell(&self, verb: Verb, failure: &WatchError, pause: Duration) {
+        let (kind, message) = (K::kind(&()), self.explain(verb, failure));
+        if self.informer.health.failed(verb, failure, message.clone()) {
+            tracing::warn!(%kind, verb = verb.as_str(), failure = message, ?pause, "watch interrupted");
+        } else {
+            tracing::debug!(%kind, verb = verb.as_str(), failure = message, ?pause, "watch interrupted again");
         }
     }
 
@@ -180,6 +225,7 @@ impl<K: CachedResource> Informer<K> {
             format!("{plural}.{group}")
         };
         let place = self
+            .informer
             .options
             .namespace
             .as_ref()
@@ -195,45 +241,60 @@ impl<K: CachedResource> Informer<K> {
     }
 
     /// The kind is gone, and its objects with it.
-    fn clear(&self) {
+    fn clear(&mut self) {
         tracing::warn!(kind = %K::kind(&()), "kind is no longer served, clearing what was cached of it");
-        self.health.cleared();
-        self.store.begin_relist(false);
-        self.store.sweep(|batch| self.observe(&batch));
-        let mut task = self.task.lock();
-        task.isolation = Isolation::default();
-        self.health.undecodable(0);
+        self.informer.health.cleared();
+        self.informer.store.begin_relist(false);
+        self.informer
+            .store
+            .sweep(Some(self.seen), |batch| self.informer.observe(&batch));
+        self.isolation = Isolation::default();
+        self.informer.health.undecodable(0);
     }
 
     /// After a silence: is the server still where we are? A watch from a version that a restored server has
     /// not reached stays silent for ever, so it is asked for its version.
-    async fn check_versions(&self) {
-        let Ok(page) = self.list_watch.list(1, None).await else {
+    async fn check_versions(&mut self) {
+        let Ok(page) = self.informer.list_watch.list(1, None).await else {
             return;
         };
         let Ok(content) = page.content() else { return };
-        let listed = content
-            .metadata
-            .resource_version
-            .as_deref()
-            .and_then(parse_version);
-        let mut task = self.task.lock();
-        if listed.is_some_and(|listed| listed < task.seen) {
-            task.resume = None;
+        if content.version().is_some_and(|listed| listed < self.seen) {
+            self.resume = None;
         }
     }
 
-    async fn list_pages(&self) -> Result<(), WatchError> {
+    /// Whether the server has insisted on an older state for so long that it must have been set back.
+    fn versions_reset(&self) -> bool {
+        self.stale_lists >= STALE_LISTS
+    }
+
+    /// Refuses a list from a server that is behind what was seen before, unless it insists.
+    fn check_freshness(&self, listed: Option<u64>) -> Result<(), WatchError> {
+        match listed {
+            Some(listed) if listed < self.seen && !self.versions_reset() => Err(WatchError::Stale {
+                listed,
+                seen: self.seen,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn list_pages(&mut self) -> Result<(), WatchError> {
         self.begin_list();
         let mut token = None;
         loop {
             let limit = self.page_limit();
-            let listed = self.list_watch.list(limit, token.clone()).await;
-            let page = listed.inspect_err(|failure| self.note_page_failure(failure, token.is_some()))?;
+            let page = match self.informer.list_watch.list(limit, token.clone()).await {
+                Ok(page) => page,
+                Err(failure) => {
+                    self.note_page_failure(&failure, limit, token.is_some());
+                    return Err(failure);
+                }
+            };
             let (version, next) = self.apply_page(&page)?;
             token = next;
             if token.is_none() {
-                self.task.lock().expired_pages = 0;
                 return self.end_list(&version);
             }
         }
@@ -241,41 +302,34 @@ impl<K: CachedResource> Informer<K> {
 
     /// Objects to ask for in one page; 0 for all, once continue tokens have expired twice.
     fn page_limit(&self) -> u32 {
-        let task = self.task.lock();
-        if task.expired_pages >= 2 {
+        if self.expired_pages >= 2 {
             return 0;
         }
-        let size = if self.options.page_size == 0 {
-            PAGE_SIZE
-        } else {
-            self.options.page_size
-        };
-        (size >> task.large_pages.min(31)).max(1)
+        let asked = self.informer.options.page_size;
+        let size = if asked == 0 { PAGE_SIZE } else { asked };
+        (size >> self.large_pages.min(31)).max(SMALLEST_PAGE.min(size))
     }
 
-    fn note_page_failure(&self, failure: &WatchError, continued: bool) {
-        let mut task = self.task.lock();
+    fn note_page_failure(&mut self, failure: &WatchError, limit: u32, continued: bool) {
         if continued && failure.is_expired() {
-            task.expired_pages += 1;
+            self.expired_pages += 1;
         }
         if matches!(failure, WatchError::TooLarge(_)) {
-            task.large_pages += 1;
-            task.expired_pages = 0;
+            self.large_pages += u32::from(limit > 0);
+            self.expired_pages = 0;
         }
     }
 
-    fn apply_page(&self, page: &Page) -> Result<(String, Option<String>), WatchError> {
+    fn apply_page(&mut self, page: &Page) -> Result<(String, Option<String>), WatchError> {
         let content = page.content()?;
+        self.check_freshness(content.version())?;
         for items in content.items.chunks(BATCH) {
             let now = Timestamp::now();
-            let changes: Vec<_> = {
-                let mut task = self.task.lock();
-                items
-                    .iter()
-                    .map(|item| decode(&mut task.isolation, item, now))
-                    .collect()
-            };
-            self.observe(&self.store.apply(changes));
+            let changes: Vec<_> = items
+                .iter()
+                .map(|item| decode(&mut self.isolation, item, now))
+                .collect();
+            self.informer.observe(&self.informer.store.apply(changes));
         }
         let ListMeta {
             resource_version,
@@ -288,60 +342,61 @@ impl<K: CachedResource> Informer<K> {
         ))
     }
 
-    fn begin_list(&self) {
-        let mut task = self.task.lock();
-        task.isolation.begin_list();
-        let reset = task.versions_reset();
-        drop(task);
-        self.store.begin_relist(reset);
+    fn begin_list(&mut self) {
+        self.isolation.begin_list();
+        self.informer.store.begin_relist(self.versions_reset());
     }
 
     /// Everything that exists has been applied; removes what does not.
-    fn end_list(&self, version: &str) -> Result<(), WatchError> {
+    fn end_list(&mut self, version: &str) -> Result<(), WatchError> {
         let number = parse_version(version);
-        {
-            let mut task = self.task.lock();
-            let seen = task.seen;
-            let stale = number.filter(|&listed| listed < seen && !task.versions_reset());
-            if let Some(listed) = stale {
-                return Err(WatchError::Stale { listed, seen });
-            }
-            if task.versions_reset() {
-                tracing::warn!(kind = %K::kind(&()), version, seen, "API server was set back, starting anew");
-            }
-            task.seen = number.unwrap_or_default();
-            task.stale_lists = 0;
-            task.resume = Some(version.to_owned());
-            task.isolation.end_list();
-            self.health.undecodable(task.isolation.len());
+        self.check_freshness(number)?;
+        if self.versions_reset() {
+            let seen = self.seen;
+            tracing::warn!(kind = %K::kind(&()), version, seen, "API server was set back, starting anew");
         }
-        self.store.sweep(|batch| self.observe(&batch));
-        self.health.list_complete();
-        self.version.send_replace(number.unwrap_or_default());
+        self.seen = number.unwrap_or_default();
+        self.resume = Some(version.to_owned());
+        (self.stale_lists, self.incomplete_lists, self.expired_pages) = (0, 0, 0);
+        self.large_pages = self.large_pages.saturating_sub(1);
+        self.not_found = None;
+        self.isolation.end_list();
+        self.informer.health.undecodable(self.isolation.len());
+        self.informer
+            .store
+            .sweep(number, |batch| self.informer.observe(&batch));
+        self.informer.health.list_complete();
+        self.informer.version.send_replace(self.seen);
         Ok(())
     }
 
+    /// The watch feeds the store from here on.
+    fn live(&mut self) {
+        self.live_since = Some(Instant::now());
+        self.not_found = None;
+        self.informer.health.live();
+    }
+
     /// Reads a watch to its end. `Ok` is a clean end.
-    async fn follow(&self, mut lines: Lines, mut listing: bool) -> Result<(), WatchError> {
+    async fn follow(&mut self, mut lines: Lines, mut listing: bool) -> Result<(), WatchError> {
         if listing {
             self.begin_list();
         } else {
-            self.health.live();
+            self.live();
         }
         while let Some(chunk) = lines.next().await? {
             self.ingest(&chunk, &mut listing)?;
         }
         if listing {
-            Err(WatchError::Protocol(
+            return Err(WatchError::Protocol(
                 "the list ended before it was complete".into(),
-            ))
-        } else {
-            Ok(())
+            ));
         }
+        Ok(())
     }
 
     /// Applies the events of a chunk in order, in batches.
-    fn ingest(&self, chunk: &Bytes, listing: &mut bool) -> Result<(), WatchError> {
+    fn ingest(&mut self, chunk: &Bytes, listing: &mut bool) -> Result<(), WatchError> {
         let mut pending = Pending::new();
         let (mut events, mut bookmark) = (false, false);
         let result = (|| {
@@ -367,12 +422,12 @@ impl<K: CachedResource> Informer<K> {
         })();
         // Also before an error: what came ahead of it is true.
         self.flush(&mut pending, *listing);
-        self.health.seen(events, bookmark);
+        self.informer.health.seen(events, bookmark);
         result
     }
 
-    fn change(&self, kind: &str, object: &RawValue) -> Result<(Change<K>, String), WatchError> {
-        let isolation = &mut self.task.lock().isolation;
+    fn change(&mut self, kind: &str, object: &RawValue) -> Result<(Change<K>, String), WatchError> {
+        let isolation = &mut self.isolation;
         let before = isolation.len();
         let change = match kind {
             "ADDED" | "MODIFIED" => decode(isolation, object, Timestamp::now()),
@@ -390,7 +445,7 @@ impl<K: CachedResource> Informer<K> {
             }
         };
         if isolation.len() != before {
-            self.health.undecodable(isolation.len());
+            self.informer.health.undecodable(isolation.len());
         }
         let version = match &change {
             Change::Upsert(object, _) | Change::Delete(object) => object.meta().resource_version.clone(),
@@ -399,52 +454,40 @@ impl<K: CachedResource> Informer<K> {
         Ok((change, version.unwrap_or_default()))
     }
 
-    fn flush(&self, pending: &mut Pending<K>, listing: bool) {
+    fn flush(&mut self, pending: &mut Pending<K>, listing: bool) {
         if pending.changes.is_empty() {
             return;
         }
-        let batch = self.store.apply(pending.changes.drain(..));
-        self.observe(&batch);
+        let batch = self.informer.store.apply(pending.changes.drain(..));
+        self.informer.observe(&batch);
         if !listing {
             self.advance(&std::mem::take(&mut pending.version));
         }
     }
 
-    fn bookmark(&self, stub: &Stub, listing: &mut bool) -> Result<(), WatchError> {
+    fn bookmark(&mut self, stub: &Stub, listing: &mut bool) -> Result<(), WatchError> {
         let version = &stub.metadata.resource_version;
-        if *listing {
-            if stub.ends_initial_events() {
-                self.end_list(version)?;
-                self.health.live();
-                *listing = false;
-            }
-        } else {
-            let seen = self.task.lock().seen;
-            if let Some(listed) = parse_version(version).filter(|&version| version < seen) {
-                // Bookmarks only ever rise, so this is not the server that it was.
-                return Err(WatchError::Stale { listed, seen });
-            }
+        if !*listing {
+            // Bookmarks only ever rise, or this is not the server that it was.
+            self.check_freshness(parse_version(version))?;
             self.advance(version);
+        } else if stub.ends_initial_events() {
+            self.end_list(version)?;
+            self.live();
+            *listing = false;
         }
         Ok(())
     }
 
     /// The store has reached a version; never goes backwards, whatever order events came in.
-    fn advance(&self, version: &str) {
-        if version.is_empty() {
+    fn advance(&mut self, version: &str) {
+        let number = parse_version(version);
+        if version.is_empty() || number.is_some_and(|number| number < self.seen) {
             return;
         }
-        let mut task = self.task.lock();
-        match parse_version(version) {
-            Some(number) if number < task.seen => {}
-            number => {
-                task.resume = Some(version.to_owned());
-                task.seen = number.unwrap_or(task.seen);
-                let seen = task.seen;
-                drop(task);
-                self.version.send_replace(seen);
-            }
-        }
+        self.resume = Some(version.to_owned());
+        self.seen = number.unwrap_or(self.seen);
+        self.informer.version.send_replace(self.seen);
     }
 }
 

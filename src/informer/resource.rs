@@ -70,6 +70,25 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
+    /// The problem of a field that is text to be decoded by itself, such as a pod template, begins with the rest
+    /// of the path; it is put where it belongs.
+    fn at(field: String, problem: String) -> Self {
+        let last = field.rsplit('.').next().unwrap_or_default();
+        match problem.split_once(": ") {
+            Some((path, rest))
+                if path
+                    .strip_prefix(last)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])) =>
+            {
+                Self {
+                    field: format!("{field}{}", &path[last.len()..]),
+                    problem: rest.to_owned(),
+                }
+            }
+            _ => Self { field, problem },
+        }
+    }
+
     /// Reads the text once more, slower, keeping track of where it is. Only ever runs after a failure.
     fn locate<K: DeserializeOwned>(json: &str) -> Self {
         let deserializer = &mut serde_json::Deserializer::from_str(json);
@@ -78,10 +97,7 @@ impl DecodeError {
                 field: ".".into(),
                 problem: "trailing characters after the object".into(),
             },
-            Err(error) => Self {
-                field: error.path().to_string(),
-                problem: error.inner().to_string(),
-            },
+            Err(error) => Self::at(error.path().to_string(), error.inner().to_string()),
         }
     }
 }
@@ -105,4 +121,29 @@ pub(crate) fn index_number<K: CachedResource>(name: &str) -> Option<u8> {
         .zip(K::indexes())
         .find(|(_, index)| index.name == name)
         .map(|(number, _)| number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::Sandbox;
+
+    #[test]
+    fn e6_a_decode_error_names_the_whole_path_of_the_field() {
+        let error = |spec: &str| {
+            let json = format!(r#"{{"metadata": {{"name": "a"}}, "spec": {spec}}}"#);
+            Sandbox::decode(&json).unwrap_err()
+        };
+        let template = error(r#"{"template": {"spec": {"containers": [{"name": "a", "image": 5}]}}}"#);
+        assert_eq!(template.field, "spec.template.spec.containers[0].image");
+        assert!(
+            template.problem.starts_with("invalid type: integer"),
+            "{}",
+            template.problem
+        );
+        assert_eq!(error(r#"{"paused": "yes"}"#).field, "spec.paused");
+        assert_eq!(error(r#"{"template": "x"}"#).field, "spec.template");
+        let nameless = Sandbox::decode(r#"{"metadata": {}, "spec": {}}"#).unwrap_err();
+        assert_eq!(nameless.to_string(), "metadata.name: is missing");
+    }
 }

@@ -110,8 +110,10 @@ impl Exchange {
     }
 
     pub(crate) fn status(self, code: u16, reason: &str, headers: &[(&str, &str)]) {
-        let status =
-            json!({"kind": "Status", "status": "Failure", "reason": reason, "message": reason, "code": code});
+        // As the API server names the object of a single read.
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        let status = json!({"kind": "Status", "status": "Failure", "reason": reason, "message": reason,
+                            "code": code, "details": {"name": name}});
         self.answer(code, headers, full(status.to_string()));
     }
 

@@ -121,15 +121,16 @@ impl<K: CachedResource> Store<K> {
     }
 
     /// Ends a relist: removes what it did not see, a bounded step under each lock, handing the events of each
-    /// step to `observe` after unlocking.
-    pub(crate) fn sweep(&self, mut observe: impl FnMut(Batch<K>)) {
+    /// step to `observe` after unlocking. What the list at `version` did not show was gone by then, so that no
+    /// late news of it will bring it back.
+    pub(crate) fn sweep(&self, version: Option<u64>, mut observe: impl FnMut(Batch<K>)) {
         let mut start: Slot = 0;
         loop {
             let mut done = false;
             let batch = self.write(|inner, events| {
                 let end = inner.entries.slot_end();
                 let stop = end.min(start.saturating_add(STEP));
-                (start..stop).for_each(|slot| inner.sweep_slot(slot, events));
+                (start..stop).for_each(|slot| inner.sweep_slot(slot, version, events));
                 start = stop;
                 done = stop == end;
                 if done {
@@ -143,8 +144,9 @@ impl<K: CachedResource> Store<K> {
         }
     }
 
-    /// Files anew each object whose transition the wall clock has passed. Returns when the next one is due.
-    pub(crate) fn reindex_due(&self, now: Timestamp) -> Option<Timestamp> {
+    /// Files anew each object whose transition the wall clock has passed, and tells `observe` of it after
+    /// unlocking, as of an object that was applied without a change. Returns when the next one is due.
+    pub(crate) fn reindex_due(&self, now: Timestamp, mut observe: impl FnMut(Batch<K>)) -> Option<Timestamp> {
         loop {
             let due: Vec<(Slot, Arc<K>)> = {
                 let inner = self.inner.read();
@@ -160,13 +162,18 @@ impl<K: CachedResource> Store<K> {
                 return self.inner.read().transitions.first().map(|&(at, _)| at);
             }
             let keyed: Vec<_> = due
-                .iter()
-                .map(|(slot, object)| (*slot, object, index_keys(&**object, now)))
+                .into_iter()
+                .map(|(slot, object)| (slot, index_keys(&*object, now), object))
                 .collect();
-            let mut inner = self.inner.write();
-            for (slot, object, keys) in &keyed {
-                inner.reindex(*slot, object, keys);
-            }
+            observe(self.write(|inner, events| {
+                for (slot, keys, object) in keyed {
+                    inner.reindex(slot, &keys);
+                    events.push(Event::Applied {
+                        old: Some(Arc::clone(&object)),
+                        new: object,
+                    });
+                }
+            }));
         }
     }
 
@@ -252,7 +259,7 @@ impl<K: CachedResource> Inner<K> {
                 let Some(slot) = slot.filter(|&slot| self.is_outdated_by(slot, version)) else {
                     return;
                 };
-                self.take_out(slot, true, events);
+                self.take_out(slot, events);
             }
         }
     }
@@ -290,7 +297,7 @@ impl<K: CachedResource> Inner<K> {
             let old = self.replace(slot, Arc::clone(&object), keys);
             events.push(Event::Applied { old, new: object });
         } else {
-            self.take_out(slot, true, events);
+            self.take_out(slot, events);
             self.put_in(Arc::clone(&object), keys);
             events.push(Event::Applied {
                 old: None,
@@ -321,17 +328,17 @@ impl<K: CachedResource> Inner<K> {
             });
         } else {
             // A later incarnation came and went: the stored one must have gone before it.
-            self.take_out(slot, true, events);
+            self.take_out(slot, events);
         }
     }
 
-    fn sweep_slot(&mut self, slot: Slot, events: &mut Vec<Event<K>>) {
-        if self
-            .entries
-            .get(slot)
-            .is_some_and(|entry| entry.epoch != self.epoch)
+    fn sweep_slot(&mut self, slot: Slot, version: Option<u64>, events: &mut Vec<Event<K>>) {
+        if let Some(entry) = self.entries.get(slot)
+            && entry.epoch != self.epoch
         {
-            self.take_out(slot, true, events);
+            self.tombstones
+                .bury(entry.object.meta().uid.as_deref().unwrap_or_default(), version);
+            self.take_out(slot, events);
         }
     }
 
@@ -363,26 +370,18 @@ impl<K: CachedResource> Inner<K> {
         Some(old)
     }
 
-    fn reindex(&mut self, slot: Slot, object: &Arc<K>, keys: &IndexKeys) {
-        // The slot may hold a newer object by now, which was filed when it came.
-        if self
-            .entries
-            .get(slot)
-            .is_some_and(|entry| Arc::ptr_eq(&entry.object, object))
-        {
-            self.unfile(slot);
-            self.file(slot, keys, None);
-        } else if let Some(at) = object.next_transition() {
-            self.transitions.remove(&(at, slot));
-        }
+    /// Nothing can have taken the slot since its object was read: the informer's task is the only writer.
+    fn reindex(&mut self, slot: Slot, keys: &IndexKeys) {
+        self.unfile(slot);
+        self.file(slot, keys, None);
     }
 
     /// Removes an entry whose end nobody saw, and reports it.
-    fn take_out(&mut self, slot: Slot, final_state_unknown: bool, events: &mut Vec<Event<K>>) {
+    fn take_out(&mut self, slot: Slot, events: &mut Vec<Event<K>>) {
         if let Some(last_known) = self.remove_entry(slot) {
             events.push(Event::Deleted {
                 last_known,
-                final_state_unknown,
+                final_state_unknown: true,
             });
         }
     }

@@ -55,7 +55,7 @@ fn names(store: &Store<Widget>, index: &str, value: &str) -> BTreeSet<String> {
 
 fn sweep(store: &Store<Widget>) -> Vec<String> {
     let mut events = Vec::new();
-    store.sweep(|batch| events.extend(show(&batch)));
+    store.sweep(None, |batch| events.extend(show(&batch)));
     events
 }
 
@@ -165,7 +165,7 @@ fn e5_a_sweep_takes_the_lock_in_steps() {
     store.begin_relist(false);
     let mut largest = 0;
     let mut total = 0;
-    store.sweep(|batch| {
+    store.sweep(None, |batch| {
         // The lock is free between the steps, or this would never return.
         let left = store.len();
         largest = largest.max(batch.events.len());
@@ -210,9 +210,9 @@ fn b2_time_alone_moves_an_object_out_of_an_index() {
     widget.spec.expires = Some(100);
     let at = |second| Timestamp::from_second(second).unwrap();
     store.apply([Change::upsert(widget, at(10))]);
-    assert_eq!(store.reindex_due(at(100)), Some(at(100)), "strictly past");
+    assert_eq!(store.reindex_due(at(100), |_| {}), Some(at(100)), "strictly past");
     assert_eq!(names(&store, "color", "red").len(), 1);
-    assert_eq!(store.reindex_due(at(101)), None);
+    assert_eq!(store.reindex_due(at(101), |_| {}), None);
     assert!(names(&store, "color", "red").is_empty());
     assert_eq!(store.len(), 1);
 }
@@ -388,11 +388,11 @@ impl Model {
                         .values()
                         .map(|widget| Change::upsert(widget.clone(), now)),
                 );
-                store.sweep(|_| {});
+                store.sweep(None, |_| {});
             }
             Step::Clock { by } => self.now += by,
         }
-        store.reindex_due(Timestamp::from_second(self.now).unwrap());
+        store.reindex_due(Timestamp::from_second(self.now).unwrap(), |_| {});
     }
 
     fn postings(&self) -> BTreeMap<(u8, String), BTreeSet<String>> {

@@ -95,6 +95,8 @@ struct Queue<K> {
 }
 
 struct QueueState<K> {
+    /// What was there at the start and has not been taken yet. Comes before everything that is pending.
+    initial: std::vec::IntoIter<Arc<K>>,
     pending: KeyedSlab<Pending<K>>,
     order: VecDeque<Slot>,
     /// Batches up to this one were part of what the subscriber was shown at the start.
@@ -103,6 +105,10 @@ struct QueueState<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> QueueState<K> {
+    fn len(&self) -> usize {
+        self.initial.len() + self.pending.len()
+    }
+
     fn push(&mut self, event: Event<K>) {
         if let Some(slot) = self.pending.find(event.key())
             && let Some(pending) = self.pending.get_mut(slot)
@@ -115,6 +121,13 @@ impl<K: Resource<DynamicType = ()>> QueueState<K> {
     }
 
     fn pop(&mut self) -> Option<Event<K>> {
+        if let Some(new) = self.initial.next() {
+            return Some(Event::Applied { old: None, new });
+        }
+        if self.initial.as_slice().is_empty() && !self.pending.is_empty() {
+            // Gives the list's memory back with the first event that follows it.
+            self.initial = Vec::new().into_iter();
+        }
         let &slot = self.order.front()?;
         let pending = self.pending.get_mut(slot)?;
         if pending.deleted.is_some() && pending.applied.is_some() {
@@ -129,7 +142,8 @@ impl<K: Resource<DynamicType = ()>> QueueState<K> {
 /// A stream of the changes of one kind: first every object that is there as [`Event::Applied`] without an
 /// `old`, then each change, merged per key while it waits. Ends when the cache is stopped.
 ///
-/// Dropping it ends the subscription. It buffers at most one entry a key.
+/// Dropping it ends the subscription. It buffers at most one entry a key, and a pointer to each object that was
+/// there at the start until it has been taken.
 pub struct Subscription<K> {
     queue: Arc<Queue<K>>,
 }
@@ -143,7 +157,14 @@ impl<K: CachedResource> Subscription<K> {
     /// Number of keys that have something waiting.
     #[must_use]
     pub fn backlog(&self) -> usize {
-        self.queue.state.lock().pending.len()
+        self.queue.state.lock().len()
+    }
+}
+
+impl<K: CachedResource> Subscription<K> {
+    /// A way to see the backlog while somebody else holds the subscription.
+    pub(crate) fn watch_backlog(&self) -> Backlog<K> {
+        Backlog(Arc::downgrade(&self.queue))
     }
 }
 
@@ -162,58 +183,77 @@ impl<K: CachedResource> Stream for Subscription<K> {
     }
 }
 
+/// How many events wait in a subscription, seen from elsewhere.
+pub(crate) struct Backlog<K>(Weak<Queue<K>>);
+
+impl<K: CachedResource> Backlog<K> {
+    pub(crate) fn len(&self) -> usize {
+        self.0.upgrade().map_or(0, |queue| queue.state.lock().len())
+    }
+}
+
 /// The subscribers of one kind.
 pub(crate) struct Subscriptions<K> {
-    queues: Mutex<Vec<Weak<Queue<K>>>>,
+    state: Mutex<Subscribers<K>>,
+}
+
+struct Subscribers<K> {
+    queues: Vec<Weak<Queue<K>>>,
+    closed: bool,
 }
 
 impl<K: CachedResource> Subscriptions<K> {
     pub(crate) fn new() -> Self {
         Self {
-            queues: Mutex::new(Vec::new()),
+            state: Mutex::new(Subscribers {
+                queues: Vec::new(),
+                closed: false,
+            }),
         }
     }
 
-    /// Subscribes to a store. What is stored is queued, and the queue registered, under the store's read
+    /// Subscribes to a store. What is stored is copied, and the queue registered, under the store's read
     /// lock, so no change falls between them or comes twice.
     pub(crate) fn subscribe(&self, store: &Store<K>) -> Subscription<K> {
         let view = store.view();
-        let mut state = QueueState {
+        let initial: Vec<_> = view.iter().cloned().collect();
+        let mut subscribers = self.state.lock();
+        let state = QueueState {
+            initial: initial.into_iter(),
             pending: KeyedSlab::new(),
-            order: VecDeque::with_capacity(view.iter().len()),
+            order: VecDeque::new(),
             since: view.sequence(),
-            closed: false,
+            closed: subscribers.closed,
         };
-        for object in view.iter() {
-            state.push(Event::Applied {
-                old: None,
-                new: Arc::clone(object),
-            });
-        }
         let queue = Arc::new(Queue {
             state: Mutex::new(state),
             waker: AtomicWaker::new(),
         });
-        let mut queues = self.queues.lock();
-        queues.retain(|queue| queue.strong_count() > 0);
-        queues.push(Arc::downgrade(&queue));
+        subscribers.queues.retain(|queue| queue.strong_count() > 0);
+        subscribers.queues.push(Arc::downgrade(&queue));
         Subscription { queue }
     }
 
-    /// Ends every subscription once what waits in it has been taken.
+    /// Ends every subscription, and every later one, once what waits in it has been taken.
     pub(crate) fn close(&self) {
-        for queue in self.queues.lock().drain(..).filter_map(|queue| queue.upgrade()) {
+        let queues = {
+            let mut subscribers = self.state.lock();
+            subscribers.closed = true;
+            std::mem::take(&mut subscribers.queues)
+        };
+        for queue in queues.into_iter().filter_map(|queue| queue.upgrade()) {
             queue.state.lock().closed = true;
             queue.waker.wake();
         }
     }
 
     fn live(&self) -> Vec<Arc<Queue<K>>> {
-        let mut live = Vec::new();
-        self.queues
+        self.state
             .lock()
-            .retain(|queue| queue.upgrade().map(|queue| live.push(queue)).is_some());
-        live
+            .queues
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 }
 
@@ -286,6 +326,38 @@ mod tests {
         let mut subscription = subscriptions.subscribe(&store);
         subscriptions.observe(&batch);
         assert_eq!(drain(&mut subscription), ["none->5"]);
+    }
+
+    #[test]
+    fn what_was_there_at_the_start_comes_before_what_has_become_of_it() {
+        let (store, subscriptions) = (Store::new(), Subscriptions::new());
+        apply(
+            &store,
+            &subscriptions,
+            vec![upsert("a", "1", "5"), upsert("b", "2", "6")],
+        );
+        let mut subscription = subscriptions.subscribe(&store);
+        apply(
+            &store,
+            &subscriptions,
+            vec![upsert("a", "1", "7"), delete("b", "2", "8")],
+        );
+        assert_eq!(subscription.backlog(), 4);
+        assert_eq!(
+            drain(&mut subscription),
+            ["none->5", "none->6", "5->7", "deleted 8"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_subscription_made_after_the_end_shows_what_is_there_and_ends() {
+        use futures::StreamExt;
+        let (store, subscriptions) = (Store::new(), Subscriptions::new());
+        apply(&store, &subscriptions, vec![upsert("a", "1", "5")]);
+        subscriptions.close();
+        let mut subscription = subscriptions.subscribe(&store);
+        assert!(subscription.next().await.is_some());
+        assert!(subscription.next().await.is_none());
     }
 
     #[test]

@@ -551,19 +551,165 @@ async fn c5_a_forbidden_kind_is_named_with_verb_and_resource_and_heals() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn answers_of_not_found_count_only_in_a_row() {
+    let mut f = start();
+    for _ in 0..2 {
+        f.server.next().await.status(404, "NotFound", &[]);
+    }
+    let mut watch = f.server.list(&[object("a", "1", 5)], "7").await;
+    for version in 8..30 {
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        watch.bookmark(&version.to_string()).await;
+    }
+    drop(watch);
+    f.server.next().await.status(404, "NotFound", &[]);
+    let _watch = f.server.list(&[object("a", "1", 5)], "31").await;
+    f.informer.wait_for_version(31).await;
+    assert_eq!(f.next_event().await, "+a@5");
+    assert!(f.events.try_next().is_none(), "nothing was deleted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e7_a_list_that_fails_late_is_not_repeated_without_pause_and_pages_are_tried_then() {
+    let mut f = start();
+    for _ in 0..2 {
+        let start = Instant::now();
+        let mut list = f.server.streaming_list().await;
+        list.event("ADDED", &object("a", "1", 5)).await;
+        assert!(start.elapsed() <= Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        list.reset().await;
+    }
+    let failed = Instant::now();
+    let page = f.server.next().await;
+    assert!(failed.elapsed() >= Duration::from_millis(600), "after a pause");
+    assert_eq!(page.query.get("limit").map(String::as_str), Some("500"));
+    page.json(&json!({"metadata": {"resourceVersion": "9"}, "items": []}));
+    f.server.watch_from("9").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn e1_after_an_hour_streaming_lists_are_tried_again() {
+    let mut f = start();
+    f.server.next().await.status(422, "Invalid", &[]);
+    f.server
+        .next()
+        .await
+        .json(&json!({"metadata": {"resourceVersion": "9"}, "items": []}));
+    let mut watch = f.server.watch_from("9").await;
+    for version in 10..80 {
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        watch.bookmark(&version.to_string()).await;
+    }
+    watch
+        .event(
+            "ERROR",
+            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
+        )
+        .await;
+    f.server.streaming_list().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d4_dropping_the_run_is_the_same_as_stopping_it() {
+    let mut f = start();
+    let _watch = f.server.list(&[object("a", "1", 5)], "7").await;
+    f.informer.wait_for_sync().await;
+    f.task.abort();
+    assert_eq!(f.next_event().await, "+a@5");
+    assert!(f.events.next().await.is_none());
+    tokio::time::sleep(STALE_AFTER).await;
+    assert!(f.informer.health().report().ready().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_keeps_nobody_from_being_told() {
+    struct Panicking;
+    impl Observer<Widget> for Panicking {
+        fn observe(&self, _: &Batch<Widget>) {
+            panic!("on demand");
+        }
+    }
+    let (client, mut server) = server();
+    let informer = Arc::new(Informer::new(
+        client,
+        InformerOptions::default(),
+        vec![Arc::new(Panicking)],
+    ));
+    let mut events = informer.subscribe();
+    let running = Arc::clone(&informer);
+    tokio::spawn(async move { running.run(CancellationToken::new()).await });
+    let _watch = server.list(&[object("a", "1", 5)], "7").await;
+    assert_eq!(show(&events.next().await.unwrap()), "+a@5");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_page_is_refused_before_any_of_it_is_shown() {
+    let mut f = start();
+    f.server.next().await.status(422, "Invalid", &[]);
+    f.server
+        .next()
+        .await
+        .json(&json!({"metadata": {"resourceVersion": "50"}, "items": []}));
+    let mut watch = f.server.watch_from("50").await;
+    watch
+        .event(
+            "ERROR",
+            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
+        )
+        .await;
+    let stale = json!({"metadata": {"resourceVersion": "40"}, "items": [object("a", "1", 30)]});
+    f.server.next().await.json(&stale);
+    f.server
+        .next()
+        .await
+        .json(&json!({"metadata": {"resourceVersion": "51"}, "items": []}));
+    f.server.watch_from("51").await;
+    assert!(f.events.try_next().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_list_does_not_bring_back_what_a_newer_one_did_not_show() {
+    let mut f = start();
+    let mut watch = f.server.list(&[object("a", "1", 40)], "45").await;
+    assert_eq!(f.next_event().await, "+a@40");
+    watch
+        .event(
+            "ERROR",
+            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
+        )
+        .await;
+    let mut watch = f.server.list(&[], "100").await;
+    assert_eq!(f.next_event().await, "-a@40?");
+    watch
+        .event(
+            "ERROR",
+            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
+        )
+        .await;
+    let _stale = f.server.list(&[object("a", "1", 40)], "60").await;
+    let _watch = f.server.list(&[], "101").await;
+    f.informer.wait_for_version(101).await;
+    assert!(f.events.try_next().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kind_that_is_gone_is_cleared_and_comes_back() {
     let mut f = start();
     let watch = f.server.list(&[object("a", "1", 5)], "7").await;
     assert_eq!(f.next_event().await, "+a@5");
     drop(watch);
-    for _ in 0..2 {
+    let first = Instant::now();
+    while f.informer.has_synced() {
         f.server.next().await.status(404, "NotFound", &[]);
-        assert!(
-            f.informer.has_synced(),
-            "one answer could be a server that is still starting"
-        );
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
     }
-    f.server.next().await.status(404, "NotFound", &[]);
+    assert!(
+        first.elapsed() >= Duration::from_secs(10),
+        "a few could be a server that is still starting"
+    );
     assert_eq!(f.next_event().await, "-a@5?");
     let again = f.server.next().await;
     assert!(!f.informer.has_synced());

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -111,23 +110,16 @@ impl ReconcileHandler<Sandbox> for SandboxFleet {
             self.place(observed.key(), None);
             return Ok(Action::await_change());
         };
-        let now = Timestamp::now();
         let series = Series {
             namespace: sandbox.namespace_or_empty().into(),
             pool: label(&sandbox.metadata, LABEL_SANDBOX_POOL)
                 .unwrap_or_default()
                 .into(),
-            state: sandbox.state(now).kind,
+            state: sandbox.state(Timestamp::now()).kind,
         };
+        // At its shutdown time the state changes without a write; the cache tells of that too.
         self.place(observed.key(), Some(series));
-        Ok(sandbox
-            .shutdown_at()
-            .filter(|&at| at >= now)
-            .map_or_else(Action::await_change, |at| {
-                // At its shutdown time the state changes without an event.
-                let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
-                Action::requeue(left + Duration::from_millis(1))
-            }))
+        Ok(Action::await_change())
     }
 }
 
@@ -196,7 +188,7 @@ mod tests {
     use kube::api::ObjectMeta;
 
     use super::*;
-    use crate::api::v1alpha1::{SandboxPhase, SandboxSetSpec, SandboxSpec, SandboxStatus, Time};
+    use crate::api::v1alpha1::{SandboxPhase, SandboxSetSpec, SandboxSpec, SandboxStatus};
 
     fn sandbox(name: &str, pool: &str, phase: SandboxPhase) -> Sandbox {
         let mut sandbox = Sandbox::new(name, SandboxSpec::default());
@@ -273,17 +265,6 @@ mod tests {
         delete(&fleet, "b").await;
         assert!(series(&registry).is_empty());
         assert!(fleet.counted.lock().series.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_sandbox_comes_back_at_its_shutdown_time() {
-        let fleet = SandboxFleet::register(&Registry::new()).unwrap();
-        let mut limited = sandbox("a", "p", SandboxPhase::Pending);
-        limited.spec.shutdown_time = Some(Time::from(Timestamp::now() + Duration::from_secs(100)));
-        let again = observe(&fleet, limited.clone()).await.requeue_after().unwrap();
-        assert!(again > Duration::from_secs(90) && again <= Duration::from_secs(101));
-        limited.spec.shutdown_time = Some(Time::from(Timestamp::now() - Duration::from_secs(100)));
-        assert_eq!(observe(&fleet, limited).await, Action::await_change());
     }
 
     #[tokio::test]
