@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::fixtures::{MetadataFixture, SandboxFixture, create, merge, sandbox, sandbox_set};
-use crate::support::{ADMIN, ControlPlane, Proxy, SOON, eventually, prepared};
+use crate::support::{ADMIN, ControlPlane, Proxy, SOON, eventually, free_port, get, prepared};
 
 /// Options of a manager of one namespace that listens on nothing.
 fn options(namespace: &str) -> SandboxManagerOptions {
@@ -313,60 +313,88 @@ async fn r5_r6_keys_run_in_parallel_up_to_the_limit_and_an_event_meanwhile_bring
 }
 
 /// A manager whose only handler begins, says so, and ends when there is a permit.
-async fn busy(prefix: &str, grace_period: Duration) -> (Running, Arc<Work>, Arc<Semaphore>) {
-    let (_, client, namespace) = prepared(prefix).await;
-    create(&client, &namespace, &sandbox("a").ready()).await;
-    let (work, permits) = (Arc::new(Work::default()), Arc::new(Semaphore::new(0)));
-    let mut options = options(&namespace);
-    options.shutdown.grace_period = grace_period;
-    let mut manager = manager(client, options);
-    let handler = (Arc::clone(&work), Arc::clone(&permits));
-    manager
-        .sandbox_controller()
-        .add_reconcile_handler(move |observed: Observed<Sandbox>| {
-            let (work, permits) = handler.clone();
-            async move { work.run(observed.key().name.to_owned(), &permits).await }
-        });
-    let running = Running::start(manager);
-    eventually("the handler runs", SOON, async || {
-        ensure!(work.running() == 1, "it does not");
-        Ok(())
-    })
-    .await;
-    (running, work, permits)
+struct Busy {
+    running: Running,
+    work: Arc<Work>,
+    permits: Arc<Semaphore>,
+    /// Where it answers for its health.
+    health: String,
+}
+
+impl Busy {
+    async fn start(prefix: &str, grace_period: Duration) -> Self {
+        let (_, client, namespace) = prepared(prefix).await;
+        create(&client, &namespace, &sandbox("a").ready()).await;
+        let (work, permits) = (Arc::new(Work::default()), Arc::new(Semaphore::new(0)));
+        let port = free_port();
+        let mut options = options(&namespace);
+        options.health.bind_address = BindAddress::listen("127.0.0.1", port);
+        options.shutdown.grace_period = grace_period;
+        let mut manager = manager(client, options);
+        let handler = (Arc::clone(&work), Arc::clone(&permits));
+        manager
+            .sandbox_controller()
+            .add_reconcile_handler(move |observed: Observed<Sandbox>| {
+                let (work, permits) = handler.clone();
+                async move { work.run(observed.key().name.to_owned(), &permits).await }
+            });
+        let running = Running::start(manager);
+        let health = format!("127.0.0.1:{port}");
+        eventually("the handler runs and all is ready", SOON, async || {
+            ensure!(work.running() == 1, "it does not run");
+            ensure!(get(&health, "/readyz").await?.status == 200, "not ready");
+            Ok(())
+        })
+        .await;
+        Self {
+            running,
+            work,
+            permits,
+            health,
+        }
+    }
 }
 
 #[tokio::test]
 #[ignore = "needs the control plane: tests/e2e.sh"]
-async fn shutdown_waits_for_a_running_handler() {
-    let (running, work, permits) = busy("graceful", 4 * SOON).await;
-    running.stop.cancel();
-    // Let the shutdown come as far as it can: the runtime has nothing else to do.
-    for _ in 0..1000 {
-        tokio::task::yield_now().await;
-    }
-    assert!(!running.task.is_finished(), "it did not wait");
-    permits.add_permits(1);
-    running.stop().await.unwrap();
-    assert_eq!(work.done.load(Ordering::Relaxed), 1);
+async fn shutdown_waits_for_a_running_handler_and_says_so_meanwhile() {
+    let busy = Busy::start("graceful", 4 * SOON).await;
+    busy.running.stop.cancel();
+    eventually("it is alive, but not ready", SOON, async || {
+        assert_eq!(get(&busy.health, "/livez").await.expect("it answers").status, 200);
+        let answer = get(&busy.health, "/readyz").await?;
+        ensure!(answer.status == 503, "{answer:?}");
+        ensure!(
+            answer
+                .body
+                .contains("[-]shutdown failed: the process is shutting down"),
+            "{answer:?}"
+        );
+        Ok(())
+    })
+    .await;
+    assert!(!busy.running.task.is_finished(), "it did not wait");
+    busy.permits.add_permits(1);
+    busy.running.stop().await.unwrap();
+    assert_eq!(busy.work.done.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
 #[ignore = "needs the control plane: tests/e2e.sh"]
 async fn shutdown_drops_a_handler_that_outlasts_the_grace_period_and_says_so() {
     let grace_period = Duration::from_millis(200);
-    let (running, work, permits) = busy("impatient", grace_period).await;
-    let ended = running.stop().await.unwrap_err();
+    let busy = Busy::start("impatient", grace_period).await;
+    let ended = busy.running.stop().await.unwrap_err();
     assert!(
         matches!(ended, ManagerError::GracePeriod(period) if period == grace_period),
         "{ended}"
     );
-    permits.add_permits(1);
+    busy.permits.add_permits(1);
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
     assert_eq!(
-        work.done.load(Ordering::Relaxed),
+        busy.work.done.load(Ordering::Relaxed),
         0,
         "it was dropped where it stood"
     );

@@ -241,7 +241,7 @@ async fn list_once(client: Client, crd: &CustomResourceDefinition, version: &str
 
 /// A port that nobody listens on, from below the range that the kernel gives to outgoing connections: so it is
 /// still free when the API server comes back to it.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = rand::rng().random_range(20_000..32_000);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

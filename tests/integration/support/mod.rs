@@ -20,9 +20,9 @@ use kube::Client;
 use sandbox_manager::api::v1alpha1::crds;
 use tokio::time::{Instant, sleep, timeout_at};
 
-pub(crate) use control_plane::{ADMIN, ControlPlane, LIMITED};
+pub(crate) use control_plane::{ADMIN, ControlPlane, LIMITED, free_port};
 pub(crate) use kubectl::Kubectl;
-pub(crate) use process::Process;
+pub(crate) use process::{Process, get};
 pub(crate) use proxy::Proxy;
 pub(crate) use samples::{Labels, Samples};
 

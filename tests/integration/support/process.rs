@@ -237,7 +237,7 @@ async fn ended(child: &mut Child) -> ExitStatus {
 }
 
 /// One request and the answer to it. HTTP/1.0, so that the answer ends where the connection does.
-async fn get(address: &str, path: &str) -> Result<Answer> {
+pub(crate) async fn get(address: &str, path: &str) -> Result<Answer> {
     let mut connection = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
     connection.write_all(request.as_bytes()).await?;
