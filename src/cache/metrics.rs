@@ -2,12 +2,15 @@
 //!
 //! Nothing is counted twice and no gauge can drift: every value is what the cache knows at that moment.
 
+use std::sync::{Arc, Weak};
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::Cache;
 use super::watched::ErasedKind;
+use super::{Cache, Inner};
 use crate::informer::Report;
+use crate::wait::WaitMetrics;
 
 /// Samples of one kind: the values of the labels beyond `resource`, and the value.
 type Samples = Vec<(Vec<(&'static str, String)>, f64)>;
@@ -140,17 +143,19 @@ const FAMILIES: &[Family] = &[
 /// The metrics of a cache: `sandbox_manager_cache_*`, all with the label `resource` (the kind's plural), and
 /// `sandbox_manager_wait*`.
 pub struct CacheCollector {
-    cache: Cache,
+    cache: Weak<Inner>,
+    waits: WaitMetrics,
     descriptions: Vec<Desc>,
 }
 
 impl CacheCollector {
-    /// Metrics of this cache, to be registered once. Keeps the cache alive.
+    /// Metrics of this cache, to be registered once. Does not keep the cache alive: once it is dropped there are
+    /// none.
     ///
     /// # Errors
     ///
     /// Only if a name or label in this file is not one that Prometheus allows.
-    pub fn new(cache: Cache) -> Result<Self, prometheus::Error> {
+    pub fn new(cache: &Cache) -> Result<Self, prometheus::Error> {
         let describe = |family: &Family| {
             let labels = ["resource"]
                 .iter()
@@ -165,22 +170,27 @@ impl CacheCollector {
             )
         };
         let descriptions = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
-        Ok(Self { cache, descriptions })
+        let waits = cache.inner.wait_metrics.clone();
+        Ok(Self {
+            cache: Arc::downgrade(&cache.inner),
+            waits,
+            descriptions,
+        })
     }
 }
 
 impl Collector for CacheCollector {
     fn desc(&self) -> Vec<&Desc> {
-        self.descriptions
-            .iter()
-            .chain(self.cache.wait_metrics().desc())
-            .collect()
+        self.descriptions.iter().chain(self.waits.desc()).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let kinds: Vec<_> = self
-            .cache
-            .kinds()
+        let Some(inner) = self.cache.upgrade() else {
+            return Vec::new();
+        };
+        let kinds: Vec<_> = inner
+            .kinds
+            .in_scope()
             .into_iter()
             .map(|kind| (kind.report(), kind))
             .collect();
@@ -202,7 +212,7 @@ impl Collector for CacheCollector {
             families.push(out);
         }
         families.retain(|family| !family.get_metric().is_empty());
-        families.extend(self.cache.wait_metrics().collect());
+        families.extend(self.waits.collect());
         families
     }
 }

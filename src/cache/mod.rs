@@ -46,7 +46,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use api_reader::{ApiReader, READ_TIMEOUT, ReadError};
@@ -289,6 +289,11 @@ impl Cache {
         self.inner.tasks.wait().await;
     }
 
+    /// Stops the watches when it is dropped, however many clones of the cache there are.
+    pub(crate) fn stop_on_drop(&self) -> DropGuard {
+        self.inner.stop.clone().drop_guard()
+    }
+
     /// Lookups of one kind.
     #[must_use]
     pub fn reader<K: WatchedKind>(&self) -> Reader<K> {
@@ -326,10 +331,6 @@ impl Cache {
 
     fn watched<K: WatchedKind>(&self) -> &Arc<Watched<K>> {
         K::watched(&self.inner.kinds)
-    }
-
-    fn wait_metrics(&self) -> &WaitMetrics {
-        &self.inner.wait_metrics
     }
 
     fn kube_client(&self) -> &kube::Client {

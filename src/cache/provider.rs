@@ -9,6 +9,7 @@ use super::Cache;
 use super::api_reader::ApiReader;
 use super::error::LookupError;
 use super::indexes::{CHECKPOINT_ID, CLAIMED_SANDBOX_ID, SANDBOX_POOL, TEMPLATE_ID, USER};
+use super::reader::{given, has_any};
 use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxPhase, SandboxSet, StateKind};
 use crate::wait::{AcquiredWaitTask, WaitConflict, WaitTask};
 
@@ -215,45 +216,53 @@ impl Provider for Cache {
     }
 
     fn list_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<Vec<Arc<Sandbox>>, LookupError> {
-        self.sandboxes()
-            .select(options.namespace, USER, options.user, |sandboxes| {
+        self.sandboxes().select(
+            options.namespace,
+            USER,
+            given(options.user),
+            has_any,
+            |sandboxes| {
                 sandboxes
                     .filter(|sandbox| !sandbox.is_reserved_failed())
                     .cloned()
                     .collect()
-            })
+            },
+        )
     }
 
     fn list_checkpoints(
         &self,
         options: ListCheckpointsOptions<'_>,
     ) -> Result<Vec<Arc<Checkpoint>>, LookupError> {
-        self.checkpoints()
-            .select(options.namespace, USER, options.user, |checkpoints| {
-                checkpoints.cloned().collect()
-            })
+        self.checkpoints().select(
+            options.namespace,
+            USER,
+            given(options.user),
+            has_any,
+            |checkpoints| checkpoints.cloned().collect(),
+        )
     }
 
     fn list_sandboxes_in_pool(
         &self,
         options: ListSandboxesInPoolOptions<'_>,
     ) -> Result<Vec<Arc<Sandbox>>, LookupError> {
-        if options.pool.is_empty() {
-            return self.sandboxes().by_index(SANDBOX_POOL, "");
-        }
-        let pool = Some(options.pool);
-        self.sandboxes()
-            .select(options.namespace, SANDBOX_POOL, pool, |sandboxes| {
-                sandboxes.cloned().collect()
-            })
+        self.sandboxes().select(
+            options.namespace,
+            SANDBOX_POOL,
+            Some(options.pool),
+            has_any,
+            |sandboxes| sandboxes.cloned().collect(),
+        )
     }
 
     fn count_active_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<usize, LookupError> {
         let now = Timestamp::now();
         let active =
             |sandbox: &Sandbox| !sandbox.is_reserved_failed() && sandbox.state(now).kind != StateKind::Dead;
+        let any = |count: &usize| *count > 0;
         self.sandboxes()
-            .select(options.namespace, USER, options.user, |sandboxes| {
+            .select(options.namespace, USER, given(options.user), any, |sandboxes| {
                 sandboxes.filter(|sandbox| active(sandbox)).count()
             })
     }

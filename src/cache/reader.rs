@@ -176,28 +176,25 @@ impl<K: CachedResource> Reader<K> {
         })
     }
 
-    /// The objects of a namespace and filed under a value, each where given, that satisfy the predicate. Shows
-    /// them to `collect` under the read lock.
+    /// Shows the objects of a namespace and filed under a value, each where given, to `collect`, under the read
+    /// lock. An empty value is one that nothing is filed under.
     pub(super) fn select<R>(
         &self,
         namespace: Option<&str>,
         index: &str,
         value: Option<&str>,
+        hit: impl FnOnce(&R) -> bool,
         collect: impl FnOnce(&mut dyn Iterator<Item = &Arc<K>>) -> R,
     ) -> Result<R, LookupError> {
         let index = Self::number(index)?;
-        self.look(
-            namespace,
-            |_| true,
-            |view| match (given(namespace), given(value)) {
-                (Some(namespace), Some(value)) => {
-                    collect(&mut view.by_indexes((NAMESPACE_INDEX, namespace), (index, value)))
-                }
-                (Some(namespace), None) => collect(&mut view.by_index(NAMESPACE_INDEX, namespace)),
-                (None, Some(value)) => collect(&mut view.by_index(index, value)),
-                (None, None) => collect(&mut view.iter()),
-            },
-        )
+        self.look(namespace, hit, |view| match (given(namespace), value) {
+            (Some(namespace), Some(value)) => {
+                collect(&mut view.by_indexes((NAMESPACE_INDEX, namespace), (index, value)))
+            }
+            (Some(namespace), None) => collect(&mut view.by_index(NAMESPACE_INDEX, namespace)),
+            (None, Some(value)) => collect(&mut view.by_index(index, value)),
+            (None, None) => collect(&mut view.iter()),
+        })
     }
 
     /// Looks at the store if it has an answer, and counts.
@@ -242,7 +239,7 @@ impl<K: CachedResource> Reader<K> {
 }
 
 /// As in the seed, an empty text filters nothing.
-fn given(filter: Option<&str>) -> Option<&str> {
+pub(super) fn given(filter: Option<&str>) -> Option<&str> {
     filter.filter(|text| !text.is_empty())
 }
 
@@ -251,7 +248,7 @@ fn in_namespace<K: CachedResource>(object: &K, namespace: Option<&str>) -> bool 
 }
 
 #[expect(clippy::ptr_arg, reason = "passed where the list itself is looked at")]
-fn has_any<K>(list: &Vec<K>) -> bool {
+pub(super) fn has_any<K>(list: &Vec<K>) -> bool {
     !list.is_empty()
 }
 

@@ -758,7 +758,7 @@ async fn the_metrics_are_what_the_cache_knows() {
     feed.cache.expect(&sandbox("a").typed(5000));
     let registry = prometheus::Registry::new();
     registry
-        .register(Box::new(CacheCollector::new(feed.cache.clone()).unwrap()))
+        .register(Box::new(CacheCollector::new(&feed.cache).unwrap()))
         .unwrap();
     let text = prometheus::TextEncoder::new()
         .encode_to_string(&registry.gather())

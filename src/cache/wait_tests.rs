@@ -649,7 +649,7 @@ async fn waits_are_counted_and_timed_by_action_and_outcome() {
 fn metrics(feed: &Feed) -> String {
     let registry = prometheus::Registry::new();
     registry
-        .register(Box::new(CacheCollector::new(feed.cache.clone()).unwrap()))
+        .register(Box::new(CacheCollector::new(&feed.cache).unwrap()))
         .unwrap();
     prometheus::TextEncoder::new()
         .encode_to_string(&registry.gather())

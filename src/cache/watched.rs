@@ -49,7 +49,8 @@ pub trait ErasedKind: Send + Sync {
     fn lookups(&self) -> (u64, u64);
     /// Own writes that the store does not show yet, and the age of the oldest.
     fn outstanding_writes(&self) -> (usize, Duration);
-    /// Every object of the store. Copies their names: for debugging.
+    /// Every object of the store, sorted by name. Copies their names, a bounded step under each lock, so that
+    /// nobody waits for it: for debugging.
     fn dump(&self) -> Vec<CachedObject>;
     /// Watches until cancelled. A panic, which only an extension of the cache could cause, is logged and
     /// the watch begins anew with a list.
@@ -108,29 +109,22 @@ impl<K: CachedResource> ErasedKind for Watched<K> {
     }
 
     fn dump(&self) -> Vec<CachedObject> {
-        let view = self.informer.store().view();
-        let indexes = K::indexes();
-        let mut objects: Vec<_> = view
-            .iter()
-            .map(|object| {
-                let (meta, key) = (object.meta(), KeyRef::of(&**object));
-                let mut values: BTreeMap<_, Vec<_>> = BTreeMap::new();
-                for (number, value) in view.index_values(key) {
-                    if number > NAMESPACE_INDEX {
-                        let index = &indexes[usize::from(number - NAMESPACE_INDEX - 1)];
-                        values.entry(index.name).or_default().push(value.into());
-                    }
-                }
-                CachedObject {
-                    namespace: key.namespace.into(),
-                    name: key.name.into(),
-                    uid: meta.uid.clone().unwrap_or_default(),
-                    resource_version: meta.resource_version.clone().unwrap_or_default(),
-                    indexes: values,
-                }
-            })
-            .collect();
-        drop(view);
+        let mut objects = Vec::new();
+        self.informer.store().visit(|object, values| {
+            let (meta, key) = (object.meta(), KeyRef::of(&**object));
+            let mut indexes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+            for (number, value) in values.filter(|(number, _)| *number > NAMESPACE_INDEX) {
+                let index = &K::indexes()[usize::from(number - NAMESPACE_INDEX - 1)];
+                indexes.entry(index.name).or_default().push(value.into());
+            }
+            objects.push(CachedObject {
+                namespace: key.namespace.into(),
+                name: key.name.into(),
+                uid: meta.uid.clone().unwrap_or_default(),
+                resource_version: meta.resource_version.clone().unwrap_or_default(),
+                indexes,
+            });
+        });
         objects.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         objects
     }

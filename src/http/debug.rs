@@ -12,6 +12,7 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 /// What the cache holds of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -52,6 +53,9 @@ pub trait DebugSource: Send + Sync {
 
 type Source = Arc<dyn DebugSource>;
 
+/// Listings made at once: each copies the names of a whole kind.
+static LISTINGS: Semaphore = Semaphore::const_new(1);
+
 pub(super) fn router(source: Source) -> Router {
     Router::new()
         .route("/debug/cache", get(list))
@@ -64,6 +68,8 @@ async fn list(State(source): State<Source>) -> Json<Vec<&'static str>> {
 }
 
 async fn show(State(source): State<Source>, Path(plural): Path<String>) -> Response {
+    // Never closed, so there is always a permit in the end.
+    let _turn = LISTINGS.acquire().await;
     // A million objects take seconds to list and write; probes on the same threads must not wait for that.
     let listed = tokio::task::spawn_blocking(move || {
         let dump = source.dump(&plural);

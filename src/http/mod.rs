@@ -42,6 +42,9 @@ const MAX_CONNECTIONS: usize = 256;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for answers under way when the listener closes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one connection may last. A client that reads its answer slowly, or never, keeps a place no longer; one
+/// that keeps its connection between requests has to make a new one now and then.
+const MAX_CONNECTION_AGE: Duration = Duration::from_mins(5);
 /// Bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Pause after the system could not accept (out of file descriptors), to not spin.
@@ -138,8 +141,10 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             .serve_connection(TokioIo::new(stream), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+            match tokio::time::timeout(MAX_CONNECTION_AGE, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+                Err(_) => tracing::debug!("a connection was closed for its age"),
             }
             drop(slot);
         });

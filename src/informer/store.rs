@@ -109,6 +109,24 @@ impl<K: CachedResource> Store<K> {
         self.write(|inner, events| changes.into_iter().for_each(|change| inner.apply(change, events)))
     }
 
+    /// Shows every object with the index values that it is filed under, a bounded step under each lock: what
+    /// changes meanwhile may be shown as it was before or after, or be missed if it came and went.
+    pub(crate) fn visit(&self, mut visit: impl FnMut(&Arc<K>, &mut dyn Iterator<Item = (u8, &str)>)) {
+        let mut start: Slot = 0;
+        loop {
+            let inner = self.inner.read();
+            let end = inner.entries.slot_end();
+            let stop = end.min(start.saturating_add(STEP));
+            for entry in (start..stop).filter_map(|slot| inner.entries.get(slot)) {
+                visit(&entry.object, &mut inner.indexes.describe(&entry.postings));
+            }
+            if stop == end {
+                return;
+            }
+            start = stop;
+        }
+    }
+
     /// Starts a relist: what is not upserted from here on will be swept. With `versions_reset` the listed
     /// objects replace the stored ones even where their versions look older.
     pub(crate) fn begin_relist(&self, versions_reset: bool) {
@@ -471,18 +489,6 @@ impl<K: CachedResource> View<'_, K> {
                 .filter(move |entry| Indexes::contains(&entry.postings, check))
                 .map(|entry| &entry.object)
         })
-    }
-
-    /// Index number and value of everything that an object is filed under.
-    pub(crate) fn index_values(&self, key: KeyRef<'_>) -> impl Iterator<Item = (u8, &str)> {
-        let entry = self
-            .inner
-            .entries
-            .find(key)
-            .and_then(|slot| self.inner.entries.get(slot));
-        entry
-            .into_iter()
-            .flat_map(|entry| self.inner.indexes.describe(&entry.postings))
     }
 
     /// Number of the last batch of changes that this view shows.

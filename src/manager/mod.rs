@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures::future;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -152,7 +153,7 @@ impl ReadyManagerBuilder {
             .build();
         metrics
             .registry()
-            .register(Box::new(CacheCollector::new(cache.clone())?))?;
+            .register(Box::new(CacheCollector::new(&cache)?))?;
         let families = ControllerMetricFamilies::register(metrics.registry())?;
         let controllers = &options.controllers;
         let sandboxes = controllers.sandbox.max_concurrent_reconciles;
@@ -234,6 +235,7 @@ impl Manager {
         let _close_on_drop = close.clone().drop_guard();
         let servers = self.serve(listeners, &health, &close);
         self.cache.spawn()?;
+        let _stop_on_drop = self.cache.stop_on_drop();
 
         let Self {
             options,
@@ -243,23 +245,24 @@ impl Manager {
             ..
         } = self;
         let grace_period = options.shutdown.grace_period;
-        let controllers = async {
+        let running = shutdown.clone();
+        // Boxed, so that dropping it drops the handlers and not only a pointer to them.
+        let mut controllers = Box::pin(future::maybe_done(async move {
             tokio::join!(
-                run_controller(sandboxes, &shutdown),
-                run_controller(sandbox_sets, &shutdown)
+                run_controller(sandboxes, &running),
+                run_controller(sandbox_sets, &running)
             );
-        };
-        tokio::pin!(controllers);
-        let ended_early = tokio::select! {
-            () = shutdown.cancelled() => false,
-            () = &mut controllers => { shutdown.cancelled().await; true }
-            () = report(&health) => false,
-        };
+        }));
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = future::join(&mut controllers, report(&health)) => {}
+        }
         health.shut_down();
-        let in_time = ended_early || tokio::time::timeout(grace_period, controllers).await.is_ok();
+        let in_time = tokio::time::timeout(grace_period, &mut controllers).await.is_ok();
         if !in_time {
             tracing::warn!(?grace_period, "handlers are still running, dropping them");
         }
+        drop(controllers);
         cache.stop().await;
         close.cancel();
         servers.wait().await;
