@@ -13,6 +13,9 @@ mod fleet;
 mod health;
 pub mod shutdown;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
