@@ -23,3 +23,5 @@ mod process;
 mod readme;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod waits;
