@@ -8,7 +8,8 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::ensure;
 use bytes::Bytes;
@@ -19,8 +20,9 @@ use http_body_util::StreamBody;
 use kube::Client;
 use kube::client::Body;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
-use sandbox_manager::Manager;
+use sandbox_manager::api::v1alpha1::Sandbox;
 use sandbox_manager::options::{BindAddress, SETTINGS, SandboxManagerOptions};
+use sandbox_manager::{Manager, Provider as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -159,6 +161,12 @@ async fn families() -> Vec<MetricFamily> {
         .rest_client_requests()
         .with_label_values(&["200", "GET", "host:443"])
         .inc();
+
+    // A wait that is refused and one that ends at once, on a cache that is not started.
+    let (cache, sandbox) = (manager.cache().clone(), Arc::new(Sandbox::default()));
+    let pause = cache.sandbox_pause_task(&sandbox).unwrap();
+    cache.sandbox_resume_task(&sandbox).unwrap_err();
+    pause.wait(Duration::ZERO).await.unwrap_err();
 
     let stop = CancellationToken::new();
     let run = tokio::spawn(manager.run(stop.clone()));
