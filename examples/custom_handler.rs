@@ -55,10 +55,7 @@ impl ReconcileHandler<Sandbox> for ClaimLog {
                 // The object is gone, but not what was last seen of it: here is the place to release what was
                 // held for it elsewhere. An `Err` would bring the same deletion back, later and later.
                 if let Some(sandbox) = last_known.as_deref().filter(|sandbox| sandbox.is_claimed()) {
-                    let node = sandbox
-                        .status
-                        .as_ref()
-                        .and_then(|status| status.node_name.as_deref());
+                    let node = sandbox.status.as_ref().and_then(|status| status.node_name.as_deref());
                     tracing::info!(sandbox = %key, owner = sandbox.owner(), node, "claimed sandbox is gone");
                 }
                 Ok(Action::await_change())
@@ -109,10 +106,7 @@ async fn main() -> anyhow::Result<()> {
     let connector = Connector::load(&ClusterAccess::default(), &options.client, &metrics).await?;
     let client = connector.client()?;
 
-    let mut manager = Manager::builder(options)
-        .client(client)
-        .metrics(metrics)
-        .build()?;
+    let mut manager = Manager::builder(options).client(client).metrics(metrics).build()?;
     // What the binary has, too: `sandboxes` and `sandboxset_*` in /metrics.
     manager.add_fleet_metrics()?;
     manager.sandbox_controller().add_reconcile_handler(ClaimLog);

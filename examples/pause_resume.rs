@@ -41,10 +41,7 @@ async fn main() -> anyhow::Result<()> {
     let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), &namespace);
 
     // Watch that namespace alone.
-    let scope = Scope {
-        sandbox_namespace: Some(namespace),
-        ..Scope::default()
-    };
+    let scope = Scope { sandbox_namespace: Some(namespace), ..Scope::default() };
     let cache = Cache::builder(client).scope(scope).sync_timeout(TIMEOUT).build();
     cache
         .start()
@@ -110,9 +107,7 @@ async fn pause_and_resume(
 
 async fn set_paused(sandboxes: &Api<Sandbox>, sandbox: &Sandbox, paused: bool) -> kube::Result<Sandbox> {
     let patch = json!({"spec": {"paused": paused}});
-    sandboxes
-        .patch(&sandbox.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-        .await
+    sandboxes.patch(&sandbox.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await
 }
 
 /// Plays the sandbox controller: follows `spec.paused` in the status.
@@ -125,16 +120,12 @@ async fn simulate(cache: Cache, sandboxes: Api<Sandbox>, name: String) {
             continue;
         };
         let generation = sandbox.metadata.generation.unwrap_or_default();
-        let observed = sandbox
-            .status
-            .as_ref()
-            .and_then(|status| status.observed_generation);
+        let observed = sandbox.status.as_ref().and_then(|status| status.observed_generation);
         if sandbox.name_any() == name && observed != Some(generation) {
             let paused = sandbox.spec.paused.unwrap_or_default();
             let status = json!({"status": status(generation, paused, !paused)});
-            if let Err(error) = sandboxes
-                .patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
-                .await
+            if let Err(error) =
+                sandboxes.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await
             {
                 eprintln!("simulating the controller: {error}");
             }
@@ -169,9 +160,7 @@ async fn measure(
         let generation = sandbox.metadata.generation.unwrap_or_default();
         let patch = |ready| Patch::Merge(json!({"status": status(generation, false, ready)}));
         let not_ready = Arc::new(sandboxes.patch_status(&name, &params, &patch(false)).await?);
-        cache
-            .await_version::<Sandbox>(version(&not_ready), TIMEOUT)
-            .await?;
+        cache.await_version::<Sandbox>(version(&not_ready), TIMEOUT).await?;
         let task = cache.sandbox_wait_ready_task(&not_ready);
         let waiting = tokio::spawn(async move {
             let ready = task.wait(TIMEOUT).await;
@@ -213,19 +202,15 @@ fn demo_sandbox() -> serde_json::Result<Sandbox> {
 }
 
 fn arguments() -> anyhow::Result<Arguments> {
-    let mut arguments = Arguments {
-        simulate: false,
-        measure: 0,
-    };
+    let mut arguments = Arguments { simulate: false, measure: 0 };
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
         match argument.as_str() {
             "--simulate" => arguments.simulate = true,
             "--measure" => {
                 let rounds = given.next().context("--measure takes a number of rounds")?;
-                arguments.measure = rounds
-                    .parse()
-                    .with_context(|| format!("--measure {rounds}: not a number"))?;
+                arguments.measure =
+                    rounds.parse().with_context(|| format!("--measure {rounds}: not a number"))?;
             }
             other => bail!("{other}: usage: pause_resume [--simulate] [--measure ROUNDS]"),
         }

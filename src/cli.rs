@@ -125,20 +125,16 @@ fn command() -> Command {
     let config = Command::new("config")
         .about("Check a configuration and print the options in effect as YAML")
         .args(option_args());
-    let crd = Command::new("crd")
-        .about("Print the CustomResourceDefinitions as YAML")
-        .arg(
-            Arg::new("output-dir")
-                .long("output-dir")
-                .value_name("DIR")
-                .value_parser(ValueParser::path_buf())
-                .help("Write one file each into this folder instead"),
-        );
+    let crd = Command::new("crd").about("Print the CustomResourceDefinitions as YAML").arg(
+        Arg::new("output-dir")
+            .long("output-dir")
+            .value_name("DIR")
+            .value_parser(ValueParser::path_buf())
+            .help("Write one file each into this folder instead"),
+    );
     Command::new("sandbox-manager")
         .about(ABOUT)
-        .long_about(format!(
-            "{ABOUT}. Without a command it runs until SIGTERM or SIGINT."
-        ))
+        .long_about(format!("{ABOUT}. Without a command it runs until SIGTERM or SIGINT."))
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(EXAMPLES)
         .args_conflicts_with_subcommands(true)
@@ -162,14 +158,10 @@ fn option_args() -> Vec<Arg> {
     let settings = SETTINGS.iter().map(|setting| {
         let default = Some(setting.get(&defaults)).filter(|text| !text.is_empty());
         let default = default.as_deref().unwrap_or("empty");
-        let arg = text_arg(setting.flag, setting.env, setting.value_name).help(format!(
-            "{} [file: {}] [default: {default}]",
-            setting.help, setting.path
-        ));
+        let arg = text_arg(setting.flag, setting.env, setting.value_name)
+            .help(format!("{} [file: {}] [default: {default}]", setting.help, setting.path));
         if setting.is_switch() {
-            arg.num_args(0..=1)
-                .require_equals(true)
-                .default_missing_value("true")
+            arg.num_args(0..=1).require_equals(true).default_missing_value("true")
         } else {
             arg
         }
@@ -259,10 +251,7 @@ fn print_crds(matches: &ArgMatches) -> Result<(), CliError> {
 fn print(text: &str) -> Result<(), CliError> {
     let mut output = io::stdout().lock();
     let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
-    written.map_err(|source| CliError::Write {
-        target: "standard output".to_owned(),
-        source,
-    })
+    written.map_err(|source| CliError::Write { target: "standard output".to_owned(), source })
 }
 
 fn start(matches: &ArgMatches) -> Result<(), CliError> {
@@ -274,10 +263,8 @@ fn start(matches: &ArgMatches) -> Result<(), CliError> {
         context: context.map(|(name, _)| name.to_owned()),
     };
     start_logging(&options.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::System)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::System)?;
     runtime.block_on(run_manager(options, access))
 }
 
@@ -302,15 +289,8 @@ async fn run_manager(options: SandboxManagerOptions, access: ClusterAccess) -> R
     let metrics = Metrics::new()?;
     let connector = Connector::load(&access, &options.client, &metrics).await?;
     let client = connector.client()?;
-    tracing::info!(
-        server = connector.server(),
-        version = env!("CARGO_PKG_VERSION"),
-        "starting"
-    );
-    let mut manager = Manager::builder(options)
-        .client(client)
-        .metrics(metrics)
-        .build()?;
+    tracing::info!(server = connector.server(), version = env!("CARGO_PKG_VERSION"), "starting");
+    let mut manager = Manager::builder(options).client(client).metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
     Ok(manager.run(stop).await?)
 }
@@ -321,9 +301,7 @@ mod tests {
 
     fn options(arguments: &[&str]) -> Result<SandboxManagerOptions, String> {
         let all = std::iter::once("sandbox-manager").chain(arguments.iter().copied());
-        let matches = command()
-            .try_get_matches_from(all)
-            .map_err(|error| error.to_string())?;
+        let matches = command().try_get_matches_from(all).map_err(|error| error.to_string())?;
         load_options(&matches).map_err(|error| error.to_string())
     }
 
@@ -340,16 +318,8 @@ mod tests {
     #[test]
     fn every_setting_has_a_flag_that_takes_its_default() {
         for setting in SETTINGS {
-            let argument = format!(
-                "--{}={}",
-                setting.flag,
-                setting.get(&SandboxManagerOptions::default())
-            );
-            assert_eq!(
-                options(&[&argument]).unwrap(),
-                SandboxManagerOptions::default(),
-                "{argument}"
-            );
+            let argument = format!("--{}={}", setting.flag, setting.get(&SandboxManagerOptions::default()));
+            assert_eq!(options(&[&argument]).unwrap(), SandboxManagerOptions::default(), "{argument}");
         }
     }
 
@@ -377,12 +347,9 @@ mod tests {
     fn help_states_flag_variable_field_and_default_of_every_setting() {
         let help = command().term_width(0).render_help().to_string();
         for setting in SETTINGS {
-            for text in [
-                setting.flag,
-                setting.env,
-                setting.path,
-                &setting.get(&SandboxManagerOptions::default()),
-            ] {
+            for text in
+                [setting.flag, setting.env, setting.path, &setting.get(&SandboxManagerOptions::default())]
+            {
                 assert!(help.contains(text), "{text} is not in the help");
             }
         }

@@ -86,13 +86,7 @@ fn kubeconfig_cause(error: &KubeconfigError) -> String {
         // The parser's own text shows the lines around the place.
         KubeconfigError::Parse(error) => error.location().map_or_else(
             || "not a valid kubeconfig".to_owned(),
-            |at| {
-                format!(
-                    "not a valid kubeconfig at line {}, column {}",
-                    at.line(),
-                    at.column()
-                )
-            },
+            |at| format!("not a valid kubeconfig at line {}, column {}", at.line(), at.column()),
         ),
         KubeconfigError::LoadContext(name) => format!("there is no context {name:?} in it"),
         KubeconfigError::LoadClusterOfContext(name) => format!("there is no cluster {name:?} in it"),
@@ -149,54 +143,35 @@ impl Connector {
     ///
     /// When certificates or credentials cannot be used. A credential helper that the kubeconfig names is run.
     pub fn client(&self) -> Result<Client, ClientError> {
-        let host = self
-            .config
-            .cluster_url
-            .authority()
-            .map_or_else(String::new, ToString::to_string);
-        let builder = ClientBuilder::try_from(self.config.clone()).map_err(|cause| ClientError::Build {
-            server: self.server(),
-            cause: error_text(&cause),
-        })?;
-        let count = CountLayer {
-            requests: self.requests.clone(),
-            host: host.into(),
-        };
-        Ok(builder
-            .with_layer(&count)
-            .with_layer(&RateLimitLayer::new(self.limit.clone()))
-            .build())
+        let host = self.config.cluster_url.authority().map_or_else(String::new, ToString::to_string);
+        let builder = ClientBuilder::try_from(self.config.clone())
+            .map_err(|cause| ClientError::Build { server: self.server(), cause: error_text(&cause) })?;
+        let count = CountLayer { requests: self.requests.clone(), host: host.into() };
+        Ok(builder.with_layer(&count).with_layer(&RateLimitLayer::new(self.limit.clone())).build())
     }
 }
 
 async fn find(access: &ClusterAccess) -> Result<Config, ClientError> {
-    let options = KubeConfigOptions {
-        context: access.context.clone(),
-        ..KubeConfigOptions::default()
-    };
+    let options = KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
     if let Some(path) = &access.kubeconfig {
         let failed = |cause: KubeconfigError| refused(&path.display().to_string(), access, &cause);
         let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
-        return Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(failed);
+        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed);
     }
     // A variable or a file that is there means to be used: falling back to the pod's service account when it is
     // broken would talk to another cluster than the one meant.
     let named = std::env::var("KUBECONFIG").ok().filter(|value| !value.is_empty());
-    let wanted = named
-        .map(|value| format!("KUBECONFIG={value}"))
-        .or_else(default_kubeconfig);
+    let wanted = named.map(|value| format!("KUBECONFIG={value}")).or_else(default_kubeconfig);
     match wanted {
-        Some(wanted) => Config::from_kubeconfig(&options)
-            .await
-            .map_err(|cause| refused(&wanted, access, &cause)),
+        Some(wanted) => {
+            Config::from_kubeconfig(&options).await.map_err(|cause| refused(&wanted, access, &cause))
+        }
         None if access.context.is_some() => {
             Err(refused("~/.kube/config", access, &KubeconfigError::FindPath))
         }
-        None => Config::incluster().map_err(|cause| ClientError::NothingFound {
-            in_cluster: Box::new(cause),
-        }),
+        None => {
+            Config::incluster().map_err(|cause| ClientError::NothingFound { in_cluster: Box::new(cause) })
+        }
     }
 }
 
@@ -210,10 +185,7 @@ fn refused(wanted: &str, access: &ClusterAccess, cause: &KubeconfigError) -> Cli
         Some(context) => format!("{wanted}, context {context:?}"),
         None => wanted.to_owned(),
     };
-    ClientError::Kubeconfig {
-        wanted,
-        cause: kubeconfig_cause(cause),
-    }
+    ClientError::Kubeconfig { wanted, cause: kubeconfig_cause(cause) }
 }
 
 /// Counts requests by what came of them. A watch counts when its answer begins.
@@ -226,11 +198,7 @@ impl<S> Layer<S> for CountLayer {
     type Service = Count<S>;
 
     fn layer(&self, inner: S) -> Count<S> {
-        Count {
-            inner,
-            requests: self.requests.clone(),
-            host: self.host.clone(),
-        }
+        Count { inner, requests: self.requests.clone(), host: self.host.clone() }
     }
 }
 
@@ -276,19 +244,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_kubeconfig_is_named_with_what_to_do() {
-        let access = ClusterAccess {
-            kubeconfig: Some("/none/config".into()),
-            context: Some("c".to_owned()),
-        };
+        let access = ClusterAccess { kubeconfig: Some("/none/config".into()), context: Some("c".to_owned()) };
         let Err(error) = Connector::load(&access, &ClientOptions::default(), &Metrics::new().unwrap()).await
         else {
             panic!("found a kubeconfig where there is none");
         };
         let text = error.to_string();
-        assert!(
-            text.starts_with("no usable kubeconfig: /none/config, context \"c\": "),
-            "{text}"
-        );
+        assert!(text.starts_with("no usable kubeconfig: /none/config, context \"c\": "), "{text}");
         assert!(
             text.ends_with("name another file with --kubeconfig or another context with --context"),
             "{text}"
@@ -316,10 +278,7 @@ mod tests {
             ),
         ] {
             std::fs::write(&path, format!("{head}users: [{{name: u, user: {user}}}]\n")).unwrap();
-            let access = ClusterAccess {
-                kubeconfig: Some(path.clone()),
-                context: None,
-            };
+            let access = ClusterAccess { kubeconfig: Some(path.clone()), context: None };
             let metrics = Metrics::new().unwrap();
             let connector = Connector::load(&access, &ClientOptions::default(), &metrics).await;
             let Err(error) = connector.and_then(|connector| connector.client()) else {
@@ -334,32 +293,15 @@ mod tests {
     #[tokio::test]
     async fn answers_and_failures_are_counted_by_code_method_and_host() {
         let metrics = Metrics::new().unwrap();
-        let layer = CountLayer {
-            requests: metrics.rest_client_requests().clone(),
-            host: "h:443".into(),
-        };
+        let layer = CountLayer { requests: metrics.rest_client_requests().clone(), host: "h:443".into() };
         let answering = service_fn(|_: Request<Body>| async {
             Ok::<_, Infallible>(Response::builder().status(404).body(()).unwrap())
         });
         let failing = service_fn(|_: Request<Body>| async { Err::<Response<()>, _>("reset") });
-        layer
-            .layer(answering)
-            .oneshot(Request::new(Body::empty()))
-            .await
-            .unwrap();
-        layer
-            .layer(failing)
-            .oneshot(Request::new(Body::empty()))
-            .await
-            .unwrap_err();
+        layer.layer(answering).oneshot(Request::new(Body::empty())).await.unwrap();
+        layer.layer(failing).oneshot(Request::new(Body::empty())).await.unwrap_err();
         for code in ["404", "<error>"] {
-            assert_eq!(
-                metrics
-                    .rest_client_requests()
-                    .with_label_values(&[code, "GET", "h:443"])
-                    .get(),
-                1
-            );
+            assert_eq!(metrics.rest_client_requests().with_label_values(&[code, "GET", "h:443"]).get(), 1);
         }
     }
 
@@ -372,9 +314,7 @@ mod tests {
         assert_eq!(connector.config.connect_timeout, Some(Duration::from_secs(10)));
         let client = connector.client().unwrap();
         client.request_text(Request::new(Vec::new())).await.unwrap_err();
-        let failed = metrics
-            .rest_client_requests()
-            .with_label_values(&["<error>", "GET", "127.0.0.1:1"]);
+        let failed = metrics.rest_client_requests().with_label_values(&["<error>", "GET", "127.0.0.1:1"]);
         assert_eq!(failed.get(), 1);
     }
 }

@@ -61,19 +61,10 @@ mod tests {
 
     #[test]
     fn what_a_credential_helper_wrote_is_not_shown() {
-        let out = Output {
-            status: ExitStatus::default(),
-            stdout: b"hunter2".into(),
-            stderr: b"hunter2".into(),
-        };
-        let auth = AuthError::AuthExecRun {
-            cmd: "helper --token hunter2".into(),
-            out: Box::new(out),
-        };
+        let out =
+            Output { status: ExitStatus::default(), stdout: b"hunter2".into(), stderr: b"hunter2".into() };
+        let auth = AuthError::AuthExecRun { cmd: "helper --token hunter2".into(), out: Box::new(out) };
         let error = kube::Error::Service(Box::new(kube::Error::Auth(auth)));
-        assert_eq!(
-            error_text(&error),
-            "the credential helper failed with exit status: 0"
-        );
+        assert_eq!(error_text(&error), "the credential helper failed with exit status: 0");
     }
 }

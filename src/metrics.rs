@@ -46,21 +46,14 @@ impl Metrics {
     fn build() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(
-            prometheus::process_collector::ProcessCollector::for_self(),
-        ))?;
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
 
         let build = IntGaugeVec::new(
-            Opts::new(
-                "sandbox_manager_build_info",
-                "Always 1; its labels tell which build is running.",
-            ),
+            Opts::new("sandbox_manager_build_info", "Always 1; its labels tell which build is running."),
             &["version", "revision"],
         )?;
         let revision = option_env!("SANDBOX_MANAGER_REVISION").unwrap_or("unknown");
-        build
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), revision])
-            .set(1);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision]).set(1);
         registry.register(Box::new(build))?;
 
         let requests = IntCounterVec::new(
@@ -71,9 +64,7 @@ impl Metrics {
             &["code", "method", "host"],
         )?;
         registry.register(Box::new(requests.clone()))?;
-        Ok(Self {
-            inner: Arc::new(Inner { registry, requests }),
-        })
+        Ok(Self { inner: Arc::new(Inner { registry, requests }) })
     }
 
     /// Where further families are registered.
@@ -95,9 +86,7 @@ impl Metrics {
     /// When a family cannot be written, such as one without a name.
     pub fn render(&self) -> Result<Vec<u8>, MetricsError> {
         let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.inner.registry.gather(), &mut text)
-            .map_err(MetricsError::Render)?;
+        TextEncoder::new().encode(&self.inner.registry.gather(), &mut text).map_err(MetricsError::Render)?;
         Ok(text)
     }
 }
@@ -123,10 +112,7 @@ mod tests {
     fn two_instances_share_nothing_and_clones_everything() {
         let one = Metrics::new().unwrap();
         let other = Metrics::new().unwrap();
-        one.clone()
-            .rest_client_requests()
-            .with_label_values(&["200", "GET", "a:443"])
-            .inc();
+        one.clone().rest_client_requests().with_label_values(&["200", "GET", "a:443"]).inc();
         let line = "rest_client_requests_total{code=\"200\",host=\"a:443\",method=\"GET\"} 1";
         assert!(rendered(&one).contains(line));
         assert!(!rendered(&other).contains(line));

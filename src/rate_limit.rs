@@ -47,20 +47,14 @@ impl RateLimit {
         let quota = NonZeroU32::new(per_second)
             .zip(NonZeroU32::new(burst))
             .map(|(per_second, burst)| Quota::per_second(per_second).allow_burst(burst));
-        let clock = || TokioClock {
-            start: Instant::now(),
-        };
-        Self {
-            bucket: quota.map(|quota| RateLimiter::direct_with_clock(quota, clock())),
-        }
+        let clock = || TokioClock { start: Instant::now() };
+        Self { bucket: quota.map(|quota| RateLimiter::direct_with_clock(quota, clock())) }
     }
 
     /// Takes a token, or says how long until there may be one.
     fn take(&self) -> Result<(), Duration> {
         let Some(bucket) = &self.bucket else { return Ok(()) };
-        bucket
-            .check()
-            .map_err(|until| until.wait_time_from(bucket.clock().now()))
+        bucket.check().map_err(|until| until.wait_time_from(bucket.clock().now()))
     }
 }
 
@@ -79,12 +73,7 @@ impl<S> Layer<S> for RateLimitLayer {
     type Service = RateLimited<S>;
 
     fn layer(&self, inner: S) -> RateLimited<S> {
-        RateLimited {
-            inner,
-            limit: self.limit.clone(),
-            has_token: false,
-            wait: None,
-        }
+        RateLimited { inner, limit: self.limit.clone(), has_token: false, wait: None }
     }
 }
 

@@ -66,10 +66,8 @@ pub fn init(level: Level, format: Format) -> Result<(), TelemetryError> {
         Format::Json => tracing::subscriber::set_global_default(json(filter, io::stderr)).map_err(failed),
         Format::Text => {
             let colours = io::stderr().is_terminal();
-            let text = tracing_subscriber::fmt()
-                .with_env_filter(filter)
-                .with_writer(io::stderr)
-                .with_ansi(colours);
+            let text =
+                tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
             tracing::subscriber::set_global_default(text.finish()).map_err(failed)
         }
     }
@@ -135,9 +133,7 @@ mod tests {
         let subscriber = json(filter(level, directives).unwrap(), move || writer.clone());
         tracing::subscriber::with_default(subscriber, log);
         let text = String::from_utf8(lines.0.lock().clone()).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     #[test]
@@ -180,23 +176,14 @@ mod tests {
     #[test]
     fn malformed_directives_are_refused_by_name() {
         let error = filter(Level::INFO, Some("a=b=c")).unwrap_err().to_string();
-        assert!(
-            error.starts_with("RUST_LOG: invalid value \"a=b=c\": "),
-            "{error}"
-        );
-        assert!(
-            error.ends_with("expected directives such as `info,sandbox_manager=debug`"),
-            "{error}"
-        );
+        assert!(error.starts_with("RUST_LOG: invalid value \"a=b=c\": "), "{error}");
+        assert!(error.ends_with("expected directives such as `info,sandbox_manager=debug`"), "{error}");
     }
 
     #[test]
     fn a_second_set_up_is_refused_and_does_not_panic() {
         // The first may fail too, when another test was here before.
         let _ = init(Level::ERROR, Format::Text);
-        assert!(matches!(
-            init(Level::ERROR, Format::Json),
-            Err(TelemetryError::AlreadySet)
-        ));
+        assert!(matches!(init(Level::ERROR, Format::Json), Err(TelemetryError::AlreadySet)));
     }
 }

@@ -5,18 +5,10 @@
 
 #![cfg(test)]
 
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "the library's file, of which the models use a part"
-)]
+#[allow(dead_code, unreachable_pub, reason = "the library's file, of which the models use a part")]
 #[path = "../src/wait/holds.rs"]
 mod holds;
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "the library's file, of which the models use a part"
-)]
+#[allow(dead_code, unreachable_pub, reason = "the library's file, of which the models use a part")]
 #[path = "../src/wait/registry.rs"]
 mod registry;
 
@@ -57,14 +49,7 @@ const CLOSED: u64 = 999;
 /// A waiter that ends at a version or a later one.
 fn until(version: u64) -> Waiter<u64, u64, ()> {
     Waiter::new(Box::new(move |&seen| {
-        Some((
-            seen,
-            if seen >= version {
-                Verdict::End(seen)
-            } else {
-                Verdict::GoOn(())
-            },
-        ))
+        Some((seen, if seen >= version { Verdict::End(seen) } else { Verdict::GoOn(()) }))
     }))
 }
 
@@ -80,10 +65,7 @@ struct Store {
 
 impl Store {
     fn new() -> Arc<Self> {
-        Arc::new(Self {
-            version: sync::Mutex::new(0),
-            registry: Arc::new(Registry::new()),
-        })
+        Arc::new(Self { version: sync::Mutex::new(0), registry: Arc::new(Registry::new()) })
     }
 
     fn change(&self, version: u64) {
@@ -151,9 +133,7 @@ fn a_waiter_that_leaves_during_a_wake_leaves_nothing_behind() {
         informer.join().unwrap();
         assert!(store.registry.is_empty());
         assert!(store.registry.names().is_empty());
-        store
-            .registry
-            .see(&"a", || unreachable!("somebody is still registered"));
+        store.registry.see(&"a", || unreachable!("somebody is still registered"));
     });
 }
 

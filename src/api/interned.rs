@@ -85,10 +85,7 @@ impl<T> Table<T> {
     }
 
     const fn with_hash(hash: fn(&str) -> u64) -> Self {
-        Self {
-            slots: Mutex::new(HashTable::new()),
-            hash,
-        }
+        Self { slots: Mutex::new(HashTable::new()), hash }
     }
 
     /// The entry of `text`, decoded by `decode` if nobody holds one.
@@ -102,12 +99,7 @@ impl<T> Table<T> {
             return Ok(entry);
         }
         let value = decode(&text)?;
-        let fresh = Arc::new(Entry {
-            hash,
-            text,
-            value,
-            table: self,
-        });
+        let fresh = Arc::new(Entry { hash, text, value, table: self });
         // Another thread may have been quicker. Then `fresh` is dropped here, outside the lock, and finds
         // nothing to remove.
         Ok(self.lookup(hash, &fresh.text, Some(&fresh)).unwrap_or(fresh))
@@ -132,14 +124,7 @@ impl<T> Table<T> {
             }
         }
         if let (None, Some(fresh)) = (&found, or_insert) {
-            slots.insert_unique(
-                hash,
-                Slot {
-                    hash,
-                    entry: Arc::downgrade(fresh),
-                },
-                |slot| slot.hash,
-            );
+            slots.insert_unique(hash, Slot { hash, entry: Arc::downgrade(fresh) }, |slot| slot.hash);
         }
         found
     }
@@ -214,9 +199,7 @@ impl<T: Internable> From<T> for Interned<T> {
 impl<T: Internable> Serialize for Interned<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // By way of `Value`: a `RawValue` only means something to serde_json's own serializers.
-        serde_json::from_str::<Value>(&self.0.text)
-            .map_err(S::Error::custom)?
-            .serialize(serializer)
+        serde_json::from_str::<Value>(&self.0.text).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -354,16 +337,8 @@ mod tests {
         let (table, elsewhere) = (table(|_| 7), table(|_| 7));
         // Its drop goes to another table, so that here it stays as it is between its last use and its
         // removal.
-        let dying = Arc::new(Entry {
-            hash: 7,
-            text: "a".into(),
-            value: String::new(),
-            table: elsewhere,
-        });
-        let slot = Slot {
-            hash: 7,
-            entry: Arc::downgrade(&dying),
-        };
+        let dying = Arc::new(Entry { hash: 7, text: "a".into(), value: String::new(), table: elsewhere });
+        let slot = Slot { hash: 7, entry: Arc::downgrade(&dying) };
         table.slots.lock().insert_unique(7, slot, |slot| slot.hash);
         drop(dying);
         let fresh = intern(table, "a");
@@ -371,13 +346,7 @@ mod tests {
         assert!(fresh.ptr_eq(&intern(table, "a")));
         drop(fresh);
         assert_eq!(len(table), 1);
-        assert!(
-            table
-                .slots
-                .lock()
-                .iter()
-                .all(|slot| slot.entry.strong_count() == 0)
-        );
+        assert!(table.slots.lock().iter().all(|slot| slot.entry.strong_count() == 0));
     }
 
     #[test]
@@ -418,10 +387,7 @@ mod tests {
         assert!(text.ptr_eq(&bytes));
         assert_eq!(text, value);
         assert_eq!(text.spec.as_ref().unwrap().containers[0].name, "c");
-        assert_eq!(
-            format!("{text:?}"),
-            format!("PodTemplate({} bytes of JSON)", TEMPLATE.len())
-        );
+        assert_eq!(format!("{text:?}"), format!("PodTemplate({} bytes of JSON)", TEMPLATE.len()));
     }
 
     #[test]
@@ -456,18 +422,10 @@ mod tests {
     fn e6_a_decode_error_names_the_path_of_the_field() {
         let text = r#"{"spec":{"containers":[{"name":"c"},{"name":"d","image":5}]}}"#;
         let error = serde_json::from_str::<PodTemplate>(text).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "template.spec.containers[1].image: invalid type: integer `5`, expected a string"
-        );
+        assert_eq!(error, "template.spec.containers[1].image: invalid type: integer `5`, expected a string");
 
         let text = r#"[{"spec":{"volumeName":[]}}]"#;
-        let error = serde_json::from_str::<VolumeClaimTemplates>(text)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("volumeClaimTemplates[0].spec.volumeName: "),
-            "{error}"
-        );
+        let error = serde_json::from_str::<VolumeClaimTemplates>(text).unwrap_err().to_string();
+        assert!(error.starts_with("volumeClaimTemplates[0].spec.volumeName: "), "{error}");
     }
 }

@@ -104,9 +104,7 @@ pub fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
 }
 
 fn non_empty<'a>(map: Option<&'a BTreeMap<String, String>>, key: &str) -> Option<&'a str> {
-    map?.get(key)
-        .map(String::as_str)
-        .filter(|value| !value.is_empty())
+    map?.get(key).map(String::as_str).filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]

@@ -133,9 +133,6 @@ mod tests {
             assert_eq!(serde_json::to_string(&colour).unwrap(), text);
         }
         assert_eq!(serde_json::from_str::<Colour>(r#""Red""#).unwrap(), Colour::Red);
-        assert_eq!(
-            serde_json::from_value::<Colour>("Mauve".into()).unwrap(),
-            Colour::Other("Mauve".into())
-        );
+        assert_eq!(serde_json::from_value::<Colour>("Mauve".into()).unwrap(), Colour::Other("Mauve".into()));
     }
 }

@@ -118,9 +118,7 @@ pub(crate) fn of<T: JsonSchema>() -> Value {
         // The default transforms would turn each `Option` into `nullable`.
         settings.transforms = vec![Box::new(Plain), Box::new(StructuralSchemaRewriter)];
     });
-    SchemaGenerator::new(settings)
-        .into_root_schema_for::<T>()
-        .to_value()
+    SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value()
 }
 
 /// A number or a string, as Kubernetes writes "3 or 50%" (`schema_with` of such fields).
@@ -142,9 +140,7 @@ impl Transform for Plain {
         take_only_type(object);
         take_only_alternative(object);
         if let Some(Value::String(description)) = object.get_mut("description") {
-            let paragraphs = description
-                .split("\n\n")
-                .map(|paragraph| paragraph.replace('\n', " "));
+            let paragraphs = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
             *description = paragraphs.collect::<Vec<_>>().join("\n\n");
         }
     }

@@ -93,62 +93,38 @@ impl ApiReader {
     ) -> Result<Option<Arc<K>>, ReadError> {
         let key = ObjectKey::new(namespace, name);
         if !is_path_segment(name) || !(namespace.is_empty() || is_path_segment(namespace)) {
-            return Err(ReadError::InvalidName {
-                kind: K::kind(&()).into_owned(),
-                key,
-            });
+            return Err(ReadError::InvalidName { kind: K::kind(&()).into_owned(), key });
         }
         let kind = || K::kind(&()).into_owned();
-        let transport = |key: &ObjectKey, cause| ReadError::Transport {
-            kind: kind(),
-            key: key.clone(),
-            cause,
-        };
+        let transport =
+            |key: &ObjectKey, cause| ReadError::Transport { kind: kind(), key: key.clone(), cause };
         let read = async {
             let path = K::url_path(&(), Some(namespace).filter(|ns| !ns.is_empty()));
             let request = Request::new(path)
                 .get(name, &GetParams::default())
                 .map_err(|error| transport(&key, error_text(&error)))?;
             let response = self.client.send(request.map(Body::from)).await;
-            let (parts, body) = response
-                .map_err(|error| transport(&key, error_text(&error)))?
-                .into_parts();
+            let (parts, body) = response.map_err(|error| transport(&key, error_text(&error)))?.into_parts();
             let body = Limited::new(body, MAX_BODY).collect().await;
-            let body = body
-                .map_err(|error| transport(&key, error_text(&*error)))?
-                .to_bytes();
+            let body = body.map_err(|error| transport(&key, error_text(&*error)))?.to_bytes();
             Ok((parts.status.as_u16(), body))
         };
         let read = tokio::time::timeout(READ_TIMEOUT, read).await;
-        let (code, body) = read.map_err(|_| ReadError::Timeout {
-            kind: kind(),
-            key: key.clone(),
-        })??;
+        let (code, body) = read.map_err(|_| ReadError::Timeout { kind: kind(), key: key.clone() })??;
         let text = String::from_utf8_lossy(&body);
         match code {
             200 => match K::decode(&text) {
                 Ok(object) => Ok(Some(Arc::new(object))),
-                Err(cause) => Err(ReadError::Decode {
-                    kind: kind(),
-                    key,
-                    cause,
-                }),
+                Err(cause) => Err(ReadError::Decode { kind: kind(), key, cause }),
             },
             code => {
                 let status = serde_json::from_str::<Status>(&text).unwrap_or_default();
                 // A 404 also says that the kind is not served; only one that names the object means that it is gone.
-                let names_it = status
-                    .details
-                    .as_ref()
-                    .is_some_and(|details| details.name == name);
+                let names_it = status.details.as_ref().is_some_and(|details| details.name == name);
                 if code == 404 && names_it {
                     return Ok(None);
                 }
-                Err(ReadError::Status {
-                    kind: kind(),
-                    key,
-                    status: status.with_code(code).boxed(),
-                })
+                Err(ReadError::Status { kind: kind(), key, status: status.with_code(code).boxed() })
             }
         }
     }
@@ -167,18 +143,7 @@ mod tests {
 
     #[test]
     fn a_name_that_would_change_what_is_read_is_refused() {
-        for name in [
-            "",
-            ".",
-            "..",
-            "a/status",
-            "../secrets/b",
-            "a?x=y",
-            "a#b",
-            "%2e",
-            "a b",
-            "ü",
-        ] {
+        for name in ["", ".", "..", "a/status", "../secrets/b", "a?x=y", "a#b", "%2e", "a b", "ü"] {
             assert!(!is_path_segment(name), "{name}");
         }
         for name in ["a", "a-1.b", "system:node", "A_b"] {

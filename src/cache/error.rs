@@ -66,8 +66,5 @@ impl LookupError {
 }
 
 fn join(keys: &[ObjectKey]) -> String {
-    keys.iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

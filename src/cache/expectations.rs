@@ -70,10 +70,7 @@ impl ResourceVersionExpectations {
             expected.overflow();
         }
         let now = Instant::now();
-        let entry = expected
-            .by_uid
-            .entry(uid)
-            .or_insert(Expected { version, since: now });
+        let entry = expected.by_uid.entry(uid).or_insert(Expected { version, since: now });
         if version > entry.version {
             *entry = Expected { version, since: now };
         }
@@ -83,31 +80,19 @@ impl ResourceVersionExpectations {
     /// it holds, if any, and the version that the whole watch has reached.
     pub(crate) fn check(&self, uid: &str, held: Option<u64>, reached: u64) -> Satisfaction {
         let mut expected = self.expected.lock();
-        if expected
-            .overflow
-            .as_ref()
-            .is_some_and(|overflow| reached >= overflow.version)
-        {
+        if expected.overflow.as_ref().is_some_and(|overflow| reached >= overflow.version) {
             expected.overflow = None;
         }
         // The watch has passed the write: if the object is not there, it has gone since.
         let newest = held.unwrap_or_default().max(reached);
-        if expected
-            .by_uid
-            .get(uid)
-            .is_some_and(|entry| newest >= entry.version)
-        {
+        if expected.by_uid.get(uid).is_some_and(|entry| newest >= entry.version) {
             expected.by_uid.remove(uid);
         }
         let Some(unmet) = expected.by_uid.get(uid).or(expected.overflow.as_ref()) else {
             return Satisfaction::Satisfied;
         };
         let age = unmet.since.elapsed();
-        if age > EXPIRES_AFTER {
-            Satisfaction::Expired { age }
-        } else {
-            Satisfaction::Unsatisfied { age }
-        }
+        if age > EXPIRES_AFTER { Satisfaction::Expired { age } } else { Satisfaction::Unsatisfied { age } }
     }
 
     /// Number of writes that the cache has not shown yet, and the age of the oldest.
@@ -125,9 +110,7 @@ impl Expectations {
         let all = || self.by_uid.values().chain(&self.overflow);
         let version = all().map(|entry| entry.version).max();
         let since = all().map(|entry| entry.since).min();
-        self.overflow = version
-            .zip(since)
-            .map(|(version, since)| Expected { version, since });
+        self.overflow = version.zip(since).map(|(version, since)| Expected { version, since });
         self.by_uid.clear();
     }
 }
@@ -145,11 +128,7 @@ impl<K: CachedResource> Observer<K> for ResourceVersionExpectations {
             };
             let gone = matches!(event, Event::Deleted { .. });
             let seen = object.meta().resource_version.as_deref().and_then(parse_version);
-            if gone
-                || expected
-                    .get(uid)
-                    .is_some_and(|entry| seen.is_some_and(|seen| seen >= entry.version))
-            {
+            if gone || expected.get(uid).is_some_and(|entry| seen.is_some_and(|seen| seen >= entry.version)) {
                 expected.remove(uid);
             }
         }
@@ -171,48 +150,24 @@ mod tests {
             resource_version: Some(version.into()),
             ..ObjectMeta::default()
         };
-        ConfigMap {
-            metadata,
-            ..ConfigMap::default()
-        }
+        ConfigMap { metadata, ..ConfigMap::default() }
     }
 
     fn observe(expectations: &ResourceVersionExpectations, event: Event<ConfigMap>) {
-        expectations.observe(&Batch {
-            sequence: 1,
-            events: vec![event],
-        });
+        expectations.observe(&Batch { sequence: 1, events: vec![event] });
     }
 
     #[tokio::test(start_paused = true)]
     async fn k1_a_write_is_expected_until_the_cache_has_seen_its_version() {
         let expectations = ResourceVersionExpectations::default();
-        assert!(
-            expectations.check("u", None, 0).is_satisfied(),
-            "nothing was expected"
-        );
+        assert!(expectations.check("u", None, 0).is_satisfied(), "nothing was expected");
         expectations.expect(&object("u", "10"));
         expectations.expect(&object("u", "9"));
-        assert_eq!(
-            expectations.check("u", Some(9), 9),
-            Satisfaction::Unsatisfied { age: Duration::ZERO }
-        );
+        assert_eq!(expectations.check("u", Some(9), 9), Satisfaction::Unsatisfied { age: Duration::ZERO });
         assert!(expectations.check("other", Some(9), 9).is_satisfied());
-        observe(
-            &expectations,
-            Event::Applied {
-                old: None,
-                new: Arc::new(object("u", "9")),
-            },
-        );
+        observe(&expectations, Event::Applied { old: None, new: Arc::new(object("u", "9")) });
         assert!(!expectations.check("u", Some(9), 9).is_satisfied());
-        observe(
-            &expectations,
-            Event::Applied {
-                old: None,
-                new: Arc::new(object("u", "10")),
-            },
-        );
+        observe(&expectations, Event::Applied { old: None, new: Arc::new(object("u", "10")) });
         assert_eq!(expectations.outstanding().0, 0);
         assert!(expectations.check("u", Some(10), 10).is_satisfied());
     }
@@ -221,15 +176,9 @@ mod tests {
     async fn k1_a_write_that_was_seen_before_it_was_expected_is_satisfied() {
         let expectations = ResourceVersionExpectations::default();
         expectations.expect(&object("u", "10"));
-        assert!(
-            expectations.check("u", Some(10), 3).is_satisfied(),
-            "the object has that version"
-        );
+        assert!(expectations.check("u", Some(10), 3).is_satisfied(), "the object has that version");
         expectations.expect(&object("u", "10"));
-        assert!(
-            expectations.check("u", None, 11).is_satisfied(),
-            "the object came and went"
-        );
+        assert!(expectations.check("u", None, 11).is_satisfied(), "the object came and went");
     }
 
     #[tokio::test(start_paused = true)]
@@ -237,13 +186,7 @@ mod tests {
         let expectations = ResourceVersionExpectations::default();
         expectations.expect(&object("u", "10"));
         let last_known = Arc::new(object("u", "5"));
-        observe(
-            &expectations,
-            Event::Deleted {
-                last_known,
-                final_state_unknown: true,
-            },
-        );
+        observe(&expectations, Event::Deleted { last_known, final_state_unknown: true });
         assert!(expectations.check("u", None, 5).is_satisfied());
     }
 
@@ -252,10 +195,7 @@ mod tests {
         let expectations = ResourceVersionExpectations::default();
         expectations.expect(&object("u", "10"));
         tokio::time::advance(Duration::from_mins(1)).await;
-        assert!(matches!(
-            expectations.check("u", Some(9), 9),
-            Satisfaction::Unsatisfied { .. }
-        ));
+        assert!(matches!(expectations.check("u", Some(9), 9), Satisfaction::Unsatisfied { .. }));
         tokio::time::advance(Duration::from_secs(1)).await;
         let age = Duration::from_secs(61);
         assert_eq!(expectations.check("u", Some(9), 9), Satisfaction::Expired { age });
@@ -272,10 +212,6 @@ mod tests {
         let newest = 100 + CAPACITY as u64 - 1;
         assert!(!expectations.check("0", Some(100), newest - 1).is_satisfied());
         assert!(expectations.check("0", Some(100), newest).is_satisfied());
-        assert!(
-            !expectations
-                .check(&CAPACITY.to_string(), None, newest)
-                .is_satisfied()
-        );
+        assert!(!expectations.check(&CAPACITY.to_string(), None, newest).is_satisfied());
     }
 }

@@ -42,9 +42,7 @@ pub(super) fn claimed_sandbox_id(sandbox: &Sandbox, _: Timestamp, add: &mut dyn 
 
 /// B4: claimed or not.
 pub(super) fn sandbox_user(sandbox: &Sandbox, _: Timestamp, add: &mut dyn FnMut(&str)) {
-    annotation(&sandbox.metadata, ANNOTATION_OWNER)
-        .into_iter()
-        .for_each(add);
+    annotation(&sandbox.metadata, ANNOTATION_OWNER).into_iter().for_each(add);
 }
 
 pub(super) fn template_id(set: &SandboxSet, _: Timestamp, add: &mut dyn FnMut(&str)) {
@@ -56,22 +54,13 @@ pub(super) fn checkpoint_id(checkpoint: &Checkpoint, _: Timestamp, add: &mut dyn
 }
 
 pub(super) fn checkpoint_user(checkpoint: &Checkpoint, _: Timestamp, add: &mut dyn FnMut(&str)) {
-    annotation(&checkpoint.metadata, ANNOTATION_OWNER)
-        .into_iter()
-        .for_each(add);
+    annotation(&checkpoint.metadata, ANNOTATION_OWNER).into_iter().for_each(add);
 }
 
 pub(super) fn claim_user(claim: &PersistentVolumeClaim, _: Timestamp, add: &mut dyn FnMut(&str)) {
-    annotation(&claim.metadata, ANNOTATION_OWNER)
-        .into_iter()
-        .for_each(add);
+    annotation(&claim.metadata, ANNOTATION_OWNER).into_iter().for_each(add);
 }
 
 pub(super) fn claim_volume(claim: &PersistentVolumeClaim, _: Timestamp, add: &mut dyn FnMut(&str)) {
-    claim
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.volume_name.as_deref())
-        .into_iter()
-        .for_each(add);
+    claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).into_iter().for_each(add);
 }

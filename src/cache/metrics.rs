@@ -30,10 +30,7 @@ fn one(value: f64) -> Samples {
     vec![(Vec::new(), value)]
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "Prometheus samples are floats; counts stay far below 2^52"
-)]
+#[expect(clippy::cast_precision_loss, reason = "Prometheus samples are floats; counts stay far below 2^52")]
 fn count(value: u64) -> f64 {
     value as f64
 }
@@ -91,9 +88,7 @@ const FAMILIES: &[Family] = &[
             let errors = report.errors.iter();
             let labels =
                 |verb: &str, reason: &str| vec![("verb", verb.to_owned()), ("reason", reason.to_owned())];
-            errors
-                .map(|((verb, reason), &n)| (labels(verb.as_str(), reason), count(n)))
-                .collect()
+            errors.map(|((verb, reason), &n)| (labels(verb.as_str(), reason), count(n))).collect()
         },
     },
     Family {
@@ -118,10 +113,7 @@ const FAMILIES: &[Family] = &[
         read: |kind, _| {
             let (hits, misses) = kind.lookups();
             let results = [("hit", hits), ("miss", misses)];
-            results
-                .into_iter()
-                .map(|(result, n)| (vec![("result", result.to_owned())], count(n)))
-                .collect()
+            results.into_iter().map(|(result, n)| (vec![("result", result.to_owned())], count(n))).collect()
         },
     },
     Family {
@@ -157,25 +149,12 @@ impl CacheCollector {
     /// Only if a name or label in this file is not one that Prometheus allows.
     pub fn new(cache: &Cache) -> Result<Self, prometheus::Error> {
         let describe = |family: &Family| {
-            let labels = ["resource"]
-                .iter()
-                .chain(family.labels)
-                .map(ToString::to_string)
-                .collect();
-            Desc::new(
-                family.name.into(),
-                family.help.into(),
-                labels,
-                std::collections::HashMap::new(),
-            )
+            let labels = ["resource"].iter().chain(family.labels).map(ToString::to_string).collect();
+            Desc::new(family.name.into(), family.help.into(), labels, std::collections::HashMap::new())
         };
         let descriptions = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
         let waits = cache.inner.wait_metrics.clone();
-        Ok(Self {
-            cache: Arc::downgrade(&cache.inner),
-            waits,
-            descriptions,
-        })
+        Ok(Self { cache: Arc::downgrade(&cache.inner), waits, descriptions })
     }
 }
 
@@ -188,12 +167,7 @@ impl Collector for CacheCollector {
         let Some(inner) = self.cache.upgrade() else {
             return Vec::new();
         };
-        let kinds: Vec<_> = inner
-            .kinds
-            .in_scope()
-            .into_iter()
-            .map(|kind| (kind.report(), kind))
-            .collect();
+        let kinds: Vec<_> = inner.kinds.in_scope().into_iter().map(|kind| (kind.report(), kind)).collect();
         let mut families = Vec::with_capacity(FAMILIES.len());
         for family in FAMILIES {
             let mut samples = Vec::new();

@@ -132,10 +132,7 @@ impl Drop for Inner {
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = self
-            .kinds()
-            .into_iter()
-            .map(|kind| (kind.plural(), kind.objects()));
+        let kinds = self.kinds().into_iter().map(|kind| (kind.plural(), kind.objects()));
         f.debug_map().entries(kinds).finish()
     }
 }
@@ -208,12 +205,7 @@ fn reader<K: WatchedKind>(kinds: &Kinds) -> Reader<K> {
 impl Cache {
     /// Begins the making of a cache. The client is used for the watches, for live reads, and handed out.
     pub fn builder(client: kube::Client) -> CacheBuilder {
-        CacheBuilder {
-            client,
-            scope: Scope::default(),
-            page_size: 0,
-            sync_timeout: SYNC_TIMEOUT,
-        }
+        CacheBuilder { client, scope: Scope::default(), page_size: 0, sync_timeout: SYNC_TIMEOUT }
     }
 
     /// Starts the watches on the current tokio runtime; returns once every kind in scope is synced (D1).
@@ -227,10 +219,7 @@ impl Cache {
     pub async fn start(&self) -> Result<(), StartError> {
         self.spawn()?;
         let timeout = self.inner.sync_timeout;
-        if tokio::time::timeout(timeout, self.wait_for_cache_sync())
-            .await
-            .is_ok()
-        {
+        if tokio::time::timeout(timeout, self.wait_for_cache_sync()).await.is_ok() {
             return Ok(());
         }
         let kinds = self.not_synced();
@@ -321,9 +310,7 @@ impl Cache {
     fn not_synced(&self) -> Vec<(String, String)> {
         let kinds = self.kinds().into_iter().filter_map(|kind| {
             let report = kind.report();
-            let problem = report
-                .last_error
-                .map_or("the list is not complete".into(), |error| error.message);
+            let problem = report.last_error.map_or("the list is not complete".into(), |error| error.message);
             (!report.synced).then(|| (kind.plural().into_owned(), problem))
         });
         kinds.collect()

@@ -194,18 +194,15 @@ impl Provider for Cache {
         &self,
         options: GetClaimedSandboxOptions<'_>,
     ) -> Result<Arc<Sandbox>, LookupError> {
-        self.sandboxes()
-            .one(CLAIMED_SANDBOX_ID, options.sandbox_id, options.namespace)
+        self.sandboxes().one(CLAIMED_SANDBOX_ID, options.sandbox_id, options.namespace)
     }
 
     fn get_checkpoint(&self, options: GetCheckpointOptions<'_>) -> Result<Arc<Checkpoint>, LookupError> {
-        self.checkpoints()
-            .one(CHECKPOINT_ID, options.checkpoint_id, options.namespace)
+        self.checkpoints().one(CHECKPOINT_ID, options.checkpoint_id, options.namespace)
     }
 
     fn pick_sandbox_set(&self, options: PickSandboxSetOptions<'_>) -> Result<Arc<SandboxSet>, LookupError> {
-        self.sandbox_sets()
-            .one(TEMPLATE_ID, options.name, options.namespace)
+        self.sandbox_sets().one(TEMPLATE_ID, options.name, options.namespace)
     }
 
     fn list_sandbox_sets(
@@ -216,44 +213,27 @@ impl Provider for Cache {
     }
 
     fn list_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<Vec<Arc<Sandbox>>, LookupError> {
-        self.sandboxes().select(
-            options.namespace,
-            USER,
-            given(options.user),
-            has_any,
-            |sandboxes| {
-                sandboxes
-                    .filter(|sandbox| !sandbox.is_reserved_failed())
-                    .cloned()
-                    .collect()
-            },
-        )
+        self.sandboxes().select(options.namespace, USER, given(options.user), has_any, |sandboxes| {
+            sandboxes.filter(|sandbox| !sandbox.is_reserved_failed()).cloned().collect()
+        })
     }
 
     fn list_checkpoints(
         &self,
         options: ListCheckpointsOptions<'_>,
     ) -> Result<Vec<Arc<Checkpoint>>, LookupError> {
-        self.checkpoints().select(
-            options.namespace,
-            USER,
-            given(options.user),
-            has_any,
-            |checkpoints| checkpoints.cloned().collect(),
-        )
+        self.checkpoints().select(options.namespace, USER, given(options.user), has_any, |checkpoints| {
+            checkpoints.cloned().collect()
+        })
     }
 
     fn list_sandboxes_in_pool(
         &self,
         options: ListSandboxesInPoolOptions<'_>,
     ) -> Result<Vec<Arc<Sandbox>>, LookupError> {
-        self.sandboxes().select(
-            options.namespace,
-            SANDBOX_POOL,
-            Some(options.pool),
-            has_any,
-            |sandboxes| sandboxes.cloned().collect(),
-        )
+        self.sandboxes().select(options.namespace, SANDBOX_POOL, Some(options.pool), has_any, |sandboxes| {
+            sandboxes.cloned().collect()
+        })
     }
 
     fn count_active_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<usize, LookupError> {
@@ -261,10 +241,9 @@ impl Provider for Cache {
         let active =
             |sandbox: &Sandbox| !sandbox.is_reserved_failed() && sandbox.state(now).kind != StateKind::Dead;
         let any = |count: &usize| *count > 0;
-        self.sandboxes()
-            .select(options.namespace, USER, given(options.user), any, |sandboxes| {
-                sandboxes.filter(|sandbox| active(sandbox)).count()
-            })
+        self.sandboxes().select(options.namespace, USER, given(options.user), any, |sandboxes| {
+            sandboxes.filter(|sandbox| active(sandbox)).count()
+        })
     }
 
     fn list_live_sandboxes_by_owner(&self, user: &str) -> Result<Vec<Arc<Sandbox>>, LookupError> {

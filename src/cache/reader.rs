@@ -18,9 +18,7 @@ pub struct Reader<K: CachedResource> {
 
 impl<K: CachedResource> Clone for Reader<K> {
     fn clone(&self) -> Self {
-        Self {
-            watched: Arc::clone(&self.watched),
-        }
+        Self { watched: Arc::clone(&self.watched) }
     }
 }
 
@@ -41,9 +39,7 @@ impl<K: CachedResource> Reader<K> {
     ///
     /// [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
     pub fn get(&self, namespace: &str, name: &str) -> Result<Option<Arc<K>>, LookupError> {
-        self.look(Some(namespace), Option::is_some, |view| {
-            view.get(KeyRef { namespace, name }).cloned()
-        })
+        self.look(Some(namespace), Option::is_some, |view| view.get(KeyRef { namespace, name }).cloned())
     }
 
     /// All objects, of one namespace if it is given.
@@ -53,10 +49,9 @@ impl<K: CachedResource> Reader<K> {
     /// [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
     pub fn list(&self, namespace: Option<&str>) -> Result<Vec<Arc<K>>, LookupError> {
         self.look(namespace, has_any, |view| match given(namespace) {
-            Some(namespace) => copy(
-                view.by_index(NAMESPACE_INDEX, namespace),
-                view.count(NAMESPACE_INDEX, namespace),
-            ),
+            Some(namespace) => {
+                copy(view.by_index(NAMESPACE_INDEX, namespace), view.count(NAMESPACE_INDEX, namespace))
+            }
             None => copy(view.iter(), view.iter().len()),
         })
     }
@@ -68,9 +63,7 @@ impl<K: CachedResource> Reader<K> {
     /// [`LookupError::UnknownIndex`], [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
     pub fn by_index(&self, index: &str, value: &str) -> Result<Vec<Arc<K>>, LookupError> {
         let index = Self::number(index)?;
-        self.look(None, has_any, |view| {
-            copy(view.by_index(index, value), view.count(index, value))
-        })
+        self.look(None, has_any, |view| copy(view.by_index(index, value), view.count(index, value)))
     }
 
     /// The objects filed under a value of each of two indexes; walks the shorter list (B7).
@@ -120,13 +113,7 @@ impl<K: CachedResource> Reader<K> {
         self.look(
             None,
             |&count| count > 0,
-            |view| {
-                in_predicate(|| {
-                    view.by_index(index, value)
-                        .filter(|object| predicate(object))
-                        .count()
-                })
-            },
+            |view| in_predicate(|| view.by_index(index, value).filter(|object| predicate(object)).count()),
         )
     }
 
@@ -135,10 +122,7 @@ impl<K: CachedResource> Reader<K> {
     /// # Errors
     ///
     /// [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "an unsynced cache is neither empty nor not"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "an unsynced cache is neither empty nor not")]
     pub fn len(&self) -> Result<usize, LookupError> {
         self.look(None, |&count| count > 0, |view| view.iter().len())
     }
@@ -152,17 +136,14 @@ impl<K: CachedResource> Reader<K> {
     ) -> Result<Arc<K>, LookupError> {
         let index = Self::number(index)?;
         let found = self.look(namespace, Result::is_ok, |view| {
-            let mut matches = view
-                .by_index(index, value)
-                .filter(|object| in_namespace(&***object, namespace));
+            let mut matches =
+                view.by_index(index, value).filter(|object| in_namespace(&***object, namespace));
             match (matches.next(), matches.next()) {
                 (Some(only), None) => Ok(Arc::clone(only)),
                 (None, _) => Err(Vec::new()),
-                (Some(a), Some(b)) => Err([a, b]
-                    .into_iter()
-                    .chain(matches)
-                    .map(|k| ObjectKey::of(&**k))
-                    .collect()),
+                (Some(a), Some(b)) => {
+                    Err([a, b].into_iter().chain(matches).map(|k| ObjectKey::of(&**k)).collect())
+                }
             }
         })?;
         found.map_err(|mut candidates| {
@@ -207,19 +188,13 @@ impl<K: CachedResource> Reader<K> {
         let kind = || K::kind(&());
         let watched = &self.watched;
         if !watched.in_scope {
-            return Err(LookupError::OutOfScope {
-                kind: kind(),
-                namespace: None,
-            });
+            return Err(LookupError::OutOfScope { kind: kind(), namespace: None });
         }
         let limit = watched.informer.options().namespace.as_deref();
         if let (Some(limit), Some(asked)) = (limit, given(namespace))
             && limit != asked
         {
-            return Err(LookupError::OutOfScope {
-                kind: kind(),
-                namespace: Some(asked.into()),
-            });
+            return Err(LookupError::OutOfScope { kind: kind(), namespace: Some(asked.into()) });
         }
         if !watched.informer.has_synced() {
             return Err(LookupError::NotSynced { kind: kind() });

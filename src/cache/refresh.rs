@@ -68,11 +68,7 @@ impl Cache {
         let uid = object.meta().uid.as_deref().unwrap_or_default();
         let held = watched.informer.store().view().get(KeyRef::of(object)).cloned();
         let held = held.filter(|held| held.meta().uid.as_deref() == Some(uid));
-        watched.expectations.check(
-            uid,
-            held.and_then(|held| version_of(&*held)),
-            watched.informer.version(),
-        )
+        watched.expectations.check(uid, held.and_then(|held| version_of(&*held)), watched.informer.version())
     }
 
     /// The newest state of a sandbox that can be had (K3): the cached one; a live read when the cache has none
@@ -102,10 +98,7 @@ impl Cache {
             return Ok(cached);
         }
         let live = self.api_reader().get(key.namespace, key.name).await?;
-        live.ok_or_else(|| RefreshError::NotFound {
-            kind: K::kind(&()).into_owned(),
-            key: key.into(),
-        })
+        live.ok_or_else(|| RefreshError::NotFound { kind: K::kind(&()).into_owned(), key: key.into() })
     }
 
     /// Resolves once the cache of a kind has passed a resource version, such as the one that a write has

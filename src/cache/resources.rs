@@ -19,18 +19,9 @@ use crate::wait::{WaitMetrics, Waits};
 impl CachedResource for Sandbox {
     fn indexes() -> &'static [IndexFunc<Self>] {
         &[
-            IndexFunc {
-                name: indexes::SANDBOX_POOL,
-                extract: indexes::sandbox_pool,
-            },
-            IndexFunc {
-                name: indexes::CLAIMED_SANDBOX_ID,
-                extract: indexes::claimed_sandbox_id,
-            },
-            IndexFunc {
-                name: indexes::USER,
-                extract: indexes::sandbox_user,
-            },
+            IndexFunc { name: indexes::SANDBOX_POOL, extract: indexes::sandbox_pool },
+            IndexFunc { name: indexes::CLAIMED_SANDBOX_ID, extract: indexes::claimed_sandbox_id },
+            IndexFunc { name: indexes::USER, extract: indexes::sandbox_user },
         ]
     }
 
@@ -42,24 +33,15 @@ impl CachedResource for Sandbox {
 
 impl CachedResource for SandboxSet {
     fn indexes() -> &'static [IndexFunc<Self>] {
-        &[IndexFunc {
-            name: indexes::TEMPLATE_ID,
-            extract: indexes::template_id,
-        }]
+        &[IndexFunc { name: indexes::TEMPLATE_ID, extract: indexes::template_id }]
     }
 }
 
 impl CachedResource for Checkpoint {
     fn indexes() -> &'static [IndexFunc<Self>] {
         &[
-            IndexFunc {
-                name: indexes::CHECKPOINT_ID,
-                extract: indexes::checkpoint_id,
-            },
-            IndexFunc {
-                name: indexes::USER,
-                extract: indexes::checkpoint_user,
-            },
+            IndexFunc { name: indexes::CHECKPOINT_ID, extract: indexes::checkpoint_id },
+            IndexFunc { name: indexes::USER, extract: indexes::checkpoint_user },
         ]
     }
 }
@@ -67,14 +49,8 @@ impl CachedResource for Checkpoint {
 impl CachedResource for PersistentVolumeClaim {
     fn indexes() -> &'static [IndexFunc<Self>] {
         &[
-            IndexFunc {
-                name: indexes::USER,
-                extract: indexes::claim_user,
-            },
-            IndexFunc {
-                name: indexes::VOLUME_NAME,
-                extract: indexes::claim_volume,
-            },
+            IndexFunc { name: indexes::USER, extract: indexes::claim_user },
+            IndexFunc { name: indexes::VOLUME_NAME, extract: indexes::claim_volume },
         ]
     }
 }
@@ -105,15 +81,8 @@ pub(crate) struct Watched<K: CachedResource> {
 impl<K: CachedResource> Watched<K> {
     fn new(making: &Making<'_>, limits: Option<WatchScope>) -> Self {
         let in_scope = limits.is_some();
-        let WatchScope {
-            namespace,
-            label_selector,
-        } = limits.unwrap_or_default();
-        let options = InformerOptions {
-            namespace,
-            label_selector,
-            page_size: making.page_size,
-        };
+        let WatchScope { namespace, label_selector } = limits.unwrap_or_default();
+        let options = InformerOptions { namespace, label_selector, page_size: making.page_size };
         let waits = Arc::new(Waits::new(making.wait_metrics.clone()));
         let expectations = Arc::new(ResourceVersionExpectations::default());
         // Waits first: somebody is standing there.

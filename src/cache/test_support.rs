@@ -39,12 +39,7 @@ impl Feed {
 
     /// A cache that somebody else runs on a scripted server.
     pub(crate) fn adopt(cache: Cache, server: ScriptedServer) -> Self {
-        Self {
-            cache,
-            server,
-            watches: HashMap::new(),
-            version: 1000,
-        }
+        Self { cache, server, watches: HashMap::new(), version: 1000 }
     }
 
     /// Answers the first list of every kind.
@@ -68,12 +63,7 @@ impl Feed {
         let mut object = object.clone();
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         self.watches.get_mut(plural).unwrap().event(kind, &object).await;
-        let watched = self
-            .cache
-            .kinds()
-            .into_iter()
-            .find(|kind| kind.plural() == plural)
-            .unwrap();
+        let watched = self.cache.kinds().into_iter().find(|kind| kind.plural() == plural).unwrap();
         while watched.version() < self.version {
             tokio::task::yield_now().await;
         }
@@ -149,8 +139,7 @@ impl Fixture {
     /// A member of a pool: labelled, and controlled by the set of that name.
     pub(crate) fn pooled(self, pool: &str) -> Self {
         let owner = json!([{"apiVersion": API_VERSION, "kind": "SandboxSet", "name": pool, "uid": "s", "controller": true}]);
-        self.label(LABEL_SANDBOX_POOL, pool)
-            .with("/metadata", "ownerReferences", owner)
+        self.label(LABEL_SANDBOX_POOL, pool).with("/metadata", "ownerReferences", owner)
     }
 
     pub(crate) fn phase(self, phase: &str) -> Self {
@@ -199,11 +188,7 @@ impl Fixture {
 
     /// As the API server would return it in this version.
     pub(crate) fn typed(&self, version: u64) -> Sandbox {
-        serde_json::from_value(
-            self.clone()
-                .with("/metadata", "resourceVersion", version.to_string())
-                .0,
-        )
-        .unwrap()
+        serde_json::from_value(self.clone().with("/metadata", "resourceVersion", version.to_string()).0)
+            .unwrap()
     }
 }

@@ -13,10 +13,7 @@ use crate::informer::ObjectKey;
 type Found<K> = Result<Arc<K>, LookupError>;
 
 fn claimed(cache: &Cache, namespace: Option<&str>, sandbox_id: &str) -> Found<Sandbox> {
-    cache.get_claimed_sandbox(GetClaimedSandboxOptions {
-        namespace,
-        sandbox_id,
-    })
+    cache.get_claimed_sandbox(GetClaimedSandboxOptions { namespace, sandbox_id })
 }
 
 fn names(sandboxes: &[Arc<Sandbox>]) -> Vec<&str> {
@@ -26,10 +23,7 @@ fn names(sandboxes: &[Arc<Sandbox>]) -> Vec<&str> {
 }
 
 fn in_pool(cache: &Cache, pool: &str) -> Vec<String> {
-    let options = ListSandboxesInPoolOptions {
-        namespace: None,
-        pool,
-    };
+    let options = ListSandboxesInPoolOptions { namespace: None, pool };
     let found = cache.list_sandboxes_in_pool(options).unwrap();
     names(&found).into_iter().map(str::to_owned).collect()
 }
@@ -40,34 +34,17 @@ async fn start(sandboxes: &[Fixture]) -> Feed {
 }
 
 fn not_found(kind: &'static str, id: &str) -> LookupError {
-    LookupError::NotFound {
-        kind: kind.into(),
-        id: id.into(),
-    }
+    LookupError::NotFound { kind: kind.into(), id: id.into() }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a1_lookups_hand_out_the_stored_object_itself_and_do_no_io() {
     let mut feed = start(&[sandbox("a").claimed()]).await;
     let held = claimed(&feed.cache, None, "ns--a").unwrap();
-    assert!(Arc::ptr_eq(
-        &held,
-        &claimed(&feed.cache, Some("ns"), "ns--a").unwrap()
-    ));
+    assert!(Arc::ptr_eq(&held, &claimed(&feed.cache, Some("ns"), "ns--a").unwrap()));
     feed.apply(&sandbox("a").claimed().phase("Paused")).await;
-    assert_eq!(
-        held.phase().unwrap().as_str(),
-        "Running",
-        "nothing changes under its holder"
-    );
-    assert_eq!(
-        claimed(&feed.cache, None, "ns--a")
-            .unwrap()
-            .phase()
-            .unwrap()
-            .as_str(),
-        "Paused"
-    );
+    assert_eq!(held.phase().unwrap().as_str(), "Running", "nothing changes under its holder");
+    assert_eq!(claimed(&feed.cache, None, "ns--a").unwrap().phase().unwrap().as_str(), "Paused");
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,48 +57,24 @@ async fn a2_an_id_names_one_claimed_sandbox_or_is_not_found_or_ambiguous() {
     ])
     .await;
     assert_eq!(claimed(&feed.cache, None, "x").unwrap().name_or_empty(), "a");
-    assert_eq!(
-        claimed(&feed.cache, None, "y").unwrap_err(),
-        not_found("Sandbox", "y")
-    );
-    assert_eq!(
-        claimed(&feed.cache, None, "free").unwrap_err(),
-        not_found("Sandbox", "free")
-    );
+    assert_eq!(claimed(&feed.cache, None, "y").unwrap_err(), not_found("Sandbox", "y"));
+    assert_eq!(claimed(&feed.cache, None, "free").unwrap_err(), not_found("Sandbox", "free"));
     let candidates = vec![ObjectKey::new("ns", "b"), ObjectKey::new("other", "c")];
     let error = claimed(&feed.cache, None, "twice").unwrap_err();
     assert_eq!(error.to_string(), "Sandbox \"twice\" is ambiguous: ns/b, other/c");
-    assert_eq!(
-        error,
-        LookupError::Ambiguous {
-            kind: "Sandbox".into(),
-            id: "twice".into(),
-            candidates
-        }
-    );
-    assert_eq!(
-        claimed(&feed.cache, Some("other"), "twice")
-            .unwrap()
-            .name_or_empty(),
-        "c"
-    );
+    assert_eq!(error, LookupError::Ambiguous { kind: "Sandbox".into(), id: "twice".into(), candidates });
+    assert_eq!(claimed(&feed.cache, Some("other"), "twice").unwrap().name_or_empty(), "c");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a3_checkpoints_by_id_and_sets_by_name_follow_the_same_rules() {
     let checkpoint = |namespace: &str, name: &str, id: &str| {
         let metadata = json!({"namespace": namespace, "name": name, "uid": format!("{namespace}{name}"), "resourceVersion": "1"});
-        (
-            "checkpoints",
-            json!({"metadata": metadata, "spec": {}, "status": {"checkpointId": id}}),
-        )
+        ("checkpoints", json!({"metadata": metadata, "spec": {}, "status": {"checkpointId": id}}))
     };
     let set = |namespace: &str, name: &str| {
         let metadata = json!({"namespace": namespace, "name": name, "uid": format!("{namespace}{name}"), "resourceVersion": "1"});
-        (
-            "sandboxsets",
-            json!({"metadata": metadata, "spec": {"replicas": 1}}),
-        )
+        ("sandboxsets", json!({"metadata": metadata, "spec": {"replicas": 1}}))
     };
     let feed = Feed::start(&[
         checkpoint("ns", "a", "one"),
@@ -134,22 +87,13 @@ async fn a3_checkpoints_by_id_and_sets_by_name_follow_the_same_rules() {
     ])
     .await;
     let checkpoint = |namespace, checkpoint_id| {
-        feed.cache.get_checkpoint(GetCheckpointOptions {
-            namespace,
-            checkpoint_id,
-        })
+        feed.cache.get_checkpoint(GetCheckpointOptions { namespace, checkpoint_id })
     };
     assert_eq!(checkpoint(None, "one").unwrap().name_or_empty(), "a");
     assert_eq!(checkpoint(None, "two").unwrap_err().reason(), "ambiguous");
-    assert_eq!(
-        checkpoint(Some("other"), "two").unwrap().namespace_or_empty(),
-        "other"
-    );
+    assert_eq!(checkpoint(Some("other"), "two").unwrap().namespace_or_empty(), "other");
     assert_eq!(checkpoint(None, "").unwrap_err(), not_found("Checkpoint", ""));
-    let set = |namespace, name| {
-        feed.cache
-            .pick_sandbox_set(PickSandboxSetOptions { namespace, name })
-    };
+    let set = |namespace, name| feed.cache.pick_sandbox_set(PickSandboxSetOptions { namespace, name });
     assert_eq!(set(None, "s").unwrap().name_or_empty(), "s");
     assert_eq!(set(None, "t").unwrap_err().reason(), "ambiguous");
     assert_eq!(set(Some("other"), "t").unwrap().namespace_or_empty(), "other");
@@ -158,31 +102,16 @@ async fn a3_checkpoints_by_id_and_sets_by_name_follow_the_same_rules() {
 
 #[tokio::test(start_paused = true)]
 async fn a4_a_namespace_filters_and_one_outside_of_the_scope_is_an_error() {
-    let scope = Scope {
-        sandbox_namespace: Some("ns".into()),
-        ..Scope::default()
-    };
+    let scope = Scope { sandbox_namespace: Some("ns".into()), ..Scope::default() };
     let mut feed = Feed::unsynced(|builder| builder.scope(scope));
     feed.sync(&[sandbox("a").claimed().listed()]).await;
     let error = claimed(&feed.cache, Some("other"), "other--a").unwrap_err();
-    assert_eq!(
-        error,
-        LookupError::OutOfScope {
-            kind: "Sandbox".into(),
-            namespace: Some("other".into())
-        }
-    );
+    assert_eq!(error, LookupError::OutOfScope { kind: "Sandbox".into(), namespace: Some("other".into()) });
     for namespace in [None, Some(""), Some("ns")] {
         assert!(claimed(&feed.cache, namespace, "ns--a").is_ok(), "{namespace:?}");
     }
-    let options = ListSandboxesOptions {
-        namespace: Some("other"),
-        user: None,
-    };
-    assert_eq!(
-        feed.cache.list_sandboxes(options).unwrap_err().reason(),
-        "out_of_scope"
-    );
+    let options = ListSandboxesOptions { namespace: Some("other"), user: None };
+    assert_eq!(feed.cache.list_sandboxes(options).unwrap_err().reason(), "out_of_scope");
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,10 +124,7 @@ async fn a5_lists_filter_by_namespace_and_user_and_may_be_empty() {
     ])
     .await;
     let list = |namespace, user| {
-        let found = feed
-            .cache
-            .list_sandboxes(ListSandboxesOptions { namespace, user })
-            .unwrap();
+        let found = feed.cache.list_sandboxes(ListSandboxesOptions { namespace, user }).unwrap();
         names(&found).join(" ")
     };
     assert_eq!(list(None, None), "a b c d");
@@ -207,49 +133,24 @@ async fn a5_lists_filter_by_namespace_and_user_and_may_be_empty() {
     assert_eq!(list(Some("ns"), Some("u")), "a");
     assert_eq!(list(Some("ns"), Some("nobody")), "");
     assert_eq!(list(Some(""), Some("")), "a b c d");
-    assert!(
-        feed.cache
-            .list_sandbox_sets(ListSandboxSetsOptions::default())
-            .unwrap()
-            .is_empty()
-    );
-    assert!(
-        feed.cache
-            .list_checkpoints(ListCheckpointsOptions::default())
-            .unwrap()
-            .is_empty()
-    );
+    assert!(feed.cache.list_sandbox_sets(ListSandboxSetsOptions::default()).unwrap().is_empty());
+    assert!(feed.cache.list_checkpoints(ListCheckpointsOptions::default()).unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a6_before_the_first_sync_a_lookup_is_an_error_and_never_empty() {
     let mut feed = Feed::unsynced(|builder| builder);
     let not_synced = |kind: &'static str| LookupError::NotSynced { kind: kind.into() };
-    assert_eq!(
-        claimed(&feed.cache, None, "x").unwrap_err(),
-        not_synced("Sandbox")
-    );
-    let error = feed
-        .cache
-        .list_sandbox_sets(ListSandboxSetsOptions::default())
-        .unwrap_err();
+    assert_eq!(claimed(&feed.cache, None, "x").unwrap_err(), not_synced("Sandbox"));
+    let error = feed.cache.list_sandbox_sets(ListSandboxSetsOptions::default()).unwrap_err();
     assert_eq!(error, not_synced("SandboxSet"));
+    assert_eq!(feed.cache.reader::<Checkpoint>().len().unwrap_err(), not_synced("Checkpoint"));
     assert_eq!(
-        feed.cache.reader::<Checkpoint>().len().unwrap_err(),
-        not_synced("Checkpoint")
-    );
-    assert_eq!(
-        feed.cache
-            .count_active_sandboxes(ListSandboxesOptions::default())
-            .unwrap_err()
-            .reason(),
+        feed.cache.count_active_sandboxes(ListSandboxesOptions::default()).unwrap_err().reason(),
         "not_synced"
     );
     feed.sync(&[]).await;
-    assert_eq!(
-        claimed(&feed.cache, None, "x").unwrap_err(),
-        not_found("Sandbox", "x")
-    );
+    assert_eq!(claimed(&feed.cache, None, "x").unwrap_err(), not_found("Sandbox", "x"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,9 +168,7 @@ async fn a7_active_sandboxes_are_counted_and_live_ones_listed_by_owner() {
     ])
     .await;
     let count = |namespace, user| {
-        feed.cache
-            .count_active_sandboxes(ListSandboxesOptions { namespace, user })
-            .unwrap()
+        feed.cache.count_active_sandboxes(ListSandboxesOptions { namespace, user }).unwrap()
     };
     assert_eq!(count(None, Some("u")), 2);
     assert_eq!(count(Some("ns"), Some("u")), 1);
@@ -281,27 +180,17 @@ async fn a7_active_sandboxes_are_counted_and_live_ones_listed_by_owner() {
 
 #[tokio::test(start_paused = true)]
 async fn a8_sandboxes_kept_after_a_failed_claim_are_not_listed_but_found_by_id() {
-    let feed = start(&[
-        sandbox("kept").owner("u").claimed().reserved_failed(),
-        sandbox("a").owner("u"),
-    ])
-    .await;
-    let listed = feed
-        .cache
-        .list_sandboxes(ListSandboxesOptions {
-            namespace: None,
-            user: Some("u"),
-        })
-        .unwrap();
+    let feed =
+        start(&[sandbox("kept").owner("u").claimed().reserved_failed(), sandbox("a").owner("u")]).await;
+    let listed =
+        feed.cache.list_sandboxes(ListSandboxesOptions { namespace: None, user: Some("u") }).unwrap();
     assert_eq!(names(&listed), ["a"]);
     assert!(claimed(&feed.cache, None, "ns--kept").is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a9_find_stops_at_the_first_match_and_may_look_things_up() {
-    let members: Vec<_> = (0..100)
-        .map(|i| sandbox(&format!("s-{i}")).pooled("p").ready())
-        .collect();
+    let members: Vec<_> = (0..100).map(|i| sandbox(&format!("s-{i}")).pooled("p").ready()).collect();
     let feed = start(&members).await;
     let reader = feed.cache.reader::<Sandbox>();
     let mut seen = 0;
@@ -322,26 +211,16 @@ async fn b1_a_pool_holds_the_available_and_those_being_created_for_it() {
         sandbox("available").pooled("p").ready(),
         sandbox("creating").pooled("p"),
         sandbox("pending").pooled("p").phase("Pending"),
-        sandbox("by-template")
-            .pooled("p")
-            .label(crate::api::v1alpha1::LABEL_SANDBOX_TEMPLATE, "t")
-            .ready(),
-        sandbox("pending-alone")
-            .label(crate::api::v1alpha1::LABEL_SANDBOX_POOL, "p")
-            .phase("Pending"),
-        sandbox("claimed")
-            .label(crate::api::v1alpha1::LABEL_SANDBOX_POOL, "p")
-            .ready(),
+        sandbox("by-template").pooled("p").label(crate::api::v1alpha1::LABEL_SANDBOX_TEMPLATE, "t").ready(),
+        sandbox("pending-alone").label(crate::api::v1alpha1::LABEL_SANDBOX_POOL, "p").phase("Pending"),
+        sandbox("claimed").label(crate::api::v1alpha1::LABEL_SANDBOX_POOL, "p").ready(),
         sandbox("no-pool").pooled("").ready(),
     ])
     .await;
     assert_eq!(in_pool(&feed.cache, "p"), ["available", "creating", "pending"]);
     assert_eq!(in_pool(&feed.cache, "t"), ["by-template"]);
     assert!(in_pool(&feed.cache, "").is_empty());
-    let options = ListSandboxesInPoolOptions {
-        namespace: Some("other"),
-        pool: "p",
-    };
+    let options = ListSandboxesInPoolOptions { namespace: Some("other"), pool: "p" };
     assert!(feed.cache.list_sandboxes_in_pool(options).unwrap().is_empty());
 }
 
@@ -350,10 +229,7 @@ async fn b2_a_sandbox_leaves_its_pool_when_claimed_deleting_or_terminal() {
     let pooled = || sandbox("a").pooled("p").ready();
     let mut feed = start(&[pooled()]).await;
     for gone in [
-        sandbox("a")
-            .label(crate::api::v1alpha1::LABEL_SANDBOX_POOL, "p")
-            .claimed()
-            .ready(),
+        sandbox("a").label(crate::api::v1alpha1::LABEL_SANDBOX_POOL, "p").claimed().ready(),
         pooled().deleting(),
         pooled().phase("Failed"),
         pooled().shutdown_at(Timestamp::UNIX_EPOCH),
@@ -371,8 +247,7 @@ async fn b2_at_its_shutdown_time_a_sandbox_leaves_its_pool_without_an_event() {
     let soon = Timestamp::now() + Duration::from_millis(400);
     let later = Timestamp::now() + Duration::from_hours(1);
     let mut feed = start(&[sandbox("a").pooled("p").ready().shutdown_at(later)]).await;
-    feed.apply(&sandbox("b").pooled("p").ready().shutdown_at(soon))
-        .await;
+    feed.apply(&sandbox("b").pooled("p").ready().shutdown_at(soon)).await;
     if Timestamp::now() < soon {
         assert_eq!(in_pool(&feed.cache, "p"), ["a", "b"]);
     }
@@ -409,24 +284,13 @@ async fn b4_users_own_sandboxes_checkpoints_and_volume_claims() {
         sandbox("free").owner("u").listed(),
         sandbox("claimed").owner("u").claimed().listed(),
         ("checkpoints", json!({"metadata": metadata("cp"), "spec": {}})),
-        (
-            "persistentvolumeclaims",
-            json!({"metadata": metadata("claim"), "spec": {"volumeName": "pv-1"}}),
-        ),
+        ("persistentvolumeclaims", json!({"metadata": metadata("claim"), "spec": {"volumeName": "pv-1"}})),
     ])
     .await;
-    assert_eq!(
-        feed.cache.reader::<Sandbox>().by_index(USER, "u").unwrap().len(),
-        2
-    );
-    let of_user = ListCheckpointsOptions {
-        namespace: None,
-        user: Some("u"),
-    };
+    assert_eq!(feed.cache.reader::<Sandbox>().by_index(USER, "u").unwrap().len(), 2);
+    let of_user = ListCheckpointsOptions { namespace: None, user: Some("u") };
     assert_eq!(feed.cache.list_checkpoints(of_user).unwrap().len(), 1);
-    let claims = feed
-        .cache
-        .reader::<k8s_openapi::api::core::v1::PersistentVolumeClaim>();
+    let claims = feed.cache.reader::<k8s_openapi::api::core::v1::PersistentVolumeClaim>();
     assert_eq!(claims.by_index(USER, "u").unwrap().len(), 1);
     assert_eq!(claims.by_index(indexes::VOLUME_NAME, "pv-1").unwrap().len(), 1);
     assert_eq!(claims.by_index(indexes::VOLUME_NAME, "pv-2").unwrap().len(), 0);
@@ -448,15 +312,8 @@ async fn b5_a_deleting_sandbox_is_found_by_id_and_user_until_it_is_gone() {
 async fn b6_an_unknown_index_is_an_error_that_names_the_known() {
     let feed = start(&[]).await;
     let error = feed.cache.reader::<Sandbox>().by_index("pool", "p").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Sandbox has no index \"pool\"; it has sandboxPool, sandboxID, user"
-    );
-    let error = feed
-        .cache
-        .reader::<SandboxSet>()
-        .find("x", "p", |_| true)
-        .unwrap_err();
+    assert_eq!(error.to_string(), "Sandbox has no index \"pool\"; it has sandboxPool, sandboxID, user");
+    let error = feed.cache.reader::<SandboxSet>().find("x", "p", |_| true).unwrap_err();
     assert_eq!(error.reason(), "unknown_index");
 }
 
@@ -468,11 +325,7 @@ async fn b7_pool_and_user_combine() {
         sandbox("c").pooled("q").ready().owner("u"),
     ])
     .await;
-    let both = feed
-        .cache
-        .reader::<Sandbox>()
-        .by_indexes((SANDBOX_POOL, "p"), (USER, "u"))
-        .unwrap();
+    let both = feed.cache.reader::<Sandbox>().by_indexes((SANDBOX_POOL, "p"), (USER, "u")).unwrap();
     assert_eq!(names(&both), ["a"]);
 }
 
@@ -491,13 +344,7 @@ async fn c3_without_a_system_namespace_secrets_are_not_watched_at_all() {
     ];
     assert_eq!(plurals, expected);
     let error = feed.cache.reader::<Secret>().get("kube-system", "s").unwrap_err();
-    assert_eq!(
-        error,
-        LookupError::OutOfScope {
-            kind: "Secret".into(),
-            namespace: None
-        }
-    );
+    assert_eq!(error, LookupError::OutOfScope { kind: "Secret".into(), namespace: None });
     assert!(feed.cache.subscribe::<ConfigMap>().is_none());
 }
 
@@ -512,10 +359,7 @@ async fn c4_all_limits_compose() {
     let mut asked = std::collections::BTreeMap::new();
     for _ in feed.cache.kinds() {
         let exchange = feed.server.next().await;
-        asked.insert(
-            exchange.path.clone(),
-            exchange.query.get("labelSelector").cloned(),
-        );
+        asked.insert(exchange.path.clone(), exchange.query.get("labelSelector").cloned());
     }
     let selector = Some("a+in+%28b%2Cc%29%2C%21d".to_owned());
     let group = "/apis/agents.kruise.io/v1alpha1/namespaces/team";
@@ -546,9 +390,7 @@ async fn d1_start_returns_once_every_kind_is_synced() {
 #[tokio::test(start_paused = true)]
 async fn d1_a_start_that_times_out_names_each_kind_and_its_error_and_stops_what_it_began() {
     let (client, mut server) = crate::informer::scripted_server();
-    let cache = Cache::builder(client)
-        .sync_timeout(Duration::from_secs(7))
-        .build();
+    let cache = Cache::builder(client).sync_timeout(Duration::from_secs(7)).build();
     let starting = tokio::spawn({
         let cache = cache.clone();
         async move { cache.start().await }
@@ -570,21 +412,10 @@ async fn d1_a_start_that_times_out_names_each_kind_and_its_error_and_stops_what_
         panic!("started before")
     };
     assert_eq!(timeout, Duration::from_secs(7));
-    let [sandboxes, checkpoints] = &kinds[..] else {
-        panic!("{kinds:?}")
-    };
+    let [sandboxes, checkpoints] = &kinds[..] else { panic!("{kinds:?}") };
     assert_eq!(sandboxes.0, "sandboxes");
-    assert!(
-        sandboxes
-            .1
-            .contains("no permission to watch sandboxes.agents.kruise.io"),
-        "{}",
-        sandboxes.1
-    );
-    assert_eq!(
-        (checkpoints.0.as_str(), checkpoints.1.as_str()),
-        ("checkpoints", "the list is not complete")
-    );
+    assert!(sandboxes.1.contains("no permission to watch sandboxes.agents.kruise.io"), "{}", sandboxes.1);
+    assert_eq!((checkpoints.0.as_str(), checkpoints.1.as_str()), ("checkpoints", "the list is not complete"));
     assert!(cache.inner.tasks.is_empty());
 }
 
@@ -645,19 +476,13 @@ async fn k1_an_own_write_is_expected_until_the_cache_has_seen_it() {
     let mut feed = start(&[sandbox("a")]).await;
     let written = sandbox("a").typed(1001);
     feed.cache.expect(&written);
-    assert!(matches!(
-        feed.cache.is_satisfied(&written),
-        Satisfaction::Unsatisfied { .. }
-    ));
+    assert!(matches!(feed.cache.is_satisfied(&written), Satisfaction::Unsatisfied { .. }));
     let other_incarnation = sandbox("a").uid("other").typed(1001);
     assert!(feed.cache.is_satisfied(&other_incarnation).is_satisfied());
     feed.apply(&sandbox("a")).await;
     assert!(feed.cache.is_satisfied(&written).is_satisfied());
     feed.cache.expect(&written);
-    assert!(
-        feed.cache.is_satisfied(&written).is_satisfied(),
-        "seen before it was expected"
-    );
+    assert!(feed.cache.is_satisfied(&written).is_satisfied(), "seen before it was expected");
 }
 
 #[tokio::test(start_paused = true)]
@@ -680,23 +505,14 @@ async fn k3_refresh_takes_the_cached_object_unless_an_own_write_is_missing_or_it
     let cache = feed.cache.clone();
     let live = tokio::spawn(async move { cache.refresh_sandbox(&asked).await });
     let read = feed.server.next().await;
-    assert_eq!(
-        read.path,
-        "/apis/agents.kruise.io/v1alpha1/namespaces/ns/sandboxes/a"
-    );
+    assert_eq!(read.path, "/apis/agents.kruise.io/v1alpha1/namespaces/ns/sandboxes/a");
     read.json(&serde_json::to_value(sandbox("a").typed(2000)).unwrap());
-    assert_eq!(
-        live.await.unwrap().unwrap().metadata.resource_version.as_deref(),
-        Some("2000")
-    );
+    assert_eq!(live.await.unwrap().unwrap().metadata.resource_version.as_deref(), Some("2000"));
 
     let cache = feed.cache.clone();
     let gone = tokio::spawn(async move { cache.refresh_sandbox(&sandbox("gone").typed(1)).await });
     feed.server.next().await.status(404, "NotFound", &[]);
-    assert_eq!(
-        gone.await.unwrap().unwrap_err().to_string(),
-        "Sandbox ns/gone not found"
-    );
+    assert_eq!(gone.await.unwrap().unwrap_err().to_string(), "Sandbox ns/gone not found");
 }
 
 #[tokio::test(start_paused = true)]
@@ -720,30 +536,13 @@ async fn k4_a_version_can_be_awaited() {
     assert!(!awaited.is_finished());
     feed.apply(&sandbox("a")).await;
     awaited.await.unwrap().unwrap();
-    feed.cache
-        .await_version::<Sandbox>("7", Duration::ZERO)
-        .await
-        .unwrap();
-    let error = feed
-        .cache
-        .await_version::<Sandbox>("9999", second)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "cache of Sandbox is at version 1001, not yet at 9999, after 1000 ms"
-    );
-    let error = feed
-        .cache
-        .await_version::<Sandbox>("x", second)
-        .await
-        .unwrap_err();
+    feed.cache.await_version::<Sandbox>("7", Duration::ZERO).await.unwrap();
+    let error = feed.cache.await_version::<Sandbox>("9999", second).await.unwrap_err();
+    assert_eq!(error.to_string(), "cache of Sandbox is at version 1001, not yet at 9999, after 1000 ms");
+    let error = feed.cache.await_version::<Sandbox>("x", second).await.unwrap_err();
     assert_eq!(error, VersionError::NotNumeric("x".into()));
-    let error = feed
-        .cache
-        .await_version::<k8s_openapi::api::core::v1::Secret>("1", second)
-        .await
-        .unwrap_err();
+    let error =
+        feed.cache.await_version::<k8s_openapi::api::core::v1::Secret>("1", second).await.unwrap_err();
     assert_eq!(error, VersionError::NotWatched("Secret".into()));
 }
 
@@ -757,12 +556,8 @@ async fn the_metrics_are_what_the_cache_knows() {
     feed.apply(&broken).await;
     feed.cache.expect(&sandbox("a").typed(5000));
     let registry = prometheus::Registry::new();
-    registry
-        .register(Box::new(CacheCollector::new(&feed.cache).unwrap()))
-        .unwrap();
-    let text = prometheus::TextEncoder::new()
-        .encode_to_string(&registry.gather())
-        .unwrap();
+    registry.register(Box::new(CacheCollector::new(&feed.cache).unwrap())).unwrap();
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     for line in [
         "sandbox_manager_cache_objects{resource=\"sandboxes\"} 2",
         "sandbox_manager_cache_synced{resource=\"checkpoints\"} 1",
@@ -773,35 +568,17 @@ async fn the_metrics_are_what_the_cache_knows() {
         "sandbox_manager_cache_stale_seconds{resource=\"sandboxes\"} 0",
         "sandbox_manager_cache_outstanding_writes{resource=\"sandboxes\"} 1",
     ] {
-        assert!(
-            text.contains(&format!("{line}\n")),
-            "{line} is missing from\n{text}"
-        );
+        assert!(text.contains(&format!("{line}\n")), "{line} is missing from\n{text}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_dump_shows_every_object_with_its_index_values() {
-    let feed = start(&[
-        sandbox("b").pooled("p").ready(),
-        sandbox("a").claimed().id("x").owner("u"),
-    ])
-    .await;
-    let sandboxes = feed
-        .cache
-        .kinds()
-        .into_iter()
-        .find(|kind| kind.plural() == "sandboxes")
-        .unwrap();
+    let feed = start(&[sandbox("b").pooled("p").ready(), sandbox("a").claimed().id("x").owner("u")]).await;
+    let sandboxes = feed.cache.kinds().into_iter().find(|kind| kind.plural() == "sandboxes").unwrap();
     let dump = sandboxes.dump();
-    assert_eq!(
-        dump.iter().map(|object| object.name.as_str()).collect::<Vec<_>>(),
-        ["a", "b"]
-    );
-    assert_eq!(
-        (dump[0].uid.as_str(), dump[0].resource_version.as_str()),
-        ("a-", "1")
-    );
+    assert_eq!(dump.iter().map(|object| object.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!((dump[0].uid.as_str(), dump[0].resource_version.as_str()), ("a-", "1"));
     assert_eq!(dump[0].indexes[CLAIMED_SANDBOX_ID], ["x"]);
     assert_eq!(dump[0].indexes[USER], ["u"]);
     assert_eq!(dump[1].indexes[SANDBOX_POOL], ["p"]);

@@ -52,11 +52,7 @@ fn version(sandbox: &Sandbox) -> &str {
 
 /// A condition of the test's own: the message of the status says what to do.
 fn scripted(sandbox: &Sandbox) -> Check {
-    match sandbox
-        .status
-        .as_ref()
-        .and_then(|status| status.message.as_deref())
-    {
+    match sandbox.status.as_ref().and_then(|status| status.message.as_deref()) {
         Some("done") => Check::Satisfied,
         Some("broken") => Check::failed("it broke"),
         Some("panic") => panic!("on demand"),
@@ -81,12 +77,7 @@ async fn f1_the_cache_waits_for_any_condition_on_any_kind_by_name() {
     use k8s_openapi::api::core::v1::{PersistentVolume, Secret};
     let volume = |phase: &str| json!({"metadata": {"name": "pv", "uid": "pv", "resourceVersion": "1"}, "status": {"phase": phase}});
     let mut feed = Feed::start(&[("persistentvolumes", volume("Pending"))]).await;
-    let object = feed
-        .cache
-        .reader::<PersistentVolume>()
-        .get("", "pv")
-        .unwrap()
-        .unwrap();
+    let object = feed.cache.reader::<PersistentVolume>().get("", "pv").unwrap().unwrap();
     let condition = |volume: &PersistentVolume| match volume.status.as_ref().and_then(|s| s.phase.as_deref())
     {
         Some("Bound") => Check::Satisfied,
@@ -99,11 +90,7 @@ async fn f1_the_cache_waits_for_any_condition_on_any_kind_by_name() {
     assert!(waiting.await.unwrap().is_ok());
 
     let secret = Arc::new(Secret::default());
-    let error = feed
-        .cache
-        .wait(&secret, "Rotate", |_| Check::Satisfied, LONG)
-        .await
-        .unwrap_err();
+    let error = feed.cache.wait(&secret, "Rotate", |_| Check::Satisfied, LONG).await.unwrap_err();
     assert_eq!(error.reason(), "out_of_scope");
 }
 
@@ -118,11 +105,7 @@ async fn f2_each_change_of_the_key_is_checked_at_once_and_no_other() {
     };
     let waiting = tokio::spawn(async move { cache.wait(&object, "Script", condition, LONG).await });
     settle().await;
-    assert_eq!(
-        std::mem::take(&mut *checked.lock()),
-        ["1", "1"],
-        "the caller's object, then the stored one"
-    );
+    assert_eq!(std::mem::take(&mut *checked.lock()), ["1", "1"], "the caller's object, then the stored one");
     feed.apply(&sandbox("b")).await;
     assert!(checked.lock().is_empty());
     feed.apply(&saying("1")).await;
@@ -174,20 +157,11 @@ async fn f4_pause_and_resume_of_one_sandbox_conflict_and_nothing_else_does() {
     let (a, b) = (cached(&feed, "a"), cached(&feed, "b"));
     let pause = feed.cache.sandbox_pause_task(&a).unwrap();
     let conflict = feed.cache.sandbox_resume_task(&a).unwrap_err();
-    assert_eq!(
-        (conflict.existing, conflict.requested),
-        (WaitAction::Pause, WaitAction::Resume)
-    );
-    assert_eq!(
-        conflict.to_string(),
-        "Sandbox ns/a: Resume conflicts with Pause, which is under way"
-    );
+    assert_eq!((conflict.existing, conflict.requested), (WaitAction::Pause, WaitAction::Resume));
+    assert_eq!(conflict.to_string(), "Sandbox ns/a: Resume conflicts with Pause, which is under way");
     assert!(feed.cache.sandbox_resume_task(&b).is_ok(), "another sandbox");
     let reborn = Arc::new(sandbox("a").uid("other").typed(9));
-    assert!(
-        feed.cache.sandbox_resume_task(&reborn).is_ok(),
-        "another incarnation"
-    );
+    assert!(feed.cache.sandbox_resume_task(&reborn).is_ok(), "another incarnation");
     let ready = spawn_wait(feed.cache.sandbox_wait_ready_task(&a), LONG).await;
     let custom = spawn_scripted(&feed, LONG).await;
     let second = feed.cache.sandbox_pause_task(&a).unwrap();
@@ -202,16 +176,8 @@ async fn f4_pause_and_resume_of_one_sandbox_conflict_and_nothing_else_does() {
         WaitAction::Pause,
         "the other still waits"
     );
-    feed.apply(
-        &claimed()
-            .phase("Paused")
-            .condition("SandboxPaused", "True", "SetPause"),
-    )
-    .await;
-    assert!(
-        second.await.unwrap().is_ok(),
-        "one leaving does not affect the other"
-    );
+    feed.apply(&claimed().phase("Paused").condition("SandboxPaused", "True", "SetPause")).await;
+    assert!(second.await.unwrap().is_ok(), "one leaving does not affect the other");
     assert!(feed.cache.sandbox_resume_task(&a).is_ok());
     ready.abort();
     custom.abort();
@@ -226,10 +192,7 @@ async fn f5_a_task_holds_its_sandbox_from_its_making_until_it_is_dropped_or_has_
     drop(task);
     let task = feed.cache.sandbox_pause_task(&a).unwrap();
     assert!(feed.cache.sandbox_resume_task(&a).is_err());
-    assert_eq!(
-        task.wait(Duration::from_secs(1)).await.unwrap_err().reason(),
-        "not_satisfied"
-    );
+    assert_eq!(task.wait(Duration::from_secs(1)).await.unwrap_err().reason(), "not_satisfied");
     assert!(feed.cache.sandbox_resume_task(&a).is_ok());
 }
 
@@ -240,11 +203,7 @@ async fn f6_the_callers_own_object_may_satisfy_or_fail_a_lazy_wait_without_regis
     let done = own(saying("done"));
     let satisfied = feed.cache.wait(&done, "Script", scripted, LONG).await.unwrap();
     assert!(Arc::ptr_eq(&satisfied, &done));
-    let error = feed
-        .cache
-        .wait(&own(saying("broken")), "Script", scripted, LONG)
-        .await
-        .unwrap_err();
+    let error = feed.cache.wait(&own(saying("broken")), "Script", scripted, LONG).await.unwrap_err();
     assert_eq!(error.to_string(), "Script of Sandbox ns/a: it broke");
     assert_eq!(error.reason(), "failed");
 }
@@ -257,16 +216,7 @@ async fn f7_a_timeout_of_zero_checks_the_stored_object_once() {
     assert_eq!(at_once().await.unwrap_err().reason(), "not_satisfied");
     let start = Instant::now();
     feed.apply(&saying("done")).await;
-    assert_eq!(
-        version(
-            &feed
-                .cache
-                .wait(&old, "Script", scripted, Duration::ZERO)
-                .await
-                .unwrap()
-        ),
-        "1001"
-    );
+    assert_eq!(version(&feed.cache.wait(&old, "Script", scripted, Duration::ZERO).await.unwrap()), "1001");
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
@@ -275,29 +225,13 @@ async fn f8_a_timeout_says_object_action_time_what_was_seen_and_what_was_missing
     let mut feed = start(&[claimed()]).await;
     let task = feed.cache.sandbox_wait_ready_task(&cached(&feed, "a"));
     let waiting = spawn_wait(task, Duration::from_millis(2500)).await;
-    feed.apply(
-        &claimed()
-            .condition("Ready", "False", "PodNotReady")
-            .generation(2)
-            .observed(1),
-    )
-    .await;
+    feed.apply(&claimed().condition("Ready", "False", "PodNotReady").generation(2).observed(1)).await;
     let error = waiting.await.unwrap().unwrap_err();
     let expected = "WaitReady of Sandbox ns/a not done after 2.500 s: the status is of generation 1, the spec of 2 \
                     (last seen at version 1001)";
     assert_eq!(error.to_string(), expected);
-    let WaitError::NotSatisfied {
-        target,
-        last_observed,
-        ..
-    } = error
-    else {
-        panic!("{error}")
-    };
-    assert_eq!(
-        (target.object.to_string().as_str(), target.action),
-        ("ns/a", WaitAction::WaitReady)
-    );
+    let WaitError::NotSatisfied { target, last_observed, .. } = error else { panic!("{error}") };
+    assert_eq!((target.object.to_string().as_str(), target.action), ("ns/a", WaitAction::WaitReady));
     assert_eq!(last_observed.as_deref(), Some("1001"));
 }
 
@@ -311,10 +245,7 @@ async fn f9_dropping_the_future_leaves_nothing_behind() {
     settle().await;
     assert!(waits.awaited().is_empty());
     let text = metrics(&feed);
-    assert!(
-        text.contains("sandbox_manager_waits_active{action=\"Script\"} 0\n"),
-        "{text}"
-    );
+    assert!(text.contains("sandbox_manager_waits_active{action=\"Script\"} 0\n"), "{text}");
     let cancelled =
         "sandbox_manager_wait_duration_seconds_count{action=\"Script\",outcome=\"cancelled\"} 1\n";
     assert!(text.contains(cancelled), "{text}");
@@ -380,9 +311,7 @@ async fn f11_a_floor_keeps_older_states_from_satisfying_or_failing() {
     assert_eq!(version(&waiting.await.unwrap().unwrap()), "1003");
     let error = task.after("5000").wait(Duration::from_secs(1)).await.unwrap_err();
     assert!(
-        error
-            .to_string()
-            .contains("no state of version 5000 or newer was seen (no state that counts"),
+        error.to_string().contains("no state of version 5000 or newer was seen (no state that counts"),
         "{error}"
     );
 }
@@ -394,10 +323,7 @@ async fn f11_without_a_floor_the_callers_object_is_the_floor() {
     let waiting = spawn_wait(scripted_task(&feed, &newer), LONG).await;
     feed.apply(&saying("broken")).await;
     settle().await;
-    assert!(
-        !waiting.is_finished(),
-        "neither the stored state nor the event is as new"
-    );
+    assert!(!waiting.is_finished(), "neither the stored state nor the event is as new");
     feed.apply(&saying("done")).await;
     assert_eq!(version(&waiting.await.unwrap().unwrap()), "1002");
 }
@@ -427,9 +353,7 @@ async fn f12_a_flap_before_the_waiter_runs_re_arms_the_wait() {
     assert!(poll().is_pending());
     feed.apply(&saying("broken")).await;
     feed.apply(&saying("done")).await;
-    let Poll::Ready(Ok(satisfied)) = poll() else {
-        panic!("not satisfied")
-    };
+    let Poll::Ready(Ok(satisfied)) = poll() else { panic!("not satisfied") };
     assert_eq!(version(&satisfied), "1004");
 }
 
@@ -439,11 +363,7 @@ async fn f13_while_the_watch_is_down_live_reads_end_waits() {
     let waiting = spawn_scripted(&feed, LONG).await;
     let (cache, other) = (feed.cache.clone(), cached(&feed, "b"));
     let mut gone = pin!(cache.wait(&other, "Script", scripted, LONG));
-    assert!(
-        gone.as_mut()
-            .poll(&mut Context::from_waker(noop_waker_ref()))
-            .is_pending()
-    );
+    assert!(gone.as_mut().poll(&mut Context::from_waker(noop_waker_ref())).is_pending());
     let cut = Instant::now();
     feed.cut("sandboxes");
     let mut reads = 0;
@@ -454,15 +374,8 @@ async fn f13_while_the_watch_is_down_live_reads_end_waits() {
             ("sandboxes", _) => exchange.status(500, "InternalError", &[]),
             (_, 0..2) => {
                 let round = cut.elapsed();
-                assert!(
-                    round >= Duration::from_secs(9) && round <= Duration::from_secs(11),
-                    "{round:?}"
-                );
-                let state = if name == "a" {
-                    claimed()
-                } else {
-                    sandbox("b").claimed()
-                };
+                assert!(round >= Duration::from_secs(9) && round <= Duration::from_secs(11), "{round:?}");
+                let state = if name == "a" { claimed() } else { sandbox("b").claimed() };
                 exchange.json(&serde_json::to_value(state.typed(1)).unwrap());
                 reads += 1;
             }
@@ -478,11 +391,7 @@ async fn f13_while_the_watch_is_down_live_reads_end_waits() {
     }
     assert_eq!(version(&waiting.await.unwrap().unwrap()), "1009");
     assert_eq!(gone.await.unwrap_err().reason(), "gone");
-    assert_eq!(
-        version(&cached(&feed, "a")),
-        "1",
-        "only the watch writes the store"
-    );
+    assert_eq!(version(&cached(&feed, "a")), "1", "only the watch writes the store");
 }
 
 #[tokio::test(start_paused = true)]
@@ -500,17 +409,13 @@ async fn f14_ten_thousand_waits_cost_no_tasks_or_timers_but_the_callers_own() {
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let objects: Vec<_> = (0..1000).map(|i| cached(&feed, &format!("s-{i}"))).collect();
     let cache = feed.cache.clone();
-    let mut waits: Vec<_> = (0..10_000)
-        .map(|i| Box::pin(cache.wait(&objects[i % 1000], "Script", scripted, LONG)))
-        .collect();
+    let mut waits: Vec<_> =
+        (0..10_000).map(|i| Box::pin(cache.wait(&objects[i % 1000], "Script", scripted, LONG))).collect();
     let mut context = Context::from_waker(noop_waker_ref());
     for wait in &mut waits {
         assert!(wait.as_mut().poll(&mut context).is_pending());
     }
-    assert_eq!(
-        tokio::runtime::Handle::current().metrics().num_alive_tasks(),
-        tasks
-    );
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), tasks);
     for sandbox in &all {
         feed.apply(&sandbox.clone().status("message", "done")).await;
     }
@@ -550,11 +455,7 @@ async fn stopping_the_cache_ends_every_wait_and_every_later_one() {
         "Script of Sandbox ns/a: the cache was stopped"
     );
     assert_eq!(pausing.await.unwrap().unwrap_err().reason(), "stopped");
-    let error = feed
-        .cache
-        .wait(&object, "Script", scripted, LONG)
-        .await
-        .unwrap_err();
+    let error = feed.cache.wait(&object, "Script", scripted, LONG).await.unwrap_err();
     assert_eq!(error.reason(), "stopped");
 }
 
@@ -562,22 +463,11 @@ async fn stopping_the_cache_ends_every_wait_and_every_later_one() {
 async fn a_wait_on_a_cache_that_is_not_synced_or_does_not_watch_the_namespace_says_so() {
     let feed = Feed::unsynced(|builder| builder);
     let object = Arc::new(claimed().typed(5));
-    let error = feed
-        .cache
-        .wait(&object, "Script", scripted, LONG)
-        .await
-        .unwrap_err();
+    let error = feed.cache.wait(&object, "Script", scripted, LONG).await.unwrap_err();
     assert_eq!(error.reason(), "not_synced");
-    let scope = Scope {
-        sandbox_namespace: Some("other".into()),
-        ..Scope::default()
-    };
+    let scope = Scope { sandbox_namespace: Some("other".into()), ..Scope::default() };
     let feed = Feed::unsynced(|builder| builder.scope(scope));
-    let error = feed
-        .cache
-        .wait(&object, "Script", scripted, LONG)
-        .await
-        .unwrap_err();
+    let error = feed.cache.wait(&object, "Script", scripted, LONG).await.unwrap_err();
     assert_eq!(error.reason(), "out_of_scope");
 }
 
@@ -592,24 +482,16 @@ async fn g4_a_checkpoint_that_the_cache_does_not_know_yet_is_waited_for() {
     let waiting = tokio::spawn(async move { task.wait(LONG).await });
     settle().await;
     assert!(!waiting.is_finished());
-    feed.send("checkpoints", "ADDED", &checkpoint(json!({"phase": "Creating"})))
+    feed.send("checkpoints", "ADDED", &checkpoint(json!({"phase": "Creating"}))).await;
+    feed.send("checkpoints", "MODIFIED", &checkpoint(json!({"phase": "Succeeded", "checkpointId": "x"})))
         .await;
-    feed.send(
-        "checkpoints",
-        "MODIFIED",
-        &checkpoint(json!({"phase": "Succeeded", "checkpointId": "x"})),
-    )
-    .await;
     assert_eq!(waiting.await.unwrap().unwrap().checkpoint_id(), Some("x"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn g2_a_resume_takes_only_a_status_that_knows_of_the_callers_write() {
-    let paused = claimed()
-        .phase("Paused")
-        .condition("SandboxPaused", "True", "SetPause")
-        .generation(3)
-        .observed(3);
+    let paused =
+        claimed().phase("Paused").condition("SandboxPaused", "True", "SetPause").generation(3).observed(3);
     let mut feed = start(std::slice::from_ref(&paused)).await;
     let task = feed.cache.sandbox_resume_task(&cached(&feed, "a")).unwrap();
     let written = claimed().phase("Running").ready().generation(4).observed(3);
@@ -639,21 +521,14 @@ async fn waits_are_counted_and_timed_by_action_and_outcome() {
         "sandbox_manager_wait_duration_seconds_count{action=\"Script\",outcome=\"satisfied\"} 1",
         "sandbox_manager_wait_conflicts_total{existing=\"Pause\",requested=\"Resume\"} 1",
     ] {
-        assert!(
-            text.contains(&format!("{line}\n")),
-            "{line} is missing from\n{text}"
-        );
+        assert!(text.contains(&format!("{line}\n")), "{line} is missing from\n{text}");
     }
 }
 
 fn metrics(feed: &Feed) -> String {
     let registry = prometheus::Registry::new();
-    registry
-        .register(Box::new(CacheCollector::new(&feed.cache).unwrap()))
-        .unwrap();
-    prometheus::TextEncoder::new()
-        .encode_to_string(&registry.gather())
-        .unwrap()
+    registry.register(Box::new(CacheCollector::new(&feed.cache).unwrap())).unwrap();
+    prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
 }
 
 /// On real threads: many waits on few objects, each of which ends at a round of its own.
@@ -662,18 +537,13 @@ async fn ten_thousand_concurrent_waits_on_a_thousand_objects_under_churn_all_end
     const OBJECTS: usize = 1000;
     const ROUNDS: usize = 10;
     let name = |i: usize| format!("s-{i}");
-    let all: Vec<_> = (0..OBJECTS)
-        .map(|i| sandbox(&name(i)).status("message", "0"))
-        .collect();
+    let all: Vec<_> = (0..OBJECTS).map(|i| sandbox(&name(i)).status("message", "0")).collect();
     let mut feed = start(&all).await;
     let wrong = Arc::new(AtomicUsize::new(0));
     let waits: Vec<_> = (0..OBJECTS * ROUNDS)
         .map(|i| {
-            let (cache, object, round) = (
-                feed.cache.clone(),
-                cached(&feed, &name(i % OBJECTS)),
-                1 + i / OBJECTS,
-            );
+            let (cache, object, round) =
+                (feed.cache.clone(), cached(&feed, &name(i % OBJECTS)), 1 + i / OBJECTS);
             let reached = move |sandbox: &Sandbox| -> Check {
                 let said = sandbox.status.as_ref().unwrap().message.as_deref().unwrap();
                 if said.parse::<usize>().unwrap() >= round {
@@ -686,14 +556,10 @@ async fn ten_thousand_concurrent_waits_on_a_thousand_objects_under_churn_all_end
             tokio::spawn(async move {
                 // Every tenth gives up early and comes back, so that leaving and waking meet.
                 if i % 10 == 0 {
-                    let _ = cache
-                        .wait(&object, "Round", reached, Duration::from_micros(i as u64 % 700))
-                        .await;
+                    let _ =
+                        cache.wait(&object, "Round", reached, Duration::from_micros(i as u64 % 700)).await;
                 }
-                match cache
-                    .wait(&object, "Round", reached, Duration::from_mins(5))
-                    .await
-                {
+                match cache.wait(&object, "Round", reached, Duration::from_mins(5)).await {
                     Ok(sandbox) if matches!(reached(&sandbox), Check::Satisfied) => {}
                     _ => drop(wrong.fetch_add(1, Ordering::SeqCst)),
                 }
@@ -702,8 +568,7 @@ async fn ten_thousand_concurrent_waits_on_a_thousand_objects_under_churn_all_end
         .collect();
     for round in 1..=ROUNDS {
         for sandbox in &all {
-            feed.apply(&sandbox.clone().status("message", &round.to_string()))
-                .await;
+            feed.apply(&sandbox.clone().status("message", &round.to_string())).await;
         }
     }
     for wait in waits {

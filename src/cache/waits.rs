@@ -35,21 +35,10 @@ impl Cache {
         let action = WaitAction::Custom(action);
         let watched = self.watched::<K>();
         if !watched.in_scope {
-            let target = WaitTarget {
-                kind: K::kind(&()),
-                object: ObjectKey::of(&**object),
-                action,
-            };
+            let target = WaitTarget { kind: K::kind(&()), object: ObjectKey::of(&**object), action };
             return Err(WaitError::OutOfScope(Box::new(target)));
         }
-        lazy(
-            watched,
-            object,
-            action,
-            Arc::new(move |object, _| condition(object)),
-        )
-        .wait(timeout)
-        .await
+        lazy(watched, object, action, Arc::new(move |object, _| condition(object))).wait(timeout).await
     }
 
     pub(super) fn pause_task(
@@ -81,12 +70,7 @@ impl Cache {
 
     pub(super) fn bound_task(&self, claim: &Arc<PersistentVolumeClaim>) -> WaitTask<PersistentVolumeClaim> {
         let condition: Condition<PersistentVolumeClaim> = Arc::new(|claim, _| wait::bound(claim));
-        lazy(
-            self.watched(),
-            claim,
-            WaitAction::Custom("PersistentVolumeClaimBind"),
-            condition,
-        )
+        lazy(self.watched(), claim, WaitAction::Custom("PersistentVolumeClaimBind"), condition)
     }
 }
 
@@ -96,13 +80,7 @@ fn lazy<K: WatchedKind>(
     action: WaitAction,
     condition: Condition<K>,
 ) -> WaitTask<K> {
-    WaitTask::new(
-        Arc::clone(&watched.informer),
-        Arc::clone(&watched.waits),
-        object,
-        action,
-        condition,
-    )
+    WaitTask::new(Arc::clone(&watched.informer), Arc::clone(&watched.waits), object, action, condition)
 }
 
 fn acquired<K: WatchedKind>(
@@ -111,7 +89,5 @@ fn acquired<K: WatchedKind>(
     action: WaitAction,
     condition: Condition<K>,
 ) -> Result<AcquiredWaitTask<K>, WaitConflict> {
-    watched
-        .waits
-        .acquire(&watched.informer, object, action, condition)
+    watched.waits.acquire(&watched.informer, object, action, condition)
 }

@@ -62,17 +62,9 @@ pub trait ErasedKind: Send + Sync {
 
 impl<K: CachedResource> Watched<K> {
     async fn watch(&self, stop: CancellationToken) {
-        while AssertUnwindSafe(self.informer.run(stop.clone()))
-            .catch_unwind()
-            .await
-            .is_err()
-        {
+        while AssertUnwindSafe(self.informer.run(stop.clone())).catch_unwind().await.is_err() {
             tracing::error!(kind = %K::kind(&()), "watch panicked, beginning anew");
-            if stop
-                .run_until_cancelled(tokio::time::sleep(REST_AFTER_PANIC))
-                .await
-                .is_none()
-            {
+            if stop.run_until_cancelled(tokio::time::sleep(REST_AFTER_PANIC)).await.is_none() {
                 return;
             }
         }

@@ -32,10 +32,9 @@ impl<K> Clone for Observed<K> {
     fn clone(&self) -> Self {
         match self {
             Self::Present(object) => Self::Present(Arc::clone(object)),
-            Self::Deleted { key, last_known } => Self::Deleted {
-                key: key.clone(),
-                last_known: last_known.clone(),
-            },
+            Self::Deleted { key, last_known } => {
+                Self::Deleted { key: key.clone(), last_known: last_known.clone() }
+            }
         }
     }
 }
@@ -71,9 +70,7 @@ impl Action {
     /// Reconcile again after this time even if nothing changes.
     #[must_use]
     pub const fn requeue(after: Duration) -> Self {
-        Self {
-            requeue_after: Some(after),
-        }
+        Self { requeue_after: Some(after) }
     }
 
     /// Reconcile again when something changes.
@@ -92,17 +89,13 @@ impl Action {
     #[must_use]
     pub fn soonest(self, other: Self) -> Self {
         let both = self.requeue_after.into_iter().chain(other.requeue_after);
-        Self {
-            requeue_after: both.min(),
-        }
+        Self { requeue_after: both.min() }
     }
 }
 
 impl From<Action> for kube::runtime::controller::Action {
     fn from(action: Action) -> Self {
-        action
-            .requeue_after
-            .map_or_else(Self::await_change, Self::requeue)
+        action.requeue_after.map_or_else(Self::await_change, Self::requeue)
     }
 }
 
@@ -165,20 +158,13 @@ mod tests {
 
     #[test]
     fn r3_the_soonest_requeue_wins() {
-        let (soon, late) = (
-            Action::requeue(Duration::from_secs(1)),
-            Action::requeue(Duration::from_secs(9)),
-        );
+        let (soon, late) = (Action::requeue(Duration::from_secs(1)), Action::requeue(Duration::from_secs(9)));
         for (a, b, expected) in [
             (soon, late, soon),
             (late, soon, soon),
             (Action::await_change(), late, late),
             (late, Action::await_change(), late),
-            (
-                Action::await_change(),
-                Action::await_change(),
-                Action::await_change(),
-            ),
+            (Action::await_change(), Action::await_change(), Action::await_change()),
         ] {
             assert_eq!(a.soonest(b), expected);
         }

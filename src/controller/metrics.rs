@@ -68,10 +68,8 @@ impl ControllerMetricFamilies {
         };
         let controller = &["controller"];
         let queue = &["controller", "name"];
-        let seconds = HistogramOpts::new(
-            "controller_runtime_reconcile_time_seconds",
-            "Time that a reconcile took.",
-        );
+        let seconds =
+            HistogramOpts::new("controller_runtime_reconcile_time_seconds", "Time that a reconcile took.");
         let seconds = HistogramVec::new(seconds.buckets(SECONDS.to_vec()), controller)?;
         registry.register(Box::new(seconds.clone()))?;
         let depths = Depths::new()?;
@@ -93,11 +91,7 @@ impl ControllerMetricFamilies {
                 "Reconciles that panicked.",
                 controller,
             )?,
-            active: gauge(
-                "controller_runtime_active_workers",
-                "Reconciles that run now.",
-                controller,
-            )?,
+            active: gauge("controller_runtime_active_workers", "Reconciles that run now.", controller)?,
             max: gauge(
                 "controller_runtime_max_concurrent_reconciles",
                 "Most reconciles at once.",
@@ -115,9 +109,7 @@ impl ControllerMetricFamilies {
 
     /// The metrics of one controller, every series present from the start.
     pub(super) fn of(&self, controller: &str, max_concurrent_reconciles: u16) -> ControllerMetrics {
-        self.max
-            .with_label_values(&[controller])
-            .set(max_concurrent_reconciles.into());
+        self.max.with_label_values(&[controller]).set(max_concurrent_reconciles.into());
         for result in ReconcileResult::ALL {
             self.reconciles.with_label_values(&[controller, result.as_str()]);
         }
@@ -156,10 +148,7 @@ impl ControllerMetrics {
 
     /// Says where the depth of this controller's queue is to be read whenever it is scraped.
     pub(super) fn read_depth(&self, depth: impl Fn() -> usize + Send + Sync + 'static) {
-        self.depths
-            .readers
-            .lock()
-            .insert(self.controller.clone(), Box::new(depth));
+        self.depths.readers.lock().insert(self.controller.clone(), Box::new(depth));
     }
 
     pub(super) fn retried(&self) {
@@ -180,17 +169,11 @@ impl ControllerMetrics {
             }
         }
         self.active.inc();
-        Working(
-            self.active.clone(),
-            self.seconds.clone(),
-            tokio::time::Instant::now(),
-        )
+        Working(self.active.clone(), self.seconds.clone(), tokio::time::Instant::now())
     }
 
     pub(super) fn reconciled(&self, result: ReconcileResult) {
-        self.reconciles
-            .with_label_values(&[&self.controller, result.as_str()])
-            .inc();
+        self.reconciles.with_label_values(&[&self.controller, result.as_str()]).inc();
         if result == ReconcileResult::Error {
             self.errors.inc();
         }
@@ -211,10 +194,7 @@ struct Depths {
 impl Depths {
     fn new() -> Result<Self, prometheus::Error> {
         let opts = Opts::new("workqueue_depth", "Keys that wait for their reconcile.");
-        Ok(Self {
-            gauge: IntGaugeVec::new(opts, &["controller", "name"])?,
-            readers: Arc::default(),
-        })
+        Ok(Self { gauge: IntGaugeVec::new(opts, &["controller", "name"])?, readers: Arc::default() })
     }
 }
 

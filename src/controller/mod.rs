@@ -137,11 +137,7 @@ impl<K: WatchedKind> Controller<K> {
         controller::Controller::for_stream(triggers, store)
             .with_config(controller::Config::default().concurrency(self.max_concurrent_reconciles))
             .graceful_shutdown_on(stop.cancelled_owned())
-            .run(
-                Reconciler::reconcile,
-                |_, TryAgain(delay), _| KubeAction::requeue(*delay),
-                reconciler,
-            )
+            .run(Reconciler::reconcile, |_, TryAgain(delay), _| KubeAction::requeue(*delay), reconciler)
             .for_each(|result| async move {
                 match result {
                     // Failures are logged where they happen; a key that is not found had its work done early.
@@ -165,9 +161,7 @@ fn triggers<K: WatchedKind>(
     queue: Arc<WorkQueue<K>>,
     max_concurrent_reconciles: usize,
 ) -> impl Stream<Item = Result<Shared<K>, watcher::Error>> + Send {
-    let limit = max_concurrent_reconciles
-        .saturating_mul(AHEAD)
-        .max(SMALLEST_QUEUE);
+    let limit = max_concurrent_reconciles.saturating_mul(AHEAD).max(SMALLEST_QUEUE);
     stream::unfold((events, queue), move |(mut events, queue)| async move {
         queue.room(limit).await;
         let event = events.next().await?;
@@ -191,22 +185,14 @@ impl<K: WatchedKind> Reconciler<K> {
         let turn = this.queue.begin(&key);
         let (result, deletion_done) = {
             let _working = this.metrics.work();
-            this.reconcile_observed(&ObjectKey::of(&*trigger.0), turn.deleted.clone())
-                .await
+            this.reconcile_observed(&ObjectKey::of(&*trigger.0), turn.deleted.clone()).await
         };
         let outcome = match &result {
             Ok(action) if action.requeue_after().is_some() => Outcome::Requeue,
             Ok(_) => Outcome::Done,
             Err(_) => Outcome::Failed,
         };
-        let delay = this.queue.finish(
-            &key,
-            &turn,
-            Ended {
-                outcome,
-                deletion_done,
-            },
-        );
+        let delay = this.queue.finish(&key, &turn, Ended { outcome, deletion_done });
         this.metrics.reconciled(match outcome {
             Outcome::Done => ReconcileResult::Success,
             Outcome::Requeue => ReconcileResult::RequeueAfter,
@@ -227,10 +213,7 @@ impl<K: WatchedKind> Reconciler<K> {
     ) -> (Result<Action, HandlerError>, bool) {
         let mut action = Action::await_change();
         if let Some(last_known) = deleted {
-            let observed = Observed::Deleted {
-                key: key.clone(),
-                last_known: Some(last_known),
-            };
+            let observed = Observed::Deleted { key: key.clone(), last_known: Some(last_known) };
             match self.call_handlers(&observed).await {
                 Ok(wish) => action = wish,
                 Err(error) => return (Err(error), false),
@@ -249,9 +232,7 @@ impl<K: WatchedKind> Reconciler<K> {
     async fn call_handlers(&self, observed: &Observed<K>) -> Result<Action, HandlerError> {
         let mut action = Action::await_change();
         for handler in &self.handlers {
-            let called = AssertUnwindSafe(handler.reconcile_boxed(observed.clone()))
-                .catch_unwind()
-                .await;
+            let called = AssertUnwindSafe(handler.reconcile_boxed(observed.clone())).catch_unwind().await;
             let result = called.unwrap_or_else(|panic| {
                 self.metrics.panicked();
                 Err(format!("handler panicked: {}", panic_message(&*panic)).into())
@@ -265,6 +246,5 @@ impl<K: WatchedKind> Reconciler<K> {
 /// The text of a panic, if it has one.
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -148,10 +148,7 @@ impl<K: CachedResource> WorkQueue<K> {
         writer.apply_watcher_event(&watcher::Event::InitDone);
         (
             Self {
-                inner: Mutex::new(Inner {
-                    outstanding: HashMap::new(),
-                    writer,
-                }),
+                inner: Mutex::new(Inner { outstanding: HashMap::new(), writer }),
                 queued: AtomicUsize::new(0),
                 begun: Notify::new(),
                 metrics,
@@ -165,19 +162,14 @@ impl<K: CachedResource> WorkQueue<K> {
         let object = Arc::clone(event.object());
         let shared = Shared(Arc::clone(&object));
         let mut inner = self.inner.lock();
-        inner
-            .writer
-            .apply_watcher_event(&watcher::Event::Apply(shared.clone()));
-        let entry = inner
-            .outstanding
-            .entry(ObjectRef::from_obj(&shared))
-            .or_insert_with(|| Outstanding {
-                object: Arc::clone(&object),
-                deleted: None,
-                sequence: 0,
-                queued: false,
-                failures: 0,
-            });
+        inner.writer.apply_watcher_event(&watcher::Event::Apply(shared.clone()));
+        let entry = inner.outstanding.entry(ObjectRef::from_obj(&shared)).or_insert_with(|| Outstanding {
+            object: Arc::clone(&object),
+            deleted: None,
+            sequence: 0,
+            queued: false,
+            failures: 0,
+        });
         entry.sequence += 1;
         if let Event::Deleted { last_known, .. } = event {
             entry.deleted = Some(last_known);
@@ -194,19 +186,13 @@ impl<K: CachedResource> WorkQueue<K> {
     pub(super) fn begin(&self, key: &Key<K>) -> Turn<K> {
         let mut inner = self.inner.lock();
         let Some(entry) = inner.outstanding.get_mut(key) else {
-            return Turn {
-                sequence: 0,
-                deleted: None,
-            };
+            return Turn { sequence: 0, deleted: None };
         };
         if std::mem::take(&mut entry.queued) {
             self.queued.fetch_sub(1, Ordering::AcqRel);
             self.begun.notify_one();
         }
-        Turn {
-            sequence: entry.sequence,
-            deleted: entry.deleted.clone(),
-        }
+        Turn { sequence: entry.sequence, deleted: entry.deleted.clone() }
     }
 
     /// A reconcile of the key ended. After a failure, returns how long to wait before the next.
@@ -221,9 +207,7 @@ impl<K: CachedResource> WorkQueue<K> {
         }
         match ended.outcome {
             Outcome::Failed => {
-                let delay = FIRST_BACKOFF
-                    .saturating_mul(1 << entry.failures.min(20))
-                    .min(LONGEST_BACKOFF);
+                let delay = FIRST_BACKOFF.saturating_mul(1 << entry.failures.min(20)).min(LONGEST_BACKOFF);
                 entry.failures += 1;
                 self.metrics.retried();
                 return delay;
@@ -232,9 +216,7 @@ impl<K: CachedResource> WorkQueue<K> {
             Outcome::Done if entry.sequence != turn.sequence => entry.failures = 0,
             Outcome::Done => {
                 if let Some(gone) = inner.outstanding.remove(key) {
-                    inner
-                        .writer
-                        .apply_watcher_event(&watcher::Event::Delete(Shared(gone.object)));
+                    inner.writer.apply_watcher_event(&watcher::Event::Delete(Shared(gone.object)));
                 }
             }
         }

@@ -29,11 +29,7 @@ fn show(observed: &Observed<Sandbox>) -> String {
     match observed {
         Observed::Present(sandbox) => format!("{}@{}", observed.key().name, version(sandbox)),
         Observed::Deleted { key, last_known } => {
-            format!(
-                "-{}@{}",
-                key.name,
-                last_known.as_deref().map_or_else(String::new, version)
-            )
+            format!("-{}@{}", key.name, last_known.as_deref().map_or_else(String::new, version))
         }
     }
 }
@@ -87,14 +83,9 @@ impl Fixtures {
     }
 
     fn metric(&self, line: &str) -> u64 {
-        let text = TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .unwrap();
+        let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
         let value = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
-        value
-            .unwrap_or_else(|| panic!("{line} is missing from\n{text}"))
-            .parse()
-            .unwrap()
+        value.unwrap_or_else(|| panic!("{line} is missing from\n{text}")).parse().unwrap()
     }
 }
 
@@ -109,14 +100,8 @@ async fn r2_handlers_are_called_in_registration_order_with_the_newest_object() {
     f.feed.apply(&sandbox("a")).await;
     f.settle().await;
     let calls = std::mem::take(&mut *f.calls.lock());
-    assert!(
-        calls.chunks(2).all(|pair| pair[0][2..] == pair[1][2..]),
-        "{calls:?}"
-    );
-    assert!(
-        calls.ends_with(&["1:a@1002".into(), "2:a@1002".into()]),
-        "{calls:?}"
-    );
+    assert!(calls.chunks(2).all(|pair| pair[0][2..] == pair[1][2..]), "{calls:?}");
+    assert!(calls.ends_with(&["1:a@1002".into(), "2:a@1002".into()]), "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,16 +135,8 @@ async fn r2_a_deletion_comes_back_until_all_handlers_have_succeeded_with_it() {
     let failures = AtomicUsize::new(2);
     f.handle(move |observed: Observed<Sandbox>| {
         let fail = matches!(observed, Observed::Deleted { .. })
-            && failures
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
-                .is_ok();
-        async move {
-            if fail {
-                Err("not yet".into())
-            } else {
-                Ok(Action::await_change())
-            }
-        }
+            && failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+        async move { if fail { Err("not yet".into()) } else { Ok(Action::await_change()) } }
     });
     f.run();
     assert_eq!(f.calls(1).await, ["a@1"]);
@@ -177,60 +154,30 @@ async fn r3_an_error_stops_the_chain_is_counted_and_backs_off_from_5_ms_doubling
     let left = Arc::clone(&failing);
     f.handle(move |_: Observed<Sandbox>| {
         noted.lock().push(Instant::now());
-        let fail = left
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
-            .is_ok();
-        async move {
-            if fail {
-                Err("no".into())
-            } else {
-                Ok(Action::await_change())
-            }
-        }
+        let fail = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+        async move { if fail { Err("no".into()) } else { Ok(Action::await_change()) } }
     });
     f.record("after:");
     f.run();
     f.calls(1).await;
     let delays = |times: &[Instant]| -> Vec<u128> {
-        times
-            .windows(2)
-            .map(|pair| pair[1].duration_since(pair[0]).as_millis())
-            .collect()
+        times.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_millis()).collect()
     };
     let grown = |delays: &[u128]| {
-        delays
-            .iter()
-            .zip([5, 10, 20, 40, 80, 160])
-            .all(|(&delay, due)| (due..=due + 4).contains(&delay))
+        delays.iter().zip([5, 10, 20, 40, 80, 160]).all(|(&delay, due)| (due..=due + 4).contains(&delay))
     };
     assert!(grown(&delays(&times.lock())), "{:?}", delays(&times.lock()));
     assert_eq!(times.lock().len(), 7);
-    assert_eq!(
-        f.metric("controller_runtime_reconcile_errors_total{controller=\"sandbox\"}"),
-        6
-    );
-    assert_eq!(
-        f.metric("controller_runtime_reconcile_total{controller=\"sandbox\",result=\"error\"}"),
-        6
-    );
-    assert_eq!(
-        f.metric("controller_runtime_reconcile_total{controller=\"sandbox\",result=\"success\"}"),
-        1
-    );
-    assert_eq!(
-        f.metric("workqueue_retries_total{controller=\"sandbox\",name=\"sandbox\"}"),
-        6
-    );
+    assert_eq!(f.metric("controller_runtime_reconcile_errors_total{controller=\"sandbox\"}"), 6);
+    assert_eq!(f.metric("controller_runtime_reconcile_total{controller=\"sandbox\",result=\"error\"}"), 6);
+    assert_eq!(f.metric("controller_runtime_reconcile_total{controller=\"sandbox\",result=\"success\"}"), 1);
+    assert_eq!(f.metric("workqueue_retries_total{controller=\"sandbox\",name=\"sandbox\"}"), 6);
 
     times.lock().clear();
     failing.store(2, Ordering::SeqCst);
     f.feed.apply(&sandbox("a")).await;
     f.calls(1).await;
-    assert!(
-        grown(&delays(&times.lock())),
-        "starts anew after a success: {:?}",
-        delays(&times.lock())
-    );
+    assert!(grown(&delays(&times.lock())), "starts anew after a success: {:?}", delays(&times.lock()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,13 +189,7 @@ async fn r3_keys_back_off_on_their_own() {
         if !bad {
             calls.lock().push(show(&observed));
         }
-        async move {
-            if bad {
-                Err("always".into())
-            } else {
-                Ok(Action::await_change())
-            }
-        }
+        async move { if bad { Err("always".into()) } else { Ok(Action::await_change()) } }
     });
     f.run();
     f.calls(1).await;
@@ -256,20 +197,13 @@ async fn r3_keys_back_off_on_their_own() {
     let changed = Instant::now();
     f.feed.apply(&sandbox("good")).await;
     f.calls(1).await;
-    assert!(
-        changed.elapsed() < Duration::from_millis(10),
-        "{:?}",
-        changed.elapsed()
-    );
+    assert!(changed.elapsed() < Duration::from_millis(10), "{:?}", changed.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn r3_the_longest_delay_is_1000_s() {
     let (queue, _store) = WorkQueue::new(metrics_alone());
-    let event = crate::informer::Event::Applied {
-        old: None,
-        new: Arc::new(sandbox("a").typed(1)),
-    };
+    let event = crate::informer::Event::Applied { old: None, new: Arc::new(sandbox("a").typed(1)) };
     let key = ObjectRef::from_obj(&queue.enqueue(event));
     let delays: Vec<_> = (0..40)
         .map(|_| {
@@ -285,16 +219,11 @@ async fn r3_the_longest_delay_is_1000_s() {
 
 /// The end of a reconcile that was done with the deletion it began with, unless it failed.
 fn ended(outcome: Outcome) -> Ended {
-    Ended {
-        outcome,
-        deletion_done: outcome != Outcome::Failed,
-    }
+    Ended { outcome, deletion_done: outcome != Outcome::Failed }
 }
 
 fn metrics_alone() -> ControllerMetrics {
-    ControllerMetricFamilies::register(&Registry::new())
-        .unwrap()
-        .of("test", 1)
+    ControllerMetricFamilies::register(&Registry::new()).unwrap().of("test", 1)
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,10 +240,7 @@ async fn r3_of_the_wishes_of_all_handlers_to_come_back_the_soonest_is_granted() 
     let start = Instant::now();
     f.calls(1).await;
     let waited = start.elapsed();
-    assert!(
-        waited >= Duration::from_secs(19) && waited <= Duration::from_secs(21),
-        "{waited:?}"
-    );
+    assert!(waited >= Duration::from_secs(19) && waited <= Duration::from_secs(21), "{waited:?}");
     let results = "controller_runtime_reconcile_total{controller=\"sandbox\",result=\"requeue_after\"}";
     assert!(f.metric(results) >= 1);
 }
@@ -325,9 +251,7 @@ async fn r4_a_panic_is_an_error_of_its_key_and_stops_nothing_else() {
     let panics = AtomicUsize::new(2);
     f.handle(move |observed: Observed<Sandbox>| {
         let panic = observed.key().name == "a"
-            && panics
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
-                .is_ok();
+            && panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
         // Once before the future is made and once inside of it.
         assert!(!(panic && panics.load(Ordering::SeqCst) == 1), "early");
         async move {
@@ -340,18 +264,9 @@ async fn r4_a_panic_is_an_error_of_its_key_and_stops_nothing_else() {
     let mut calls = f.calls(2).await;
     calls.sort();
     assert_eq!(calls, ["a@1", "b@1"]);
-    assert_eq!(
-        f.metric("controller_runtime_reconcile_panics_total{controller=\"sandbox\"}"),
-        2
-    );
-    assert_eq!(
-        f.metric("controller_runtime_reconcile_errors_total{controller=\"sandbox\"}"),
-        2
-    );
-    assert_eq!(
-        f.metric("controller_runtime_active_workers{controller=\"sandbox\"}"),
-        0
-    );
+    assert_eq!(f.metric("controller_runtime_reconcile_panics_total{controller=\"sandbox\"}"), 2);
+    assert_eq!(f.metric("controller_runtime_reconcile_errors_total{controller=\"sandbox\"}"), 2);
+    assert_eq!(f.metric("controller_runtime_active_workers{controller=\"sandbox\"}"), 0);
 }
 
 /// Counts who is inside of the handler, in all and by key.
@@ -402,10 +317,7 @@ async fn r5_keys_run_in_parallel_up_to_the_limit_and_none_twice_at_once() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(occupancy.most.load(Ordering::SeqCst), 7);
     assert_eq!(occupancy.twice.load(Ordering::SeqCst), 0);
-    assert_eq!(
-        f.metric("controller_runtime_max_concurrent_reconciles{controller=\"sandbox\"}"),
-        7
-    );
+    assert_eq!(f.metric("controller_runtime_max_concurrent_reconciles{controller=\"sandbox\"}"), 7);
 }
 
 #[tokio::test(start_paused = true)]
@@ -419,14 +331,8 @@ async fn r6_every_existing_object_is_reconciled_once_after_the_start() {
     calls.sort();
     calls.dedup();
     assert_eq!(calls.len(), 50);
-    assert_eq!(
-        f.metric("workqueue_adds_total{controller=\"sandbox\",name=\"sandbox\"}"),
-        50
-    );
-    assert_eq!(
-        f.metric("workqueue_depth{controller=\"sandbox\",name=\"sandbox\"}"),
-        0
-    );
+    assert_eq!(f.metric("workqueue_adds_total{controller=\"sandbox\",name=\"sandbox\"}"), 50);
+    assert_eq!(f.metric("workqueue_depth{controller=\"sandbox\",name=\"sandbox\"}"), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -450,14 +356,8 @@ async fn r6_events_during_a_reconcile_lead_to_one_more_afterwards() {
     }
     f.settle().await;
     assert_eq!(f.calls(1).await, ["a@1"], "not while it runs");
-    assert_eq!(
-        f.metric("workqueue_depth{controller=\"sandbox\",name=\"sandbox\"}"),
-        1
-    );
-    assert_eq!(
-        f.metric("controller_runtime_active_workers{controller=\"sandbox\"}"),
-        1
-    );
+    assert_eq!(f.metric("workqueue_depth{controller=\"sandbox\",name=\"sandbox\"}"), 1);
+    assert_eq!(f.metric("controller_runtime_active_workers{controller=\"sandbox\"}"), 1);
     go.add_permits(1);
     entered.notified().await;
     go.add_permits(1);
@@ -472,9 +372,7 @@ async fn r7_a_handler_sees_the_cache_at_least_as_new_as_the_event() {
     let calls = Arc::clone(&f.calls);
     f.handle(move |observed: Observed<Sandbox>| {
         let cached = reader.get("ns", observed.key().name).unwrap();
-        calls
-            .lock()
-            .push(format!("{} {}", show(&observed), cached.is_some()));
+        calls.lock().push(format!("{} {}", show(&observed), cached.is_some()));
         async { Ok(Action::await_change()) }
     });
     f.run();
@@ -535,10 +433,7 @@ async fn a_controller_does_not_start_before_its_kind_is_synced() {
 async fn nothing_is_remembered_of_a_key_that_has_no_work_outstanding() {
     use crate::informer::Event;
     let (queue, store) = WorkQueue::new(metrics_alone());
-    let applied = |version| Event::Applied {
-        old: None,
-        new: Arc::new(sandbox("a").typed(version)),
-    };
+    let applied = |version| Event::Applied { old: None, new: Arc::new(sandbox("a").typed(version)) };
     let deleted = |version| Event::Deleted {
         last_known: Arc::new(sandbox("a").typed(version)),
         final_state_unknown: false,
@@ -560,10 +455,7 @@ async fn nothing_is_remembered_of_a_key_that_has_no_work_outstanding() {
     queue.enqueue(deleted(5));
     queue.finish(&key, &turn, ended(Outcome::Done));
     let turn = queue.begin(&key);
-    assert!(
-        turn.deleted.is_some(),
-        "another deletion than the one that is done"
-    );
+    assert!(turn.deleted.is_some(), "another deletion than the one that is done");
     queue.finish(&key, &turn, ended(Outcome::Done));
     assert_eq!(queue.len(), 0);
     assert!(store.is_empty());
@@ -600,20 +492,10 @@ async fn r2_a_deletion_that_is_done_is_not_shown_again_because_the_new_object_fa
     f.record("");
     let failures = AtomicUsize::new(1);
     f.handle(move |observed: Observed<Sandbox>| {
-        let reborn = observed
-            .object()
-            .is_some_and(|sandbox| sandbox.metadata.uid.as_deref() == Some("new"));
-        let fail = reborn
-            && failures
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
-                .is_ok();
-        async move {
-            if fail {
-                Err("not yet".into())
-            } else {
-                Ok(Action::await_change())
-            }
-        }
+        let reborn = observed.object().is_some_and(|sandbox| sandbox.metadata.uid.as_deref() == Some("new"));
+        let fail =
+            reborn && failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+        async move { if fail { Err("not yet".into()) } else { Ok(Action::await_change()) } }
     });
     f.run();
     assert_eq!(f.calls(1).await, ["a@1"]);
@@ -621,11 +503,7 @@ async fn r2_a_deletion_that_is_done_is_not_shown_again_because_the_new_object_fa
     f.feed.apply(&sandbox("a").uid("new")).await;
     f.settle().await;
     let calls = f.calls.lock().clone();
-    assert_eq!(
-        calls.iter().filter(|call| *call == "-a@1001").count(),
-        1,
-        "{calls:?}"
-    );
+    assert_eq!(calls.iter().filter(|call| *call == "-a@1001").count(), 1, "{calls:?}");
     assert!(calls.ends_with(&["a@1002".into(), "a@1002".into()]), "{calls:?}");
 }
 
@@ -645,10 +523,7 @@ async fn r2_deletions_are_reconciled_once_when_the_whole_kind_goes() {
     assert_eq!(calls, ["-a@1", "-b@1"]);
     tokio::time::sleep(Duration::from_mins(10)).await;
     assert!(f.calls.lock().is_empty());
-    assert_eq!(
-        f.metric("controller_runtime_reconcile_errors_total{controller=\"sandbox\"}"),
-        0
-    );
+    assert_eq!(f.metric("controller_runtime_reconcile_errors_total{controller=\"sandbox\"}"), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -678,10 +553,7 @@ async fn keys_wait_in_the_subscription_and_not_in_the_scheduler() {
     gate.add_permits(1000);
     f.calls(1000).await;
     f.settle().await;
-    assert_eq!(
-        f.metric("workqueue_depth{controller=\"sandbox\",name=\"sandbox\"}"),
-        0
-    );
+    assert_eq!(f.metric("workqueue_depth{controller=\"sandbox\",name=\"sandbox\"}"), 0);
 }
 
 /// On the real clock, since `shutdownTime` is wall time.

@@ -82,11 +82,9 @@ async fn show(State(source): State<Source>, Path(plural): Path<String>) -> Respo
     });
     match listed.await {
         Ok(response) => response,
-        Err(error) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the listing failed: {error}\n"),
-        )
-            .into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the listing failed: {error}\n")).into_response()
+        }
     }
 }
 
@@ -134,10 +132,7 @@ mod tests {
                 "indexes": {"user": ["ann"]},
             }],
         });
-        assert_eq!(
-            serde_json::from_str::<serde_json::Value>(&body).unwrap(),
-            expected
-        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
     }
 
     #[tokio::test]

@@ -68,29 +68,20 @@ pub(super) fn router(source: Source) -> Router {
         let one = move |State(source): State<Source>,
                         Path(name): Path<String>,
                         Query(parameters): Parameters| async move {
-            match probe
-                .checks(&*source)
-                .into_iter()
-                .find(|check| check.name == name)
-            {
+            match probe.checks(&*source).into_iter().find(|check| check.name == name) {
                 Some(check) => answer(probe, vec![check], &parameters),
                 None => text(StatusCode::NOT_FOUND, format!("there is no check {name:?}\n")),
             }
         };
         let name = probe.name();
-        router = router
-            .route(&format!("/{name}"), get(all))
-            .route(&format!("/{name}/{{*check}}"), get(one));
+        router = router.route(&format!("/{name}"), get(all)).route(&format!("/{name}/{{*check}}"), get(one));
     }
     router.with_state(source)
 }
 
 fn answer(probe: Probe, checks: Vec<Check>, parameters: &[(String, String)]) -> Response {
-    let mut excluded: Vec<&str> = parameters
-        .iter()
-        .filter(|(name, _)| name == "exclude")
-        .map(|(_, value)| value.as_str())
-        .collect();
+    let mut excluded: Vec<&str> =
+        parameters.iter().filter(|(name, _)| name == "exclude").map(|(_, value)| value.as_str()).collect();
     let verbose = parameters.iter().any(|(name, _)| name == "verbose");
     let mut list = String::new();
     let mut failed = false;
@@ -113,10 +104,7 @@ fn answer(probe: Probe, checks: Vec<Check>, parameters: &[(String, String)]) -> 
     }
     let probe = probe.name();
     match (failed, verbose) {
-        (true, _) => text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("{list}{probe} check failed\n"),
-        ),
+        (true, _) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{list}{probe} check failed\n")),
         (false, true) => text(StatusCode::OK, format!("{list}{probe} check passed\n")),
         (false, false) => text(StatusCode::OK, "ok".to_owned()),
     }
@@ -137,10 +125,7 @@ mod tests {
 
     impl HealthSource for Fixed {
         fn live(&self) -> Vec<Check> {
-            vec![Check {
-                name: "ping".to_owned(),
-                result: Ok(()),
-            }]
+            vec![Check { name: "ping".to_owned(), result: Ok(()) }]
         }
 
         fn ready(&self) -> Vec<Check> {
@@ -150,14 +135,8 @@ mod tests {
 
     fn app(secrets: Result<(), &str>) -> Router {
         let ready = vec![
-            Check {
-                name: "informer/sandboxes".to_owned(),
-                result: Ok(()),
-            },
-            Check {
-                name: "informer/secrets".to_owned(),
-                result: secrets.map_err(str::to_owned),
-            },
+            Check { name: "informer/sandboxes".to_owned(), result: Ok(()) },
+            Check { name: "informer/secrets".to_owned(), result: secrets.map_err(str::to_owned) },
         ];
         router(Arc::new(Fixed { ready }))
     }
@@ -169,18 +148,9 @@ mod tests {
             assert_eq!(get(&app, probe).await, (StatusCode::OK, "ok".to_owned()));
         }
         let list = "[+]informer/sandboxes ok\n[+]informer/secrets ok\nreadyz check passed\n";
-        assert_eq!(
-            get(&app, "/readyz?verbose").await,
-            (StatusCode::OK, list.to_owned())
-        );
-        assert_eq!(
-            get(&app, "/livez?verbose").await.1,
-            "[+]ping ok\nlivez check passed\n"
-        );
-        assert_eq!(
-            get(&app, "/healthz?verbose=1").await.1,
-            "[+]ping ok\nhealthz check passed\n"
-        );
+        assert_eq!(get(&app, "/readyz?verbose").await, (StatusCode::OK, list.to_owned()));
+        assert_eq!(get(&app, "/livez?verbose").await.1, "[+]ping ok\nlivez check passed\n");
+        assert_eq!(get(&app, "/healthz?verbose=1").await.1, "[+]ping ok\nhealthz check passed\n");
     }
 
     #[tokio::test]
@@ -188,10 +158,7 @@ mod tests {
         let app = app(Err("forbidden: cannot watch secrets"));
         let list = "[+]informer/sandboxes ok\n[-]informer/secrets failed: forbidden: cannot watch secrets\nreadyz check failed\n";
         for uri in ["/readyz", "/readyz?verbose"] {
-            assert_eq!(
-                get(&app, uri).await,
-                (StatusCode::SERVICE_UNAVAILABLE, list.to_owned())
-            );
+            assert_eq!(get(&app, uri).await, (StatusCode::SERVICE_UNAVAILABLE, list.to_owned()));
         }
         assert_eq!(get(&app, "/livez").await.0, StatusCode::OK);
     }
@@ -199,14 +166,9 @@ mod tests {
     #[tokio::test]
     async fn checks_can_be_left_out_by_name() {
         let app = app(Err("forbidden"));
+        assert_eq!(get(&app, "/readyz?exclude=informer/secrets").await, (StatusCode::OK, "ok".to_owned()));
         assert_eq!(
-            get(&app, "/readyz?exclude=informer/secrets").await,
-            (StatusCode::OK, "ok".to_owned())
-        );
-        assert_eq!(
-            get(&app, "/readyz?verbose&exclude=informer/secrets&exclude=nothing")
-                .await
-                .1,
+            get(&app, "/readyz?verbose&exclude=informer/secrets&exclude=nothing").await.1,
             "[+]informer/sandboxes ok\n[+]informer/secrets excluded: ok\n\
              warn: no check to exclude is named \"nothing\"\nreadyz check passed\n"
         );
@@ -215,14 +177,8 @@ mod tests {
     #[tokio::test]
     async fn one_check_is_answered_alone() {
         let app = app(Err("forbidden"));
-        assert_eq!(
-            get(&app, "/readyz/informer/sandboxes").await,
-            (StatusCode::OK, "ok".to_owned())
-        );
-        assert_eq!(
-            get(&app, "/readyz/informer/secrets").await.0,
-            StatusCode::SERVICE_UNAVAILABLE
-        );
+        assert_eq!(get(&app, "/readyz/informer/sandboxes").await, (StatusCode::OK, "ok".to_owned()));
+        assert_eq!(get(&app, "/readyz/informer/secrets").await.0, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(get(&app, "/readyz/informer/none").await.0, StatusCode::NOT_FOUND);
     }
 }

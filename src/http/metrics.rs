@@ -31,22 +31,12 @@ mod tests {
     #[tokio::test]
     async fn metrics_are_served_in_the_text_format() {
         let router = router(Metrics::new().unwrap());
-        let response = router
-            .oneshot(Request::get("/metrics").body(Body::empty()).unwrap())
-            .await
-            .unwrap();
+        let response = router.oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(
-            response.headers()[CONTENT_TYPE],
-            "text/plain; version=0.0.4; charset=utf-8"
-        );
-        let body = axum::body::to_bytes(response.into_body(), usize::MAX)
-            .await
-            .unwrap();
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         assert!(
-            String::from_utf8(body.to_vec())
-                .unwrap()
-                .contains("# TYPE sandbox_manager_build_info gauge")
+            String::from_utf8(body.to_vec()).unwrap().contains("# TYPE sandbox_manager_build_info gauge")
         );
     }
 }

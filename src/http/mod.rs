@@ -84,11 +84,7 @@ async fn refuse_body(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let has_length = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
     if has_length || headers.contains_key(TRANSFER_ENCODING) {
-        return (
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "no request body is accepted here\n",
-        )
-            .into_response();
+        return (StatusCode::PAYLOAD_TOO_LARGE, "no request body is accepted here\n").into_response();
     }
     next.run(request).await
 }
@@ -114,11 +110,7 @@ pub async fn bind(field: &'static str, address: &BindAddress) -> Result<Option<T
     } else {
         TcpListener::bind((host.as_str(), *port)).await
     };
-    bound.map(Some).map_err(|source| BindError {
-        field,
-        address: address.clone(),
-        source,
-    })
+    bound.map(Some).map_err(|source| BindError { field, address: address.clone(), source })
 }
 
 /// Serves `router` on `listener` until `stop` is cancelled, then waits a short while for answers under way.
@@ -150,10 +142,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_TIMEOUT, connections.shutdown())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(DRAIN_TIMEOUT, connections.shutdown()).await.is_err() {
         tracing::debug!("connections were still open when the listener closed");
     }
 }
@@ -192,9 +181,7 @@ async fn get(router: &Router, uri: &str) -> (StatusCode, String) {
     let request = Request::get(uri).body(axum::body::Body::empty()).unwrap();
     let response = router.clone().oneshot(request).await.unwrap();
     let status = response.status();
-    let body = axum::body::to_bytes(response.into_body(), usize::MAX)
-        .await
-        .unwrap();
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
@@ -208,65 +195,37 @@ mod tests {
     #[tokio::test]
     async fn a_request_body_is_refused() {
         let router = metrics_router(Metrics::new().unwrap());
-        let request = Request::get("/metrics")
-            .header(CONTENT_LENGTH, 5)
-            .body(axum::body::Body::from("hello"))
-            .unwrap();
-        assert_eq!(
-            router.oneshot(request).await.unwrap().status(),
-            StatusCode::PAYLOAD_TOO_LARGE
-        );
+        let request =
+            Request::get("/metrics").header(CONTENT_LENGTH, 5).body(axum::body::Body::from("hello")).unwrap();
+        assert_eq!(router.oneshot(request).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
     #[tokio::test]
     async fn a_taken_address_is_named_with_what_to_do() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = BindAddress::listen("127.0.0.1", taken.local_addr().unwrap().port());
-        let error = bind("metrics.bindAddress", &address)
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with(&format!("metrics.bindAddress: cannot listen on {address}: ")),
-            "{error}"
-        );
+        let error = bind("metrics.bindAddress", &address).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("metrics.bindAddress: cannot listen on {address}: ")), "{error}");
         assert!(error.contains("in use"), "{error}");
-        assert!(
-            bind("metrics.bindAddress", &BindAddress::Off)
-                .await
-                .unwrap()
-                .is_none()
-        );
+        assert!(bind("metrics.bindAddress", &BindAddress::Off).await.unwrap().is_none());
     }
 
     #[tokio::test]
     async fn every_interface_can_be_bound() {
-        let listener = bind("health.bindAddress", &BindAddress::listen("", 0))
-            .await
-            .unwrap()
-            .unwrap();
+        let listener = bind("health.bindAddress", &BindAddress::listen("", 0)).await.unwrap().unwrap();
         assert_ne!(listener.local_addr().unwrap().port(), 0);
     }
 
     #[tokio::test]
     async fn a_listener_serves_until_it_is_stopped() {
-        let listener = bind("metrics.bindAddress", &BindAddress::listen("127.0.0.1", 0))
-            .await
-            .unwrap()
-            .unwrap();
+        let listener =
+            bind("metrics.bindAddress", &BindAddress::listen("127.0.0.1", 0)).await.unwrap().unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(
-            listener,
-            metrics_router(Metrics::new().unwrap()),
-            stop.clone(),
-        ));
+        let served = tokio::spawn(serve(listener, metrics_router(Metrics::new().unwrap()), stop.clone()));
 
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut head = [0; 15];
         stream.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, b"HTTP/1.1 200 OK");

@@ -44,9 +44,7 @@ impl Backoff {
             self.failures = 0;
         }
         self.expired = expired;
-        let asked = failure
-            .and_then(WatchError::retry_after)
-            .map(|asked| asked.min(LONGEST_RETRY_AFTER));
+        let asked = failure.and_then(WatchError::retry_after).map(|asked| asked.min(LONGEST_RETRY_AFTER));
         if lived >= SHORT_LIVED && asked.is_none() {
             return Duration::ZERO;
         }
@@ -68,16 +66,11 @@ mod tests {
     use kube::core::Status;
 
     fn status(code: u16, retry_after: Option<Duration>) -> WatchError {
-        WatchError::Status {
-            status: Status::failure("", "").with_code(code).boxed(),
-            retry_after,
-        }
+        WatchError::Status { status: Status::failure("", "").with_code(code).boxed(), retry_after }
     }
 
     fn delays(backoff: &mut Backoff, failure: &WatchError, count: usize) -> Vec<Duration> {
-        (0..count)
-            .map(|_| backoff.after(Duration::ZERO, Some(failure)))
-            .collect()
+        (0..count).map(|_| backoff.after(Duration::ZERO, Some(failure))).collect()
     }
 
     #[test]
@@ -85,10 +78,7 @@ mod tests {
         let delays = delays(&mut Backoff::default(), &status(500, None), 12);
         for (i, delay) in delays.iter().enumerate() {
             let full = Duration::from_millis(800 * (1 << i.min(10))).min(LONGEST);
-            assert!(
-                *delay <= full && *delay >= full.mul_f64(0.75),
-                "{i}: {delay:?} of {full:?}"
-            );
+            assert!(*delay <= full && *delay >= full.mul_f64(0.75), "{i}: {delay:?} of {full:?}");
         }
     }
 
@@ -104,15 +94,9 @@ mod tests {
         let mut backoff = Backoff::default();
         let failure = status(500, None);
         delays(&mut backoff, &failure, 8);
-        assert_eq!(
-            backoff.after(Duration::from_secs(119), Some(&failure)),
-            Duration::ZERO
-        );
+        assert_eq!(backoff.after(Duration::from_secs(119), Some(&failure)), Duration::ZERO);
         assert!(backoff.after(Duration::ZERO, Some(&failure)) > Duration::from_secs(20));
-        assert_eq!(
-            backoff.after(Duration::from_mins(2), Some(&failure)),
-            Duration::ZERO
-        );
+        assert_eq!(backoff.after(Duration::from_mins(2), Some(&failure)), Duration::ZERO);
         assert!(backoff.after(Duration::ZERO, Some(&failure)) <= FIRST);
     }
 
@@ -120,14 +104,8 @@ mod tests {
     fn e7_retry_after_is_honoured_within_reason() {
         let mut backoff = Backoff::default();
         let asked = Duration::from_secs(17);
-        assert_eq!(
-            backoff.after(Duration::ZERO, Some(&status(429, Some(asked)))),
-            asked
-        );
-        assert_eq!(
-            backoff.after(Duration::from_mins(1), Some(&status(503, Some(asked)))),
-            asked
-        );
+        assert_eq!(backoff.after(Duration::ZERO, Some(&status(429, Some(asked)))), asked);
+        assert_eq!(backoff.after(Duration::from_mins(1), Some(&status(503, Some(asked)))), asked);
         let day = status(503, Some(Duration::from_hours(24)));
         assert_eq!(backoff.after(Duration::ZERO, Some(&day)), LONGEST_RETRY_AFTER);
     }
@@ -137,10 +115,7 @@ mod tests {
         let mut backoff = Backoff::default();
         delays(&mut backoff, &status(500, None), 8);
         assert!(backoff.after(Duration::ZERO, Some(&status(410, None))) <= FIRST);
-        assert!(
-            backoff.after(Duration::ZERO, Some(&status(410, None))) > FIRST,
-            "but not again and again"
-        );
+        assert!(backoff.after(Duration::ZERO, Some(&status(410, None))) > FIRST, "but not again and again");
     }
 
     #[test]

@@ -85,9 +85,7 @@ impl WatchError {
         };
         let causes = status.details.iter().flat_map(|details| &details.causes);
         status.code == 504
-            && (causes
-                .into_iter()
-                .any(|cause| cause.reason == "ResourceVersionTooLarge")
+            && (causes.into_iter().any(|cause| cause.reason == "ResourceVersionTooLarge")
                 || status.message.contains("Too large resource version"))
     }
 

@@ -49,14 +49,8 @@ impl<K: Resource> Event<K> {
 impl<K> Clone for Event<K> {
     fn clone(&self) -> Self {
         match self {
-            Self::Applied { old, new } => Self::Applied {
-                old: old.clone(),
-                new: Arc::clone(new),
-            },
-            Self::Deleted {
-                last_known,
-                final_state_unknown,
-            } => Self::Deleted {
+            Self::Applied { old, new } => Self::Applied { old: old.clone(), new: Arc::clone(new) },
+            Self::Deleted { last_known, final_state_unknown } => Self::Deleted {
                 last_known: Arc::clone(last_known),
                 final_state_unknown: *final_state_unknown,
             },

@@ -132,11 +132,7 @@ impl Health {
     pub fn report(&self) -> Report {
         let state = self.state.lock();
         let stale_for = state.stale_since.map(|since| since.elapsed());
-        Report {
-            synced: self.has_synced(),
-            stale_for,
-            ..state.report.clone()
-        }
+        Report { synced: self.has_synced(), stale_for, ..state.report.clone() }
     }
 
     /// Resolves once a watch feeds the store (`true`), or none does (`false`). Cancel safe.
@@ -181,17 +177,9 @@ impl Health {
         let mut state = self.state.lock();
         *state.report.errors.entry((verb, error.reason())).or_default() += 1;
         state.report.consecutive_failures += 1;
-        let last = state
-            .report
-            .last_error
-            .as_ref()
-            .map(|last| (last.verb, last.reason));
-        state.report.last_error = Some(LastError {
-            verb,
-            reason: error.reason(),
-            message,
-            at: Timestamp::now(),
-        });
+        let last = state.report.last_error.as_ref().map(|last| (last.verb, last.reason));
+        state.report.last_error =
+            Some(LastError { verb, reason: error.reason(), message, at: Timestamp::now() });
         last != Some((verb, error.reason()))
     }
 

@@ -92,11 +92,7 @@ pub(crate) struct Indexes {
 
 impl Indexes {
     pub(crate) fn new() -> Self {
-        Self {
-            table: HashTable::new(),
-            values: Slab::new(),
-            hasher: RandomState::new(),
-        }
+        Self { table: HashTable::new(), values: Slab::new(), hasher: RandomState::new() }
     }
 
     /// Files a slot under each of `keys`; the result must be kept with the slot and given to [`Self::remove`].
@@ -106,10 +102,7 @@ impl Indexes {
                 let value = self.value_of(index, text);
                 let members = &mut self.values[value as usize].members;
                 members.push(slot);
-                Posting {
-                    value,
-                    position: u32::try_from(members.len() - 1).unwrap_or(u32::MAX),
-                }
+                Posting { value, position: u32::try_from(members.len() - 1).unwrap_or(u32::MAX) }
             })
             .collect()
     }
@@ -132,8 +125,7 @@ impl Indexes {
 
     /// The slots filed under a value, in no particular order.
     pub(crate) fn members(&self, index: u8, text: &str) -> &[Slot] {
-        self.lookup(index, text)
-            .map_or(&[], |value| &self.values[value as usize].members)
+        self.lookup(index, text).map_or(&[], |value| &self.values[value as usize].members)
     }
 
     /// The number of a value, if any object yields it. Valid until the store changes.
@@ -170,14 +162,9 @@ impl Indexes {
             return value;
         }
         let hash = short_hash(&self.hasher, (index, text));
-        let value = Value {
-            text: text.into(),
-            members: SmallVec::new(),
-            index,
-        };
+        let value = Value { text: text.into(), members: SmallVec::new(), index };
         let value = u32::try_from(self.values.insert(value)).unwrap_or(u32::MAX);
-        self.table
-            .insert_unique(spread(hash), Bucket { hash, value }, |b| spread(b.hash));
+        self.table.insert_unique(spread(hash), Bucket { hash, value }, |b| spread(b.hash));
         value
     }
 

@@ -54,11 +54,7 @@ impl Isolation {
         }
         let version = parse_version(&stub.metadata.resource_version);
         self.listed.insert(key.clone());
-        Change::Hide {
-            namespace: key.namespace,
-            name: key.name,
-            version,
-        }
+        Change::Hide { namespace: key.namespace, name: key.name, version }
     }
 
     /// An object that could not be read is gone.
@@ -68,11 +64,7 @@ impl Isolation {
         let key = ObjectKey::new(stub.metadata.namespace, stub.metadata.name);
         self.current.remove(&key);
         self.listed.remove(&key);
-        Change::Hide {
-            namespace: key.namespace,
-            name: key.name,
-            version,
-        }
+        Change::Hide { namespace: key.namespace, name: key.name, version }
     }
 }
 

@@ -23,10 +23,7 @@ impl ObjectKey {
     /// A key of its parts; an empty namespace names a cluster-scoped object.
     #[must_use]
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 
     /// The key of an object.
@@ -65,10 +62,7 @@ impl<'a> KeyRef<'a> {
 
 impl<'a> From<&'a ObjectKey> for KeyRef<'a> {
     fn from(key: &'a ObjectKey) -> Self {
-        Self {
-            namespace: &key.namespace,
-            name: &key.name,
-        }
+        Self { namespace: &key.namespace, name: &key.name }
     }
 }
 
@@ -108,13 +102,7 @@ mod tests {
     #[test]
     fn a_map_of_keys_is_searched_without_making_one() {
         let keys = hashbrown::HashMap::<_, ()>::from([(ObjectKey::new("ns", "a"), ())]);
-        assert!(keys.contains_key(&KeyRef {
-            namespace: "ns",
-            name: "a"
-        }));
-        assert!(!keys.contains_key(&KeyRef {
-            namespace: "n",
-            name: "sa"
-        }));
+        assert!(keys.contains_key(&KeyRef { namespace: "ns", name: "a" }));
+        assert!(!keys.contains_key(&KeyRef { namespace: "n", name: "sa" }));
     }
 }

@@ -36,11 +36,7 @@ pub(crate) struct KeyedSlab<T> {
 
 impl<T: Keyed> KeyedSlab<T> {
     pub(crate) fn new() -> Self {
-        Self {
-            slots: Slab::new(),
-            table: HashTable::new(),
-            hasher: RandomState::new(),
-        }
+        Self { slots: Slab::new(), table: HashTable::new(), hasher: RandomState::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -54,9 +50,7 @@ impl<T: Keyed> KeyedSlab<T> {
     pub(crate) fn find(&self, key: KeyRef<'_>) -> Option<Slot> {
         let hash = short_hash(&self.hasher, key);
         self.table
-            .find(spread(hash), |b| {
-                b.hash == hash && self.slots[b.slot as usize].key() == key
-            })
+            .find(spread(hash), |b| b.hash == hash && self.slots[b.slot as usize].key() == key)
             .map(|b| b.slot)
     }
 
@@ -72,8 +66,7 @@ impl<T: Keyed> KeyedSlab<T> {
     pub(crate) fn insert(&mut self, value: T) -> Slot {
         let hash = short_hash(&self.hasher, value.key());
         let slot = Slot::try_from(self.slots.insert(value)).unwrap_or(Slot::MAX);
-        self.table
-            .insert_unique(spread(hash), Bucket { hash, slot }, |b| spread(b.hash));
+        self.table.insert_unique(spread(hash), Bucket { hash, slot }, |b| spread(b.hash));
         slot
     }
 
@@ -119,18 +112,12 @@ mod tests {
 
     impl Keyed for Named {
         fn key(&self) -> KeyRef<'_> {
-            KeyRef {
-                namespace: "ns",
-                name: self.0,
-            }
+            KeyRef { namespace: "ns", name: self.0 }
         }
     }
 
     fn key(name: &str) -> KeyRef<'_> {
-        KeyRef {
-            namespace: "ns",
-            name,
-        }
+        KeyRef { namespace: "ns", name }
     }
 
     #[test]
@@ -140,13 +127,7 @@ mod tests {
         let b = slab.insert(Named("b", 2));
         assert_eq!(slab.find(key("a")), Some(a));
         assert_eq!(slab.find(key("b")), Some(b));
-        assert_eq!(
-            slab.find(KeyRef {
-                namespace: "other",
-                name: "a"
-            }),
-            None
-        );
+        assert_eq!(slab.find(KeyRef { namespace: "other", name: "a" }), None);
         assert_eq!(slab.remove(a).map(|v| v.1), Some(1));
         assert_eq!(slab.find(key("a")), None);
         assert_eq!(slab.find(key("b")), Some(b));

@@ -76,11 +76,7 @@ impl Page {
 
 impl ListWatch {
     pub(crate) fn new(client: kube::Client, path: String, label_selector: Option<String>) -> Self {
-        Self {
-            client,
-            path,
-            label_selector,
-        }
+        Self { client, path, label_selector }
     }
 
     /// Lists one page from the quorum. `limit` 0 asks for everything at once.
@@ -120,11 +116,7 @@ impl ListWatch {
         };
         // An empty version means "most recent", read from the quorum.
         let request = Request::new(self.path.as_str()).watch(&params, version.unwrap_or_default());
-        Ok(Lines {
-            body: self.send(request).await?,
-            buffer: BytesMut::new(),
-            scanned: 0,
-        })
+        Ok(Lines { body: self.send(request).await?, buffer: BytesMut::new(), scanned: 0 })
     }
 
     async fn send(
@@ -133,9 +125,7 @@ impl ListWatch {
     ) -> Result<Body, WatchError> {
         let mut request = request.map_err(|error| WatchError::Protocol(error_text(&error)))?;
         // From 1.37 on the API server compresses each event by itself, which no client of ours decodes.
-        request
-            .headers_mut()
-            .insert(ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
+        request.headers_mut().insert(ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
         let response = timeout(RESPONSE_TIMEOUT, self.client.send(request.map(Body::from)))
             .await
             .map_err(|_| WatchError::ResponseTimeout(RESPONSE_TIMEOUT))?
@@ -150,10 +140,8 @@ impl ListWatch {
 
 async fn read_status(response: http::Response<Body>) -> WatchError {
     let code = response.status().as_u16();
-    let seconds = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let seconds =
+        response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let mut body = response.into_body();
     let mut text = Vec::new();
     while let Ok(Some(chunk)) = next_chunk(&mut body).await {
@@ -167,17 +155,13 @@ async fn read_status(response: http::Response<Body>) -> WatchError {
         Status::failure(&message, "")
     });
     status.code = code;
-    WatchError::Status {
-        status: status.boxed(),
-        retry_after: seconds.map(Duration::from_secs),
-    }
+    WatchError::Status { status: status.boxed(), retry_after: seconds.map(Duration::from_secs) }
 }
 
 async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, WatchError> {
     loop {
-        let frame = timeout(SILENCE_TIMEOUT, body.frame())
-            .await
-            .map_err(|_| WatchError::Silent(SILENCE_TIMEOUT))?;
+        let frame =
+            timeout(SILENCE_TIMEOUT, body.frame()).await.map_err(|_| WatchError::Silent(SILENCE_TIMEOUT))?;
         match frame {
             None => return Ok(None),
             Some(Err(error)) => return Err(WatchError::Transport(error_text(&error))),
@@ -257,16 +241,10 @@ impl<'a> RawEvent<'a> {
     pub(crate) fn error(&self) -> WatchError {
         match serde_json::from_str::<Status>(self.object.get()) {
             Ok(status) => {
-                let seconds = status
-                    .details
-                    .as_ref()
-                    .map(|details| details.retry_after_seconds)
-                    .filter(|&s| s > 0);
+                let seconds =
+                    status.details.as_ref().map(|details| details.retry_after_seconds).filter(|&s| s > 0);
                 let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
-                WatchError::Status {
-                    status: status.boxed(),
-                    retry_after,
-                }
+                WatchError::Status { status: status.boxed(), retry_after }
             }
             Err(error) => WatchError::Protocol(format!("error event: {error}")),
         }
@@ -304,8 +282,6 @@ impl Stub {
     /// Whether this bookmark says that the list is complete.
     pub(crate) fn ends_initial_events(&self) -> bool {
         let annotations = self.metadata.annotations.as_ref();
-        annotations
-            .and_then(|all| all.get(INITIAL_EVENTS_END))
-            .is_some_and(|value| value == "true")
+        annotations.and_then(|all| all.get(INITIAL_EVENTS_END)).is_some_and(|value| value == "true")
     }
 }

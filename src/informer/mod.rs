@@ -194,9 +194,7 @@ impl<K: CachedResource> Informer<K> {
     /// Files objects anew when time alone has changed what they are, and tells so (behaviour B2).
     async fn follow_the_clock(&self) {
         loop {
-            let next = self
-                .store
-                .reindex_due(Timestamp::now(), |batch| self.observe(&batch));
+            let next = self.store.reindex_due(Timestamp::now(), |batch| self.observe(&batch));
             let until = next.map_or(CLOCK_CHECK, |at| time_until(at).min(CLOCK_CHECK));
             tokio::select! {
                 () = tokio::time::sleep(until) => {}
@@ -223,9 +221,5 @@ impl<K: CachedResource> Drop for Ended<'_, K> {
 fn time_until(at: Timestamp) -> Duration {
     let left = at.duration_since(Timestamp::now()).unsigned_abs();
     let ahead = at > Timestamp::now();
-    if ahead {
-        left + Duration::from_millis(1)
-    } else {
-        Duration::from_millis(1)
-    }
+    if ahead { left + Duration::from_millis(1) } else { Duration::from_millis(1) }
 }

@@ -95,11 +95,7 @@ struct Ended {
 impl Ended {
     /// It never came about.
     fn at_once(verb: Verb, failure: WatchError) -> Self {
-        Self {
-            verb,
-            lived: Duration::ZERO,
-            failure: Some(failure),
-        }
+        Self { verb, lived: Duration::ZERO, failure: Some(failure) }
     }
 }
 
@@ -153,12 +149,7 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
         let listing = self.resume.is_none();
         // A streaming list may take longer than a watch should last; the server ends it within the hour.
         let lifetime = (!listing).then(|| Duration::from_secs(rand::rng().random_range(WATCH_SECONDS)));
-        let lines = match self
-            .informer
-            .list_watch
-            .watch(self.resume.as_deref(), lifetime)
-            .await
-        {
+        let lines = match self.informer.list_watch.watch(self.resume.as_deref(), lifetime).await {
             Ok(lines) => lines,
             Err(failure) => return Ended::at_once(Verb::Watch, failure),
         };
@@ -169,11 +160,7 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
         if self.live_since.is_none() && !matches!(failure, Some(WatchError::Stale { .. })) {
             self.incomplete_lists += 1;
         }
-        Ended {
-            verb: Verb::Watch,
-            lived,
-            failure,
-        }
+        Ended { verb: Verb::Watch, lived, failure }
     }
 
     /// Decides what a connection's end means for the next one.
@@ -198,9 +185,8 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
             self.incomplete_lists = 0;
         }
         self.tell(ended.verb, failure, pause);
-        let gone = self
-            .not_found
-            .is_some_and(|(n, since)| n >= NOT_FOUND && since.elapsed() >= NOT_FOUND_FOR);
+        let gone =
+            self.not_found.is_some_and(|(n, since)| n >= NOT_FOUND && since.elapsed() >= NOT_FOUND_FOR);
         if gone && self.informer.has_synced() {
             self.clear();
         }
@@ -219,11 +205,7 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
     /// What a person should know of a failure: which permission or kind is missing (behaviour C5).
     fn explain(&self, verb: Verb, failure: &WatchError) -> String {
         let (plural, group) = (K::plural(&()), K::group(&()));
-        let resource = if group.is_empty() {
-            plural.to_string()
-        } else {
-            format!("{plural}.{group}")
-        };
+        let resource = if group.is_empty() { plural.to_string() } else { format!("{plural}.{group}") };
         let place = self
             .informer
             .options
@@ -231,10 +213,9 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
             .as_ref()
             .map_or(String::new(), |ns| format!(" in namespace \"{ns}\""));
         match failure.code() {
-            Some(403) => format!(
-                "forbidden: no permission to {} {resource}{place}: {failure}",
-                verb.as_str()
-            ),
+            Some(403) => {
+                format!("forbidden: no permission to {} {resource}{place}: {failure}", verb.as_str())
+            }
             Some(404) => format!("not found: {resource} is not served, is its CRD installed? {failure}"),
             _ => format!("{}: {failure}", failure.reason()),
         }
@@ -245,9 +226,7 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
         tracing::warn!(kind = %K::kind(&()), "kind is no longer served, clearing what was cached of it");
         self.informer.health.cleared();
         self.informer.store.begin_relist(false);
-        self.informer
-            .store
-            .sweep(Some(self.seen), |batch| self.informer.observe(&batch));
+        self.informer.store.sweep(Some(self.seen), |batch| self.informer.observe(&batch));
         self.isolation = Isolation::default();
         self.informer.health.undecodable(0);
     }
@@ -272,10 +251,9 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
     /// Refuses a list from a server that is behind what was seen before, unless it insists.
     fn check_freshness(&self, listed: Option<u64>) -> Result<(), WatchError> {
         match listed {
-            Some(listed) if listed < self.seen && !self.versions_reset() => Err(WatchError::Stale {
-                listed,
-                seen: self.seen,
-            }),
+            Some(listed) if listed < self.seen && !self.versions_reset() => {
+                Err(WatchError::Stale { listed, seen: self.seen })
+            }
             _ => Ok(()),
         }
     }
@@ -325,21 +303,11 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
         self.check_freshness(content.version())?;
         for items in content.items.chunks(BATCH) {
             let now = Timestamp::now();
-            let changes: Vec<_> = items
-                .iter()
-                .map(|item| decode(&mut self.isolation, item, now))
-                .collect();
+            let changes: Vec<_> = items.iter().map(|item| decode(&mut self.isolation, item, now)).collect();
             self.informer.observe(&self.informer.store.apply(changes));
         }
-        let ListMeta {
-            resource_version,
-            continue_,
-            ..
-        } = content.metadata;
-        Ok((
-            resource_version.unwrap_or_default(),
-            continue_.filter(|token| !token.is_empty()),
-        ))
+        let ListMeta { resource_version, continue_, .. } = content.metadata;
+        Ok((resource_version.unwrap_or_default(), continue_.filter(|token| !token.is_empty())))
     }
 
     fn begin_list(&mut self) {
@@ -362,9 +330,7 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
         self.not_found = None;
         self.isolation.end_list();
         self.informer.health.undecodable(self.isolation.len());
-        self.informer
-            .store
-            .sweep(number, |batch| self.informer.observe(&batch));
+        self.informer.store.sweep(number, |batch| self.informer.observe(&batch));
         self.informer.health.list_complete();
         self.informer.version.send_replace(self.seen);
         Ok(())
@@ -388,9 +354,7 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
             self.ingest(&chunk, &mut listing)?;
         }
         if listing {
-            return Err(WatchError::Protocol(
-                "the list ended before it was complete".into(),
-            ));
+            return Err(WatchError::Protocol("the list ended before it was complete".into()));
         }
         Ok(())
     }
@@ -439,9 +403,7 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
                 Err(_) => isolation.gone(object),
             },
             other => {
-                return Err(WatchError::Protocol(format!(
-                    "watch event of unknown type {other:?}"
-                )));
+                return Err(WatchError::Protocol(format!("watch event of unknown type {other:?}")));
             }
         };
         if isolation.len() != before {
@@ -499,10 +461,7 @@ struct Pending<K> {
 
 impl<K> Pending<K> {
     fn new() -> Self {
-        Self {
-            changes: Vec::new(),
-            version: String::new(),
-        }
+        Self { changes: Vec::new(), version: String::new() }
     }
 
     fn push(&mut self, (change, version): (Change<K>, String)) {

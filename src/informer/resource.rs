@@ -50,10 +50,7 @@ pub trait CachedResource:
             }
         }
         if meta.name.as_deref().is_none_or(str::is_empty) {
-            return Err(DecodeError {
-                field: "metadata.name".into(),
-                problem: "is missing".into(),
-            });
+            return Err(DecodeError { field: "metadata.name".into(), problem: "is missing".into() });
         }
         Ok(object)
     }
@@ -80,10 +77,7 @@ impl DecodeError {
                     .strip_prefix(last)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])) =>
             {
-                Self {
-                    field: format!("{field}{}", &path[last.len()..]),
-                    problem: rest.to_owned(),
-                }
+                Self { field: format!("{field}{}", &path[last.len()..]), problem: rest.to_owned() }
             }
             _ => Self { field, problem },
         }
@@ -93,10 +87,7 @@ impl DecodeError {
     fn locate<K: DeserializeOwned>(json: &str) -> Self {
         let deserializer = &mut serde_json::Deserializer::from_str(json);
         match serde_path_to_error::deserialize::<_, K>(deserializer) {
-            Ok(_) => Self {
-                field: ".".into(),
-                problem: "trailing characters after the object".into(),
-            },
+            Ok(_) => Self { field: ".".into(), problem: "trailing characters after the object".into() },
             Err(error) => Self::at(error.path().to_string(), error.inner().to_string()),
         }
     }
@@ -105,10 +96,7 @@ impl DecodeError {
 /// All index values of an object at a time.
 pub(crate) fn index_keys<K: CachedResource>(object: &K, now: Timestamp) -> IndexKeys {
     let mut keys = IndexKeys::default();
-    keys.push(
-        NAMESPACE_INDEX,
-        object.meta().namespace.as_deref().unwrap_or_default(),
-    );
+    keys.push(NAMESPACE_INDEX, object.meta().namespace.as_deref().unwrap_or_default());
     for (number, index) in (NAMESPACE_INDEX + 1..).zip(K::indexes()) {
         (index.extract)(object, now, &mut |value| keys.push(number, value));
     }
@@ -117,10 +105,7 @@ pub(crate) fn index_keys<K: CachedResource>(object: &K, now: Timestamp) -> Index
 
 /// Number of a kind's index by its name.
 pub(crate) fn index_number<K: CachedResource>(name: &str) -> Option<u8> {
-    (NAMESPACE_INDEX + 1..)
-        .zip(K::indexes())
-        .find(|(_, index)| index.name == name)
-        .map(|(number, _)| number)
+    (NAMESPACE_INDEX + 1..).zip(K::indexes()).find(|(_, index)| index.name == name).map(|(number, _)| number)
 }
 
 #[cfg(test)]
@@ -136,11 +121,7 @@ mod tests {
         };
         let template = error(r#"{"template": {"spec": {"containers": [{"name": "a", "image": 5}]}}}"#);
         assert_eq!(template.field, "spec.template.spec.containers[0].image");
-        assert!(
-            template.problem.starts_with("invalid type: integer"),
-            "{}",
-            template.problem
-        );
+        assert!(template.problem.starts_with("invalid type: integer"), "{}", template.problem);
         assert_eq!(error(r#"{"paused": "yes"}"#).field, "spec.paused");
         assert_eq!(error(r#"{"template": "x"}"#).field, "spec.template");
         let nameless = Sandbox::decode(r#"{"metadata": {}, "spec": {}}"#).unwrap_err();

@@ -37,13 +37,8 @@ pub(crate) fn server() -> (kube::Client, Server) {
         let mut sender = sender.clone();
         async move {
             let (reply, answer) = oneshot::channel();
-            sender
-                .send((request, reply))
-                .await
-                .map_err(|_| io::Error::other("the server is gone"))?;
-            answer
-                .await
-                .unwrap_or_else(|_| Err(io::Error::other("connection refused")))
+            sender.send((request, reply)).await.map_err(|_| io::Error::other("the server is gone"))?;
+            answer.await.unwrap_or_else(|_| Err(io::Error::other("connection refused")))
         }
     });
     (kube::Client::new(service, "default"), Server { requests })
@@ -80,10 +75,7 @@ impl Server {
         let exchange = self.next().await;
         assert_eq!(exchange.query.get("watch").map(String::as_str), Some("true"));
         assert_eq!(exchange.query["resourceVersion"], version);
-        assert!(
-            !exchange.query.contains_key("sendInitialEvents"),
-            "a resume, not a list"
-        );
+        assert!(!exchange.query.contains_key("sendInitialEvents"), "a resume, not a list");
         exchange.stream()
     }
 
@@ -133,23 +125,17 @@ fn full(text: String) -> ReplyBody {
 
 impl WatchStream {
     pub(crate) async fn event(&mut self, kind: &str, object: &Value) {
-        self.raw(&format!("{}\n", json!({"type": kind, "object": object})))
-            .await;
+        self.raw(&format!("{}\n", json!({"type": kind, "object": object}))).await;
     }
 
     pub(crate) async fn bookmark(&mut self, version: &str) {
-        self.event(
-            "BOOKMARK",
-            &json!({"kind": "Widget", "metadata": {"resourceVersion": version}}),
-        )
-        .await;
+        self.event("BOOKMARK", &json!({"kind": "Widget", "metadata": {"resourceVersion": version}})).await;
     }
 
     pub(crate) async fn end_of_list(&mut self, version: &str) {
         let annotations = json!({"k8s.io/initial-events-end": "true"});
         let metadata = json!({"resourceVersion": version, "annotations": annotations});
-        self.event("BOOKMARK", &json!({"kind": "Widget", "metadata": metadata}))
-            .await;
+        self.event("BOOKMARK", &json!({"kind": "Widget", "metadata": metadata})).await;
     }
 
     /// Sends bytes as they are; returns once the client has taken them, or has gone.
@@ -159,12 +145,6 @@ impl WatchStream {
 
     /// Breaks the connection in mid-stream.
     pub(crate) async fn reset(mut self) {
-        let _ = self
-            .0
-            .send(Err(io::Error::new(
-                io::ErrorKind::ConnectionReset,
-                "connection reset",
-            )))
-            .await;
+        let _ = self.0.send(Err(io::Error::new(io::ErrorKind::ConnectionReset, "connection reset"))).await;
     }
 }

@@ -46,11 +46,7 @@ pub(crate) enum Change<K> {
     /// The watch saw the object go; this is its last state.
     Delete(Arc<K>),
     /// An object of this key exists, but in a version that can't be shown: what is stored of it is outdated.
-    Hide {
-        namespace: String,
-        name: String,
-        version: Option<u64>,
-    },
+    Hide { namespace: String, name: String, version: Option<u64> },
 }
 
 impl<K: CachedResource> Change<K> {
@@ -168,28 +164,19 @@ impl<K: CachedResource> Store<K> {
         loop {
             let due: Vec<(Slot, Arc<K>)> = {
                 let inner = self.inner.read();
-                let due = inner
-                    .transitions
-                    .iter()
-                    .take_while(|(at, _)| *at < now)
-                    .take(STEP as usize);
+                let due = inner.transitions.iter().take_while(|(at, _)| *at < now).take(STEP as usize);
                 due.filter_map(|&(_, slot)| Some((slot, Arc::clone(&inner.entries.get(slot)?.object))))
                     .collect()
             };
             if due.is_empty() {
                 return self.inner.read().transitions.first().map(|&(at, _)| at);
             }
-            let keyed: Vec<_> = due
-                .into_iter()
-                .map(|(slot, object)| (slot, index_keys(&*object, now), object))
-                .collect();
+            let keyed: Vec<_> =
+                due.into_iter().map(|(slot, object)| (slot, index_keys(&*object, now), object)).collect();
             observe(self.write(|inner, events| {
                 for (slot, keys, object) in keyed {
                     inner.reindex(slot, &keys);
-                    events.push(Event::Applied {
-                        old: Some(Arc::clone(&object)),
-                        new: object,
-                    });
+                    events.push(Event::Applied { old: Some(Arc::clone(&object)), new: object });
                 }
             }));
         }
@@ -206,10 +193,7 @@ impl<K: CachedResource> Store<K> {
         if !events.is_empty() {
             inner.sequence += 1;
         }
-        Batch {
-            sequence: inner.sequence,
-            events,
-        }
+        Batch { sequence: inner.sequence, events }
     }
 
     /// Resolves when [`Self::reindex_due`] may have a new answer. Cancel safe; for one caller.
@@ -221,13 +205,7 @@ impl<K: CachedResource> Store<K> {
     pub(crate) fn view(&self) -> View<'_, K> {
         // Inside a predicate that runs under this very lock, waiting behind a writer would be a deadlock.
         let nested = IN_PREDICATE.with(Cell::get);
-        View {
-            inner: if nested {
-                self.inner.read_recursive()
-            } else {
-                self.inner.read()
-            },
-        }
+        View { inner: if nested { self.inner.read_recursive() } else { self.inner.read() } }
     }
 
     /// Number of stored objects.
@@ -265,15 +243,8 @@ impl<K: CachedResource> Inner<K> {
         match change {
             Change::Upsert(object, keys) => self.upsert(object, &keys, events),
             Change::Delete(object) => self.delete(object, events),
-            Change::Hide {
-                namespace,
-                name,
-                version,
-            } => {
-                let slot = self.entries.find(KeyRef {
-                    namespace: &namespace,
-                    name: &name,
-                });
+            Change::Hide { namespace, name, version } => {
+                let slot = self.entries.find(KeyRef { namespace: &namespace, name: &name });
                 let Some(slot) = slot.filter(|&slot| self.is_outdated_by(slot, version)) else {
                     return;
                 };
@@ -285,18 +256,12 @@ impl<K: CachedResource> Inner<K> {
     fn upsert(&mut self, object: Arc<K>, keys: &IndexKeys, events: &mut Vec<Event<K>>) {
         let Some(slot) = self.entries.find(KeyRef::of(&*object)) else {
             let meta = object.meta();
-            let (uid, version) = (
-                meta.uid.as_deref().unwrap_or_default(),
-                meta.resource_version.as_deref(),
-            );
+            let (uid, version) = (meta.uid.as_deref().unwrap_or_default(), meta.resource_version.as_deref());
             if self.tombstones.outlived_by(uid, version.and_then(parse_version)) {
                 return;
             }
             self.put_in(Arc::clone(&object), keys);
-            events.push(Event::Applied {
-                old: None,
-                new: object,
-            });
+            events.push(Event::Applied { old: None, new: object });
             return;
         };
         let Some(entry) = self.entries.get_mut(slot) else {
@@ -317,18 +282,14 @@ impl<K: CachedResource> Inner<K> {
         } else {
             self.take_out(slot, events);
             self.put_in(Arc::clone(&object), keys);
-            events.push(Event::Applied {
-                old: None,
-                new: object,
-            });
+            events.push(Event::Applied { old: None, new: object });
         }
     }
 
     fn delete(&mut self, last: Arc<K>, events: &mut Vec<Event<K>>) {
         let meta = last.meta();
         let version = meta.resource_version.as_deref().and_then(parse_version);
-        self.tombstones
-            .bury(meta.uid.as_deref().unwrap_or_default(), version);
+        self.tombstones.bury(meta.uid.as_deref().unwrap_or_default(), version);
         let Some(slot) = self.entries.find(KeyRef::of(&*last)) else {
             return;
         };
@@ -340,10 +301,7 @@ impl<K: CachedResource> Inner<K> {
         }
         if entry.object.meta().uid == last.meta().uid {
             self.remove_entry(slot);
-            events.push(Event::Deleted {
-                last_known: last,
-                final_state_unknown: false,
-            });
+            events.push(Event::Deleted { last_known: last, final_state_unknown: false });
         } else {
             // A later incarnation came and went: the stored one must have gone before it.
             self.take_out(slot, events);
@@ -354,27 +312,19 @@ impl<K: CachedResource> Inner<K> {
         if let Some(entry) = self.entries.get(slot)
             && entry.epoch != self.epoch
         {
-            self.tombstones
-                .bury(entry.object.meta().uid.as_deref().unwrap_or_default(), version);
+            self.tombstones.bury(entry.object.meta().uid.as_deref().unwrap_or_default(), version);
             self.take_out(slot, events);
         }
     }
 
     fn is_outdated_by(&self, slot: Slot, version: Option<u64>) -> bool {
-        let stored = self
-            .entries
-            .get(slot)
-            .and_then(|entry| version::version_of(&*entry.object));
+        let stored = self.entries.get(slot).and_then(|entry| version::version_of(&*entry.object));
         self.versions_reset || !matches!((stored, version), (Some(stored), Some(version)) if version < stored)
     }
 
     fn put_in(&mut self, object: Arc<K>, keys: &IndexKeys) {
         let transition = object.next_transition();
-        let slot = self.entries.insert(Entry {
-            object,
-            postings: Postings::new(),
-            epoch: self.epoch,
-        });
+        let slot = self.entries.insert(Entry { object, postings: Postings::new(), epoch: self.epoch });
         self.file(slot, keys, transition);
     }
 
@@ -397,10 +347,7 @@ impl<K: CachedResource> Inner<K> {
     /// Removes an entry whose end nobody saw, and reports it.
     fn take_out(&mut self, slot: Slot, events: &mut Vec<Event<K>>) {
         if let Some(last_known) = self.remove_entry(slot) {
-            events.push(Event::Deleted {
-                last_known,
-                final_state_unknown: true,
-            });
+            events.push(Event::Deleted { last_known, final_state_unknown: true });
         }
     }
 
@@ -436,10 +383,7 @@ impl<K: CachedResource> Inner<K> {
 
 fn version_order<K: Resource>(incoming: &K, stored: &K) -> std::cmp::Ordering {
     let incoming = incoming.meta().resource_version.as_deref().unwrap_or_default();
-    version::compare(
-        incoming,
-        stored.meta().resource_version.as_deref().unwrap_or_default(),
-    )
+    version::compare(incoming, stored.meta().resource_version.as_deref().unwrap_or_default())
 }
 
 /// A read-locked store. Nothing changes while it lives; nothing may be awaited while it lives.
@@ -460,10 +404,7 @@ impl<K: CachedResource> View<'_, K> {
     /// The objects filed under a value of an index.
     pub(crate) fn by_index(&self, index: u8, value: &str) -> impl Iterator<Item = &Arc<K>> {
         let slots = self.inner.indexes.members(index, value);
-        slots
-            .iter()
-            .filter_map(|&slot| self.inner.entries.get(slot))
-            .map(|entry| &entry.object)
+        slots.iter().filter_map(|&slot| self.inner.entries.get(slot)).map(|entry| &entry.object)
     }
 
     /// How many objects are filed under a value of an index.
@@ -476,18 +417,10 @@ impl<K: CachedResource> View<'_, K> {
         let indexes = &self.inner.indexes;
         let both = indexes.lookup(a.0, a.1).zip(indexes.lookup(b.0, b.1));
         both.into_iter().flat_map(move |(a, b)| {
-            let (walk, check) = if indexes.members_of(a).len() <= indexes.members_of(b).len() {
-                (a, b)
-            } else {
-                (b, a)
-            };
-            let entries = indexes
-                .members_of(walk)
-                .iter()
-                .filter_map(|&slot| self.inner.entries.get(slot));
-            entries
-                .filter(move |entry| Indexes::contains(&entry.postings, check))
-                .map(|entry| &entry.object)
+            let (walk, check) =
+                if indexes.members_of(a).len() <= indexes.members_of(b).len() { (a, b) } else { (b, a) };
+            let entries = indexes.members_of(walk).iter().filter_map(|&slot| self.inner.entries.get(slot));
+            entries.filter(move |entry| Indexes::contains(&entry.postings, check)).map(|entry| &entry.object)
         })
     }
 

@@ -23,10 +23,7 @@ fn show(batch: &Batch<Widget>) -> Vec<String> {
         Event::Applied { old: Some(old), new } => {
             format!("{}@{}->{}", event.key().name, version(old), version(new))
         }
-        Event::Deleted {
-            last_known,
-            final_state_unknown,
-        } => {
+        Event::Deleted { last_known, final_state_unknown } => {
             let mark = if *final_state_unknown { "?" } else { "" };
             format!("-{}@{}{mark}", event.key().name, version(last_known))
         }
@@ -47,10 +44,7 @@ fn names(store: &Store<Widget>, index: &str, value: &str) -> BTreeSet<String> {
     let index = index_number::<Widget>(index).unwrap();
     let objects: Vec<_> = view.by_index(index, value).collect();
     assert_eq!(objects.len(), view.count(index, value));
-    objects
-        .into_iter()
-        .map(|widget| widget.metadata.name.clone().unwrap())
-        .collect()
+    objects.into_iter().map(|widget| widget.metadata.name.clone().unwrap()).collect()
 }
 
 fn sweep(store: &Store<Widget>) -> Vec<String> {
@@ -99,14 +93,8 @@ fn e4_older_and_equal_versions_of_an_object_are_ignored() {
     let store = Store::new();
     upsert(&store, widget("a", "1", "10"));
     assert!(upsert(&store, widget("a", "1", "10")).is_empty());
-    assert!(
-        upsert(&store, widget("a", "1", "9")).is_empty(),
-        "as text, 9 would be newer"
-    );
-    assert!(
-        upsert(&store, widget("a", "0", "8")).is_empty(),
-        "an earlier incarnation"
-    );
+    assert!(upsert(&store, widget("a", "1", "9")).is_empty(), "as text, 9 would be newer");
+    assert!(upsert(&store, widget("a", "0", "8")).is_empty(), "an earlier incarnation");
     assert!(delete(&store, widget("a", "0", "9")).is_empty());
     assert_eq!(upsert(&store, widget("a", "1", "11")), ["a@10->11"]);
 }
@@ -125,11 +113,7 @@ fn e4_an_event_that_was_overtaken_by_the_deletion_does_not_bring_the_object_back
     upsert(&store, widget("a", "1", "5"));
     delete(&store, widget("a", "1", "8"));
     assert!(upsert(&store, widget("a", "1", "7")).is_empty());
-    assert_eq!(
-        upsert(&store, widget("a", "1", "9")),
-        ["+a@9"],
-        "it entered the selector again"
-    );
+    assert_eq!(upsert(&store, widget("a", "1", "9")), ["+a@9"], "it entered the selector again");
 }
 
 #[test]
@@ -138,10 +122,7 @@ fn e5_readers_see_the_old_view_until_the_sweep() {
     upsert(&store, colored("a", 5, &["red"]));
     store.begin_relist(false);
     upsert(&store, colored("b", 6, &["red"]));
-    assert_eq!(
-        names(&store, "color", "red"),
-        BTreeSet::from(["a".into(), "b".into()])
-    );
+    assert_eq!(names(&store, "color", "red"), BTreeSet::from(["a".into(), "b".into()]));
     sweep(&store);
     assert_eq!(names(&store, "color", "red"), BTreeSet::from(["b".into()]));
 }
@@ -184,21 +165,14 @@ fn a_server_that_was_set_back_is_believed_after_a_reset() {
     assert_eq!(upsert(&store, colored("a", 7, &["blue"])), ["a@50->7"]);
     assert_eq!(sweep(&store), ["-b@51?"]);
     assert_eq!(names(&store, "color", "blue").len(), 1);
-    assert!(
-        upsert(&store, colored("a", 6, &[])).is_empty(),
-        "guards are back after the sweep"
-    );
+    assert!(upsert(&store, colored("a", 6, &[])).is_empty(), "guards are back after the sweep");
 }
 
 #[test]
 fn e6_an_unreadable_version_hides_what_was_stored_but_not_what_is_newer() {
     let store = Store::new();
     upsert(&store, widget("a", "1", "5"));
-    let hide = |version| Change::Hide {
-        namespace: "ns".into(),
-        name: "a".into(),
-        version: Some(version),
-    };
+    let hide = |version| Change::Hide { namespace: "ns".into(), name: "a".into(), version: Some(version) };
     assert!(show(&store.apply([hide(4)])).is_empty());
     assert_eq!(show(&store.apply([hide(6)])), ["-a@5?"]);
 }
@@ -222,10 +196,7 @@ fn b2_an_object_leaves_an_index_by_the_key_it_was_filed_under_though_the_clock_h
     let store = Store::new();
     let mut widget = colored("a", 5, &["red"]);
     widget.spec.expires = Some(100);
-    store.apply([Change::upsert(
-        widget.clone(),
-        Timestamp::from_second(10).unwrap(),
-    )]);
+    store.apply([Change::upsert(widget.clone(), Timestamp::from_second(10).unwrap())]);
     // By now the widget would yield no key at all; nothing has re-indexed it yet.
     widget.metadata.resource_version = Some("6".into());
     store.apply([Change::Delete(Arc::new(widget))]);
@@ -242,19 +213,10 @@ fn b7_two_indexes_combine_from_either_side() {
         widget.spec.owner = format!("owner-{}", i % 5);
         upsert(&store, widget);
     }
-    let (color, owner) = (
-        index_number::<Widget>("color").unwrap(),
-        index_number::<Widget>("owner").unwrap(),
-    );
+    let (color, owner) = (index_number::<Widget>("color").unwrap(), index_number::<Widget>("owner").unwrap());
     let view = store.view();
-    for (a, b) in [
-        ((color, "red"), (owner, "owner-3")),
-        ((owner, "owner-3"), (color, "red")),
-    ] {
-        let mut found: Vec<_> = view
-            .by_indexes(a, b)
-            .map(|w| w.metadata.name.clone().unwrap())
-            .collect();
+    for (a, b) in [((color, "red"), (owner, "owner-3")), ((owner, "owner-3"), (color, "red"))] {
+        let mut found: Vec<_> = view.by_indexes(a, b).map(|w| w.metadata.name.clone().unwrap()).collect();
         found.sort();
         assert_eq!(found, ["w-3", "w-8"]);
     }
@@ -283,26 +245,11 @@ fn a_lookup_inside_a_predicate_does_not_wait_behind_a_writer() {
 /// One step of the property test.
 #[derive(Clone, Debug)]
 enum Step {
-    Upsert {
-        name: u8,
-        recreate: bool,
-        color: u8,
-        owner: u8,
-        expires: Option<i64>,
-    },
-    Late {
-        name: u8,
-        by: u64,
-    },
-    Delete {
-        name: u8,
-    },
-    Relist {
-        missing: u8,
-    },
-    Clock {
-        by: i64,
-    },
+    Upsert { name: u8, recreate: bool, color: u8, owner: u8, expires: Option<i64> },
+    Late { name: u8, by: u64 },
+    Delete { name: u8 },
+    Relist { missing: u8 },
+    Clock { by: i64 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -330,41 +277,21 @@ impl Model {
         self.version += 1;
         let now = Timestamp::from_second(self.now).unwrap();
         match *step {
-            Step::Upsert {
-                name,
-                recreate,
-                color,
-                owner,
-                expires,
-            } => {
+            Step::Upsert { name, recreate, color, owner, expires } => {
                 let name = format!("w-{name}");
-                let uid = self
-                    .objects
-                    .get(&name)
-                    .filter(|_| !recreate)
-                    .and_then(|w| w.metadata.uid.clone());
+                let uid = self.objects.get(&name).filter(|_| !recreate).and_then(|w| w.metadata.uid.clone());
                 self.uid += 1;
                 let uid = uid.unwrap_or_else(|| self.uid.to_string());
                 let mut widget = widget(&name, &uid, &self.version.to_string());
                 widget.spec.color = (0..color).map(|c| format!("color-{c}")).collect();
-                widget.spec.owner = if owner == 0 {
-                    String::new()
-                } else {
-                    format!("owner-{owner}")
-                };
+                widget.spec.owner = if owner == 0 { String::new() } else { format!("owner-{owner}") };
                 widget.spec.expires = expires.map(|after| self.now + after);
                 store.apply([Change::upsert(widget.clone(), now)]);
                 self.objects.insert(name, widget);
             }
             Step::Late { name, by } => {
                 if let Some(mut late) = self.objects.get(&format!("w-{name}")).cloned() {
-                    let version: u64 = late
-                        .metadata
-                        .resource_version
-                        .as_deref()
-                        .unwrap()
-                        .parse()
-                        .unwrap();
+                    let version: u64 = late.metadata.resource_version.as_deref().unwrap().parse().unwrap();
                     late.metadata.resource_version = Some(version.saturating_sub(by).to_string());
                     late.spec.color = vec!["late".into()];
                     store.apply([Change::upsert(late, now)]);
@@ -383,11 +310,7 @@ impl Model {
                     missing & (1 << (i - 1)) == 0
                 });
                 store.begin_relist(false);
-                store.apply(
-                    self.objects
-                        .values()
-                        .map(|widget| Change::upsert(widget.clone(), now)),
-                );
+                store.apply(self.objects.values().map(|widget| Change::upsert(widget.clone(), now)));
                 store.sweep(None, |_| {});
             }
             Step::Clock { by } => self.now += by,
@@ -400,10 +323,7 @@ impl Model {
         for (name, widget) in &self.objects {
             let keys = index_keys(widget, Timestamp::from_second(self.now).unwrap());
             for (index, value) in keys.iter() {
-                postings
-                    .entry((index, value.to_owned()))
-                    .or_default()
-                    .insert(name.clone());
+                postings.entry((index, value.to_owned())).or_default().insert(name.clone());
             }
         }
         postings
@@ -412,29 +332,16 @@ impl Model {
 
 fn check(store: &Store<Widget>, model: &Model) {
     let view = store.view();
-    let held: BTreeMap<_, _> = view
-        .iter()
-        .map(|w| (w.metadata.name.clone().unwrap(), Widget::clone(w)))
-        .collect();
+    let held: BTreeMap<_, _> =
+        view.iter().map(|w| (w.metadata.name.clone().unwrap(), Widget::clone(w))).collect();
     assert_eq!(held, model.objects);
     let expected = model.postings();
     for ((index, value), names) in &expected {
-        let found: Vec<_> = view
-            .by_index(*index, value)
-            .map(|w| w.metadata.name.clone().unwrap())
-            .collect();
+        let found: Vec<_> = view.by_index(*index, value).map(|w| w.metadata.name.clone().unwrap()).collect();
         assert_eq!(found.len(), names.len(), "each object once in {index}/{value}");
-        assert_eq!(
-            &found.into_iter().collect::<BTreeSet<_>>(),
-            names,
-            "index {index}, value {value}"
-        );
+        assert_eq!(&found.into_iter().collect::<BTreeSet<_>>(), names, "index {index}, value {value}");
     }
-    assert_eq!(
-        view.inner.indexes.value_count(),
-        expected.len(),
-        "no value without an object"
-    );
+    assert_eq!(view.inner.indexes.value_count(), expected.len(), "no value without an object");
     assert_eq!(view.inner.indexes.table_len(), expected.len());
     let due = model.objects.values().filter_map(CachedResource::next_transition);
     let due = due.filter(|at| at.as_second() >= model.now).count();

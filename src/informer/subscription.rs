@@ -28,35 +28,19 @@ struct Pending<K> {
 
 impl<K: Resource<DynamicType = ()>> Keyed for Pending<K> {
     fn key(&self) -> KeyRef<'_> {
-        let object = self
-            .applied
-            .as_ref()
-            .map(|(_, new)| new)
-            .or(self.deleted.as_ref().map(|(last, _)| last));
-        object.map_or(
-            KeyRef {
-                namespace: "",
-                name: "",
-            },
-            |object| KeyRef::of(&**object),
-        )
+        let object =
+            self.applied.as_ref().map(|(_, new)| new).or(self.deleted.as_ref().map(|(last, _)| last));
+        object.map_or(KeyRef { namespace: "", name: "" }, |object| KeyRef::of(&**object))
     }
 }
 
 impl<K> Pending<K> {
     fn from_event(event: Event<K>) -> Self {
         match event {
-            Event::Applied { old, new } => Self {
-                deleted: None,
-                applied: Some((old, new)),
-            },
-            Event::Deleted {
-                last_known,
-                final_state_unknown,
-            } => Self {
-                deleted: Some((last_known, final_state_unknown)),
-                applied: None,
-            },
+            Event::Applied { old, new } => Self { deleted: None, applied: Some((old, new)) },
+            Event::Deleted { last_known, final_state_unknown } => {
+                Self { deleted: Some((last_known, final_state_unknown)), applied: None }
+            }
         }
     }
 
@@ -67,10 +51,7 @@ impl<K> Pending<K> {
                 let old = self.applied.take().map_or(old, |(first, _)| first);
                 self.applied = Some((old, new));
             }
-            Event::Deleted {
-                last_known,
-                final_state_unknown,
-            } => {
+            Event::Deleted { last_known, final_state_unknown } => {
                 self.applied = None;
                 self.deleted = Some((last_known, final_state_unknown));
             }
@@ -80,10 +61,7 @@ impl<K> Pending<K> {
     /// Takes the next event out; the deletion comes first.
     fn pop(&mut self) -> Option<Event<K>> {
         if let Some((last_known, final_state_unknown)) = self.deleted.take() {
-            return Some(Event::Deleted {
-                last_known,
-                final_state_unknown,
-            });
+            return Some(Event::Deleted { last_known, final_state_unknown });
         }
         self.applied.take().map(|(old, new)| Event::Applied { old, new })
     }
@@ -204,12 +182,7 @@ struct Subscribers<K> {
 
 impl<K: CachedResource> Subscriptions<K> {
     pub(crate) fn new() -> Self {
-        Self {
-            state: Mutex::new(Subscribers {
-                queues: Vec::new(),
-                closed: false,
-            }),
-        }
+        Self { state: Mutex::new(Subscribers { queues: Vec::new(), closed: false }) }
     }
 
     /// Subscribes to a store. What is stored is copied, and the queue registered, under the store's read
@@ -225,10 +198,7 @@ impl<K: CachedResource> Subscriptions<K> {
             since: view.sequence(),
             closed: subscribers.closed,
         };
-        let queue = Arc::new(Queue {
-            state: Mutex::new(state),
-            waker: AtomicWaker::new(),
-        });
+        let queue = Arc::new(Queue { state: Mutex::new(state), waker: AtomicWaker::new() });
         subscribers.queues.retain(|queue| queue.strong_count() > 0);
         subscribers.queues.push(Arc::downgrade(&queue));
         Subscription { queue }
@@ -248,12 +218,7 @@ impl<K: CachedResource> Subscriptions<K> {
     }
 
     fn live(&self) -> Vec<Arc<Queue<K>>> {
-        self.state
-            .lock()
-            .queues
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect()
+        self.state.lock().queues.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -293,20 +258,14 @@ mod tests {
         let version = |object: &Widget| object.metadata.resource_version.clone().unwrap();
         match event {
             Event::Applied { old, new } => {
-                format!(
-                    "{}->{}",
-                    old.as_ref().map_or("none".into(), |old| version(old)),
-                    version(new)
-                )
+                format!("{}->{}", old.as_ref().map_or("none".into(), |old| version(old)), version(new))
             }
             Event::Deleted { last_known, .. } => format!("deleted {}", version(last_known)),
         }
     }
 
     fn drain(subscription: &mut Subscription<Widget>) -> Vec<String> {
-        std::iter::from_fn(|| subscription.try_next())
-            .map(|event| versions(&event))
-            .collect()
+        std::iter::from_fn(|| subscription.try_next()).map(|event| versions(&event)).collect()
     }
 
     #[test]
@@ -331,22 +290,11 @@ mod tests {
     #[test]
     fn what_was_there_at_the_start_comes_before_what_has_become_of_it() {
         let (store, subscriptions) = (Store::new(), Subscriptions::new());
-        apply(
-            &store,
-            &subscriptions,
-            vec![upsert("a", "1", "5"), upsert("b", "2", "6")],
-        );
+        apply(&store, &subscriptions, vec![upsert("a", "1", "5"), upsert("b", "2", "6")]);
         let mut subscription = subscriptions.subscribe(&store);
-        apply(
-            &store,
-            &subscriptions,
-            vec![upsert("a", "1", "7"), delete("b", "2", "8")],
-        );
+        apply(&store, &subscriptions, vec![upsert("a", "1", "7"), delete("b", "2", "8")]);
         assert_eq!(subscription.backlog(), 4);
-        assert_eq!(
-            drain(&mut subscription),
-            ["none->5", "none->6", "5->7", "deleted 8"]
-        );
+        assert_eq!(drain(&mut subscription), ["none->5", "none->6", "5->7", "deleted 8"]);
     }
 
     #[tokio::test]
@@ -365,11 +313,7 @@ mod tests {
         let (store, subscriptions) = (Store::new(), Subscriptions::new());
         let mut subscription = subscriptions.subscribe(&store);
         for version in 1..=100 {
-            apply(
-                &store,
-                &subscriptions,
-                vec![upsert("a", "1", &version.to_string())],
-            );
+            apply(&store, &subscriptions, vec![upsert("a", "1", &version.to_string())]);
         }
         assert_eq!(subscription.backlog(), 1);
         assert_eq!(drain(&mut subscription), ["none->100"]);
@@ -382,11 +326,7 @@ mod tests {
         apply(
             &store,
             &subscriptions,
-            vec![
-                upsert("a", "1", "1"),
-                delete("a", "1", "2"),
-                upsert("a", "2", "3"),
-            ],
+            vec![upsert("a", "1", "1"), delete("a", "1", "2"), upsert("a", "2", "3")],
         );
         assert_eq!(drain(&mut subscription), ["deleted 2", "none->3"]);
         apply(&store, &subscriptions, vec![upsert("a", "2", "4")]);
@@ -400,16 +340,9 @@ mod tests {
         apply(
             &store,
             &subscriptions,
-            vec![
-                upsert("a", "1", "1"),
-                delete("a", "1", "2"),
-                upsert("a", "2", "3"),
-            ],
+            vec![upsert("a", "1", "1"), delete("a", "1", "2"), upsert("a", "2", "3")],
         );
-        assert_eq!(
-            subscription.try_next().map(|e| versions(&e)).as_deref(),
-            Some("deleted 2")
-        );
+        assert_eq!(subscription.try_next().map(|e| versions(&e)).as_deref(), Some("deleted 2"));
         apply(&store, &subscriptions, vec![delete("a", "2", "4")]);
         assert_eq!(drain(&mut subscription), ["deleted 4"]);
     }

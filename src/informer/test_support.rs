@@ -10,13 +10,7 @@ use super::resource::CachedResource;
 
 /// What a [`Widget`] is filed under.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[kube(
-    group = "test",
-    version = "v1",
-    kind = "Widget",
-    namespaced,
-    schema = "disabled"
-)]
+#[kube(group = "test", version = "v1", kind = "Widget", namespaced, schema = "disabled")]
 #[kube(derive = "PartialEq", derive = "Default")]
 pub(crate) struct WidgetSpec {
     /// Values of the index `color`, while not expired.
@@ -41,10 +35,7 @@ impl CachedResource for Widget {
                     }
                 },
             },
-            IndexFunc {
-                name: "owner",
-                extract: |widget, _, add| add(&widget.spec.owner),
-            },
+            IndexFunc { name: "owner", extract: |widget, _, add| add(&widget.spec.owner) },
         ]
     }
 

@@ -33,13 +33,7 @@ fn start_with(options: InformerOptions) -> Fixture {
         let (informer, stop) = (Arc::clone(&informer), stop.clone());
         async move { informer.run(stop).await }
     });
-    Fixture {
-        informer,
-        server,
-        events,
-        stop,
-        task,
-    }
+    Fixture { informer, server, events, stop, task }
 }
 
 fn object(name: &str, uid: &str, version: u64) -> Value {
@@ -53,10 +47,7 @@ fn show(event: &Event<Widget>) -> String {
         Event::Applied { old: Some(old), new } => {
             format!("{}@{}->{}", event.key().name, version(old), version(new))
         }
-        Event::Deleted {
-            last_known,
-            final_state_unknown,
-        } => {
+        Event::Deleted { last_known, final_state_unknown } => {
             format!(
                 "-{}@{}{}",
                 event.key().name,
@@ -73,13 +64,8 @@ impl Fixture {
     }
 
     fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self
-            .informer
-            .store()
-            .view()
-            .iter()
-            .map(|w| w.metadata.name.clone().unwrap())
-            .collect();
+        let mut names: Vec<_> =
+            self.informer.store().view().iter().map(|w| w.metadata.name.clone().unwrap()).collect();
         names.sort();
         names
     }
@@ -94,11 +80,8 @@ impl Fixture {
 
 #[tokio::test(start_paused = true)]
 async fn e1_one_streaming_list_from_the_quorum_becomes_the_watch() {
-    let options = InformerOptions {
-        namespace: Some("ns".into()),
-        label_selector: Some("a=b".into()),
-        page_size: 0,
-    };
+    let options =
+        InformerOptions { namespace: Some("ns".into()), label_selector: Some("a=b".into()), page_size: 0 };
     let mut f = start_with(options);
     let exchange = f.server.next().await;
     assert_eq!(exchange.path, "/apis/test/v1/namespaces/ns/widgets");
@@ -111,11 +94,7 @@ async fn e1_one_streaming_list_from_the_quorum_becomes_the_watch() {
         ("watch", "true"),
     ];
     for (name, value) in expected {
-        assert_eq!(
-            exchange.query.get(name).map(String::as_str),
-            Some(value),
-            "{name}"
-        );
+        assert_eq!(exchange.query.get(name).map(String::as_str), Some(value), "{name}");
     }
     let mut watch = exchange.stream();
     watch.event("ADDED", &object("a", "1", 5)).await;
@@ -160,12 +139,7 @@ async fn e1_a_failed_page_leaves_the_old_view_and_the_list_starts_again() {
         .await
         .json(&json!({"metadata": {"resourceVersion": "9"}, "items": [object("b", "2", 6)]}));
     let mut watch = f.server.watch_from("9").await;
-    watch
-        .event(
-            "ERROR",
-            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
-        )
-        .await;
+    watch.event("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})).await;
     f.server.next().await.json(&first);
     f.server.next().await.status(500, "InternalError", &[]);
     let again = f.server.next().await;
@@ -203,20 +177,9 @@ async fn e2_managed_fields_and_the_last_applied_copy_are_not_kept() {
     let _watch = f.server.list(&[full, bare], "7").await;
     f.informer.wait_for_sync().await;
     let view = f.informer.store().view();
-    let meta = |name| {
-        view.get(KeyRef {
-            namespace: "ns",
-            name,
-        })
-        .unwrap()
-        .metadata
-        .clone()
-    };
+    let meta = |name| view.get(KeyRef { namespace: "ns", name }).unwrap().metadata.clone();
     assert_eq!(meta("a").managed_fields, None);
-    assert_eq!(
-        meta("a").annotations.unwrap().keys().collect::<Vec<_>>(),
-        ["other"]
-    );
+    assert_eq!(meta("a").annotations.unwrap().keys().collect::<Vec<_>>(), ["other"]);
     assert_eq!(meta("a").generation, Some(3));
     assert_eq!(meta("b").annotations, None);
 }
@@ -224,17 +187,9 @@ async fn e2_managed_fields_and_the_last_applied_copy_are_not_kept() {
 #[tokio::test(start_paused = true)]
 async fn e3_what_vanished_while_the_watch_was_down_is_deleted_with_its_last_known_state() {
     let mut f = start();
-    let mut watch = f
-        .server
-        .list(&[object("a", "1", 5), object("b", "2", 6)], "7")
-        .await;
+    let mut watch = f.server.list(&[object("a", "1", 5), object("b", "2", 6)], "7").await;
     assert_eq!([f.next_event().await, f.next_event().await], ["+a@5", "+b@6"]);
-    watch
-        .event(
-            "ERROR",
-            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
-        )
-        .await;
+    watch.event("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})).await;
     let _watch = f.server.list(&[object("b", "9", 12)], "20").await;
     let mut events = [f.next_event().await, f.next_event().await, f.next_event().await];
     events.sort();
@@ -266,17 +221,11 @@ async fn e6_an_undecodable_object_is_kept_out_alone_until_it_heals() {
     let mut f = start();
     let mut broken = object("bad", "1", 5);
     broken["spec"]["color"] = json!("not a list");
-    let mut watch = f
-        .server
-        .list(&[object("a", "2", 4), broken.clone(), object("z", "3", 6)], "7")
-        .await;
+    let mut watch = f.server.list(&[object("a", "2", 4), broken.clone(), object("z", "3", 6)], "7").await;
     f.informer.wait_for_sync().await;
     assert_eq!(f.names(), ["a", "z"]);
     assert_eq!(f.informer.health().report().undecodable, 1);
-    assert!(
-        f.informer.health().report().ready().is_ok(),
-        "one object does not take the others away"
-    );
+    assert!(f.informer.health().report().ready().is_ok(), "one object does not take the others away");
 
     watch.event("MODIFIED", &object("bad", "1", 8)).await;
     watch.bookmark("9").await;
@@ -300,22 +249,11 @@ async fn e6_an_undecodable_object_that_a_relist_no_longer_finds_is_forgotten() {
     let mut f = start();
     f.server.next().await.status(422, "Invalid", &[]);
     let broken = json!({"metadata": {"namespace": "ns", "name": "bad", "resourceVersion": "4"}, "spec": 1});
-    f.server
-        .next()
-        .await
-        .json(&json!({"metadata": {"resourceVersion": "9"}, "items": [broken]}));
+    f.server.next().await.json(&json!({"metadata": {"resourceVersion": "9"}, "items": [broken]}));
     let mut watch = f.server.watch_from("9").await;
     assert_eq!(f.informer.health().report().undecodable, 1);
-    watch
-        .event(
-            "ERROR",
-            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
-        )
-        .await;
-    f.server
-        .next()
-        .await
-        .json(&json!({"metadata": {"resourceVersion": "10"}, "items": []}));
+    watch.event("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})).await;
+    f.server.next().await.json(&json!({"metadata": {"resourceVersion": "10"}, "items": []}));
     f.server.watch_from("10").await;
     assert_eq!(f.informer.health().report().undecodable, 0);
 }
@@ -356,10 +294,7 @@ async fn e7_a_reset_or_torn_line_loses_nothing_and_repeats_nothing() {
     watch.raw(&line[..10]).await;
     watch.raw(&line[10..]).await;
     assert_eq!([f.next_event().await, f.next_event().await], ["+a@8", "+b@9"]);
-    assert_eq!(
-        f.informer.health().report().errors[&(Verb::Watch, "transport")],
-        1
-    );
+    assert_eq!(f.informer.health().report().errors[&(Verb::Watch, "transport")], 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -369,10 +304,7 @@ async fn e7_errors_back_off_doubling() {
     for _ in 0..9 {
         delays.push(f.refuse().await);
     }
-    for (delay, full) in delays[1..]
-        .iter()
-        .zip([0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0])
-    {
+    for (delay, full) in delays[1..].iter().zip([0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]) {
         let full = Duration::from_secs_f64(full);
         assert!(
             *delay >= full.mul_f64(0.74) && *delay <= full + Duration::from_millis(2),
@@ -380,11 +312,7 @@ async fn e7_errors_back_off_doubling() {
         );
     }
     let report = f.informer.health().report();
-    assert_eq!(
-        report.errors[&(Verb::Watch, "transport")],
-        8,
-        "the ninth is about to be noticed"
-    );
+    assert_eq!(report.errors[&(Verb::Watch, "transport")], 8, "the ninth is about to be noticed");
     assert!(report.ready().unwrap_err().contains("connection refused"));
 }
 
@@ -392,10 +320,7 @@ async fn e7_errors_back_off_doubling() {
 async fn e7_retry_after_of_429_and_503_is_honoured() {
     let mut f = start();
     for code in [429, 503] {
-        f.server
-            .next()
-            .await
-            .status(code, "TooManyRequests", &[("retry-after", "11")]);
+        f.server.next().await.status(code, "TooManyRequests", &[("retry-after", "11")]);
         let start = Instant::now();
         let next = f.server.next().await;
         assert!(start.elapsed() >= Duration::from_secs(11));
@@ -407,12 +332,7 @@ async fn e7_retry_after_of_429_and_503_is_honoured() {
 async fn e7_gone_as_a_status_in_the_stream_or_on_the_request_leads_to_a_relist() {
     let mut f = start();
     let mut watch = f.server.list(&[object("a", "1", 5)], "7").await;
-    watch
-        .event(
-            "ERROR",
-            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
-        )
-        .await;
+    watch.event("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})).await;
     let watch = f.server.list(&[object("a", "1", 5)], "8").await;
     drop(watch);
     f.server.next().await.status(410, "Gone", &[]);
@@ -420,10 +340,7 @@ async fn e7_gone_as_a_status_in_the_stream_or_on_the_request_leads_to_a_relist()
     f.informer.wait_for_version(9).await;
     assert_eq!(f.names(), ["a"]);
     assert_eq!(f.next_event().await, "+a@5");
-    assert!(
-        f.events.try_next().is_none(),
-        "an object that did not change is no event"
-    );
+    assert!(f.events.try_next().is_none(), "an object that did not change is no event");
 }
 
 #[tokio::test(start_paused = true)]
@@ -433,11 +350,7 @@ async fn e8_a_silent_connection_is_noticed_within_90_s_and_the_watch_resumes() {
     let start = Instant::now();
     let check = f.server.next().await;
     assert!(start.elapsed() <= Duration::from_secs(90));
-    assert_eq!(
-        check.query.get("limit").map(String::as_str),
-        Some("1"),
-        "is the server still where we are?"
-    );
+    assert_eq!(check.query.get("limit").map(String::as_str), Some("1"), "is the server still where we are?");
     check.json(&json!({"metadata": {"resourceVersion": "7"}, "items": []}));
     f.server.watch_from("7").await;
     drop(silent);
@@ -465,10 +378,7 @@ async fn e8_response_headers_are_due_within_30_s() {
     let unanswered = f.server.next().await;
     drop(f.server.next().await);
     assert!(start.elapsed() >= Duration::from_secs(30) && start.elapsed() < Duration::from_secs(32));
-    assert_eq!(
-        f.informer.health().report().errors[&(Verb::Watch, "response_timeout")],
-        1
-    );
+    assert_eq!(f.informer.health().report().errors[&(Verb::Watch, "response_timeout")], 1);
     drop(unanswered);
 }
 
@@ -482,32 +392,20 @@ async fn a_stale_list_is_rejected_but_a_server_that_insists_was_set_back() {
     for _ in 0..2 {
         let _watch = f.server.list(&[object("b", "2", 3)], "9").await;
     }
-    let _watch = f
-        .server
-        .list(&[object("a", "1", 4), object("b", "2", 3)], "9")
-        .await;
+    let _watch = f.server.list(&[object("a", "1", 4), object("b", "2", 3)], "9").await;
     let mut events = [f.next_event().await, f.next_event().await];
     events.sort();
     assert_eq!(events, ["+b@3", "a@50->4"], "every key is told anew");
-    assert_eq!(
-        f.informer.health().report().errors[&(Verb::Watch, "stale_list")],
-        2
-    );
+    assert_eq!(f.informer.health().report().errors[&(Verb::Watch, "stale_list")], 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_watch_on_a_server_that_was_set_back_is_listed_anew() {
     let mut f = start();
     let _silent = f.server.list(&[object("a", "1", 50)], "50").await;
-    f.server
-        .next()
-        .await
-        .json(&json!({"metadata": {"resourceVersion": "9"}, "items": []}));
+    f.server.next().await.json(&json!({"metadata": {"resourceVersion": "9"}, "items": []}));
     let relist = f.server.next().await;
-    assert_eq!(
-        relist.query.get("sendInitialEvents").map(String::as_str),
-        Some("true")
-    );
+    assert_eq!(relist.query.get("sendInitialEvents").map(String::as_str), Some("true"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -519,10 +417,7 @@ async fn c5_a_missing_crd_is_reported_and_picked_up_within_30_s() {
         f.server.next().await.status(404, "NotFound", &[]);
         assert!(start.elapsed() < Duration::from_secs(30));
         let problem = f.informer.health().report().ready().unwrap_err();
-        assert!(
-            problem.contains("widgets.test is not served, is its CRD installed?"),
-            "{problem}"
-        );
+        assert!(problem.contains("widgets.test is not served, is its CRD installed?"), "{problem}");
     }
     let _watch = f.server.list(&[object("a", "1", 5)], "7").await;
     f.informer.wait_for_sync().await;
@@ -531,18 +426,12 @@ async fn c5_a_missing_crd_is_reported_and_picked_up_within_30_s() {
 
 #[tokio::test(start_paused = true)]
 async fn c5_a_forbidden_kind_is_named_with_verb_and_resource_and_heals() {
-    let mut f = start_with(InformerOptions {
-        namespace: Some("sys".into()),
-        ..InformerOptions::default()
-    });
+    let mut f = start_with(InformerOptions { namespace: Some("sys".into()), ..InformerOptions::default() });
     f.server.next().await.status(403, "Forbidden", &[]);
     let granted = f.server.next().await;
     let report = f.informer.health().report();
     let problem = report.ready().unwrap_err();
-    assert!(
-        problem.contains("no permission to watch widgets.test in namespace \"sys\""),
-        "{problem}"
-    );
+    assert!(problem.contains("no permission to watch widgets.test in namespace \"sys\""), "{problem}");
     assert_eq!(report.errors[&(Verb::Watch, "forbidden")], 1);
     let mut watch = granted.stream();
     watch.end_of_list("7").await;
@@ -592,21 +481,13 @@ async fn e7_a_list_that_fails_late_is_not_repeated_without_pause_and_pages_are_t
 async fn e1_after_an_hour_streaming_lists_are_tried_again() {
     let mut f = start();
     f.server.next().await.status(422, "Invalid", &[]);
-    f.server
-        .next()
-        .await
-        .json(&json!({"metadata": {"resourceVersion": "9"}, "items": []}));
+    f.server.next().await.json(&json!({"metadata": {"resourceVersion": "9"}, "items": []}));
     let mut watch = f.server.watch_from("9").await;
     for version in 10..80 {
         tokio::time::sleep(Duration::from_mins(1)).await;
         watch.bookmark(&version.to_string()).await;
     }
-    watch
-        .event(
-            "ERROR",
-            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
-        )
-        .await;
+    watch.event("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})).await;
     f.server.streaming_list().await;
 }
 
@@ -631,11 +512,7 @@ async fn an_observer_that_panics_keeps_nobody_from_being_told() {
         }
     }
     let (client, mut server) = server();
-    let informer = Arc::new(Informer::new(
-        client,
-        InformerOptions::default(),
-        vec![Arc::new(Panicking)],
-    ));
+    let informer = Arc::new(Informer::new(client, InformerOptions::default(), vec![Arc::new(Panicking)]));
     let mut events = informer.subscribe();
     let running = Arc::clone(&informer);
     tokio::spawn(async move { running.run(CancellationToken::new()).await });
@@ -647,23 +524,12 @@ async fn an_observer_that_panics_keeps_nobody_from_being_told() {
 async fn a_stale_page_is_refused_before_any_of_it_is_shown() {
     let mut f = start();
     f.server.next().await.status(422, "Invalid", &[]);
-    f.server
-        .next()
-        .await
-        .json(&json!({"metadata": {"resourceVersion": "50"}, "items": []}));
+    f.server.next().await.json(&json!({"metadata": {"resourceVersion": "50"}, "items": []}));
     let mut watch = f.server.watch_from("50").await;
-    watch
-        .event(
-            "ERROR",
-            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
-        )
-        .await;
+    watch.event("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})).await;
     let stale = json!({"metadata": {"resourceVersion": "40"}, "items": [object("a", "1", 30)]});
     f.server.next().await.json(&stale);
-    f.server
-        .next()
-        .await
-        .json(&json!({"metadata": {"resourceVersion": "51"}, "items": []}));
+    f.server.next().await.json(&json!({"metadata": {"resourceVersion": "51"}, "items": []}));
     f.server.watch_from("51").await;
     assert!(f.events.try_next().is_none());
 }
@@ -673,20 +539,10 @@ async fn a_stale_list_does_not_bring_back_what_a_newer_one_did_not_show() {
     let mut f = start();
     let mut watch = f.server.list(&[object("a", "1", 40)], "45").await;
     assert_eq!(f.next_event().await, "+a@40");
-    watch
-        .event(
-            "ERROR",
-            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
-        )
-        .await;
+    watch.event("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})).await;
     let mut watch = f.server.list(&[], "100").await;
     assert_eq!(f.next_event().await, "-a@40?");
-    watch
-        .event(
-            "ERROR",
-            &json!({"kind": "Status", "code": 410, "reason": "Expired"}),
-        )
-        .await;
+    watch.event("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})).await;
     let _stale = f.server.list(&[object("a", "1", 40)], "60").await;
     let _watch = f.server.list(&[], "101").await;
     f.informer.wait_for_version(101).await;
@@ -706,10 +562,7 @@ async fn a_kind_that_is_gone_is_cleared_and_comes_back() {
             tokio::task::yield_now().await;
         }
     }
-    assert!(
-        first.elapsed() >= Duration::from_secs(10),
-        "a few could be a server that is still starting"
-    );
+    assert!(first.elapsed() >= Duration::from_secs(10), "a few could be a server that is still starting");
     assert_eq!(f.next_event().await, "-a@5?");
     let again = f.server.next().await;
     assert!(!f.informer.has_synced());
@@ -723,28 +576,16 @@ async fn a_kind_that_is_gone_is_cleared_and_comes_back() {
 #[tokio::test(start_paused = true)]
 async fn readiness_follows_the_watch() {
     let mut f = start();
-    assert_eq!(
-        f.informer.health().report().ready().unwrap_err(),
-        "not synced yet"
-    );
+    assert_eq!(f.informer.health().report().ready().unwrap_err(), "not synced yet");
     let watch = f.server.list(&[object("a", "1", 5)], "7").await;
     f.informer.wait_for_sync().await;
     assert!(f.informer.health().report().ready().is_ok());
     drop(watch);
-    while f
-        .informer
-        .health()
-        .report()
-        .stale_for
-        .is_none_or(|down| down < STALE_AFTER)
-    {
+    while f.informer.health().report().stale_for.is_none_or(|down| down < STALE_AFTER) {
         f.refuse().await;
     }
     let problem = f.informer.health().report().ready().unwrap_err();
-    assert!(
-        problem.starts_with("watch down for 1") && problem.contains("connection refused"),
-        "{problem}"
-    );
+    assert!(problem.starts_with("watch down for 1") && problem.contains("connection refused"), "{problem}");
     let _watch = f.server.watch_from("7").await;
     while f.informer.health().report().stale_for.is_some() {
         tokio::task::yield_now().await;
@@ -759,10 +600,7 @@ async fn d3_a_stopped_informer_ends_at_once_and_ends_its_subscriptions() {
     f.informer.wait_for_sync().await;
     f.stop.cancel();
     f.task.await.unwrap();
-    assert_eq!(
-        f.events.next().await.map(|event| show(&event)).as_deref(),
-        Some("+a@5")
-    );
+    assert_eq!(f.events.next().await.map(|event| show(&event)).as_deref(), Some("+a@5"));
     assert!(f.events.next().await.is_none());
 }
 
@@ -775,8 +613,5 @@ async fn a_line_beyond_the_bound_ends_the_connection_and_is_not_held() {
         watch.raw(&chunk).await;
     }
     f.server.watch_from("7").await;
-    assert_eq!(
-        f.informer.health().report().errors[&(Verb::Watch, "too_large")],
-        1
-    );
+    assert_eq!(f.informer.health().report().errors[&(Verb::Watch, "too_large")], 1);
 }

@@ -66,9 +66,7 @@ impl Tombstones {
         let (Some(version), false) = (version, self.versions.is_empty()) else {
             return false;
         };
-        self.versions
-            .get(&self.hasher.hash_one(uid))
-            .is_some_and(|&deleted| version <= deleted)
+        self.versions.get(&self.hasher.hash_one(uid)).is_some_and(|&deleted| version <= deleted)
     }
 
     /// Forgets everything: the server's versions have started anew.

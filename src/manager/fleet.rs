@@ -55,10 +55,7 @@ impl Counted {
         if old == new {
             return Vec::new();
         }
-        let steps = old
-            .into_iter()
-            .map(|old| (old, -1))
-            .chain(new.into_iter().map(|new| (new, 1)));
+        let steps = old.into_iter().map(|old| (old, -1)).chain(new.into_iter().map(|new| (new, 1)));
         steps.map(|(series, step)| self.step(series, step)).collect()
     }
 
@@ -83,10 +80,7 @@ impl SandboxFleet {
         let help = "Sandboxes by the pool that they were made for and their state.";
         let gauge = IntGaugeVec::new(Opts::new("sandboxes", help), &["namespace", "pool", "state"])?;
         registry.register(Box::new(gauge.clone()))?;
-        Ok(Self {
-            gauge,
-            counted: Mutex::default(),
-        })
+        Ok(Self { gauge, counted: Mutex::default() })
     }
 
     fn place(&self, key: KeyRef<'_>, series: Option<Series>) {
@@ -112,9 +106,7 @@ impl ReconcileHandler<Sandbox> for SandboxFleet {
         };
         let series = Series {
             namespace: sandbox.namespace_or_empty().into(),
-            pool: label(&sandbox.metadata, LABEL_SANDBOX_POOL)
-                .unwrap_or_default()
-                .into(),
+            pool: label(&sandbox.metadata, LABEL_SANDBOX_POOL).unwrap_or_default().into(),
             state: sandbox.state(Timestamp::now()).kind,
         };
         // At its shutdown time the state changes without a write; the cache tells of that too.
@@ -149,10 +141,7 @@ impl SandboxSetFleet {
                 "sandboxset_available_replicas",
                 "Unclaimed sandboxes of the set that are ready.",
             )?,
-            desired: gauge(
-                "sandboxset_desired_replicas",
-                "Unclaimed sandboxes that the set should have.",
-            )?,
+            desired: gauge("sandboxset_desired_replicas", "Unclaimed sandboxes that the set should have.")?,
         })
     }
 }
@@ -163,15 +152,9 @@ impl ReconcileHandler<SandboxSet> for SandboxSetFleet {
         let labels = [key.namespace, key.name];
         if let Observed::Present(set) = &observed {
             let status = |read: fn(&SandboxSetStatus) -> i32| set.status.as_ref().map_or(0, read).into();
-            self.replicas
-                .with_label_values(&labels)
-                .set(status(|status| status.replicas));
-            self.available
-                .with_label_values(&labels)
-                .set(status(|status| status.available_replicas));
-            self.desired
-                .with_label_values(&labels)
-                .set(set.spec.replicas.into());
+            self.replicas.with_label_values(&labels).set(status(|status| status.replicas));
+            self.available.with_label_values(&labels).set(status(|status| status.available_replicas));
+            self.desired.with_label_values(&labels).set(set.spec.replicas.into());
         } else {
             tracing::debug!(set = %key, "set is gone, removing its series");
             for gauge in [&self.replicas, &self.available, &self.desired] {
@@ -194,29 +177,17 @@ mod tests {
         let mut sandbox = Sandbox::new(name, SandboxSpec::default());
         sandbox.metadata.namespace = Some("ns".into());
         sandbox.metadata.labels = Some([(LABEL_SANDBOX_POOL.to_owned(), pool.to_owned())].into());
-        sandbox.status = Some(SandboxStatus {
-            phase: Some(phase),
-            ..SandboxStatus::default()
-        });
+        sandbox.status = Some(SandboxStatus { phase: Some(phase), ..SandboxStatus::default() });
         sandbox
     }
 
     async fn observe(fleet: &SandboxFleet, sandbox: Sandbox) -> Action {
-        fleet
-            .reconcile(Observed::Present(Arc::new(sandbox)))
-            .await
-            .unwrap()
+        fleet.reconcile(Observed::Present(Arc::new(sandbox))).await.unwrap()
     }
 
     async fn delete<K>(fleet: &impl ReconcileHandler<K>, name: &str) {
         let key = crate::informer::ObjectKey::new("ns", name);
-        fleet
-            .reconcile(Observed::Deleted {
-                key,
-                last_known: None,
-            })
-            .await
-            .unwrap();
+        fleet.reconcile(Observed::Deleted { key, last_known: None }).await.unwrap();
     }
 
     fn series(registry: &Registry) -> Vec<String> {
@@ -224,22 +195,11 @@ mod tests {
             .gather()
             .iter()
             .flat_map(|family| {
-                family
-                    .get_metric()
-                    .iter()
-                    .map(|metric| (family.name().to_owned(), metric.clone()))
+                family.get_metric().iter().map(|metric| (family.name().to_owned(), metric.clone()))
             })
             .map(|(name, metric)| {
-                let labels: Vec<_> = metric
-                    .get_label()
-                    .iter()
-                    .map(|pair| pair.value().to_owned())
-                    .collect();
-                format!(
-                    "{name}{{{}}} {}",
-                    labels.join(","),
-                    metric.get_gauge().get_value()
-                )
+                let labels: Vec<_> = metric.get_label().iter().map(|pair| pair.value().to_owned()).collect();
+                format!("{name}{{{}}} {}", labels.join(","), metric.get_gauge().get_value())
             })
             .collect();
         series.sort();
@@ -256,10 +216,7 @@ mod tests {
         assert_eq!(series(&registry), ["sandboxes{ns,p,creating} 2"]);
         observe(&fleet, sandbox("a", "p", SandboxPhase::Paused)).await;
         observe(&fleet, sandbox("b", "q", SandboxPhase::Failed)).await;
-        assert_eq!(
-            series(&registry),
-            ["sandboxes{ns,p,paused} 1", "sandboxes{ns,q,dead} 1"]
-        );
+        assert_eq!(series(&registry), ["sandboxes{ns,p,paused} 1", "sandboxes{ns,q,dead} 1"]);
         delete(&fleet, "a").await;
         delete(&fleet, "a").await;
         delete(&fleet, "b").await;
@@ -271,17 +228,11 @@ mod tests {
     async fn sets_show_their_numbers_and_lose_their_series_when_they_go() {
         let registry = Registry::new();
         let fleet = SandboxSetFleet::register(&registry).unwrap();
-        let metadata = ObjectMeta {
-            namespace: Some("ns".into()),
-            name: Some("s".into()),
-            ..ObjectMeta::default()
-        };
+        let metadata =
+            ObjectMeta { namespace: Some("ns".into()), name: Some("s".into()), ..ObjectMeta::default() };
         let set = SandboxSet {
             metadata,
-            spec: SandboxSetSpec {
-                replicas: 5,
-                ..SandboxSetSpec::default()
-            },
+            spec: SandboxSetSpec { replicas: 5, ..SandboxSetSpec::default() },
             status: Some(SandboxSetStatus {
                 replicas: 4,
                 available_replicas: 3,

@@ -15,10 +15,7 @@ pub(super) struct ManagerHealth {
 
 impl ManagerHealth {
     pub(super) fn new(cache: Cache) -> Arc<Self> {
-        Arc::new(Self {
-            cache,
-            shutting_down: AtomicBool::new(false),
-        })
+        Arc::new(Self { cache, shutting_down: AtomicBool::new(false) })
     }
 
     /// From here on the process is not ready any more.
@@ -28,18 +25,12 @@ impl ManagerHealth {
 
     /// Name and problem of each check that fails now.
     pub(super) fn problems(&self) -> Vec<(String, String)> {
-        self.ready()
-            .into_iter()
-            .filter_map(|check| Some((check.name, check.result.err()?)))
-            .collect()
+        self.ready().into_iter().filter_map(|check| Some((check.name, check.result.err()?))).collect()
     }
 }
 
 fn ping() -> Check {
-    Check {
-        name: "ping".into(),
-        result: Ok(()),
-    }
+    Check { name: "ping".into(), result: Ok(()) }
 }
 
 impl HealthSource for ManagerHealth {
@@ -53,20 +44,12 @@ impl HealthSource for ManagerHealth {
         } else {
             Ok(())
         };
-        let watches = self.cache.kinds().into_iter().map(|kind| Check {
-            name: format!("informer/{}", kind.plural()),
-            result: kind.report().ready(),
-        });
-        [
-            ping(),
-            Check {
-                name: "shutdown".into(),
-                result: shutdown,
-            },
-        ]
-        .into_iter()
-        .chain(watches)
-        .collect()
+        let watches = self
+            .cache
+            .kinds()
+            .into_iter()
+            .map(|kind| Check { name: format!("informer/{}", kind.plural()), result: kind.report().ready() });
+        [ping(), Check { name: "shutdown".into(), result: shutdown }].into_iter().chain(watches).collect()
     }
 }
 
@@ -79,11 +62,7 @@ impl DebugSource for CacheDump {
             std::borrow::Cow::Borrowed(plural) => plural,
             std::borrow::Cow::Owned(_) => "",
         };
-        self.0
-            .kinds()
-            .into_iter()
-            .map(|kind| plural(kind.plural()))
-            .collect()
+        self.0.kinds().into_iter().map(|kind| plural(kind.plural())).collect()
     }
 
     fn dump(&self, plural: &str) -> Option<DebugDump> {
@@ -97,22 +76,7 @@ impl DebugSource for CacheDump {
 }
 
 fn item(object: CachedObject) -> DebugItem {
-    let CachedObject {
-        namespace,
-        name,
-        uid,
-        resource_version,
-        indexes,
-    } = object;
-    let indexes = indexes
-        .into_iter()
-        .map(|(index, values)| (index.to_owned(), values))
-        .collect();
-    DebugItem {
-        namespace,
-        name,
-        uid,
-        resource_version,
-        indexes,
-    }
+    let CachedObject { namespace, name, uid, resource_version, indexes } = object;
+    let indexes = indexes.into_iter().map(|(index, values)| (index.to_owned(), values)).collect();
+    DebugItem { namespace, name, uid, resource_version, indexes }
 }

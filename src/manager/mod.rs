@@ -94,9 +94,7 @@ pub struct Manager {
 
 impl fmt::Debug for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Manager")
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        f.debug_struct("Manager").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -123,10 +121,7 @@ impl ManagerBuilder {
 
     /// The client for watches, live reads and handlers.
     pub fn client(self, client: kube::Client) -> ReadyManagerBuilder {
-        ReadyManagerBuilder {
-            builder: self,
-            client,
-        }
+        ReadyManagerBuilder { builder: self, client }
     }
 }
 
@@ -144,32 +139,21 @@ impl ReadyManagerBuilder {
     /// [`ManagerError::Scope`] for options that were not checked before; [`ManagerError::Register`] if the
     /// metrics serve another manager already.
     pub fn build(self) -> Result<Manager, ManagerError> {
-        let Self {
-            builder: ManagerBuilder { options, metrics },
-            client,
-        } = self;
+        let Self { builder: ManagerBuilder { options, metrics }, client } = self;
         let metrics = metrics.map_or_else(Metrics::new, Ok)?;
         let cache = Cache::builder(client)
             .scope(Scope::from_options(&options)?)
             .page_size(options.cache.page_size)
             .sync_timeout(options.cache.sync_timeout)
             .build();
-        metrics
-            .registry()
-            .register(Box::new(CacheCollector::new(&cache)?))?;
+        metrics.registry().register(Box::new(CacheCollector::new(&cache)?))?;
         let families = ControllerMetricFamilies::register(metrics.registry())?;
         let controllers = &options.controllers;
         let sandboxes = controllers.sandbox.max_concurrent_reconciles;
         let sandboxes = Controller::new("sandbox", cache.clone(), sandboxes, families.clone());
         let sandbox_sets = controllers.sandbox_set.max_concurrent_reconciles;
         let sandbox_sets = Controller::new("sandboxset", cache.clone(), sandbox_sets, families);
-        Ok(Manager {
-            options,
-            cache,
-            metrics,
-            sandboxes,
-            sandbox_sets,
-        })
+        Ok(Manager { options, cache, metrics, sandboxes, sandbox_sets })
     }
 }
 
@@ -182,10 +166,7 @@ struct Listeners {
 impl Manager {
     /// Begins the making of a manager.
     pub fn builder(options: SandboxManagerOptions) -> ManagerBuilder {
-        ManagerBuilder {
-            options,
-            metrics: None,
-        }
+        ManagerBuilder { options, metrics: None }
     }
 
     /// The controller of Sandboxes, to add handlers to.
@@ -240,21 +221,12 @@ impl Manager {
         self.cache.spawn()?;
         let _stop_on_drop = self.cache.stop_on_drop();
 
-        let Self {
-            options,
-            cache,
-            sandboxes,
-            sandbox_sets,
-            ..
-        } = self;
+        let Self { options, cache, sandboxes, sandbox_sets, .. } = self;
         let grace_period = options.shutdown.grace_period;
         let running = shutdown.clone();
         // Boxed, so that dropping it drops the handlers and not only a pointer to them.
         let mut controllers = Box::pin(future::maybe_done(async move {
-            tokio::join!(
-                run_controller(sandboxes, &running),
-                run_controller(sandbox_sets, &running)
-            );
+            tokio::join!(run_controller(sandboxes, &running), run_controller(sandbox_sets, &running));
         }));
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -270,11 +242,7 @@ impl Manager {
         close.cancel();
         servers.wait().await;
         tracing::info!("stopped");
-        if in_time {
-            Ok(())
-        } else {
-            Err(ManagerError::GracePeriod(grace_period))
-        }
+        if in_time { Ok(()) } else { Err(ManagerError::GracePeriod(grace_period)) }
     }
 
     async fn bind(&self) -> Result<Listeners, BindError> {

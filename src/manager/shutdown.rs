@@ -68,10 +68,7 @@ fn deliveries(kind: SignalKind, ending: Ending) -> io::Result<impl Stream<Item =
 /// Cancels `token` at the first of `endings`; the exit code of the second.
 async fn second_of(mut endings: impl Stream<Item = Ending> + Unpin, token: &CancellationToken) -> i32 {
     let first = next_of(&mut endings).await;
-    tracing::info!(
-        signal = first.name(),
-        "shutting down; a second signal ends the process at once"
-    );
+    tracing::info!(signal = first.name(), "shutting down; a second signal ends the process at once");
     token.cancel();
     let second = next_of(&mut endings).await;
     tracing::warn!(signal = second.name(), "ending at once");

@@ -9,11 +9,7 @@ fn manager(client: kube::Client, metrics: &Metrics) -> Manager {
     let mut options = SandboxManagerOptions::default();
     options.metrics.bind_address = BindAddress::Off;
     options.health.bind_address = BindAddress::Off;
-    Manager::builder(options)
-        .client(client)
-        .metrics(metrics.clone())
-        .build()
-        .unwrap()
+    Manager::builder(options).client(client).metrics(metrics.clone()).build().unwrap()
 }
 
 fn text(metrics: &Metrics) -> String {
@@ -34,9 +30,8 @@ async fn r1_a_controller_without_handlers_is_not_even_started() {
     feed.sync(&[sandbox("a").listed()]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let started = |controller| {
-        text(&metrics).contains(&format!(
-            "controller_runtime_max_concurrent_reconciles{{controller=\"{controller}\"}}"
-        ))
+        text(&metrics)
+            .contains(&format!("controller_runtime_max_concurrent_reconciles{{controller=\"{controller}\"}}"))
     };
     assert!(started("sandboxset"));
     assert!(!started("sandbox"));
@@ -68,18 +63,10 @@ async fn dropping_a_running_manager_stops_the_watches_though_its_metrics_live_on
     feed.sync(&[]).await;
     running.abort();
     tokio::time::sleep(Duration::from_secs(20)).await;
-    assert!(
-        feed.cache
-            .kinds()
-            .iter()
-            .all(|kind| kind.report().ready().is_err())
-    );
+    assert!(feed.cache.kinds().iter().all(|kind| kind.report().ready().is_err()));
     assert!(feed.server.try_next().is_none(), "nothing is asked for any more");
     drop(feed);
-    assert!(
-        !text(&metrics).contains("sandbox_manager_cache_objects"),
-        "no metrics of a cache that is gone"
-    );
+    assert!(!text(&metrics).contains("sandbox_manager_cache_objects"), "no metrics of a cache that is gone");
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,15 +81,13 @@ async fn handlers_that_outlast_the_grace_period_are_dropped_before_the_watches_s
     let noting = Arc::clone(&dropped);
     let (client, server) = scripted_server();
     let mut manager = manager(client, &Metrics::new().unwrap());
-    manager
-        .sandbox_controller()
-        .add_reconcile_handler(move |_: Observed<Sandbox>| {
-            let noted = NotesItsEnd(Arc::clone(&noting));
-            async move {
-                let _noted = noted;
-                std::future::pending().await
-            }
-        });
+    manager.sandbox_controller().add_reconcile_handler(move |_: Observed<Sandbox>| {
+        let noted = NotesItsEnd(Arc::clone(&noting));
+        async move {
+            let _noted = noted;
+            std::future::pending().await
+        }
+    });
     let mut feed = Feed::adopt(manager.cache().clone(), server);
     let stop = CancellationToken::new();
     let running = tokio::spawn(manager.run(stop.clone()));
@@ -111,10 +96,7 @@ async fn handlers_that_outlast_the_grace_period_are_dropped_before_the_watches_s
     stop.cancel();
     let start = tokio::time::Instant::now();
     let error = running.await.unwrap().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "handlers were still running after the grace period of 30 s"
-    );
+    assert_eq!(error.to_string(), "handlers were still running after the grace period of 30 s");
     assert_eq!(start.elapsed().as_secs(), 30);
     assert!(dropped.load(std::sync::atomic::Ordering::SeqCst));
 }

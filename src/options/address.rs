@@ -30,10 +30,7 @@ pub struct InvalidAddress;
 impl BindAddress {
     /// Listens on `host` and `port`; an empty host stands for every interface.
     pub fn listen(host: impl Into<String>, port: u16) -> Self {
-        Self::Listen {
-            host: host.into(),
-            port,
-        }
+        Self::Listen { host: host.into(), port }
     }
 }
 
@@ -87,22 +84,12 @@ mod tests {
 
     #[test]
     fn reads_and_prints_every_form() {
-        for text in [
-            "0",
-            ":8080",
-            "0.0.0.0:8080",
-            "127.0.0.1:0",
-            "[::]:8081",
-            "[::1]:1",
-            "localhost:80",
-            "a.b-c:1",
-        ] {
+        for text in
+            ["0", ":8080", "0.0.0.0:8080", "127.0.0.1:0", "[::]:8081", "[::1]:1", "localhost:80", "a.b-c:1"]
+        {
             assert_eq!(text.parse::<BindAddress>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            ":8080".parse::<BindAddress>().unwrap(),
-            BindAddress::listen("", 8080)
-        );
+        assert_eq!(":8080".parse::<BindAddress>().unwrap(), BindAddress::listen("", 8080));
     }
 
     #[test]

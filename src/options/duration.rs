@@ -34,9 +34,7 @@ pub fn parse(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at(number_end);
-        let unit_end = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, next) = after.split_at(unit_end);
         nanos = nanos.checked_add(in_nanos(number, unit)?)?;
         rest = next;
@@ -53,11 +51,7 @@ fn in_nanos(number: &str, unit: &str) -> Option<u128> {
         return None;
     }
     let digits = |text: &str| {
-        if text.is_empty() {
-            Some(0u128)
-        } else {
-            text.parse().ok()
-        }
+        if text.is_empty() { Some(0u128) } else { text.parse().ok() }
     };
     let tenths = 10u128.pow(u32::try_from(fraction.len()).ok()?);
     let part = digits(fraction)? * scale;
@@ -108,9 +102,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_duration() {
-        for text in [
-            "", "5", "-5s", "+5s", "5 s", "s", ".s", "1.2.3s", "5d", "5sec", "ms5", "0.1ns", "9999999h",
-        ] {
+        for text in
+            ["", "5", "-5s", "+5s", "5 s", "s", ".s", "1.2.3s", "5d", "5sec", "ms5", "0.1ns", "9999999h"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(parse("99999999999999999999999999h"), None);

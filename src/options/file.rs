@@ -93,10 +93,7 @@ pub(super) fn load(path: &Path, options: &mut SandboxManagerOptions) -> Result<(
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|source| FileError::Read {
-            file: file.clone(),
-            source,
-        })?;
+        .map_err(|source| FileError::Read { file: file.clone(), source })?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(FileError::TooLarge { file });
     }
@@ -112,37 +109,19 @@ pub(super) fn load(path: &Path, options: &mut SandboxManagerOptions) -> Result<(
 /// Lays a file's text over `options`; `file` is its name, for errors.
 pub(super) fn parse(file: &str, text: &str, options: &mut SandboxManagerOptions) -> Result<(), FileError> {
     check_syntax(file, text)?;
-    let mut reading = Reading {
-        options,
-        problem: None,
-        empty: false,
-    };
-    let root = Section {
-        reading: &mut reading,
-        path: String::new(),
-    };
+    let mut reading = Reading { options, problem: None, empty: false };
+    let root = Section { reading: &mut reading, path: String::new() };
     let result = root.deserialize(serde_yaml::Deserializer::from_str(text));
     match result {
-        Ok(_) if reading.empty => Err(FileError::Empty {
-            file: file.to_owned(),
-        }),
-        Ok(seen) => match HEADER
-            .into_iter()
-            .find(|(field, _)| !seen.iter().any(|name| name == field))
-        {
-            Some((field, value)) => Err(field_error(
-                file,
-                format!("{field}: missing, expected \"{value}\""),
-            )),
+        Ok(_) if reading.empty => Err(FileError::Empty { file: file.to_owned() }),
+        Ok(seen) => match HEADER.into_iter().find(|(field, _)| !seen.iter().any(|name| name == field)) {
+            Some((field, value)) => Err(field_error(file, format!("{field}: missing, expected \"{value}\""))),
             None => Ok(()),
         },
         Err(error) => {
             // Our own finding, at the place that the YAML parser was at; else the parser's own complaint.
             let message = reading.problem.unwrap_or_else(|| error.to_string());
-            Err(FileError::Field {
-                file: place(file, &error),
-                message,
-            })
+            Err(FileError::Field { file: place(file, &error), message })
         }
     }
 }
@@ -152,15 +131,10 @@ pub(super) fn parse(file: &str, text: &str, options: &mut SandboxManagerOptions)
 fn check_syntax(file: &str, text: &str) -> Result<(), FileError> {
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(first) = documents.next() else {
-        return Err(FileError::Empty {
-            file: file.to_owned(),
-        });
+        return Err(FileError::Empty { file: file.to_owned() });
     };
     if let Err(error) = IgnoredAny::deserialize(first) {
-        return Err(FileError::Syntax {
-            file: place(file, &error),
-            message: error.to_string(),
-        });
+        return Err(FileError::Syntax { file: place(file, &error), message: error.to_string() });
     }
     // Never more than one further: after an error the parser yields documents without end.
     match documents.next() {
@@ -177,10 +151,7 @@ fn place(file: &str, error: &serde_yaml::Error) -> String {
 }
 
 fn field_error(file: &str, message: impl Into<String>) -> FileError {
-    FileError::Field {
-        file: file.to_owned(),
-        message: message.into(),
-    }
+    FileError::Field { file: file.to_owned(), message: message.into() }
 }
 
 /// These options as a file.
@@ -194,22 +165,16 @@ pub(super) fn to_yaml(options: &SandboxManagerOptions) -> Result<String, FileErr
         let text = setting.get(options);
         let value = match setting.kind {
             Kind::Text => Value::String(text),
-            Kind::Number => Value::Number(
-                text.parse::<u64>()
-                    .map_err(|error| failed(error.to_string()))?
-                    .into(),
-            ),
+            Kind::Number => {
+                Value::Number(text.parse::<u64>().map_err(|error| failed(error.to_string()))?.into())
+            }
             Kind::Boolean => Value::Bool(text == "true"),
         };
         let (sections, field) = setting.path.rsplit_once('.').unwrap_or(("", setting.path));
         let mut section = &mut root;
         for name in sections.split('.').filter(|name| !name.is_empty()) {
-            let inner = section
-                .entry(name.into())
-                .or_insert_with(|| Value::Mapping(Mapping::new()));
-            section = inner
-                .as_mapping_mut()
-                .ok_or_else(|| failed(format!("{name} is no section")))?;
+            let inner = section.entry(name.into()).or_insert_with(|| Value::Mapping(Mapping::new()));
+            section = inner.as_mapping_mut().ok_or_else(|| failed(format!("{name} is no section")))?;
         }
         section.insert(field.into(), value);
     }
@@ -227,29 +192,18 @@ struct Reading<'o> {
 
 impl Reading<'_> {
     fn refuse<E: de::Error>(&mut self, path: &str, message: impl fmt::Display) -> E {
-        let message = if path.is_empty() {
-            message.to_string()
-        } else {
-            format!("{path}: {message}")
-        };
+        let message = if path.is_empty() { message.to_string() } else { format!("{path}: {message}") };
         E::custom(self.problem.get_or_insert(message))
     }
 }
 
 fn join(section: &str, field: &str) -> String {
-    if section.is_empty() {
-        field.to_owned()
-    } else {
-        format!("{section}.{field}")
-    }
+    if section.is_empty() { field.to_owned() } else { format!("{section}.{field}") }
 }
 
 /// Names accepted directly in a section, in the order of the file.
 fn fields_of(section: &str) -> Vec<&'static str> {
-    let header = HEADER
-        .iter()
-        .map(|(field, _)| *field)
-        .filter(|_| section.is_empty());
+    let header = HEADER.iter().map(|(field, _)| *field).filter(|_| section.is_empty());
     let inner = SETTINGS.iter().filter_map(|setting| {
         let rest = if section.is_empty() {
             setting.path
@@ -271,14 +225,9 @@ fn suggestion(section: &str, unknown: &str) -> Option<String> {
         .map(|name| (likeness(name), name))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    let elsewhere = || {
-        SETTINGS
-            .iter()
-            .map(|setting| setting.path)
-            .find(|path| path.rsplit('.').next() == Some(unknown))
-    };
-    near.map(|(_, name)| join(section, name))
-        .or_else(|| elsewhere().map(str::to_owned))
+    let elsewhere =
+        || SETTINGS.iter().map(|setting| setting.path).find(|path| path.rsplit('.').next() == Some(unknown));
+    near.map(|(_, name)| join(section, name)).or_else(|| elsewhere().map(str::to_owned))
 }
 
 /// Reads one section and what is below it. Yields the names of the fields that were there.
@@ -299,11 +248,7 @@ impl<'de> Visitor<'de> for Section<'_, '_> {
     type Value = Vec<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a section with the fields {}",
-            fields_of(&self.path).join(", ")
-        )
+        write!(f, "a section with the fields {}", fields_of(&self.path).join(", "))
     }
 
     fn visit_none<E: de::Error>(self) -> Result<Self::Value, E> {
@@ -313,10 +258,7 @@ impl<'de> Visitor<'de> for Section<'_, '_> {
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let Section { reading, path } = self;
-        let inner = Section {
-            reading: &mut *reading,
-            path: path.clone(),
-        };
+        let inner = Section { reading: &mut *reading, path: path.clone() };
         deserializer.deserialize_map(inner).inspect_err(|_| {
             // Only when nothing below had a complaint of its own: the value itself is no section.
             let fields = fields_of(&path).join(", ");
@@ -326,16 +268,11 @@ impl<'de> Visitor<'de> for Section<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let Section {
-            reading,
-            path: section,
-        } = self;
+        let Section { reading, path: section } = self;
         let mut seen = Vec::new();
-        while let Some(field) = map.next_key_seed(Key {
-            reading: &mut *reading,
-            section: &section,
-            seen: &seen,
-        })? {
+        while let Some(field) =
+            map.next_key_seed(Key { reading: &mut *reading, section: &section, seen: &seen })?
+        {
             let path = join(&section, &field);
             if let Some((_, only)) = HEADER.into_iter().find(|(name, _)| *name == path) {
                 map.next_value_seed(Leaf {
@@ -350,10 +287,7 @@ impl<'de> Visitor<'de> for Section<'_, '_> {
                     target: Target::Setting(setting),
                 })?;
             } else {
-                map.next_value_seed(Section {
-                    reading: &mut *reading,
-                    path,
-                })?;
+                map.next_value_seed(Section { reading: &mut *reading, path })?;
             }
             seen.push(field);
         }
@@ -435,10 +369,9 @@ impl Leaf<'_, '_, '_> {
     fn take<E: de::Error>(self, text: &str, plain: bool) -> Result<(), E> {
         let refused = match self.target {
             Target::Header(only) if text == only => None,
-            Target::Header(only) => Some(InvalidValue {
-                value: text.to_owned(),
-                reason: format!("expected \"{only}\""),
-            }),
+            Target::Header(only) => {
+                Some(InvalidValue { value: text.to_owned(), reason: format!("expected \"{only}\"") })
+            }
             Target::Setting(setting) => match setting.set(self.reading.options, text) {
                 Ok(()) if plain => None,
                 Ok(()) => Some(InvalidValue {
@@ -473,22 +406,11 @@ impl<'de> Visitor<'de> for Leaf<'_, '_, '_> {
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         let message = format!("expected {}", self.accepts());
-        let Leaf {
-            reading,
-            path,
-            target,
-        } = self;
+        let Leaf { reading, path, target } = self;
         let is_text = target.is_text();
-        let inner = Leaf {
-            reading: &mut *reading,
-            path,
-            target,
-        };
-        let result = if is_text {
-            deserializer.deserialize_str(inner)
-        } else {
-            deserializer.deserialize_any(inner)
-        };
+        let inner = Leaf { reading: &mut *reading, path, target };
+        let result =
+            if is_text { deserializer.deserialize_str(inner) } else { deserializer.deserialize_any(inner) };
         result.inspect_err(|_| {
             // Only when the value itself had no complaint: it is a list or a section.
             let _: de::value::Error = reading.refuse(path, message);
@@ -549,10 +471,8 @@ mod tests {
             "{HEAD}sandboxNamespace: team-a\nmetrics: {{ bindAddress: 0 }}\ncache:\n  pageSize: 7\nlog:\ndebug: {{enabled: true}}\n"
         ))
         .unwrap();
-        let mut expected = SandboxManagerOptions {
-            sandbox_namespace: "team-a".to_owned(),
-            ..Default::default()
-        };
+        let mut expected =
+            SandboxManagerOptions { sandbox_namespace: "team-a".to_owned(), ..Default::default() };
         expected.metrics.bind_address = super::super::BindAddress::Off;
         expected.cache.page_size = 7;
         expected.debug.enabled = true;
@@ -639,9 +559,7 @@ mod tests {
     fn what_is_no_options_file_at_all_is_refused() {
         for empty in ["", "# nothing\n", "---\n", "~\n"] {
             assert!(
-                read(empty)
-                    .unwrap_err()
-                    .starts_with("config.yaml: empty, expected at least "),
+                read(empty).unwrap_err().starts_with("config.yaml: empty, expected at least "),
                 "{empty:?}"
             );
         }
@@ -650,14 +568,9 @@ mod tests {
             "config.yaml: more than one document, expected exactly one"
         );
         let syntax = read("a: [b\n").unwrap_err();
+        assert!(syntax.starts_with("config.yaml:2:1: not valid YAML: "), "{syntax}");
         assert!(
-            syntax.starts_with("config.yaml:2:1: not valid YAML: "),
-            "{syntax}"
-        );
-        assert!(
-            read("just text\n")
-                .unwrap_err()
-                .contains("expected a section with the fields apiVersion, kind")
+            read("just text\n").unwrap_err().contains("expected a section with the fields apiVersion, kind")
         );
     }
 
@@ -669,14 +582,8 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             load(&path, &mut SandboxManagerOptions::default()).unwrap_err()
         };
-        assert!(matches!(
-            load_bytes(b"a: b\n\xff"),
-            FileError::NotUtf8 { line: 2, .. }
-        ));
-        assert!(matches!(
-            load_bytes(&vec![b'#'; 1 + (1 << 20)]),
-            FileError::TooLarge { .. }
-        ));
+        assert!(matches!(load_bytes(b"a: b\n\xff"), FileError::NotUtf8 { line: 2, .. }));
+        assert!(matches!(load_bytes(&vec![b'#'; 1 + (1 << 20)]), FileError::TooLarge { .. }));
         assert!(matches!(
             load(folder.path(), &mut SandboxManagerOptions::default()),
             Err(FileError::Read { .. })
@@ -698,21 +605,8 @@ mod tests {
         let name = || "([a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?)?";
         let address = || prop_oneof![Just("0".to_owned()), "[a-z]{0,5}:[0-9]{1,4}", "\\[::1\\]:[1-9]"];
         (
-            (
-                name(),
-                "(a=b|c in \\(x,y\\),!d)?",
-                name(),
-                address(),
-                address(),
-                any::<bool>(),
-            ),
-            (
-                1..=u16::MAX,
-                1..=10_000u32,
-                0..=1_000_000u32,
-                1..=1_000_000u32,
-                1..u64::from(u32::MAX),
-            ),
+            (name(), "(a=b|c in \\(x,y\\),!d)?", name(), address(), address(), any::<bool>()),
+            (1..=u16::MAX, 1..=10_000u32, 0..=1_000_000u32, 1..=1_000_000u32, 1..u64::from(u32::MAX)),
         )
             .prop_map(
                 |(

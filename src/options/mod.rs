@@ -126,39 +126,28 @@ pub struct ShutdownOptions {
 
 impl Default for MetricsOptions {
     fn default() -> Self {
-        Self {
-            bind_address: BindAddress::listen("0.0.0.0", 8080),
-        }
+        Self { bind_address: BindAddress::listen("0.0.0.0", 8080) }
     }
 }
 
 impl Default for HealthOptions {
     fn default() -> Self {
-        Self {
-            bind_address: BindAddress::listen("0.0.0.0", 8081),
-        }
+        Self { bind_address: BindAddress::listen("0.0.0.0", 8081) }
     }
 }
 
 impl Default for ControllersOptions {
     fn default() -> Self {
         Self {
-            sandbox: ControllerOptions {
-                max_concurrent_reconciles: 50,
-            },
-            sandbox_set: ControllerOptions {
-                max_concurrent_reconciles: 4,
-            },
+            sandbox: ControllerOptions { max_concurrent_reconciles: 50 },
+            sandbox_set: ControllerOptions { max_concurrent_reconciles: 4 },
         }
     }
 }
 
 impl Default for CacheOptions {
     fn default() -> Self {
-        Self {
-            sync_timeout: Duration::from_mins(2),
-            page_size: 500,
-        }
+        Self { sync_timeout: Duration::from_mins(2), page_size: 500 }
     }
 }
 
@@ -170,9 +159,7 @@ impl Default for ClientOptions {
 
 impl Default for ShutdownOptions {
     fn default() -> Self {
-        Self {
-            grace_period: Duration::from_secs(30),
-        }
+        Self { grace_period: Duration::from_secs(30) }
     }
 }
 
@@ -289,10 +276,7 @@ impl SandboxManagerOptions {
     ///
     /// When the text is not what the setting accepts.
     pub fn set(&mut self, setting: &Setting, origin: &str, text: &str) -> Result<(), OptionsError> {
-        setting.set(self, text).map_err(|reason| OptionsError::Value {
-            origin: origin.to_owned(),
-            reason,
-        })
+        setting.set(self, text).map_err(|reason| OptionsError::Value { origin: origin.to_owned(), reason })
     }
 
     /// These options as a file that parses to the same options.

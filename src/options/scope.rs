@@ -65,28 +65,19 @@ impl Scope {
     /// Limits of Sandbox, SandboxSet, Checkpoint, SandboxTemplate and PersistentVolumeClaim.
     #[must_use]
     pub fn sandboxes(&self) -> WatchScope {
-        WatchScope {
-            namespace: self.sandbox_namespace.clone(),
-            label_selector: self.label_selector.clone(),
-        }
+        WatchScope { namespace: self.sandbox_namespace.clone(), label_selector: self.label_selector.clone() }
     }
 
     /// Limits of Secret and `ConfigMap`; `None`: do not watch them.
     #[must_use]
     pub fn system(&self) -> Option<WatchScope> {
         let namespace = self.system_namespace.clone()?;
-        Some(WatchScope {
-            namespace: Some(namespace),
-            label_selector: None,
-        })
+        Some(WatchScope { namespace: Some(namespace), label_selector: None })
     }
 
     /// Limits of PersistentVolume, which has no namespace and is never filtered.
     #[must_use]
-    #[allow(
-        clippy::unused_self,
-        reason = "asked like the other two, whatever it may come to depend on"
-    )]
+    #[allow(clippy::unused_self, reason = "asked like the other two, whatever it may come to depend on")]
     pub fn cluster(&self) -> WatchScope {
         WatchScope::default()
     }
@@ -99,10 +90,7 @@ fn namespace(field: &'static str, value: &str) -> Result<Option<String>, ScopeEr
     if selector::is_dns_label(value) {
         Ok(Some(value.to_owned()))
     } else {
-        Err(ScopeError::Namespace {
-            field,
-            value: value.to_owned(),
-        })
+        Err(ScopeError::Namespace { field, value: value.to_owned() })
     }
 }
 
@@ -120,19 +108,13 @@ mod tests {
     }
 
     fn limits(namespace: Option<&str>, selector: Option<&str>) -> WatchScope {
-        WatchScope {
-            namespace: namespace.map(str::to_owned),
-            label_selector: selector.map(str::to_owned),
-        }
+        WatchScope { namespace: namespace.map(str::to_owned), label_selector: selector.map(str::to_owned) }
     }
 
     #[test]
     fn c1_empty_sandbox_namespace_watches_everywhere_and_a_set_one_exactly_that() {
         assert_eq!(scope("", "", "").unwrap().sandboxes(), limits(None, None));
-        assert_eq!(
-            scope("team-a", "", "").unwrap().sandboxes(),
-            limits(Some("team-a"), None)
-        );
+        assert_eq!(scope("team-a", "", "").unwrap().sandboxes(), limits(Some("team-a"), None));
         assert_eq!(
             scope("Team", "", "").unwrap_err().to_string(),
             r#"sandboxNamespace: invalid namespace "Team": expected a DNS-1123 label of at most 63 characters, or nothing"#
@@ -159,10 +141,7 @@ mod tests {
     #[test]
     fn c3_system_namespace_is_exact_and_empty_means_unwatched() {
         assert_eq!(scope("", "", "").unwrap().system(), None);
-        assert_eq!(
-            scope("a", "b=c", "sys").unwrap().system(),
-            Some(limits(Some("sys"), None))
-        );
+        assert_eq!(scope("a", "b=c", "sys").unwrap().system(), Some(limits(Some("sys"), None)));
     }
 
     #[test]
@@ -173,10 +152,7 @@ mod tests {
                     let scope = scope(sandbox, selector, system).unwrap();
                     let some = |text: &'static str| Some(text).filter(|text| !text.is_empty());
                     assert_eq!(scope.sandboxes(), limits(some(sandbox), some(selector)));
-                    assert_eq!(
-                        scope.system(),
-                        some(system).map(|system| limits(Some(system), None))
-                    );
+                    assert_eq!(scope.system(), some(system).map(|system| limits(Some(system), None)));
                     assert_eq!(scope.cluster(), WatchScope::default());
                 }
             }

@@ -72,9 +72,7 @@ impl LabelSelector {
     /// Whether an object with these labels is selected.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.requirements
-            .iter()
-            .all(|requirement| requirement.matches(labels))
+        self.requirements.iter().all(|requirement| requirement.matches(labels))
     }
 }
 
@@ -129,11 +127,7 @@ impl FromStr for LabelSelector {
     type Err = SelectorError;
 
     fn from_str(text: &str) -> Result<Self, SelectorError> {
-        let mut parser = Parser {
-            text,
-            tokens: tokens(text),
-            next: 0,
-        };
+        let mut parser = Parser { text, tokens: tokens(text), next: 0 };
         let mut requirements = Vec::new();
         if parser.peek() == Token::End {
             return Ok(Self { requirements });
@@ -197,11 +191,7 @@ impl<'t> Parser<'t> {
     }
 
     fn take(&mut self) -> (Token<'t>, usize) {
-        let taken = self
-            .tokens
-            .get(self.next)
-            .copied()
-            .unwrap_or((Token::End, self.text.len()));
+        let taken = self.tokens.get(self.next).copied().unwrap_or((Token::End, self.text.len()));
         self.next += 1;
         taken
     }
@@ -216,11 +206,7 @@ impl<'t> Parser<'t> {
             (found, at) if absent => return Err(self.expected("a label name after `!`", found, at)),
             (found, at) => return Err(self.expected("a label name or `!`", found, at)),
         };
-        let operator = if absent {
-            Operator::DoesNotExist
-        } else {
-            self.operator()?
-        };
+        let operator = if absent { Operator::DoesNotExist } else { self.operator()? };
         Ok(Requirement { key, operator })
     }
 
@@ -271,9 +257,9 @@ impl<'t> Parser<'t> {
 
     fn bound(&mut self) -> Result<i64, SelectorError> {
         match self.take() {
-            (Token::Word(word), at) => word
-                .parse()
-                .map_err(|_| self.error(at, format!("expected a whole number, found `{word}`"))),
+            (Token::Word(word), at) => {
+                word.parse().map_err(|_| self.error(at, format!("expected a whole number, found `{word}`")))
+            }
             (found, at) => Err(self.expected("a whole number", found, at)),
         }
     }
@@ -295,11 +281,7 @@ impl<'t> Parser<'t> {
 
     fn error(&self, at: usize, problem: String) -> SelectorError {
         let position = self.text[..at].chars().count() + 1;
-        SelectorError {
-            text: self.text.to_owned(),
-            position,
-            problem,
-        }
+        SelectorError { text: self.text.to_owned(), position, problem }
     }
 }
 
@@ -330,9 +312,7 @@ fn is_name(text: &str) -> bool {
     bytes.len() <= 63
         && edge(bytes.first())
         && edge(bytes.last())
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }
 
 const NAME: &str =
@@ -366,20 +346,14 @@ mod tests {
     }
 
     fn selects(text: &str, labels: &[(&str, &str)]) -> bool {
-        let labels = labels
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         parse(text).matches(&labels)
     }
 
     #[test]
     fn c2_full_selector_syntax_is_read() {
         let selector = parse(" a=b, c==d,e != f ,g in (x, y),h notin(z),i,!j,k>1,l<-2,example.com/m= ");
-        assert_eq!(
-            selector.to_string(),
-            "a=b,c=d,e!=f,g in (x,y),h notin (z),i,!j,k>1,l<-2,example.com/m="
-        );
+        assert_eq!(selector.to_string(), "a=b,c=d,e!=f,g in (x,y),h notin (z),i,!j,k>1,l<-2,example.com/m=");
         assert_eq!(parse(&selector.to_string()), selector);
         assert_eq!(parse(" \t "), LabelSelector::default());
         assert_eq!(parse("in in (in,notin)").to_string(), "in in (in,notin)");
@@ -455,11 +429,7 @@ mod tests {
             ("a=(", 3),
             ("a===b", 4),
         ] {
-            assert_eq!(
-                text.parse::<LabelSelector>().unwrap_err().position,
-                position,
-                "{text}"
-            );
+            assert_eq!(text.parse::<LabelSelector>().unwrap_err().position, position, "{text}");
         }
     }
 

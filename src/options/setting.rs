@@ -106,9 +106,7 @@ fn parsed<T: FromStr>(text: &str) -> Option<T> {
 fn number<T: FromStr + PartialOrd>(text: &str, range: &RangeInclusive<T>) -> Option<T> {
     // FromStr would also take a sign.
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse()
-        .ok()
-        .filter(|number| digits && range.contains(number))
+    text.parse().ok().filter(|number| digits && range.contains(number))
 }
 
 fn namespace(text: &str) -> Option<String> {
@@ -210,10 +208,7 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::Number,
         get: |options| options.controllers.sandbox.max_concurrent_reconciles.to_string(),
         set: |options, text| {
-            put(
-                &mut options.controllers.sandbox.max_concurrent_reconciles,
-                number(text, &(1..=u16::MAX)),
-            )
+            put(&mut options.controllers.sandbox.max_concurrent_reconciles, number(text, &(1..=u16::MAX)))
         },
     },
     Setting {
@@ -224,18 +219,9 @@ pub static SETTINGS: &[Setting] = &[
         help: "How many SandboxSets are reconciled at once",
         accepts: RECONCILES,
         kind: Kind::Number,
-        get: |options| {
-            options
-                .controllers
-                .sandbox_set
-                .max_concurrent_reconciles
-                .to_string()
-        },
+        get: |options| options.controllers.sandbox_set.max_concurrent_reconciles.to_string(),
         set: |options, text| {
-            put(
-                &mut options.controllers.sandbox_set.max_concurrent_reconciles,
-                number(text, &(1..=u16::MAX)),
-            )
+            put(&mut options.controllers.sandbox_set.max_concurrent_reconciles, number(text, &(1..=u16::MAX)))
         },
     },
     Setting {
@@ -331,10 +317,7 @@ mod tests {
     #[test]
     fn every_variable_is_named_after_its_flag() {
         for setting in SETTINGS {
-            let derived = format!(
-                "SANDBOX_MANAGER_{}",
-                setting.flag.replace('-', "_").to_uppercase()
-            );
+            let derived = format!("SANDBOX_MANAGER_{}", setting.flag.replace('-', "_").to_uppercase());
             assert_eq!(setting.env, derived);
         }
     }
@@ -379,10 +362,7 @@ mod tests {
     #[test]
     fn a_refused_value_stays_on_one_line() {
         let mut options = SandboxManagerOptions::default();
-        let error = setting("log.level")
-            .set(&mut options, &"x\n".repeat(500))
-            .unwrap_err()
-            .to_string();
+        let error = setting("log.level").set(&mut options, &"x\n".repeat(500)).unwrap_err().to_string();
         assert!(!error.contains('\n') && error.len() < 1000, "{error}");
     }
 }

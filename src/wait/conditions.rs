@@ -56,15 +56,9 @@ pub(crate) fn resumed(sandbox: &Sandbox, generation: i64, now: Timestamp) -> Che
     }
     let observed = observed_generation(sandbox);
     if observed < generation {
-        return Check::not_yet(format!(
-            "the status is of generation {observed}, not yet of {generation}"
-        ));
+        return Check::not_yet(format!("the status is of generation {observed}, not yet of {generation}"));
     }
-    if sandbox.is_ready() {
-        Check::Satisfied
-    } else {
-        Check::not_yet(missing(sandbox, CONDITION_READY))
-    }
+    if sandbox.is_ready() { Check::Satisfied } else { Check::not_yet(missing(sandbox, CONDITION_READY)) }
 }
 
 /// G3: the sandbox runs what its spec says, and has an address.
@@ -76,23 +70,14 @@ pub(crate) fn ready(sandbox: &Sandbox, now: Timestamp) -> Check {
     if let Some(phase @ (Failed | Succeeded | Terminating)) = sandbox.phase() {
         return Check::failed(format!("the sandbox is {phase}{}", message(sandbox)));
     }
-    let (observed, generation) = (
-        observed_generation(sandbox),
-        sandbox.metadata.generation.unwrap_or_default(),
-    );
+    let (observed, generation) =
+        (observed_generation(sandbox), sandbox.metadata.generation.unwrap_or_default());
     if observed != generation {
-        return Check::not_yet(format!(
-            "the status is of generation {observed}, the spec of {generation}"
-        ));
+        return Check::not_yet(format!("the status is of generation {observed}, the spec of {generation}"));
     }
-    let reason = |type_| {
-        sandbox
-            .condition(type_)
-            .map(|condition| condition.reason.as_str())
-    };
-    if let Some(condition) = sandbox
-        .condition(CONDITION_READY)
-        .filter(|c| c.reason == REASON_START_CONTAINER_FAILED)
+    let reason = |type_| sandbox.condition(type_).map(|condition| condition.reason.as_str());
+    if let Some(condition) =
+        sandbox.condition(CONDITION_READY).filter(|c| c.reason == REASON_START_CONTAINER_FAILED)
     {
         return Check::failed(format!("{REASON_START_CONTAINER_FAILED}: {}", condition.message));
     }
@@ -102,19 +87,10 @@ pub(crate) fn ready(sandbox: &Sandbox, now: Timestamp) -> Check {
     let state = sandbox.state(now);
     if state.kind != StateKind::Running {
         let missing = missing(sandbox, CONDITION_READY);
-        return Check::not_yet(format!(
-            "the sandbox is {} ({}); {missing}",
-            state.kind, state.reason
-        ));
+        return Check::not_yet(format!("the sandbox is {} ({}); {missing}", state.kind, state.reason));
     }
-    let info = sandbox
-        .status
-        .as_ref()
-        .and_then(|status| status.pod_info.as_ref());
-    if info
-        .and_then(|info| info.pod_ip.as_deref())
-        .is_none_or(str::is_empty)
-    {
+    let info = sandbox.status.as_ref().and_then(|status| status.pod_info.as_ref());
+    if info.and_then(|info| info.pod_ip.as_deref()).is_none_or(str::is_empty) {
         return Check::not_yet("the pod has no IP address");
     }
     Check::Satisfied
@@ -122,18 +98,8 @@ pub(crate) fn ready(sandbox: &Sandbox, now: Timestamp) -> Check {
 
 /// G4: the checkpoint has succeeded and has an id.
 pub(crate) fn checkpointed(checkpoint: &Checkpoint) -> Check {
-    let place = || {
-        format!(
-            "{}/{}",
-            checkpoint.namespace_or_empty(),
-            checkpoint.name_or_empty()
-        )
-    };
-    let message = checkpoint
-        .status
-        .as_ref()
-        .and_then(|status| status.message.as_deref())
-        .unwrap_or_default();
+    let place = || format!("{}/{}", checkpoint.namespace_or_empty(), checkpoint.name_or_empty());
+    let message = checkpoint.status.as_ref().and_then(|status| status.message.as_deref()).unwrap_or_default();
     match checkpoint.phase() {
         Some(phase @ (CheckpointPhase::Failed | CheckpointPhase::Terminating)) => {
             Check::failed(format!("checkpoint {} is {phase}: {message}", place()))
@@ -149,16 +115,8 @@ pub(crate) fn checkpointed(checkpoint: &Checkpoint) -> Check {
 
 /// G5: the claim is bound to a volume.
 pub(crate) fn bound(claim: &PersistentVolumeClaim) -> Check {
-    let phase = claim
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref())
-        .unwrap_or_default();
-    let volume = claim
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.volume_name.as_deref())
-        .unwrap_or_default();
+    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+    let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
     match (phase, volume) {
         ("Bound", "") => Check::not_yet("the claim is Bound and names no volume yet"),
         ("Bound", _) => Check::Satisfied,
@@ -169,24 +127,12 @@ pub(crate) fn bound(claim: &PersistentVolumeClaim) -> Check {
 }
 
 fn observed_generation(sandbox: &Sandbox) -> i64 {
-    sandbox
-        .status
-        .as_ref()
-        .and_then(|status| status.observed_generation)
-        .unwrap_or_default()
+    sandbox.status.as_ref().and_then(|status| status.observed_generation).unwrap_or_default()
 }
 
 fn message(sandbox: &Sandbox) -> String {
-    let message = sandbox
-        .status
-        .as_ref()
-        .and_then(|status| status.message.as_deref())
-        .unwrap_or_default();
-    if message.is_empty() {
-        String::new()
-    } else {
-        format!(": {message}")
-    }
+    let message = sandbox.status.as_ref().and_then(|status| status.message.as_deref()).unwrap_or_default();
+    if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
 /// What is missing of a condition that should be True.
@@ -194,10 +140,7 @@ fn missing(sandbox: &Sandbox, type_: &str) -> String {
     match sandbox.condition(type_) {
         None => format!("there is no condition {type_}"),
         Some(condition) => {
-            format!(
-                "condition {type_} is {}: {}: {}",
-                condition.status, condition.reason, condition.message
-            )
+            format!("condition {type_} is {}: {}: {}", condition.status, condition.reason, condition.message)
         }
     }
 }

@@ -22,9 +22,7 @@ pub(crate) struct Hold<S: Copy + Eq> {
 
 impl<S: Copy + Eq> Holds<S> {
     pub(crate) fn new() -> Self {
-        Self {
-            held: Mutex::new(HashMap::new()),
-        }
+        Self { held: Mutex::new(HashMap::new()) }
     }
 
     /// Takes a hold of a side on an object, named by its UID; the other side's name if that is held.
@@ -36,10 +34,7 @@ impl<S: Copy + Eq> Holds<S> {
         }
         *count += 1;
         drop(held);
-        Ok(Hold {
-            holds: Arc::clone(self),
-            object,
-        })
+        Ok(Hold { holds: Arc::clone(self), object })
     }
 
     /// Number of objects that are held.

@@ -48,20 +48,13 @@ impl WaitMetrics {
     }
 
     pub(super) fn conflict(&self, conflict: &WaitConflict) {
-        self.conflicts
-            .with_label_values(&[conflict.existing.as_str(), conflict.requested.as_str()])
-            .inc();
+        self.conflicts.with_label_values(&[conflict.existing.as_str(), conflict.requested.as_str()]).inc();
     }
 
     /// Counts a wait as active until the guard is dropped.
     pub(super) fn begin(&self, action: WaitAction) -> ActiveWait {
         self.active.with_label_values(&[action.as_str()]).inc();
-        ActiveWait {
-            metrics: self.clone(),
-            action,
-            started: Instant::now(),
-            outcome: "cancelled",
-        }
+        ActiveWait { metrics: self.clone(), action, started: Instant::now(), outcome: "cancelled" }
     }
 }
 
@@ -71,12 +64,7 @@ impl Collector for WaitMetrics {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        [
-            self.seconds.collect(),
-            self.active.collect(),
-            self.conflicts.collect(),
-        ]
-        .concat()
+        [self.seconds.collect(), self.active.collect(), self.conflicts.collect()].concat()
     }
 }
 
@@ -103,9 +91,6 @@ impl Drop for ActiveWait {
         let action = self.action.as_str();
         self.metrics.active.with_label_values(&[action]).dec();
         let elapsed = self.started.elapsed().as_secs_f64();
-        self.metrics
-            .seconds
-            .with_label_values(&[action, self.outcome])
-            .observe(elapsed);
+        self.metrics.seconds.with_label_values(&[action, self.outcome]).observe(elapsed);
     }
 }

@@ -81,11 +81,7 @@ pub(crate) struct Waits<K: CachedResource> {
 
 impl<K: CachedResource> Waits<K> {
     pub(crate) fn new(metrics: WaitMetrics) -> Self {
-        Self {
-            registry: Arc::new(Registry::new()),
-            holds: Arc::new(Holds::new()),
-            metrics,
-        }
+        Self { registry: Arc::new(Registry::new()), holds: Arc::new(Holds::new()), metrics }
     }
 
     /// Keeps the opposite of the task's action away from its object from here on (F4, F5).
@@ -99,12 +95,7 @@ impl<K: CachedResource> Waits<K> {
         let key = ObjectKey::of(&**object);
         let name = object.meta().uid.clone().unwrap_or_else(|| key.to_string());
         let hold = self.holds.acquire(name, action).map_err(|existing| {
-            let conflict = WaitConflict {
-                kind: K::kind(&()),
-                object: key,
-                existing,
-                requested: action,
-            };
+            let conflict = WaitConflict { kind: K::kind(&()), object: key, existing, requested: action };
             self.metrics.conflict(&conflict);
             conflict
         })?;
@@ -124,8 +115,7 @@ impl<K: CachedResource> Waits<K> {
 
     /// What a live read has found, in place of the events that an outage of the watch withholds (F13).
     pub(crate) fn see_live(&self, key: &ObjectKey, found: Option<Arc<K>>) {
-        self.registry
-            .see(key, || found.map_or(Seen::Missing, Seen::Present));
+        self.registry.see(key, || found.map_or(Seen::Missing, Seen::Present));
     }
 
     fn metrics(&self) -> &WaitMetrics {

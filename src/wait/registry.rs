@@ -56,17 +56,8 @@ pub(crate) struct Waiter<O, T, R> {
 
 impl<O, T, R> Waiter<O, T, R> {
     pub(crate) fn new(judge: Judge<O, T, R>) -> Self {
-        let slot = Slot {
-            end: None,
-            sealed: false,
-            reason: None,
-            version: 0,
-            waker: None,
-        };
-        Self {
-            judge,
-            slot: Mutex::new(slot),
-        }
+        let slot = Slot { end: None, sealed: false, reason: None, version: 0, waker: None };
+        Self { judge, slot: Mutex::new(slot) }
     }
 
     /// Judges what was seen and takes the verdict. Called with no lock held.
@@ -91,11 +82,7 @@ impl<O, T, R> Waiter<O, T, R> {
                 slot.sealed = true;
             }
         }
-        let waker = if slot.end.is_some() {
-            slot.waker.take()
-        } else {
-            None
-        };
+        let waker = if slot.end.is_some() { slot.waker.take() } else { None };
         drop(slot);
         waker.into_iter().for_each(Waker::wake);
     }
@@ -118,11 +105,7 @@ impl<O, T, R> Waiter<O, T, R> {
         if let Some(end) = slot.end.take() {
             return Poll::Ready(end);
         }
-        if slot
-            .waker
-            .as_ref()
-            .is_none_or(|waker| !waker.will_wake(cx.waker()))
-        {
+        if slot.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             slot.waker = Some(cx.waker().clone());
         }
         Poll::Pending
@@ -164,14 +147,8 @@ pub(crate) struct Registration<N: Eq + Hash + Clone, O, T, R> {
 
 impl<N: Eq + Hash + Clone, O, T: Clone, R> Registry<N, O, T, R> {
     pub(crate) fn new() -> Self {
-        let state = State {
-            waiters: HashMap::default(),
-            closed: false,
-        };
-        Self {
-            state: Mutex::new(state),
-            names: AtomicUsize::new(0),
-        }
+        let state = State { waiters: HashMap::default(), closed: false };
+        Self { state: Mutex::new(state), names: AtomicUsize::new(0) }
     }
 
     /// Lets a waiter be told of its name from here on. `None` once the registry is closed.
@@ -187,19 +164,11 @@ impl<N: Eq + Hash + Clone, O, T: Clone, R> Registry<N, O, T, R> {
         if state.closed {
             return None;
         }
-        state
-            .waiters
-            .entry(name.clone())
-            .or_default()
-            .push(Arc::clone(&waiter));
+        state.waiters.entry(name.clone()).or_default().push(Arc::clone(&waiter));
         // Released by the lock that registration and the change are ordered by; see `see`.
         self.names.store(state.waiters.len(), Ordering::Release);
         drop(state);
-        Some(Registration {
-            registry: Arc::clone(self),
-            name,
-            waiter,
-        })
+        Some(Registration { registry: Arc::clone(self), name, waiter })
     }
 
     /// Tells the waiters of a name what was seen. Their judges run here, one after the other.

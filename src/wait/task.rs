@@ -67,18 +67,8 @@ impl<K: CachedResource> WaitTask<K> {
         condition: Condition<K>,
     ) -> Self {
         let generation = object.meta().generation.unwrap_or_default();
-        let floor = Floor {
-            version: version_of(&**object).unwrap_or_default(),
-            generation,
-        };
-        Self {
-            informer,
-            waits,
-            object: Arc::clone(object),
-            action,
-            floor,
-            condition,
-        }
+        let floor = Floor { version: version_of(&**object).unwrap_or_default(), generation };
+        Self { informer, waits, object: Arc::clone(object), action, floor, condition }
     }
 
     /// Lets only states of this resource version or a newer one satisfy or fail the wait (F11). Without it, the
@@ -138,9 +128,7 @@ impl<K: CachedResource> WaitTask<K> {
         let ended = if timeout.is_zero() {
             waiter.take_end()
         } else {
-            tokio::time::timeout(timeout, poll_fn(|cx| waiter.poll(cx)))
-                .await
-                .ok()
+            tokio::time::timeout(timeout, poll_fn(|cx| waiter.poll(cx))).await.ok()
         };
         if let Some(end) = ended {
             return end.map_err(|end| self.error(end));
@@ -174,9 +162,7 @@ impl<K: CachedResource> WaitTask<K> {
         if !self.informer.has_synced() {
             return Err(WaitError::NotSynced(target()));
         }
-        let place = self
-            .waits
-            .register(self.key().into(), Waiter::new(Box::new(self.judge())));
+        let place = self.waits.register(self.key().into(), Waiter::new(Box::new(self.judge())));
         drop(view);
         let place = place.ok_or_else(|| WaitError::Stopped(target()))?;
         self.look_at_stored(&place);
@@ -221,11 +207,7 @@ impl<K: CachedResource> WaitTask<K> {
     }
 
     fn target(&self) -> WaitTarget {
-        WaitTarget {
-            kind: K::kind(&()),
-            object: ObjectKey::of(&*self.object),
-            action: self.action,
-        }
+        WaitTarget { kind: K::kind(&()), object: ObjectKey::of(&*self.object), action: self.action }
     }
 
     fn error(&self, end: End) -> WaitError {
@@ -249,10 +231,9 @@ fn check<K: CachedResource>(
     };
     match checked {
         Check::Satisfied => Verdict::End(Ok(Arc::clone(object))),
-        Check::NotYet(reason) => Verdict::GoOn(Pending {
-            version: object.meta().resource_version.clone(),
-            reason,
-        }),
+        Check::NotYet(reason) => {
+            Verdict::GoOn(Pending { version: object.meta().resource_version.clone(), reason })
+        }
         Check::Failed(cause) => Verdict::End(Err(End::Failed(Arc::from(cause)))),
     }
 }
@@ -278,19 +259,13 @@ impl<K: CachedResource> AcquiredWaitTask<K> {
     /// See [`WaitTask::after`].
     #[must_use]
     pub fn after(self, resource_version: &str) -> Self {
-        Self {
-            task: self.task.after(resource_version),
-            hold: self.hold,
-        }
+        Self { task: self.task.after(resource_version), hold: self.hold }
     }
 
     /// See [`WaitTask::after_write`].
     #[must_use]
     pub fn after_write(self, written: &K) -> Self {
-        Self {
-            task: self.task.after_write(written),
-            hold: self.hold,
-        }
+        Self { task: self.task.after_write(written), hold: self.hold }
     }
 
     /// Waits as [`WaitTask::wait`] does, then releases the object, whatever the end. Dropping the future

@@ -9,10 +9,7 @@ use crate::api::v1alpha1::{Checkpoint, Sandbox};
 #[expect(clippy::needless_pass_by_value, reason = "made for the call")]
 fn sandbox(metadata: Value, spec: Value, status: Value) -> Sandbox {
     let mut object = json!({"metadata": {"namespace": "ns", "name": "a"}, "spec": spec, "status": status});
-    object["metadata"]
-        .as_object_mut()
-        .unwrap()
-        .extend(metadata.as_object().unwrap().clone());
+    object["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
     serde_json::from_value(object).unwrap()
 }
 
@@ -46,24 +43,15 @@ fn pooled() -> Value {
 fn g1_a_pause_is_done_when_the_condition_is_true_and_fails_where_it_is_not_allowed() {
     let check = |metadata, status| show(paused(&sandbox(metadata, json!({"paused": true}), status)));
     let paused_is = |status| condition("SandboxPaused", status, "SetPause", "m");
-    assert_eq!(
-        check(json!({}), status("Paused", &[paused_is("True")])),
-        "satisfied"
-    );
+    assert_eq!(check(json!({}), status("Paused", &[paused_is("True")])), "satisfied");
     let waiting = check(json!({}), status("Running", &[paused_is("False")]));
     assert_eq!(waiting, "not yet: condition SandboxPaused is False: SetPause: m");
     let waiting = check(json!({}), status("Running", &[]));
     assert_eq!(waiting, "not yet: there is no condition SandboxPaused");
     let refused = check(json!({}), status("Pending", &[paused_is("True")]));
-    assert_eq!(
-        refused,
-        "failed: the sandbox can't be paused: SandboxPhaseNotAllowed"
-    );
+    assert_eq!(refused, "failed: the sandbox can't be paused: SandboxPhaseNotAllowed");
     let refused = check(pooled(), status("Running", &[paused_is("True")]));
-    assert_eq!(
-        refused,
-        "failed: the sandbox can't be paused: SandboxStateNotAllowed"
-    );
+    assert_eq!(refused, "failed: the sandbox can't be paused: SandboxStateNotAllowed");
 }
 
 #[test]
@@ -76,25 +64,13 @@ fn g2_a_resume_is_done_when_ready_in_a_status_of_the_floors_generation() {
     };
     assert_eq!(check(json!({}), ready(4), 4), "satisfied");
     assert_eq!(check(json!({}), ready(5), 4), "satisfied");
-    assert_eq!(
-        check(json!({}), ready(3), 4),
-        "not yet: the status is of generation 3, not yet of 4"
-    );
+    assert_eq!(check(json!({}), ready(3), 4), "not yet: the status is of generation 3, not yet of 4");
     let resuming = status("Resuming", &[condition("Ready", "False", "PodReady", "starting")]);
-    assert_eq!(
-        check(json!({}), resuming, 0),
-        "not yet: condition Ready is False: PodReady: starting"
-    );
+    assert_eq!(check(json!({}), resuming, 0), "not yet: condition Ready is False: PodReady: starting");
     let pausing = status("Paused", &[]);
-    assert_eq!(
-        check(json!({}), pausing, 0),
-        "failed: the sandbox can't be resumed: SandboxIsPausing"
-    );
+    assert_eq!(check(json!({}), pausing, 0), "failed: the sandbox can't be resumed: SandboxIsPausing");
     let deleting = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
-    assert_eq!(
-        check(deleting, ready(4), 4),
-        "failed: the sandbox can't be resumed: SandboxIsDeleting"
-    );
+    assert_eq!(check(deleting, ready(4), 4), "failed: the sandbox can't be resumed: SandboxIsDeleting");
 }
 
 #[test]
@@ -107,10 +83,7 @@ fn g3_readiness_is_decided_in_order() {
     };
     let is_ready = condition("Ready", "True", "PodReady", "");
     let current = || json!({"generation": 2});
-    assert_eq!(
-        check(current(), of("Running", std::slice::from_ref(&is_ready))),
-        "satisfied"
-    );
+    assert_eq!(check(current(), of("Running", std::slice::from_ref(&is_ready))), "satisfied");
 
     let deleting = json!({"generation": 2, "deletionTimestamp": "2026-01-01T00:00:00Z"});
     assert_eq!(
@@ -121,23 +94,14 @@ fn g3_readiness_is_decided_in_order() {
         // Before the generation is looked at.
         let mut status = of(phase, std::slice::from_ref(&is_ready));
         status["message"] = json!("why");
-        assert_eq!(
-            check(json!({"generation": 9}), status),
-            format!("failed: the sandbox is {phase}: why")
-        );
+        assert_eq!(check(json!({"generation": 9}), status), format!("failed: the sandbox is {phase}: why"));
     }
     let failed = condition("Ready", "True", "StartContainerFailed", "no image");
-    let behind = check(
-        json!({"generation": 3}),
-        of("Running", std::slice::from_ref(&failed)),
-    );
+    let behind = check(json!({"generation": 3}), of("Running", std::slice::from_ref(&failed)));
     assert_eq!(behind, "not yet: the status is of generation 2, the spec of 3");
     let updating = condition("InplaceUpdate", "False", "InplaceUpdating", "");
     let failed = check(current(), of("Running", &[updating.clone(), failed]));
-    assert_eq!(
-        failed, "failed: StartContainerFailed: no image",
-        "whatever its status says"
-    );
+    assert_eq!(failed, "failed: StartContainerFailed: no image", "whatever its status says");
     let updated = check(current(), of("Running", &[is_ready.clone(), updating]));
     assert_eq!(updated, "not yet: an update in place is under way");
     let not_ready = condition("Ready", "False", "PodReady", "probing");
@@ -154,34 +118,17 @@ fn g3_readiness_is_decided_in_order() {
 fn g4_a_checkpoint_is_done_when_it_has_succeeded_with_an_id() {
     let check = |status: Value| {
         let object = json!({"metadata": {"namespace": "ns", "name": "c"}, "spec": {}, "status": status});
-        show(checkpointed(
-            &serde_json::from_value::<Checkpoint>(object).unwrap(),
-        ))
+        show(checkpointed(&serde_json::from_value::<Checkpoint>(object).unwrap()))
     };
-    assert_eq!(
-        check(json!({"phase": "Succeeded", "checkpointId": "x"})),
-        "satisfied"
-    );
-    assert_eq!(
-        check(json!({"phase": "Succeeded"})),
-        "failed: checkpoint ns/c has succeeded without an id"
-    );
+    assert_eq!(check(json!({"phase": "Succeeded", "checkpointId": "x"})), "satisfied");
+    assert_eq!(check(json!({"phase": "Succeeded"})), "failed: checkpoint ns/c has succeeded without an id");
     assert_eq!(
         check(json!({"phase": "Failed", "message": "disk full"})),
         "failed: checkpoint ns/c is Failed: disk full"
     );
-    assert_eq!(
-        check(json!({"phase": "Terminating"})),
-        "failed: checkpoint ns/c is Terminating: "
-    );
-    assert_eq!(
-        check(json!({"phase": "Creating"})),
-        "not yet: the checkpoint is Creating"
-    );
-    assert_eq!(
-        check(json!({"phase": "NewPhase"})),
-        "not yet: the checkpoint is NewPhase"
-    );
+    assert_eq!(check(json!({"phase": "Terminating"})), "failed: checkpoint ns/c is Terminating: ");
+    assert_eq!(check(json!({"phase": "Creating"})), "not yet: the checkpoint is Creating");
+    assert_eq!(check(json!({"phase": "NewPhase"})), "not yet: the checkpoint is NewPhase");
     assert_eq!(check(json!({})), "not yet: the checkpoint has no phase yet");
 }
 
@@ -193,14 +140,8 @@ fn g5_a_claim_is_done_when_it_is_bound_to_a_volume() {
         show(bound(&serde_json::from_value(object).unwrap()))
     };
     assert_eq!(check("Bound", "pv"), "satisfied");
-    assert_eq!(
-        check("Bound", ""),
-        "not yet: the claim is Bound and names no volume yet"
-    );
-    assert_eq!(
-        check("Lost", "pv"),
-        "failed: the claim has lost its volume \"pv\""
-    );
+    assert_eq!(check("Bound", ""), "not yet: the claim is Bound and names no volume yet");
+    assert_eq!(check("Lost", "pv"), "failed: the claim has lost its volume \"pv\"");
     assert_eq!(check("Pending", ""), "not yet: the claim is Pending");
     assert_eq!(check("", ""), "not yet: the claim has no phase yet");
 }
@@ -211,10 +152,7 @@ fn f4_holds_of_one_side_stack_and_are_gone_with_the_last() {
     let first = holds.acquire("a".into(), WaitAction::Pause).unwrap();
     let second = holds.acquire("a".into(), WaitAction::Pause).unwrap();
     drop(first);
-    assert_eq!(
-        holds.acquire("a".into(), WaitAction::Resume).err(),
-        Some(WaitAction::Pause)
-    );
+    assert_eq!(holds.acquire("a".into(), WaitAction::Resume).err(), Some(WaitAction::Pause));
     drop(second);
     assert_eq!(holds.len(), 0);
     assert!(holds.acquire("a".into(), WaitAction::Resume).is_ok());

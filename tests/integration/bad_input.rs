@@ -17,11 +17,7 @@ impl Process {
     fn new(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox-manager"));
-        command
-            .args(arguments)
-            .env_clear()
-            .env("HOME", folder.path())
-            .current_dir(folder.path());
+        command.args(arguments).env_clear().env("HOME", folder.path()).current_dir(folder.path());
         Self { folder, command }
     }
 
@@ -48,10 +44,7 @@ impl Process {
     #[track_caller]
     fn refused(self, expected: &str) {
         let output = self.output();
-        assert_eq!(
-            String::from_utf8_lossy(&output.stderr),
-            format!("error: {expected}\n")
-        );
+        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("error: {expected}\n"));
         assert_eq!(String::from_utf8_lossy(&output.stdout), "");
         assert_eq!(output.status.code(), Some(2));
     }
@@ -60,9 +53,7 @@ impl Process {
 fn refused_config(body: &str, expected: &str) {
     let text = format!("{HEAD}{body}");
     Process::with_config(&text).refused(expected);
-    Process::new(&["config", "--config", "config.yaml"])
-        .file("config.yaml", &text)
-        .refused(expected);
+    Process::new(&["config", "--config", "config.yaml"]).file("config.yaml", &text).refused(expected);
 }
 
 #[test]
@@ -142,10 +133,7 @@ fn a_file_that_is_no_options_file_is_refused() {
     Process::with_config("a: [b\n").refused(
         "config.yaml:2:1: not valid YAML: did not find expected ',' or ']' at line 2 column 1, while parsing a flow sequence at line 1 column 4",
     );
-    refused_config(
-        "cache: {}\ncache: {}\n",
-        "config.yaml:4:1: cache: given twice, expected once",
-    );
+    refused_config("cache: {}\ncache: {}\n", "config.yaml:4:1: cache: given twice, expected once");
 }
 
 #[test]
@@ -168,10 +156,7 @@ fn a_bad_flag_is_refused_by_its_name() {
     let output = Process::new(&["--cache-page-siz", "5"]).output();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        text.starts_with("error: unexpected argument '--cache-page-siz' found\n"),
-        "{text}"
-    );
+    assert!(text.starts_with("error: unexpected argument '--cache-page-siz' found\n"), "{text}");
     assert!(text.contains("'--cache-page-size'"), "{text}");
 }
 
@@ -185,10 +170,7 @@ fn no_kubeconfig_is_refused_with_what_to_do() {
         text.starts_with("error: no usable kubeconfig: KUBECONFIG is not set, there is no ~/.kube/config, "),
         "{text}"
     );
-    assert!(
-        text.ends_with("name a file with --kubeconfig or set KUBECONFIG\n"),
-        "{text}"
-    );
+    assert!(text.ends_with("name a file with --kubeconfig or set KUBECONFIG\n"), "{text}");
 
     let missing = "none.yaml cannot be read: No such file or directory (os error 2); name another file with \
                    --kubeconfig or another context with --context";
@@ -203,12 +185,7 @@ fn no_kubeconfig_is_refused_with_what_to_do() {
 fn layers_win_in_order_and_what_is_printed_is_a_file() {
     let config = |process: Process| {
         let output = process.output();
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     let text = format!("{HEAD}sandboxNamespace: file\nsystemNamespace: file\nlog: {{level: warn}}\n");
@@ -225,14 +202,10 @@ fn layers_win_in_order_and_what_is_printed_is_a_file() {
         "  level: warn",
         "  bindAddress: 0.0.0.0:8080",
     ] {
-        assert!(
-            first.lines().any(|printed| printed == line),
-            "{line} is not in\n{first}"
-        );
+        assert!(first.lines().any(|printed| printed == line), "{line} is not in\n{first}");
     }
-    let again = Process::new(&["config"])
-        .file("again.yaml", &first)
-        .env("SANDBOX_MANAGER_CONFIG", "again.yaml");
+    let again =
+        Process::new(&["config"]).file("again.yaml", &first).env("SANDBOX_MANAGER_CONFIG", "again.yaml");
     assert_eq!(config(again), first);
 }
 

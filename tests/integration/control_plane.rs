@@ -24,10 +24,7 @@ const HOLD: &str = "SANDBOX_MANAGER_TEST_HOLD_CONTROL_PLANE";
 
 fn config_map(name: &str) -> ConfigMap {
     ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(name.into()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
         data: Some(BTreeMap::from([("key".into(), "value".into())])),
         ..ConfigMap::default()
     }
@@ -40,24 +37,14 @@ fn processes_of(data_dir: &Path) -> Vec<String> {
     let command_lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     let arguments = command_lines.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let ours = arguments.filter(|line| line.contains(needle));
-    ours.filter_map(|line| {
-        Some(
-            Path::new(line.split('\0').next()?)
-                .file_name()?
-                .to_str()?
-                .to_owned(),
-        )
-    })
-    .collect()
+    ours.filter_map(|line| Some(Path::new(line.split('\0').next()?).file_name()?.to_str()?.to_owned()))
+        .collect()
 }
 
 fn assert_all_runs(data_dir: &Path) {
     let running = processes_of(data_dir);
     for program in ["etcd", "kube-apiserver"] {
-        assert!(
-            running.iter().any(|name| name == program),
-            "{program} is not among {running:?}"
-        );
+        assert!(running.iter().any(|name| name == program), "{program} is not among {running:?}");
     }
 }
 
@@ -74,14 +61,8 @@ async fn grant_config_maps(client: Client, namespace: &str, user: &str) {
         "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
     }))
     .unwrap();
-    Api::namespaced(client.clone(), namespace)
-        .create(&PostParams::default(), &role)
-        .await
-        .unwrap();
-    Api::namespaced(client, namespace)
-        .create(&PostParams::default(), &binding)
-        .await
-        .unwrap();
+    Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &role).await.unwrap();
+    Api::namespaced(client, namespace).create(&PostParams::default(), &binding).await.unwrap();
 }
 
 #[tokio::test]
@@ -94,9 +75,7 @@ async fn answers_and_gives_each_test_a_namespace_of_its_own() {
     let (first, second) = (cp.namespace("same").await, cp.namespace("same").await);
     assert_ne!(first, second);
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &first);
-    api.create(&PostParams::default(), &config_map("only-here"))
-        .await
-        .unwrap();
+    api.create(&PostParams::default(), &config_map("only-here")).await.unwrap();
     let elsewhere: Api<ConfigMap> = Api::namespaced(client, &second);
     assert!(elsewhere.get_opt("only-here").await.unwrap().is_none());
 }
@@ -109,16 +88,10 @@ async fn users_may_do_what_is_granted_to_them_and_no_more() {
     for user in [LIMITED, "someone-of-this-test"] {
         let api: Api<ConfigMap> = Api::namespaced(cp.client_for(user).await, &namespace);
         let refused = api.list(&ListParams::default()).await.unwrap_err().to_string();
-        assert!(
-            refused.contains(user) && refused.contains("forbidden"),
-            "{refused}"
-        );
+        assert!(refused.contains(user) && refused.contains("forbidden"), "{refused}");
 
         grant_config_maps(cp.client().await, &namespace, user).await;
-        eventually("the grant is seen", SOON, async || {
-            Ok(api.list(&ListParams::default()).await?)
-        })
-        .await;
+        eventually("the grant is seen", SOON, async || Ok(api.list(&ListParams::default()).await?)).await;
     }
 }
 
@@ -129,9 +102,7 @@ async fn written_kubeconfigs_serve_other_programs() {
     let namespace = cp.namespace("kubeconfig").await;
     for (user, may_list) in [(ADMIN, true), (LIMITED, false), ("someone-else", false)] {
         let written = Kubeconfig::read_from(cp.write_kubeconfig(user)).unwrap();
-        let config = Config::from_custom_kubeconfig(written, &KubeConfigOptions::default())
-            .await
-            .unwrap();
+        let config = Config::from_custom_kubeconfig(written, &KubeConfigOptions::default()).await.unwrap();
         assert_eq!(config.cluster_url.to_string().trim_end_matches('/'), cp.url());
         let api: Api<ConfigMap> = Api::namespaced(Client::try_from(config).unwrap(), &namespace);
         assert_eq!(api.list(&ListParams::default()).await.is_ok(), may_list, "{user}");
@@ -161,9 +132,7 @@ async fn installed_crds_are_served_at_once() {
 
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("harness.test", "v1", "Probe"));
     let api: Api<DynamicObject> = Api::namespaced_with(cp.client().await, &namespace, &resource);
-    api.create(&PostParams::default(), &DynamicObject::new("probe", &resource))
-        .await
-        .unwrap();
+    api.create(&PostParams::default(), &DynamicObject::new("probe", &resource)).await.unwrap();
 }
 
 #[tokio::test]
@@ -172,10 +141,7 @@ async fn objects_outlive_the_api_server() {
     let cp = ControlPlane::start().await;
     let namespace = cp.namespace("restart").await;
     let api: Api<ConfigMap> = Api::namespaced(cp.client().await, &namespace);
-    let created = api
-        .create(&PostParams::default(), &config_map("kept"))
-        .await
-        .unwrap();
+    let created = api.create(&PostParams::default(), &config_map("kept")).await.unwrap();
 
     cp.kill_api_server().await;
     assert!(api.get("kept").await.is_err(), "a killed API server answers");
@@ -211,12 +177,7 @@ async fn flags_reach_the_api_server() {
     let cp = ControlPlane::start_with(&["--anonymous-auth=false"]).await;
     let mut config = cp.config_for(ADMIN).await;
     config.auth_info.token = None;
-    let refused = Client::try_from(config)
-        .unwrap()
-        .apiserver_version()
-        .await
-        .unwrap_err()
-        .to_string();
+    let refused = Client::try_from(config).unwrap().apiserver_version().await.unwrap_err().to_string();
     assert!(refused.contains("Unauthorized"), "{refused}");
 }
 
@@ -241,12 +202,7 @@ async fn nothing_is_left_of_a_dropped_control_plane_even_when_paused() {
 #[ignore = "needs the control plane: tests/e2e.sh"]
 async fn nothing_is_left_when_the_test_process_is_killed() {
     let mut harness = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "control_plane::holds_a_control_plane",
-            "--include-ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "control_plane::holds_a_control_plane", "--include-ignored", "--nocapture"])
         .env(HOLD, "1")
         .stdout(Stdio::piped())
         .spawn()
@@ -262,11 +218,7 @@ async fn nothing_is_left_when_the_test_process_is_killed() {
     harness.wait().unwrap();
     eventually("every process and the data are gone", SOON, async || {
         let left = processes_of(&data_dir);
-        ensure!(
-            left.is_empty() && !data_dir.exists(),
-            "left: {left:?}, data: {}",
-            data_dir.exists()
-        );
+        ensure!(left.is_empty() && !data_dir.exists(), "left: {left:?}, data: {}", data_dir.exists());
         Ok(())
     })
     .await;

@@ -24,10 +24,7 @@ use crate::support::{ADMIN, ControlPlane, Proxy, SOON, eventually, free_port, ge
 
 /// Options of a manager of one namespace that listens on nothing.
 fn options(namespace: &str) -> SandboxManagerOptions {
-    let mut options = SandboxManagerOptions {
-        sandbox_namespace: namespace.into(),
-        ..Default::default()
-    };
+    let mut options = SandboxManagerOptions { sandbox_namespace: namespace.into(), ..Default::default() };
     options.metrics.bind_address = BindAddress::Off;
     options.health.bind_address = BindAddress::Off;
     options
@@ -52,10 +49,7 @@ impl Running {
 
     async fn stop(self) -> Result<(), ManagerError> {
         self.stop.cancel();
-        tokio::time::timeout(SOON, self.task)
-            .await
-            .expect("its end")
-            .unwrap()
+        tokio::time::timeout(SOON, self.task).await.expect("its end").unwrap()
     }
 }
 
@@ -84,10 +78,7 @@ impl Calls {
                 Observed::Deleted { last_known, .. } => ('-', last_known),
             };
             let object = object.expect("the last known object");
-            let owner = object
-                .annotations()
-                .get("agents.kruise.io/owner")
-                .map_or("nobody", String::as_str);
+            let owner = object.annotations().get("agents.kruise.io/owner").map_or("nobody", String::as_str);
             calls.add(format!("{handler} {mark}{} of {owner}", object.name_any()));
             std::future::ready(Ok(Action::await_change()))
         }
@@ -107,12 +98,7 @@ impl Calls {
 async fn r2_r6_every_object_is_handled_once_in_order_and_its_deletion_with_its_last_state() {
     let (_, client, namespace) = prepared("handlers").await;
     for number in 0..20 {
-        create(
-            &client,
-            &namespace,
-            &sandbox(&format!("existing-{number}")).owned_by("alice"),
-        )
-        .await;
+        create(&client, &namespace, &sandbox(&format!("existing-{number}")).owned_by("alice")).await;
     }
     create(&client, &namespace, &sandbox_set("set", 1)).await;
     let calls = Calls::default();
@@ -121,15 +107,11 @@ async fn r2_r6_every_object_is_handled_once_in_order_and_its_deletion_with_its_l
         .sandbox_controller()
         .add_reconcile_handler(calls.handler::<Sandbox>("first"))
         .add_reconcile_handler(calls.handler::<Sandbox>("second"));
-    manager
-        .sandbox_set_controller()
-        .add_reconcile_handler(calls.handler::<SandboxSet>("sets"));
+    manager.sandbox_set_controller().add_reconcile_handler(calls.handler::<SandboxSet>("sets"));
     let running = Running::start(manager);
 
     for number in 0..20 {
-        calls
-            .eventually_has(&format!("second +existing-{number} of alice"))
-            .await;
+        calls.eventually_has(&format!("second +existing-{number} of alice")).await;
     }
     calls.eventually_has("sets +set of nobody").await;
     let api: Api<Sandbox> = Api::namespaced(client.clone(), &namespace);
@@ -145,21 +127,12 @@ async fn r2_r6_every_object_is_handled_once_in_order_and_its_deletion_with_its_l
     for number in 1..20 {
         let name = format!("+existing-{number} of");
         let of_one: Vec<_> = calls.iter().filter(|call| call.contains(&name)).collect();
-        assert_eq!(
-            of_one,
-            [&format!("first {name} alice"), &format!("second {name} alice")]
-        );
+        assert_eq!(of_one, [&format!("first {name} alice"), &format!("second {name} alice")]);
     }
-    let of_one: Vec<_> = calls
-        .iter()
-        .filter(|call| call.contains("existing-0 "))
-        .cloned()
-        .collect();
+    let of_one: Vec<_> = calls.iter().filter(|call| call.contains("existing-0 ")).cloned().collect();
     let expected = ["+existing-0 of alice", "+existing-0 of bob", "-existing-0 of bob"];
-    let expected: Vec<_> = expected
-        .iter()
-        .flat_map(|call| [format!("first {call}"), format!("second {call}")])
-        .collect();
+    let expected: Vec<_> =
+        expected.iter().flat_map(|call| [format!("first {call}"), format!("second {call}")]).collect();
     assert_eq!(of_one, expected);
 }
 
@@ -175,17 +148,11 @@ async fn r2_deletions_during_an_outage_reach_handlers_with_the_last_known_object
     create(&client, "default", &sandbox_set("deleted", 1).owned_by("alice")).await;
     let proxy = Proxy::to(&cp).await;
     let kubeconfig = proxy.lead(cp.kubeconfig(ADMIN));
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     let calls = Calls::default();
     let mut manager = manager(Client::try_from(config).unwrap(), options("default"));
-    manager
-        .sandbox_controller()
-        .add_reconcile_handler(calls.handler::<Sandbox>("sandbox"));
-    manager
-        .sandbox_set_controller()
-        .add_reconcile_handler(calls.handler::<SandboxSet>("set"));
+    manager.sandbox_controller().add_reconcile_handler(calls.handler::<Sandbox>("sandbox"));
+    manager.sandbox_set_controller().add_reconcile_handler(calls.handler::<SandboxSet>("set"));
     let running = Running::start(manager);
     for name in ["deleted", "replaced", "untouched"] {
         calls.eventually_has(&format!("sandbox +{name} of alice")).await;
@@ -211,11 +178,7 @@ async fn r2_deletions_during_an_outage_reach_handlers_with_the_last_known_object
     running.stop().await.unwrap();
     let calls = calls.all();
     let of_replaced: Vec<_> = calls.iter().filter(|call| call.contains("replaced")).collect();
-    let expected = [
-        "sandbox +replaced of alice",
-        "sandbox -replaced of alice",
-        "sandbox +replaced of bob",
-    ];
+    let expected = ["sandbox +replaced of alice", "sandbox -replaced of alice", "sandbox +replaced of bob"];
     assert_eq!(of_replaced, expected);
     assert!(!calls.iter().any(|call| call.contains("-untouched")), "{calls:?}");
 }
@@ -263,23 +226,17 @@ async fn r5_r6_keys_run_in_parallel_up_to_the_limit_and_an_event_meanwhile_bring
     let mut manager = manager(client.clone(), options);
     let cache = manager.cache().clone();
     let handler = (Arc::clone(&work), Arc::clone(&permits));
-    manager
-        .sandbox_controller()
-        .add_reconcile_handler(move |observed: Observed<Sandbox>| {
-            let (work, permits) = handler.clone();
-            async move { work.run(observed.key().name.to_owned(), &permits).await }
-        });
+    manager.sandbox_controller().add_reconcile_handler(move |observed: Observed<Sandbox>| {
+        let (work, permits) = handler.clone();
+        async move { work.run(observed.key().name.to_owned(), &permits).await }
+    });
     let running = Running::start(manager);
     let runs = async |count: usize, done: usize| {
-        eventually(
-            &format!("{count} handlers run, {done} are done"),
-            SOON,
-            async || {
-                let now = (work.running(), work.done.load(Ordering::Relaxed));
-                ensure!(now == (count, done), "{now:?}");
-                Ok(())
-            },
-        )
+        eventually(&format!("{count} handlers run, {done} are done"), SOON, async || {
+            let now = (work.running(), work.done.load(Ordering::Relaxed));
+            ensure!(now == (count, done), "{now:?}");
+            Ok(())
+        })
         .await;
     };
     runs(2, 0).await;
@@ -291,24 +248,13 @@ async fn r5_r6_keys_run_in_parallel_up_to_the_limit_and_an_event_meanwhile_bring
         for owner in ["alice", "bob", "carol"] {
             let owned = json!({ "metadata": { "annotations": { "agents.kruise.io/owner": owner } } });
             let written = merge(&api, name, owned).await;
-            cache
-                .await_version::<Sandbox>(&written.resource_version().unwrap(), SOON)
-                .await
-                .unwrap();
+            cache.await_version::<Sandbox>(&written.resource_version().unwrap(), SOON).await.unwrap();
         }
     }
     permits.add_permits(100);
     runs(0, 5 + names.len()).await;
-    assert_eq!(
-        work.most.load(Ordering::Relaxed),
-        2,
-        "r5: never more than the limit"
-    );
-    assert_eq!(
-        work.most_of_one.load(Ordering::Relaxed),
-        1,
-        "r5: never two of one key"
-    );
+    assert_eq!(work.most.load(Ordering::Relaxed), 2, "r5: never more than the limit");
+    assert_eq!(work.most_of_one.load(Ordering::Relaxed), 1, "r5: never two of one key");
     running.stop().await.unwrap();
 }
 
@@ -332,12 +278,10 @@ impl Busy {
         options.shutdown.grace_period = grace_period;
         let mut manager = manager(client, options);
         let handler = (Arc::clone(&work), Arc::clone(&permits));
-        manager
-            .sandbox_controller()
-            .add_reconcile_handler(move |observed: Observed<Sandbox>| {
-                let (work, permits) = handler.clone();
-                async move { work.run(observed.key().name.to_owned(), &permits).await }
-            });
+        manager.sandbox_controller().add_reconcile_handler(move |observed: Observed<Sandbox>| {
+            let (work, permits) = handler.clone();
+            async move { work.run(observed.key().name.to_owned(), &permits).await }
+        });
         let running = Running::start(manager);
         let health = format!("127.0.0.1:{port}");
         eventually("the handler runs and all is ready", SOON, async || {
@@ -346,12 +290,7 @@ impl Busy {
             Ok(())
         })
         .await;
-        Self {
-            running,
-            work,
-            permits,
-            health,
-        }
+        Self { running, work, permits, health }
     }
 }
 
@@ -364,12 +303,7 @@ async fn shutdown_waits_for_a_running_handler_and_says_so_meanwhile() {
         assert_eq!(get(&busy.health, "/livez").await.expect("it answers").status, 200);
         let answer = get(&busy.health, "/readyz").await?;
         ensure!(answer.status == 503, "{answer:?}");
-        ensure!(
-            answer
-                .body
-                .contains("[-]shutdown failed: the process is shutting down"),
-            "{answer:?}"
-        );
+        ensure!(answer.body.contains("[-]shutdown failed: the process is shutting down"), "{answer:?}");
         Ok(())
     })
     .await;
@@ -385,19 +319,12 @@ async fn shutdown_drops_a_handler_that_outlasts_the_grace_period_and_says_so() {
     let grace_period = Duration::from_millis(200);
     let busy = Busy::start("impatient", grace_period).await;
     let ended = busy.running.stop().await.unwrap_err();
-    assert!(
-        matches!(ended, ManagerError::GracePeriod(period) if period == grace_period),
-        "{ended}"
-    );
+    assert!(matches!(ended, ManagerError::GracePeriod(period) if period == grace_period), "{ended}");
     busy.permits.add_permits(1);
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(
-        busy.work.done.load(Ordering::Relaxed),
-        0,
-        "it was dropped where it stood"
-    );
+    assert_eq!(busy.work.done.load(Ordering::Relaxed), 0, "it was dropped where it stood");
 }
 
 #[tokio::test]

@@ -117,13 +117,9 @@ fn full_checkpoint() -> Value {
 /// Asserts that an object has every field that `tests/data/crd-fields.txt` lists for its kind.
 fn assert_full(kind: &str, object: &Value) {
     let list = include_str!("../data/crd-fields.txt");
-    let section = list
-        .split("\nkind ")
-        .find(|section| section.starts_with(&format!("{kind} ")));
-    let fields = section
-        .unwrap()
-        .lines()
-        .filter(|line| line.starts_with("spec.") || line.starts_with("status."));
+    let section = list.split("\nkind ").find(|section| section.starts_with(&format!("{kind} ")));
+    let fields =
+        section.unwrap().lines().filter(|line| line.starts_with("spec.") || line.starts_with("status."));
     for line in fields {
         let path = line.split_whitespace().next().unwrap().replace('!', "");
         let mut at = vec![object];
@@ -131,11 +127,7 @@ fn assert_full(kind: &str, object: &Value) {
             let (name, inner) = step.split_at(step.find(['[', '{']).unwrap_or(step.len()));
             at = at.into_iter().filter_map(|value| value.get(name)).collect();
             if inner.starts_with('{') {
-                at = at
-                    .into_iter()
-                    .filter_map(Value::as_object)
-                    .flat_map(|map| map.values())
-                    .collect();
+                at = at.into_iter().filter_map(Value::as_object).flat_map(|map| map.values()).collect();
             } else if inner.starts_with('[') {
                 at = at.into_iter().filter_map(Value::as_array).flatten().collect();
             }
@@ -160,26 +152,16 @@ where
     untyped.create(&PostParams::default(), &create).await.unwrap();
     if let Some(status) = full.get("status") {
         let patch = Patch::Merge(json!({ "status": status }));
-        untyped
-            .patch_status("full", &PatchParams::default(), &patch)
-            .await
-            .unwrap();
+        untyped.patch_status("full", &PatchParams::default(), &patch).await.unwrap();
     }
     let before = serde_json::to_value(untyped.get("full").await.unwrap()).unwrap();
     for field in ["spec", "status"] {
-        assert_eq!(
-            before.get(field),
-            full.get(field),
-            "{kind} as the API server keeps it"
-        );
+        assert_eq!(before.get(field), full.get(field), "{kind} as the API server keeps it");
     }
 
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let cache = Cache::builder(client.clone())
-        .scope(Scope {
-            sandbox_namespace: Some(namespace.to_owned()),
-            ..Scope::default()
-        })
+        .scope(Scope { sandbox_namespace: Some(namespace.to_owned()), ..Scope::default() })
         .sync_timeout(2 * SOON)
         .build();
     cache.start().await.unwrap();
@@ -189,9 +171,7 @@ where
     for object in [&api.get("full").await.unwrap(), &*cached] {
         api.replace("full", &PostParams::default(), object).await.unwrap();
         if full.get("status").is_some() {
-            api.replace_status("full", &PostParams::default(), object)
-                .await
-                .unwrap();
+            api.replace_status("full", &PostParams::default(), object).await.unwrap();
         }
         let after = serde_json::to_value(untyped.get("full").await.unwrap()).unwrap();
         assert_eq!(after, before, "{kind} was changed by writing it back");
@@ -217,32 +197,20 @@ async fn printed_definitions_are_accepted_and_kubectl_knows_columns_and_short_na
     let Some(kubectl) = Kubectl::find(cp).await else {
         return;
     };
-    let claimed = sandbox("a")
-        .claimed_by("alice")
-        .ready()
-        .shut_down_at("2030-01-01T00:00:00Z".parse().unwrap());
+    let claimed =
+        sandbox("a").claimed_by("alice").ready().shut_down_at("2030-01-01T00:00:00Z".parse().unwrap());
     create(&client, &namespace, &claimed).await;
     create(&client, &namespace, &sandbox_set("a", 3).having(2, 1)).await;
     for kind in ["SandboxTemplate", "Checkpoint"] {
         let object =
             json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": { "name": "a" }, "spec": {} });
-        kubectl
-            .succeed(&["-n", &namespace, "create", "-f", "-"], &object.to_string())
-            .await;
+        kubectl.succeed(&["-n", &namespace, "create", "-f", "-"], &object.to_string()).await;
     }
 
     let columns: [(&[&str], &[&str], &[&str]); 4] = [
         (
             &["sbx", "sandbox", "sandboxes"],
-            &[
-                "NAME",
-                "STATUS",
-                "AGE",
-                "CLAIMED",
-                "SHUTDOWN_TIME",
-                "PAUSE_TIME",
-                "MESSAGE",
-            ],
+            &["NAME", "STATUS", "AGE", "CLAIMED", "SHUTDOWN_TIME", "PAUSE_TIME", "MESSAGE"],
             &["a", "Running", "*", "true", "2030-01-01T00:00:00Z", "", ""],
         ),
         (
@@ -258,16 +226,8 @@ async fn printed_definitions_are_accepted_and_kubectl_knows_columns_and_short_na
             ],
             &["a", "2", "1", "", "", "", "*"],
         ),
-        (
-            &["sbt", "sandboxtemplate", "sandboxtemplates"],
-            &["NAME", "AGE"],
-            &["a", "*"],
-        ),
-        (
-            &["cp", "checkpoint", "checkpoints"],
-            &["NAME", "STATUS", "AGE"],
-            &["a", "", "*"],
-        ),
+        (&["sbt", "sandboxtemplate", "sandboxtemplates"], &["NAME", "AGE"], &["a", "*"]),
+        (&["cp", "checkpoint", "checkpoints"], &["NAME", "STATUS", "AGE"], &["a", "", "*"]),
     ];
     for (names, headers, values) in columns {
         for name in names {
@@ -292,21 +252,10 @@ async fn status_and_scale_are_subresources() {
     let api: Api<Sandbox> = Api::namespaced(client.clone(), &namespace);
     let patch = Patch::Merge(json!({ "status": { "message": "m" } }));
     let patched = api.patch("a", &PatchParams::default(), &patch).await.unwrap();
-    assert_eq!(
-        patched.resource_version(),
-        created.resource_version(),
-        "status is not written with the rest"
-    );
-    let patched = api
-        .patch_status("a", &PatchParams::default(), &patch)
-        .await
-        .unwrap();
+    assert_eq!(patched.resource_version(), created.resource_version(), "status is not written with the rest");
+    let patched = api.patch_status("a", &PatchParams::default(), &patch).await.unwrap();
     assert_eq!(patched.status.unwrap().message.as_deref(), Some("m"));
-    assert_eq!(
-        patched.metadata.generation,
-        Some(1),
-        "status does not count as a new generation"
-    );
+    assert_eq!(patched.metadata.generation, Some(1), "status does not count as a new generation");
 
     create(&client, &namespace, &sandbox_set("a", 3).having(2, 1)).await;
     let sets: Api<SandboxSet> = Api::namespaced(client.clone(), &namespace);
@@ -314,14 +263,10 @@ async fn status_and_scale_are_subresources() {
     assert_eq!(scale.spec.unwrap().replicas, Some(3));
     assert_eq!(scale.status.unwrap().replicas, 2);
     if let Some(kubectl) = Kubectl::find(cp).await {
-        kubectl
-            .succeed(&["-n", &namespace, "scale", "sbs", "a", "--replicas=7"], "")
-            .await;
+        kubectl.succeed(&["-n", &namespace, "scale", "sbs", "a", "--replicas=7"], "").await;
     } else {
         let patch = Patch::Merge(json!({ "spec": { "replicas": 7 } }));
-        sets.patch_scale("a", &PatchParams::default(), &patch)
-            .await
-            .unwrap();
+        sets.patch_scale("a", &PatchParams::default(), &patch).await.unwrap();
     }
     assert_eq!(sets.get("a").await.unwrap().spec.replicas, 7);
 }
@@ -342,21 +287,10 @@ async fn defaults_are_set_and_bad_conditions_refused() {
         "defaulted, and pruned of what is unknown"
     );
     let nameless = DynamicObject::new("b", &resource).data(json!({ "spec": { "templateRef": {} } }));
-    let refused = untyped
-        .create(&PostParams::default(), &nameless)
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        refused.contains("spec.templateRef.name: Required value"),
-        "{refused}"
-    );
+    let refused = untyped.create(&PostParams::default(), &nameless).await.unwrap_err().to_string();
+    assert!(refused.contains("spec.templateRef.name: Required value"), "{refused}");
     let without_spec = DynamicObject::new("b", &resource).data(json!({}));
-    let refused = untyped
-        .create(&PostParams::default(), &without_spec)
-        .await
-        .unwrap_err()
-        .to_string();
+    let refused = untyped.create(&PostParams::default(), &without_spec).await.unwrap_err().to_string();
     assert!(refused.contains("spec: Required value"), "{refused}");
 
     let good = json!({
@@ -370,45 +304,24 @@ async fn defaults_are_set_and_bad_conditions_refused() {
     let mut unnamed = good.clone();
     unnamed.as_object_mut().unwrap().remove("reason");
     let cases = [
-        (
-            with("status", json!("Maybe")),
-            "status.conditions[0].status: Unsupported value: \"Maybe\"",
-        ),
+        (with("status", json!("Maybe")), "status.conditions[0].status: Unsupported value: \"Maybe\""),
         (with("reason", json!("")), "status.conditions[0].reason"),
-        (
-            with("reason", json!("not one word")),
-            "status.conditions[0].reason",
-        ),
+        (with("reason", json!("not one word")), "status.conditions[0].reason"),
         (with("type", json!("a b")), "status.conditions[0].type"),
-        (
-            with("observedGeneration", json!(-1)),
-            "status.conditions[0].observedGeneration",
-        ),
-        (
-            with("lastTransitionTime", json!("yesterday")),
-            "status.conditions[0].lastTransitionTime",
-        ),
-        (
-            with("message", json!("m".repeat(32769))),
-            "status.conditions[0].message: Too long",
-        ),
+        (with("observedGeneration", json!(-1)), "status.conditions[0].observedGeneration"),
+        (with("lastTransitionTime", json!("yesterday")), "status.conditions[0].lastTransitionTime"),
+        (with("message", json!("m".repeat(32769))), "status.conditions[0].message: Too long"),
         (json!([unnamed]), "status.conditions[0].reason: Required value"),
         (json!([good, good]), "status.conditions[1]: Duplicate value"),
     ];
     for (conditions, expected) in cases {
         let patch = Patch::Merge(json!({ "status": { "conditions": conditions } }));
-        let refused = untyped
-            .patch_status("a", &PatchParams::default(), &patch)
-            .await
-            .unwrap_err()
-            .to_string();
+        let refused =
+            untyped.patch_status("a", &PatchParams::default(), &patch).await.unwrap_err().to_string();
         assert!(refused.contains(expected), "{expected} is not in {refused}");
     }
     let patch = Patch::Merge(json!({ "status": { "conditions": [good] } }));
-    untyped
-        .patch_status("a", &PatchParams::default(), &patch)
-        .await
-        .unwrap();
+    untyped.patch_status("a", &PatchParams::default(), &patch).await.unwrap();
 }
 
 #[tokio::test]
@@ -424,22 +337,14 @@ async fn server_side_apply_merges_conditions_by_type_and_labels_by_key() {
         });
         let status = json!({ "conditions": [condition], "podInfo": { "labels": { label: manager } } });
         let patch = json!({ "apiVersion": API_VERSION, "kind": "Sandbox", "metadata": { "name": "a" }, "status": status });
-        api.patch_status("a", &PatchParams::apply(manager), &Patch::Apply(patch))
-            .await
+        api.patch_status("a", &PatchParams::apply(manager), &Patch::Apply(patch)).await
     };
     apply("one", "Ready", "first").await.unwrap();
     let both = apply("other", "SandboxPaused", "second").await.unwrap();
-    let messages: Vec<_> = both
-        .conditions()
-        .iter()
-        .map(|c| (c.type_.as_str(), c.message.as_str()))
-        .collect();
+    let messages: Vec<_> = both.conditions().iter().map(|c| (c.type_.as_str(), c.message.as_str())).collect();
     assert_eq!(messages, [("Ready", "one"), ("SandboxPaused", "other")]);
     assert_eq!(both.status.unwrap().pod_info.unwrap().labels.unwrap().len(), 2);
     let conflict = apply("other", "Ready", "second").await.unwrap_err().to_string();
-    assert!(
-        conflict.contains(".status.conditions[type=\"Ready\"].message"),
-        "{conflict}"
-    );
+    assert!(conflict.contains(".status.conditions[type=\"Ready\"].message"), "{conflict}");
     api.delete("a", &DeleteParams::default()).await.unwrap();
 }

@@ -27,16 +27,10 @@ const SELECTOR: &str = "team in (red, blue),!retired";
 /// Applies the definitions that the binary prints, as the README says; through the client where there is no kubectl.
 pub(crate) async fn install_printed_crds(cp: &ControlPlane) {
     let binary = env!("CARGO_BIN_EXE_sandbox-manager");
-    let printed = tokio::process::Command::new(binary)
-        .arg("crd")
-        .output()
-        .await
-        .unwrap();
+    let printed = tokio::process::Command::new(binary).arg("crd").output().await.unwrap();
     let yaml = String::from_utf8(printed.stdout).unwrap();
     if let Some(kubectl) = Kubectl::find(cp).await {
-        kubectl
-            .succeed(&["apply", "--server-side", "-f", "-"], &yaml)
-            .await;
+        kubectl.succeed(&["apply", "--server-side", "-f", "-"], &yaml).await;
     }
     // Applying the same again changes nothing, but waits until they are served.
     let documents = serde_yaml::Deserializer::from_str(&yaml);
@@ -57,11 +51,7 @@ impl Fleet {
     }
 
     fn namespace(&self, number: usize) -> &str {
-        if number % 5 == 3 {
-            &self.outside
-        } else {
-            &self.inside
-        }
+        if number % 5 == 3 { &self.outside } else { &self.inside }
     }
 
     fn api(&self, number: usize) -> Api<Sandbox> {
@@ -95,11 +85,7 @@ impl Fleet {
     }
 
     fn at_first(number: usize) -> Sandbox {
-        let team = if Self::begins_unselected(number) {
-            "green"
-        } else {
-            "red"
-        };
+        let team = if Self::begins_unselected(number) { "green" } else { "red" };
         let sandbox = sandbox(&Self::name(number)).label("team", team);
         match number % 7 {
             0 => sandbox.of_set("pool-a").ready(),
@@ -122,8 +108,7 @@ impl Fleet {
 
     async fn change_and_delete(&self) {
         let all = futures::stream::iter(0..SANDBOXES);
-        all.for_each_concurrent(CONCURRENT, async |number| self.change(number).await)
-            .await;
+        all.for_each_concurrent(CONCURRENT, async |number| self.change(number).await).await;
     }
 
     async fn change(&self, number: usize) {
@@ -163,18 +148,9 @@ impl Fleet {
     /// What the API server lists in scope, which must be what the plan says.
     async fn truth(&self) -> Vec<Sandbox> {
         let api: Api<Sandbox> = Api::namespaced(self.client.clone(), &self.inside);
-        let listed = api
-            .list(&ListParams::default().labels(SELECTOR))
-            .await
-            .unwrap()
-            .items;
-        let names: BTreeSet<_> = listed
-            .iter()
-            .map(|sandbox| sandbox.name_or_empty().to_owned())
-            .collect();
-        let planned = (0..SANDBOXES)
-            .filter(|&number| self.ends_in_scope(number))
-            .map(Self::name);
+        let listed = api.list(&ListParams::default().labels(SELECTOR)).await.unwrap().items;
+        let names: BTreeSet<_> = listed.iter().map(|sandbox| sandbox.name_or_empty().to_owned()).collect();
+        let planned = (0..SANDBOXES).filter(|&number| self.ends_in_scope(number)).map(Self::name);
         assert_eq!(names, planned.collect());
         listed
     }
@@ -191,10 +167,7 @@ pub(crate) fn cache_entry(sandbox: &Sandbox) -> Value {
     indexes.extend(pool.map(|pool| ("sandboxPool", vec![pool])));
     if label("agents.kruise.io/sandbox-claimed").as_deref() == Some("true") {
         let own = || format!("{}--{}", sandbox.namespace_or_empty(), sandbox.name_or_empty());
-        indexes.insert(
-            "sandboxID",
-            vec![label("agents.kruise.io/sandbox-id").unwrap_or_else(own)],
-        );
+        indexes.insert("sandboxID", vec![label("agents.kruise.io/sandbox-id").unwrap_or_else(own)]);
     }
     indexes.extend(sandbox.owner().map(|owner| ("user", vec![owner.to_owned()])));
     json!({
@@ -214,18 +187,10 @@ pub(crate) async fn ensure_cached(process: &Process, truth: &[Sandbox]) -> Resul
     };
     let cached = process.cached("sandboxes").await?;
     let (count, cached) = (cached.len(), index(cached));
-    ensure!(
-        count == cached.len(),
-        "{count} entries, but {} keys",
-        cached.len()
-    );
+    ensure!(count == cached.len(), "{count} entries, but {} keys", cached.len());
     let expected = index(truth.iter().map(cache_entry).collect());
     for (key, entry) in &expected {
-        ensure!(
-            cached.get(key) == Some(entry),
-            "{entry} is cached as {:?}",
-            cached.get(key)
-        );
+        ensure!(cached.get(key) == Some(entry), "{entry} is cached as {:?}", cached.get(key));
     }
     if let Some(more) = cached.keys().find(|key| !expected.contains_key(*key)) {
         bail!("{more} is cached, too");
@@ -238,11 +203,7 @@ pub(crate) fn ensure_counted(samples: &Samples, truth: &[Sandbox]) -> Result<()>
     let now = Timestamp::now();
     let mut expected: BTreeMap<Labels, u32> = BTreeMap::new();
     for sandbox in truth {
-        let pool = sandbox
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|all| all.get("agents.kruise.io/sandbox-pool"));
+        let pool = sandbox.metadata.labels.as_ref().and_then(|all| all.get("agents.kruise.io/sandbox-pool"));
         let labels = [
             ("namespace", sandbox.namespace_or_empty()),
             ("pool", pool.map_or("", String::as_str)),
@@ -251,34 +212,22 @@ pub(crate) fn ensure_counted(samples: &Samples, truth: &[Sandbox]) -> Result<()>
         let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
         *expected.entry(labels.into()).or_default() += 1;
     }
-    let expected: BTreeMap<_, _> = expected
-        .into_iter()
-        .map(|(labels, count)| (labels, f64::from(count)))
-        .collect();
+    let expected: BTreeMap<_, _> =
+        expected.into_iter().map(|(labels, count)| (labels, f64::from(count))).collect();
     let shown: BTreeMap<_, _> = samples.all("sandboxes").iter().cloned().collect();
-    ensure!(
-        shown == expected,
-        "sandboxes: {shown:?}, but there are {expected:?}"
-    );
+    ensure!(shown == expected, "sandboxes: {shown:?}, but there are {expected:?}");
     Ok(())
 }
 
 /// Compares the gauges of the sets: name, replicas, available and desired.
 fn ensure_sets(samples: &Samples, namespace: &str, expected: &[(&str, [f64; 3])]) -> Result<()> {
-    let families = [
-        "sandboxset_replicas",
-        "sandboxset_available_replicas",
-        "sandboxset_desired_replicas",
-    ];
+    let families = ["sandboxset_replicas", "sandboxset_available_replicas", "sandboxset_desired_replicas"];
     for (number, family) in families.into_iter().enumerate() {
         let shown = samples.all(family);
         ensure!(shown.len() == expected.len(), "{family}: {shown:?}");
         for (name, values) in expected {
             let value = samples.value(family, &[("namespace", namespace), ("name", name)])?;
-            ensure!(
-                (value - values[number]).abs() < 0.5,
-                "{family} of {name} is {value}"
-            );
+            ensure!((value - values[number]).abs() < 0.5, "{family} of {name} is {value}");
         }
     }
     Ok(())
@@ -291,11 +240,7 @@ async fn becomes_ready_and_shows_exactly_the_objects_in_scope_after_2000_changed
     install_printed_crds(cp).await;
     let client = cp.client().await;
     let (inside, outside) = (cp.namespace("inside").await, cp.namespace("outside").await);
-    let fleet = Fleet {
-        client: client.clone(),
-        inside: inside.clone(),
-        outside,
-    };
+    let fleet = Fleet { client: client.clone(), inside: inside.clone(), outside };
     let red = |set: SandboxSet| set.label("team", "red");
     create(&client, &inside, &red(sandbox_set("pool-a", 5)).having(4, 3)).await;
     create(&client, &inside, &red(sandbox_set("pool-b", 2))).await;
@@ -311,10 +256,8 @@ async fn becomes_ready_and_shows_exactly_the_objects_in_scope_after_2000_changed
     fleet.change_and_delete().await;
 
     let truth = fleet.truth().await;
-    let states: BTreeSet<_> = truth
-        .iter()
-        .map(|sandbox| sandbox.state(Timestamp::now()).kind.as_str())
-        .collect();
+    let states: BTreeSet<_> =
+        truth.iter().map(|sandbox| sandbox.state(Timestamp::now()).kind.as_str()).collect();
     assert!(states.len() >= 5, "{states:?}");
     eventually("the cache shows what the API server lists", SOON, async || {
         ensure_cached(&process, &truth).await
@@ -323,25 +266,15 @@ async fn becomes_ready_and_shows_exactly_the_objects_in_scope_after_2000_changed
     eventually("the metrics show what the API server lists", SOON, async || {
         let samples = process.samples().await?;
         let objects = samples.value("sandbox_manager_cache_objects", &[("resource", "sandboxes")])?;
-        ensure!(
-            objects.to_string() == truth.len().to_string(),
-            "{objects} objects"
-        );
+        ensure!(objects.to_string() == truth.len().to_string(), "{objects} objects");
         ensure_counted(&samples, &truth)?;
-        ensure_sets(
-            &samples,
-            &inside,
-            &[("pool-a", [4.0, 3.0, 5.0]), ("pool-b", [0.0, 0.0, 2.0])],
-        )
+        ensure_sets(&samples, &inside, &[("pool-a", [4.0, 3.0, 5.0]), ("pool-b", [0.0, 0.0, 2.0])])
     })
     .await;
 
     let everything = ListParams::default();
     let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), &inside);
-    sandboxes
-        .delete_collection(&DeleteParams::default(), &everything)
-        .await
-        .unwrap();
+    sandboxes.delete_collection(&DeleteParams::default(), &everything).await.unwrap();
     let sets: Api<SandboxSet> = Api::namespaced(client, &inside);
     sets.delete("pool-b", &DeleteParams::default()).await.unwrap();
     eventually("the series go with the objects", SOON, async || {
@@ -366,8 +299,6 @@ async fn ends_in_order(process: &mut Process) {
         Ok(())
     })
     .await;
-    let ended = tokio::time::timeout(deadline, process.ended())
-        .await
-        .expect("its end within 5 s");
+    let ended = tokio::time::timeout(deadline, process.ended()).await.expect("its end within 5 s");
     assert_eq!(ended.code(), Some(0), "{}", process.log());
 }

@@ -21,9 +21,7 @@ use crate::support::{ADMIN, ControlPlane, Proxy, SOON, eventually, prepared};
 /// A client of the administrator that reaches the API server through the proxy.
 async fn client_through(proxy: &Proxy, cp: &ControlPlane) -> Client {
     let kubeconfig = proxy.lead(cp.kubeconfig(ADMIN));
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
 
@@ -32,22 +30,12 @@ fn in_short(event: &Event<Sandbox>, uids: &BTreeMap<String, char>) -> String {
     let mark = match event {
         Event::Applied { old: None, .. } => '+',
         Event::Applied { .. } => '~',
-        Event::Deleted {
-            final_state_unknown: false,
-            ..
-        } => '-',
-        Event::Deleted {
-            final_state_unknown: true,
-            ..
-        } => '?',
+        Event::Deleted { final_state_unknown: false, .. } => '-',
+        Event::Deleted { final_state_unknown: true, .. } => '?',
     };
     let object = event.object();
     let uid = object.uid().unwrap();
-    format!(
-        "{mark}{} {}",
-        object.name_any(),
-        uids.get(&uid).copied().unwrap_or('n')
-    )
+    format!("{mark}{} {}", object.name_any(), uids.get(&uid).copied().unwrap_or('n'))
 }
 
 /// A subscription that has seen all that is there.
@@ -116,10 +104,7 @@ async fn e3_e7_a_cut_watch_resumes_where_it_was() {
     let kinds = cache.kinds();
     let sandboxes = kinds.iter().find(|kind| kind.plural() == "sandboxes").unwrap();
     assert_eq!(sandboxes.report().relists, 0, "e7: no list was needed");
-    assert!(
-        sandboxes.report().errors.values().sum::<u64>() >= 1,
-        "the cut was seen"
-    );
+    assert!(sandboxes.report().errors.values().sum::<u64>() >= 1, "the cut was seen");
     cache.stop().await;
 }
 
@@ -139,11 +124,7 @@ async fn e3_e7_what_vanished_while_the_api_server_restarted_is_told_as_of_unknow
     cp.start_api_server().await;
     let client = cp.client().await;
     change_four(&client, "default", "last").await;
-    assert_eq!(
-        names::<Sandbox>(&cache),
-        ["changed", "deleted", "replaced", "untouched"],
-        "e5: the old view"
-    );
+    assert_eq!(names::<Sandbox>(&cache), ["changed", "deleted", "replaced", "untouched"], "e5: the old view");
     proxy.restore();
     // The restarted server has no history: the versions that the watch asks for are gone, and only a list helps.
     let mut events = events_until(&mut subscription, "last", &uids).await;
@@ -171,48 +152,26 @@ async fn k1_k3_k4_own_writes_are_read_back() {
 
     // K4: once the version of a write has passed, the write can be read.
     let written = create(&writer, &namespace, &sandbox("a").claimed_by("alice")).await;
-    cache
-        .await_version::<Sandbox>(&written.resource_version().unwrap(), SOON)
-        .await
-        .unwrap();
+    cache.await_version::<Sandbox>(&written.resource_version().unwrap(), SOON).await.unwrap();
     let version = |object: Option<Arc<Sandbox>>| object.and_then(|object| object.resource_version());
-    assert_eq!(
-        version(cache.reader::<Sandbox>().get(&namespace, "a").unwrap()),
-        written.resource_version()
-    );
+    assert_eq!(version(cache.reader::<Sandbox>().get(&namespace, "a").unwrap()), written.resource_version());
 
     // The watches stand still, so that nothing written from here on is seen until they go on.
     proxy.stall();
     let changed = merge(&api, "a", json!({ "spec": { "paused": true } })).await;
     cache.expect(&changed);
-    assert!(
-        matches!(cache.is_satisfied(&changed), Satisfaction::Unsatisfied { .. }),
-        "k1"
-    );
+    assert!(matches!(cache.is_satisfied(&changed), Satisfaction::Unsatisfied { .. }), "k1");
     let cached = cache.reader::<Sandbox>().get(&namespace, "a").unwrap();
     assert_eq!(version(cached), written.resource_version(), "the cache is older");
     let refreshed = cache.refresh_sandbox(&written).await.unwrap();
-    assert_eq!(
-        version(Some(refreshed)),
-        changed.resource_version(),
-        "k3: a live read"
-    );
+    assert_eq!(version(Some(refreshed)), changed.resource_version(), "k3: a live read");
     let new = create(&writer, &namespace, &sandbox("new")).await;
-    assert_eq!(
-        cache.refresh_sandbox(&new).await.unwrap().uid(),
-        new.uid(),
-        "k3: not in the cache"
-    );
-    let passed = cache
-        .await_version::<Sandbox>(&changed.resource_version().unwrap(), Duration::ZERO)
-        .await;
+    assert_eq!(cache.refresh_sandbox(&new).await.unwrap().uid(), new.uid(), "k3: not in the cache");
+    let passed = cache.await_version::<Sandbox>(&changed.resource_version().unwrap(), Duration::ZERO).await;
     assert!(passed.is_err(), "k4: not before it is seen");
 
     proxy.resume();
-    cache
-        .await_version::<Sandbox>(&new.resource_version().unwrap(), SOON)
-        .await
-        .unwrap();
+    cache.await_version::<Sandbox>(&new.resource_version().unwrap(), SOON).await.unwrap();
     assert_eq!(cache.is_satisfied(&changed), Satisfaction::Satisfied, "k1");
     let cached = cache.reader::<Sandbox>().get(&namespace, "a").unwrap();
     assert_eq!(version(cached), changed.resource_version());

@@ -24,14 +24,10 @@ async fn listed(client: &Client, namespace: &str) -> Vec<Sandbox> {
 /// Waits until the cache and the gauge show what the API server lists.
 async fn converges(process: &Process, client: &Client, namespace: &str) {
     let truth = listed(client, namespace).await;
-    eventually(
-        "the process shows what the API server lists",
-        2 * SOON,
-        async || {
-            ensure_cached(process, &truth).await?;
-            ensure_counted(&process.samples().await?, &truth)
-        },
-    )
+    eventually("the process shows what the API server lists", 2 * SOON, async || {
+        ensure_cached(process, &truth).await?;
+        ensure_counted(&process.samples().await?, &truth)
+    })
     .await;
 }
 
@@ -42,21 +38,12 @@ async fn change_everything(client: &Client, namespace: &str) {
         api.delete(name, &DeleteParams::default()).await.unwrap();
     };
     create(client, namespace, &sandbox("new").claimed_by("alice").ready()).await;
-    merge(
-        &api,
-        "changed",
-        json!({ "metadata": { "annotations": { "agents.kruise.io/owner": "bob" } } }),
-    )
-    .await;
+    merge(&api, "changed", json!({ "metadata": { "annotations": { "agents.kruise.io/owner": "bob" } } }))
+        .await;
     set_status(&api, "failing", &json!({ "phase": "Failed" })).await;
     delete("deleted").await;
     delete("replaced").await;
-    create(
-        client,
-        namespace,
-        &sandbox("replaced").of_set("pool").in_phase(SandboxPhase::Pending),
-    )
-    .await;
+    create(client, namespace, &sandbox("replaced").of_set("pool").in_phase(SandboxPhase::Pending)).await;
     create(client, namespace, &sandbox("short-lived")).await;
     delete("short-lived").await;
 }
@@ -83,9 +70,7 @@ async fn survives_a_kill_of_the_api_server() {
     // Connections of the old server are of no use any more.
     let client = cp.client().await;
     change_everything(&client, &namespace).await;
-    process
-        .becomes_unready(&["[-]informer/sandboxes failed: watch down for ", " s: transport: "])
-        .await;
+    process.becomes_unready(&["[-]informer/sandboxes failed: watch down for ", " s: transport: "]).await;
     let entries = process.cached("sandboxes").await.unwrap();
     assert_eq!(entries.len(), 5, "the old view is served meanwhile");
 
@@ -110,16 +95,9 @@ async fn e6_one_undecodable_object_leaves_all_others_served() {
     let raw: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), &namespace, &ApiResource::erase::<Sandbox>(&()));
     let write = async |name: &str| {
-        raw.create(&PostParams::default(), &with_containers(name, &json!("x")))
-            .await
-            .unwrap();
+        raw.create(&PostParams::default(), &with_containers(name, &json!("x"))).await.unwrap();
     };
-    create(
-        &client,
-        &namespace,
-        &sandbox("listed").claimed_by("alice").ready(),
-    )
-    .await;
+    create(&client, &namespace, &sandbox("listed").claimed_by("alice").ready()).await;
     write("broken-in-the-list").await;
 
     let process = Process::start(&cp.kubeconfig(ADMIN), &format!("sandboxNamespace: {namespace}\n")).await;
@@ -131,10 +109,10 @@ async fn e6_one_undecodable_object_leaves_all_others_served() {
             let mut shown: Vec<_> = cached.iter().filter_map(|entry| entry["name"].as_str()).collect();
             shown.sort_unstable();
             ensure!(shown == names, "{shown:?}");
-            let kept_out = process.samples().await?.value(
-                "sandbox_manager_cache_undecodable_objects",
-                &[("resource", "sandboxes")],
-            )?;
+            let kept_out = process
+                .samples()
+                .await?
+                .value("sandbox_manager_cache_undecodable_objects", &[("resource", "sandboxes")])?;
             ensure!(kept_out.to_string() == undecodable, "{kept_out} are kept out");
             Ok(())
         })
@@ -147,20 +125,11 @@ async fn e6_one_undecodable_object_leaves_all_others_served() {
     shows(&["listed", "watched"], "2").await;
     process.becomes_ready().await;
     let log = process.log();
-    let told = log
-        .lines()
-        .filter(|line| line.contains("can't be decoded") && line.contains("spec.template"));
+    let told = log.lines().filter(|line| line.contains("can't be decoded") && line.contains("spec.template"));
     assert_eq!(told.count(), 2, "each is told once, with the field: {log}");
 
-    merge(
-        &raw,
-        "broken-in-the-list",
-        with_containers("broken-in-the-list", &json!([])).data,
-    )
-    .await;
-    raw.delete("broken-in-the-watch", &DeleteParams::default())
-        .await
-        .unwrap();
+    merge(&raw, "broken-in-the-list", with_containers("broken-in-the-list", &json!([])).data).await;
+    raw.delete("broken-in-the-watch", &DeleteParams::default()).await.unwrap();
     shows(&["broken-in-the-list", "listed", "watched"], "0").await;
 }
 
@@ -177,9 +146,7 @@ async fn c5_a_forbidden_secret_watch_is_named_in_readyz_and_heals_when_granted()
     let mut process = Process::start(&cp.kubeconfig(&user), &config).await;
 
     let missing = format!("no permission to watch secrets in namespace \"{namespace}\"");
-    process
-        .becomes_unready(&["[-]informer/secrets failed: ", "forbidden", &missing])
-        .await;
+    process.becomes_unready(&["[-]informer/secrets failed: ", "forbidden", &missing]).await;
     eventually("all others are well", SOON, async || {
         let body = process.get("/readyz?verbose").await?.body;
         let failed: Vec<_> = body.lines().filter(|line| line.starts_with("[-]")).collect();
@@ -191,35 +158,17 @@ async fn c5_a_forbidden_secret_watch_is_named_in_readyz_and_heals_when_granted()
         Ok(())
     })
     .await;
-    let labels = [
-        ("resource", "secrets"),
-        ("verb", "watch"),
-        ("reason", "forbidden"),
-    ];
+    let labels = [("resource", "secrets"), ("verb", "watch"), ("reason", "forbidden")];
     let samples = process.samples().await.unwrap();
-    assert!(
-        samples
-            .value("sandbox_manager_cache_watch_errors_total", &labels)
-            .unwrap()
-            >= 1.0
-    );
-    assert!(
-        samples
-            .value("sandbox_manager_cache_synced", &labels[..1])
-            .unwrap()
-            < 0.5
-    );
+    assert!(samples.value("sandbox_manager_cache_watch_errors_total", &labels).unwrap() >= 1.0);
+    assert!(samples.value("sandbox_manager_cache_synced", &labels[..1]).unwrap() < 0.5);
 
     cp.grant_secrets(&user, &namespace).await;
-    eventually(
-        "heals within 30 s of the grant",
-        Duration::from_secs(30),
-        async || {
-            let answer = process.get("/readyz").await?;
-            ensure!(answer.status == 200, "{}", answer.body);
-            Ok(())
-        },
-    )
+    eventually("heals within 30 s of the grant", Duration::from_secs(30), async || {
+        let answer = process.get("/readyz").await?;
+        ensure!(answer.status == 200, "{}", answer.body);
+        Ok(())
+    })
     .await;
     process.assert_running();
 }
@@ -231,9 +180,7 @@ async fn c5_missing_crds_are_waited_for() {
     let client = cp.client().await;
     let mut process = Process::start(&cp.kubeconfig(ADMIN), "sandboxNamespace: default\n").await;
     let missing = "not found: sandboxes.agents.kruise.io is not served, is its CRD installed?";
-    process
-        .becomes_unready(&["[-]informer/sandboxes failed: not synced: ", missing])
-        .await;
+    process.becomes_unready(&["[-]informer/sandboxes failed: not synced: ", missing]).await;
     eventually("the kinds that are served are well", SOON, async || {
         let body = process.get("/readyz?verbose").await?.body;
         ensure!(body.contains("[+]informer/persistentvolumes ok\n"), "{body}");
@@ -247,13 +194,8 @@ async fn c5_missing_crds_are_waited_for() {
     converges(&process, &client, "default").await;
 
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    definitions
-        .delete("sandboxes.agents.kruise.io", &DeleteParams::default())
-        .await
-        .unwrap();
-    process
-        .becomes_unready(&["[-]informer/sandboxes failed: not synced: ", missing])
-        .await;
+    definitions.delete("sandboxes.agents.kruise.io", &DeleteParams::default()).await.unwrap();
+    process.becomes_unready(&["[-]informer/sandboxes failed: not synced: ", missing]).await;
     eventually("what was cached of it is cleared", SOON, async || {
         ensure_cached(&process, &[]).await?;
         ensure_counted(&process.samples().await?, &[])
@@ -283,9 +225,7 @@ async fn unreachable_api_server_keeps_the_process_live_and_not_ready() {
     proxy.cut();
     let kubeconfig = proxy.lead(cp.kubeconfig(ADMIN));
     let mut process = Process::start(&kubeconfig, &format!("sandboxNamespace: {namespace}\n")).await;
-    process
-        .becomes_unready(&["[-]informer/sandboxes failed: not synced: transport: "])
-        .await;
+    process.becomes_unready(&["[-]informer/sandboxes failed: not synced: transport: "]).await;
     proxy.restore();
     process.becomes_ready().await;
     assert_eq!(process.terminate().await.code(), Some(0));
@@ -295,10 +235,7 @@ async fn unreachable_api_server_keeps_the_process_live_and_not_ready() {
 const FAMILIES: &[(&str, &[&str])] = &[
     ("controller_runtime_reconcile_total", &["controller", "result"]),
     ("controller_runtime_reconcile_errors_total", &["controller"]),
-    (
-        "controller_runtime_reconcile_time_seconds_bucket",
-        &["controller", "le"],
-    ),
+    ("controller_runtime_reconcile_time_seconds_bucket", &["controller", "le"]),
     ("controller_runtime_reconcile_time_seconds_count", &["controller"]),
     ("controller_runtime_active_workers", &["controller"]),
     ("controller_runtime_max_concurrent_reconciles", &["controller"]),
@@ -313,14 +250,8 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ("sandbox_manager_build_info", &["revision", "version"]),
     ("sandbox_manager_cache_objects", &["resource"]),
     ("sandbox_manager_cache_synced", &["resource"]),
-    (
-        "sandbox_manager_cache_last_event_timestamp_seconds",
-        &["resource"],
-    ),
-    (
-        "sandbox_manager_cache_last_bookmark_timestamp_seconds",
-        &["resource"],
-    ),
+    ("sandbox_manager_cache_last_event_timestamp_seconds", &["resource"]),
+    ("sandbox_manager_cache_last_bookmark_timestamp_seconds", &["resource"]),
     ("sandbox_manager_cache_relists_total", &["resource"]),
     ("sandbox_manager_cache_undecodable_objects", &["resource"]),
     ("sandbox_manager_cache_lookups_total", &["resource", "result"]),
@@ -356,10 +287,7 @@ async fn health_and_every_metric_are_served_under_their_names_and_labels() {
         }
         for controller in ["sandbox", "sandboxset"] {
             let labels = [("controller", controller), ("result", "success")];
-            ensure!(
-                samples.value("controller_runtime_reconcile_total", &labels)? >= 1.0,
-                "{controller}"
-            );
+            ensure!(samples.value("controller_runtime_reconcile_total", &labels)? >= 1.0, "{controller}");
         }
         Ok(())
     })

@@ -37,10 +37,7 @@ fn assert_section(name: &str, expected: &str) {
     let _file = FILE.lock().unwrap_or_else(PoisonError::into_inner);
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = fs::read_to_string(&path).unwrap();
-    let (begin, end) = (
-        format!("<!-- {name}: begin -->\n"),
-        format!("<!-- {name}: end -->"),
-    );
+    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
     let (before, rest) = readme.split_once(&begin).expect("the marker of the beginning");
     let (section, after) = rest.split_once(&end).expect("the marker of the end");
     if section == expected {
@@ -50,10 +47,7 @@ fn assert_section(name: &str, expected: &str) {
         fs::write(&path, format!("{before}{begin}{expected}{end}{after}")).unwrap();
         return;
     }
-    assert_eq!(
-        section, expected,
-        "the {name} of the README; UPDATE_README=1 writes them"
-    );
+    assert_eq!(section, expected, "the {name} of the README; UPDATE_README=1 writes them");
 }
 
 /// A text as Markdown shows it in a cell, where a bar would begin the next one.
@@ -73,11 +67,7 @@ fn options_table_is_that_of_the_code() {
         };
         let (path, flag, variable) = (setting.path, setting.flag, setting.env);
         let help = cell(setting.help);
-        writeln!(
-            table,
-            "| `{path}` | `--{flag}`<br>`{variable}` | {default} | {help} |"
-        )
-        .unwrap();
+        writeln!(table, "| `{path}` | `--{flag}`<br>`{variable}` | {default} | {help} |").unwrap();
     }
     assert_section("options", &table);
 }
@@ -102,10 +92,8 @@ fn watch_events(plural: &str) -> String {
         let metadata = json!({ "resourceVersion": version.to_string(), "annotations": annotations });
         json!({ "type": "BOOKMARK", "object": { "metadata": metadata } })
     };
-    let (listed, later) = (
-        bookmark(2, json!({ "k8s.io/initial-events-end": "true" })),
-        bookmark(4, json!({})),
-    );
+    let (listed, later) =
+        (bookmark(2, json!({ "k8s.io/initial-events-end": "true" })), bookmark(4, json!({})));
     let events = match plural {
         "sandboxes" | "sandboxsets" => vec![
             json!({ "type": "ADDED", "object": object(plural, 1) }),
@@ -124,10 +112,9 @@ fn client() -> Client {
     let service = tower::service_fn(async |request: Request<Body>| {
         let plural = request.uri().path().rsplit('/').next().unwrap_or_default();
         let (status, text) = match plural {
-            "persistentvolumes" => (
-                StatusCode::FORBIDDEN,
-                json!({ "kind": "Status", "code": 403 }).to_string(),
-            ),
+            "persistentvolumes" => {
+                (StatusCode::FORBIDDEN, json!({ "kind": "Status", "code": 403 }).to_string())
+            }
             plural => (StatusCode::OK, watch_events(plural)),
         };
         let text = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from(text)))]);
@@ -157,10 +144,7 @@ async fn families() -> Vec<MetricFamily> {
     manager.add_fleet_metrics().unwrap();
     let metrics = manager.metrics().clone();
     // Counted by the clients that a connector makes.
-    metrics
-        .rest_client_requests()
-        .with_label_values(&["200", "GET", "host:443"])
-        .inc();
+    metrics.rest_client_requests().with_label_values(&["200", "GET", "host:443"]).inc();
 
     // A wait that is refused and one that ends at once, on a cache that is not started.
     let (cache, sandbox) = (manager.cache().clone(), Arc::new(Sandbox::default()));
@@ -204,9 +188,7 @@ fn labels(family: &MetricFamily) -> String {
 async fn metrics_table_is_that_of_a_running_manager() {
     let families = families().await;
     // These are the client library's own, and not the same on every system.
-    let families = families
-        .iter()
-        .filter(|family| !family.name().starts_with("process_"));
+    let families = families.iter().filter(|family| !family.name().starts_with("process_"));
     let rows: BTreeMap<_, _> = families.map(|family| (family.name(), family)).collect();
     let mut table = String::from("| Name | Type | Labels | Meaning |\n|---|---|---|---|\n");
     for (name, family) in rows {

@@ -77,14 +77,8 @@ async fn f8_f10_g3_g4_waits_end_with_what_a_person_needs_to_know() {
 
     let error = task.wait(Duration::from_millis(500)).await.unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.starts_with(&format!("WaitReady of Sandbox {ns}/a not done after 0.5")),
-        "{text}"
-    );
-    assert!(
-        text.contains("the status is of generation 0, the spec of 1"),
-        "{text}"
-    );
+    assert!(text.starts_with(&format!("WaitReady of Sandbox {ns}/a not done after 0.5")), "{text}");
+    assert!(text.contains("the status is of generation 0, the spec of 1"), "{text}");
 
     let waiting = tokio::spawn(async move { task.wait(SOON).await });
     let mut failed = status(1, "Running", false, false);
@@ -97,10 +91,7 @@ async fn f8_f10_g3_g4_waits_end_with_what_a_person_needs_to_know() {
     let again = Arc::new(set_status(&sandboxes, "a", &status(1, "Running", true, false)).await);
     let pause = cache.sandbox_pause_task(&again).unwrap();
     let waiting = tokio::spawn(async move { pause.wait(SOON).await });
-    sandboxes
-        .delete("a", &kube::api::DeleteParams::default())
-        .await
-        .unwrap();
+    sandboxes.delete("a", &kube::api::DeleteParams::default()).await.unwrap();
     assert!(matches!(waiting.await.unwrap(), Err(WaitError::Gone(_))));
 
     // Waited for before the cache can know of it.
@@ -108,12 +99,7 @@ async fn f8_f10_g3_g4_waits_end_with_what_a_person_needs_to_know() {
     let task = cache.checkpoint_task(&created);
     let waiting = tokio::spawn(async move { task.wait(SOON).await });
     set_status(&checkpoints, "c", &json!({"phase": "Creating"})).await;
-    set_status(
-        &checkpoints,
-        "c",
-        &json!({"phase": "Succeeded", "checkpointId": "x"}),
-    )
-    .await;
+    set_status(&checkpoints, "c", &json!({"phase": "Succeeded", "checkpointId": "x"})).await;
     assert_eq!(waiting.await.unwrap().unwrap().checkpoint_id(), Some("x"));
     cache.stop().await;
 }
@@ -126,9 +112,7 @@ async fn f13_a_wait_ends_right_while_the_watch_is_away() {
     let ns = cp.namespace("wait-outage").await;
     let proxy = Proxy::to(&cp).await;
     let kubeconfig = proxy.lead(cp.kubeconfig(ADMIN));
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     let cache = started(Client::try_from(config).unwrap(), scope(&ns, "", "")).await;
 
     let direct = cp.client().await;

@@ -32,11 +32,7 @@ pub struct CheckpointSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_running: Option<bool>,
     /// What is saved, such as memory or filesystem.
-    #[serde(
-        default,
-        deserialize_with = "lists::exact",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<String>>,
     /// Name of the pod to be saved.
@@ -91,21 +87,13 @@ impl Checkpoint {
     /// The id under which the content can be restored, if there is one and it is not empty (B4).
     #[must_use]
     pub fn checkpoint_id(&self) -> Option<&str> {
-        self.status
-            .as_ref()?
-            .checkpoint_id
-            .as_deref()
-            .filter(|id| !id.is_empty())
+        self.status.as_ref()?.checkpoint_id.as_deref().filter(|id| !id.is_empty())
     }
 
     /// The phase; none before the first status, for which an empty phase stands too.
     #[must_use]
     pub fn phase(&self) -> Option<&CheckpointPhase> {
-        self.status
-            .as_ref()?
-            .phase
-            .as_ref()
-            .filter(|phase| !phase.as_str().is_empty())
+        self.status.as_ref()?.phase.as_ref().filter(|phase| !phase.as_str().is_empty())
     }
 }
 
@@ -116,16 +104,8 @@ pub(super) const SHAPE: Shape = Shape {
     short_name: "cp",
     description: "The saved content of a sandbox, from which others can be made.",
     columns: &[
-        Column {
-            name: "Status",
-            kind: "string",
-            path: ".status.phase",
-        },
-        Column {
-            name: "Age",
-            kind: "date",
-            path: ".metadata.creationTimestamp",
-        },
+        Column { name: "Status", kind: "string", path: ".status.phase" },
+        Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },
     ],
     scale: false,
     spec: schema::of::<CheckpointSpec>,

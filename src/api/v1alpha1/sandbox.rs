@@ -44,19 +44,11 @@ pub struct SandboxSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
     /// What is kept while the sandbox is paused, such as memory, filesystem or ip.
-    #[serde(
-        default,
-        deserialize_with = "lists::exact",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<String>>,
     /// Runtimes to be put into the sandbox.
-    #[serde(
-        default,
-        deserialize_with = "lists::exact",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub runtimes: Option<Vec<RuntimeConfig>>,
     /// When the sandbox is to be shut down. From then on it counts as dead.
@@ -147,11 +139,7 @@ open_enum! {
 #[serde(rename_all = "camelCase")]
 pub struct SandboxStatus {
     /// Observed aspects, at most one of a type.
-    #[serde(
-        default,
-        deserialize_with = "lists::exact",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Option<Vec<Condition>>,
     /// Details for people.
@@ -204,20 +192,13 @@ impl Sandbox {
     /// The phase; none before the first status, for which an empty phase stands too.
     #[must_use]
     pub fn phase(&self) -> Option<&SandboxPhase> {
-        self.status
-            .as_ref()?
-            .phase
-            .as_ref()
-            .filter(|phase| !phase.as_str().is_empty())
+        self.status.as_ref()?.phase.as_ref().filter(|phase| !phase.as_str().is_empty())
     }
 
     /// All conditions; empty before the first status.
     #[must_use]
     pub fn conditions(&self) -> &[Condition] {
-        self.status
-            .as_ref()
-            .and_then(|status| status.conditions.as_deref())
-            .unwrap_or_default()
+        self.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default()
     }
 
     /// The condition of type `type_` (`CONDITION_…`), if it is set.
@@ -294,36 +275,16 @@ pub(super) const SHAPE: Shape = Shape {
     short_name: "sbx",
     description: "One isolated environment for an agent, backed by a pod that may be paused, resumed and upgraded.",
     columns: &[
-        Column {
-            name: "Status",
-            kind: "string",
-            path: ".status.phase",
-        },
-        Column {
-            name: "Age",
-            kind: "date",
-            path: ".metadata.creationTimestamp",
-        },
+        Column { name: "Status", kind: "string", path: ".status.phase" },
+        Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },
         Column {
             name: "Claimed",
             kind: "string",
             path: r".metadata.labels.agents\.kruise\.io/sandbox-claimed",
         },
-        Column {
-            name: "shutdown_time",
-            kind: "string",
-            path: ".spec.shutdownTime",
-        },
-        Column {
-            name: "pause_time",
-            kind: "string",
-            path: ".spec.pauseTime",
-        },
-        Column {
-            name: "Message",
-            kind: "string",
-            path: ".status.message",
-        },
+        Column { name: "shutdown_time", kind: "string", path: ".spec.shutdownTime" },
+        Column { name: "pause_time", kind: "string", path: ".spec.pauseTime" },
+        Column { name: "Message", kind: "string", path: ".status.message" },
     ],
     scale: false,
     spec: schema::of::<SandboxSpec>,

@@ -31,21 +31,13 @@ kind!(SandboxSet, SandboxSetSpec, "sandboxsets", status);
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSetSpec {
     /// What is kept while a sandbox is paused, such as memory, filesystem or ip.
-    #[serde(
-        default,
-        deserialize_with = "lists::exact",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<String>>,
     /// How many unclaimed sandboxes are to be kept.
     pub replicas: i32,
     /// Runtimes to be put into each sandbox.
-    #[serde(
-        default,
-        deserialize_with = "lists::exact",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub runtimes: Option<Vec<RuntimeConfig>>,
     /// How the pool grows.
@@ -92,11 +84,7 @@ pub struct SandboxSetStatus {
     /// Unclaimed sandboxes that are ready for use.
     pub available_replicas: i32,
     /// Observed aspects, at most one of a type.
-    #[serde(
-        default,
-        deserialize_with = "lists::exact",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Option<Vec<Condition>>,
     /// The generation that this status was made for.
@@ -133,36 +121,16 @@ pub(super) const SHAPE: Shape = Shape {
     short_name: "sbs",
     description: "A pool of sandboxes made from one template and kept warm, ready to be claimed.",
     columns: &[
-        Column {
-            name: "Replicas",
-            kind: "integer",
-            path: ".status.replicas",
-        },
-        Column {
-            name: "Available",
-            kind: "integer",
-            path: ".status.availableReplicas",
-        },
-        Column {
-            name: "UpdatedReplicas",
-            kind: "integer",
-            path: ".status.updatedReplicas",
-        },
+        Column { name: "Replicas", kind: "integer", path: ".status.replicas" },
+        Column { name: "Available", kind: "integer", path: ".status.availableReplicas" },
+        Column { name: "UpdatedReplicas", kind: "integer", path: ".status.updatedReplicas" },
         Column {
             name: "UpdatedAvailableReplicas",
             kind: "integer",
             path: ".status.updatedAvailableReplicas",
         },
-        Column {
-            name: "UpdateRevision",
-            kind: "string",
-            path: ".status.updateRevision",
-        },
-        Column {
-            name: "Age",
-            kind: "date",
-            path: ".metadata.creationTimestamp",
-        },
+        Column { name: "UpdateRevision", kind: "string", path: ".status.updateRevision" },
+        Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },
     ],
     scale: true,
     spec: schema::of::<SandboxSetSpec>,

@@ -28,19 +28,11 @@ kind!(SandboxTemplate, SandboxTemplateSpec, "sandboxtemplates");
 #[serde(rename_all = "camelCase")]
 pub struct SandboxTemplateSpec {
     /// What is kept while a sandbox is paused, such as memory, filesystem or ip.
-    #[serde(
-        default,
-        deserialize_with = "lists::exact",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<String>>,
     /// Runtimes to be put into each sandbox.
-    #[serde(
-        default,
-        deserialize_with = "lists::exact",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub runtimes: Option<Vec<RuntimeConfig>>,
     /// Template of the pods.

@@ -103,17 +103,11 @@ pub struct Verdict {
 
 impl Verdict {
     const fn yes(reason: VerdictReason) -> Self {
-        Self {
-            allowed: true,
-            reason,
-        }
+        Self { allowed: true, reason }
     }
 
     const fn no(reason: VerdictReason) -> Self {
-        Self {
-            allowed: false,
-            reason,
-        }
+        Self { allowed: false, reason }
     }
 }
 
@@ -301,14 +295,8 @@ mod tests {
         assert_state(&ending("2030-01-01T11:59:59Z"), "dead/ShutdownTimeReached");
         assert_state(&ending("2030-01-01T19:59:59.9+08:00"), "dead/ShutdownTimeReached");
         assert_state(&ending(NOW), "running/RunningResourceClaimedAndReady");
-        assert_state(
-            &ending("2030-01-01T12:00:01Z"),
-            "running/RunningResourceClaimedAndReady",
-        );
-        assert_state(
-            &controlled(ending("2030-01-01T11:59:59Z")),
-            "dead/ShutdownTimeReached",
-        );
+        assert_state(&ending("2030-01-01T12:00:01Z"), "running/RunningResourceClaimedAndReady");
+        assert_state(&controlled(ending("2030-01-01T11:59:59Z")), "dead/ShutdownTimeReached");
     }
 
     #[test]
@@ -326,10 +314,7 @@ mod tests {
         for phase in ["Running", "Upgrading", "Resuming", "Paused", "Novel", ""] {
             let ready = controlled(sandbox(phase, &json!({ "paused": true }), &[("Ready", "True")]));
             assert_state(&ready, "available/ResourceControlledBySbsAndReady");
-            assert_state(
-                &controlled(of_phase(phase)),
-                "creating/ResourceControlledBySbsButNotReady",
-            );
+            assert_state(&controlled(of_phase(phase)), "creating/ResourceControlledBySbsButNotReady");
         }
     }
 
@@ -388,29 +373,16 @@ mod tests {
     #[test]
     fn j6_ready_means_exactly_true() {
         for status in ["False", "Unknown", "true", "TRUE", "Yes", ""] {
-            assert!(
-                !sandbox("Running", &json!({}), &[("Ready", status)]).is_ready(),
-                "{status}"
-            );
+            assert!(!sandbox("Running", &json!({}), &[("Ready", status)]).is_ready(), "{status}");
         }
-        assert!(
-            sandbox(
-                "Running",
-                &json!({}),
-                &[("SandboxPaused", "False"), ("Ready", "True")]
-            )
-            .is_ready()
-        );
+        assert!(sandbox("Running", &json!({}), &[("SandboxPaused", "False"), ("Ready", "True")]).is_ready());
         assert!(!sandbox("Running", &json!({}), &[("SandboxPaused", "True")]).is_ready());
     }
 
     #[test]
     fn j7_members_of_a_pool_are_not_pausable() {
         for phase in ["Running", "Paused", "Pending", ""] {
-            assert_verdict(
-                controlled(of_phase(phase)).pausable(),
-                "no/SandboxStateNotAllowed",
-            );
+            assert_verdict(controlled(of_phase(phase)).pausable(), "no/SandboxStateNotAllowed");
         }
     }
 
@@ -419,16 +391,7 @@ mod tests {
         for phase in ["Running", "Paused"] {
             assert_verdict(of_phase(phase).pausable(), "yes/SandboxIsRunningOrPaused");
         }
-        for phase in [
-            "Pending",
-            "Resuming",
-            "Upgrading",
-            "Succeeded",
-            "Failed",
-            "Terminating",
-            "Novel",
-            "",
-        ] {
+        for phase in ["Pending", "Resuming", "Upgrading", "Succeeded", "Failed", "Terminating", "Novel", ""] {
             assert_verdict(of_phase(phase).pausable(), "no/SandboxPhaseNotAllowed");
         }
     }
@@ -461,15 +424,7 @@ mod tests {
 
     #[test]
     fn j8_no_other_phase_is_resumable() {
-        for phase in [
-            "Pending",
-            "Upgrading",
-            "Succeeded",
-            "Failed",
-            "Terminating",
-            "Novel",
-            "",
-        ] {
+        for phase in ["Pending", "Upgrading", "Succeeded", "Failed", "Terminating", "Novel", ""] {
             assert_verdict(of_phase(phase).resumable(now()), "no/SandboxPhaseNotAllowed");
         }
     }
@@ -477,17 +432,6 @@ mod tests {
     #[test]
     fn states_print_in_lower_case() {
         let names: Vec<&str> = StateKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "available",
-                "creating",
-                "running",
-                "paused",
-                "dead",
-                "upgrading",
-                "resuming"
-            ]
-        );
+        assert_eq!(names, ["available", "creating", "running", "paused", "dead", "upgrading", "resuming"]);
     }
 }

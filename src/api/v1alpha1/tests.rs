@@ -125,9 +125,7 @@ fn assert_full(example: &Value) {
     fn check(path: &str, schema: &Value, example: &Value) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}.{name}");
-            let value = example
-                .get(name)
-                .unwrap_or_else(|| panic!("the example lacks {path}"));
+            let value = example.get(name).unwrap_or_else(|| panic!("the example lacks {path}"));
             check(&path, property, value);
             if let Some(first) = value.get(0) {
                 check(&format!("{path}[]"), &property["items"], first);
@@ -137,21 +135,12 @@ fn assert_full(example: &Value) {
     let crds = serde_json::to_value(crds()).unwrap();
     let of_kind = |crd: &&Value| crd["spec"]["names"]["kind"] == example["kind"];
     let crd = crds.as_array().unwrap().iter().find(of_kind).unwrap();
-    check(
-        "",
-        &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"],
-        example,
-    );
+    check("", &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], example);
 }
 
 #[test]
 fn e2_a_read_and_a_write_change_no_field_of_any_kind() {
-    for example in [
-        full_sandbox(),
-        full_sandbox_set(),
-        full_sandbox_template(),
-        full_checkpoint(),
-    ] {
+    for example in [full_sandbox(), full_sandbox_set(), full_sandbox_template(), full_checkpoint()] {
         assert_full(&example);
     }
     let sandbox: Sandbox = assert_nothing_lost(&full_sandbox());
@@ -160,20 +149,15 @@ fn e2_a_read_and_a_write_change_no_field_of_any_kind() {
     assert_nothing_lost::<SandboxSet>(&full_sandbox_set());
     assert_nothing_lost::<SandboxTemplate>(&full_sandbox_template());
     let checkpoint: Checkpoint = assert_nothing_lost(&full_checkpoint());
-    assert_eq!(
-        (checkpoint.owner(), checkpoint.checkpoint_id()),
-        (Some("alice"), Some("id"))
-    );
+    assert_eq!((checkpoint.owner(), checkpoint.checkpoint_id()), (Some("alice"), Some("id")));
     assert_eq!(checkpoint.phase(), Some(&CheckpointPhase::Creating));
 }
 
 #[test]
 fn e2_absent_fields_stay_absent_and_empty_ones_empty() {
-    for spec in [
-        json!({}),
-        json!({ "lifecycle": {} }),
-        json!({ "lifecycle": { "preUpgrade": { "exec": {} } } }),
-    ] {
+    for spec in
+        [json!({}), json!({ "lifecycle": {} }), json!({ "lifecycle": { "preUpgrade": { "exec": {} } } })]
+    {
         let mut object = serde_json::to_value(Sandbox::new("a", SandboxSpec::default())).unwrap();
         object["spec"] = spec;
         assert_nothing_lost::<Sandbox>(&object);
@@ -199,10 +183,7 @@ fn e6_an_undecodable_template_is_named_by_its_field() {
     object["spec"]["template"]["spec"]["containers"][0]["image"] = json!({});
     let text = object.to_string();
     let error = serde_json::from_str::<Sandbox>(&text).unwrap_err().to_string();
-    assert!(
-        error.starts_with("template.spec.containers[0].image: invalid type: map"),
-        "{error}"
-    );
+    assert!(error.starts_with("template.spec.containers[0].image: invalid type: map"), "{error}");
 
     // Whoever wants the path of the whole object can record it: the raw text passes through.
     let mut deserializer = serde_json::Deserializer::from_str(&text);
@@ -233,22 +214,10 @@ fn objects_of_lists_and_watches_share_their_templates() {
 
 #[test]
 fn kinds_know_their_place_in_the_api() {
-    assert_eq!(
-        Sandbox::url_path(&(), Some("ns")),
-        "/apis/agents.kruise.io/v1alpha1/namespaces/ns/sandboxes"
-    );
-    assert_eq!(
-        SandboxSet::url_path(&(), None),
-        "/apis/agents.kruise.io/v1alpha1/sandboxsets"
-    );
-    assert_eq!(
-        SandboxTemplate::url_path(&(), None),
-        "/apis/agents.kruise.io/v1alpha1/sandboxtemplates"
-    );
-    assert_eq!(
-        Checkpoint::url_path(&(), None),
-        "/apis/agents.kruise.io/v1alpha1/checkpoints"
-    );
+    assert_eq!(Sandbox::url_path(&(), Some("ns")), "/apis/agents.kruise.io/v1alpha1/namespaces/ns/sandboxes");
+    assert_eq!(SandboxSet::url_path(&(), None), "/apis/agents.kruise.io/v1alpha1/sandboxsets");
+    assert_eq!(SandboxTemplate::url_path(&(), None), "/apis/agents.kruise.io/v1alpha1/sandboxtemplates");
+    assert_eq!(Checkpoint::url_path(&(), None), "/apis/agents.kruise.io/v1alpha1/checkpoints");
     assert_eq!(API_VERSION, format!("{}/{VERSION}", crate::api::GROUP));
     let sandbox = Sandbox::new("a", SandboxSpec::default());
     assert_eq!((sandbox.name_or_empty(), sandbox.namespace_or_empty()), ("a", ""));
@@ -266,9 +235,7 @@ fn a_sandbox_stays_small() {
 #[test]
 fn the_samples_decode_and_lose_nothing() {
     fn check<K: DeserializeOwned + Serialize + PartialEq + Debug>(file: &str) -> K {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("config/samples")
-            .join(file);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples").join(file);
         let sample: Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert_nothing_lost(&sample)
     }
@@ -284,9 +251,7 @@ fn the_samples_decode_and_lose_nothing() {
 fn with_labels(labels: &[(&str, &str)]) -> Sandbox {
     let mut sandbox = Sandbox::new("a", SandboxSpec::default());
     sandbox.metadata.namespace = Some("ns".to_owned());
-    let labels = labels
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     sandbox.metadata.labels = Some(labels.collect());
     sandbox
 }
@@ -294,14 +259,8 @@ fn with_labels(labels: &[(&str, &str)]) -> Sandbox {
 #[test]
 fn b1_the_pool_is_the_template_else_the_set() {
     let pool = |labels: &[(&str, &str)]| with_labels(labels).pool().map(str::to_owned);
-    assert_eq!(
-        pool(&[(LABEL_SANDBOX_TEMPLATE, "t"), (LABEL_SANDBOX_POOL, "p")]).as_deref(),
-        Some("t")
-    );
-    assert_eq!(
-        pool(&[(LABEL_SANDBOX_TEMPLATE, ""), (LABEL_SANDBOX_POOL, "p")]).as_deref(),
-        Some("p")
-    );
+    assert_eq!(pool(&[(LABEL_SANDBOX_TEMPLATE, "t"), (LABEL_SANDBOX_POOL, "p")]).as_deref(), Some("t"));
+    assert_eq!(pool(&[(LABEL_SANDBOX_TEMPLATE, ""), (LABEL_SANDBOX_POOL, "p")]).as_deref(), Some("p"));
     assert_eq!(pool(&[(LABEL_SANDBOX_POOL, "")]), None);
     assert_eq!(pool(&[]), None);
 }
@@ -324,10 +283,8 @@ fn b4_an_empty_owner_or_checkpoint_id_is_none() {
     assert_eq!(sandbox.owner(), None);
     let mut checkpoint = Checkpoint::new("c", CheckpointSpec::default());
     assert_eq!(checkpoint.checkpoint_id(), None);
-    checkpoint.status = Some(CheckpointStatus {
-        checkpoint_id: Some(String::new()),
-        ..CheckpointStatus::default()
-    });
+    checkpoint.status =
+        Some(CheckpointStatus { checkpoint_id: Some(String::new()), ..CheckpointStatus::default() });
     assert_eq!(checkpoint.checkpoint_id(), None);
 }
 

@@ -149,17 +149,11 @@ impl ControlPlane {
     /// Creates a namespace that no other test has and returns its name, which starts with `prefix`.
     pub(crate) async fn namespace(&self, prefix: &str) -> String {
         let namespace = Namespace {
-            metadata: ObjectMeta {
-                generate_name: Some(format!("{prefix}-")),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() },
             ..Namespace::default()
         };
         let api: Api<Namespace> = Api::all(self.client().await);
-        let created = api
-            .create(&PostParams::default(), &namespace)
-            .await
-            .expect("creating a namespace");
+        let created = api.create(&PostParams::default(), &namespace).await.expect("creating a namespace");
         created.metadata.name.expect("the name of a created namespace")
     }
 
@@ -170,15 +164,10 @@ impl ControlPlane {
         let apply = PatchParams::apply("integration-tests").force();
         for crd in crds {
             let name = crd.metadata.name.clone().expect("the name of a CRD");
-            api.patch(&name, &apply, &Patch::Apply(&crd))
-                .await
-                .expect("applying a CRD");
+            api.patch(&name, &apply, &Patch::Apply(&crd)).await.expect("applying a CRD");
             eventually(&format!("{name} is served"), SOON, async || {
                 let seen = api.get(&name).await?;
-                ensure!(
-                    conditions::is_crd_established().matches_object(Some(&seen)),
-                    "not established"
-                );
+                ensure!(conditions::is_crd_established().matches_object(Some(&seen)), "not established");
                 for version in seen.spec.versions.iter().filter(|version| version.served) {
                     list_once(client.clone(), &seen, &version.name).await?;
                 }
@@ -218,11 +207,7 @@ impl ControlPlane {
         let outcome = spawn_blocking(move || {
             let mut supervisor = supervisor.lock();
             supervisor.command(command)?;
-            if command.starts_with("start ") {
-                supervisor.wait_ready()
-            } else {
-                Ok(())
-            }
+            if command.starts_with("start ") { supervisor.wait_ready() } else { Ok(()) }
         });
         outcome.await.unwrap().unwrap();
     }
@@ -233,9 +218,7 @@ async fn list_once(client: Client, crd: &CustomResourceDefinition, version: &str
     let gvk = GroupVersionKind::gvk(&crd.spec.group, version, &crd.spec.names.kind);
     let resource = ApiResource::from_gvk_with_plural(&gvk, &crd.spec.names.plural);
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    api.list(&ListParams::default().limit(1))
-        .await
-        .with_context(|| format!("listing {version}"))?;
+    api.list(&ListParams::default().limit(1)).await.with_context(|| format!("listing {version}"))?;
     Ok(())
 }
 

@@ -26,10 +26,7 @@ pub(crate) fn sandbox(name: &str) -> Sandbox {
 
 /// A set that is to keep this many sandboxes.
 pub(crate) fn sandbox_set(name: &str, replicas: i32) -> SandboxSet {
-    let spec = SandboxSetSpec {
-        replicas,
-        ..SandboxSetSpec::default()
-    };
+    let spec = SandboxSetSpec { replicas, ..SandboxSetSpec::default() };
     SandboxSet::new(name, spec)
 }
 
@@ -97,11 +94,7 @@ impl SandboxFixture for Sandbox {
 
     fn ready(self) -> Self {
         let mut sandbox = self.in_phase(SandboxPhase::Running);
-        let conditions = sandbox
-            .status
-            .get_or_insert_default()
-            .conditions
-            .get_or_insert_default();
+        let conditions = sandbox.status.get_or_insert_default().conditions.get_or_insert_default();
         conditions.push(Condition {
             type_: "Ready".into(),
             status: ConditionStatus::True,
@@ -127,11 +120,8 @@ pub(crate) trait SandboxSetFixture: Sized {
 
 impl SandboxSetFixture for SandboxSet {
     fn having(mut self, replicas: i32, available: i32) -> Self {
-        let status = SandboxSetStatus {
-            replicas,
-            available_replicas: available,
-            ..SandboxSetStatus::default()
-        };
+        let status =
+            SandboxSetStatus { replicas, available_replicas: available, ..SandboxSetStatus::default() };
         self.status = Some(status);
         self
     }
@@ -171,10 +161,7 @@ where
     let name = object.meta().name.clone().expect("a fixture has a name");
     let created = api.create(&PostParams::default(), object).await;
     let created = created.unwrap_or_else(|error| panic!("creating {namespace}/{name}: {error}"));
-    match serde_json::to_value(object)
-        .expect("a fixture as JSON")
-        .get("status")
-    {
+    match serde_json::to_value(object).expect("a fixture as JSON").get("status") {
         None => created,
         Some(status) => set_status(&api, &name, &json!(status)).await,
     }
@@ -203,8 +190,6 @@ pub(crate) async fn merge<K>(api: &Api<K>, name: &str, change: serde_json::Value
 where
     K: Clone + Debug + DeserializeOwned,
 {
-    let patched = api
-        .patch(name, &PatchParams::default(), &Patch::Merge(change))
-        .await;
+    let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await;
     patched.unwrap_or_else(|error| panic!("changing {name}: {error}"))
 }

@@ -27,10 +27,7 @@ impl Kubectl {
         match version {
             Ok(output) if output.status.success() => Some(kubectl),
             other => {
-                eprintln!(
-                    "no kubectl here ({:?}): what needs it is not tested",
-                    other.map(|o| o.status)
-                );
+                eprintln!("no kubectl here ({:?}): what needs it is not tested", other.map(|o| o.status));
                 None
             }
         }
@@ -51,10 +48,7 @@ impl Kubectl {
     /// Runs it with `input` on standard input.
     pub(crate) async fn run(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = self.command(arguments);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("kubectl runs");
         let mut stdin = child.stdin.take().expect("piped");
         let feed = async move { stdin.write_all(input.as_bytes()).await };
@@ -69,15 +63,9 @@ impl Kubectl {
     /// When it fails, with what it said.
     pub(crate) async fn succeed(&self, arguments: &[&str], input: &str) -> String {
         let output = self.run(arguments, input).await;
-        let (said, printed) = (
-            String::from_utf8_lossy(&output.stderr),
-            String::from_utf8_lossy(&output.stdout),
-        );
-        assert!(
-            output.status.success(),
-            "kubectl {arguments:?}: {}\n{said}{printed}",
-            output.status
-        );
+        let (said, printed) =
+            (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        assert!(output.status.success(), "kubectl {arguments:?}: {}\n{said}{printed}", output.status);
         printed.into_owned()
     }
 }

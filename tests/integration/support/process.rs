@@ -66,13 +66,7 @@ impl Process {
             Ok([address("metrics.bindAddress")?, address("health.bindAddress")?])
         })
         .await;
-        Self {
-            child,
-            log,
-            health,
-            metrics,
-            _folder: folder,
-        }
+        Self { child, log, health, metrics, _folder: folder }
     }
 
     /// Runs it to its end, with nothing added to `config` but its kind; for a start that is refused. Returns the
@@ -107,10 +101,7 @@ impl Process {
         let answer = self.get(&format!("/debug/cache/{plural}")).await?;
         ensure!(answer.status == 200, "{answer:?}");
         let dump: Value = serde_json::from_str(&answer.body)?;
-        dump["items"]
-            .as_array()
-            .cloned()
-            .ok_or_else(|| anyhow!("no items: {dump}"))
+        dump["items"].as_array().cloned().ok_or_else(|| anyhow!("no items: {dump}"))
     }
 
     /// Waits until `/readyz` says yes.
@@ -130,10 +121,7 @@ impl Process {
             let alive = self.get("/livez").await.expect("it answers");
             assert_eq!((alive.status, alive.body.as_str()), (200, "ok"));
             let answer = self.get("/readyz?verbose").await?;
-            let line = answer
-                .body
-                .lines()
-                .find(|line| parts.iter().all(|part| line.contains(part)));
+            let line = answer.body.lines().find(|line| parts.iter().all(|part| line.contains(part)));
             ensure!(answer.status == 503, "{}", answer.body);
             Ok(line.with_context(|| answer.body.clone())?.to_owned())
         })
@@ -190,10 +178,7 @@ fn spawn(kubeconfig: &Kubeconfig, config: &str) -> (Child, tempfile::TempDir) {
         path
     };
     let config = write("config.yaml", config);
-    let kubeconfig = write(
-        "kubeconfig",
-        &serde_yaml::to_string(kubeconfig).expect("a kubeconfig as YAML"),
-    );
+    let kubeconfig = write("kubeconfig", &serde_yaml::to_string(kubeconfig).expect("a kubeconfig as YAML"));
     let child = Command::new(env!("CARGO_BIN_EXE_sandbox-manager"))
         .arg("--config")
         .arg(config)
@@ -222,18 +207,13 @@ fn collect(child: &mut Child) -> Arc<Mutex<Vec<String>>> {
 
 /// The address that a listener has told in the log.
 fn listening(log: &[String], field: &str) -> Option<String> {
-    let lines = log
-        .iter()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut ours = lines.filter(|line| line["message"] == "listening" && line["listener"] == field);
     Some(ours.next()?["address"].as_str()?.to_owned())
 }
 
 async fn ended(child: &mut Child) -> ExitStatus {
-    eventually("the process has ended", SOON, async || {
-        child.try_wait()?.context("it runs")
-    })
-    .await
+    eventually("the process has ended", SOON, async || child.try_wait()?.context("it runs")).await
 }
 
 /// One request and the answer to it. HTTP/1.0, so that the answer ends where the connection does.
@@ -243,12 +223,7 @@ pub(crate) async fn get(address: &str, path: &str) -> Result<Answer> {
     connection.write_all(request.as_bytes()).await?;
     let mut text = String::new();
     connection.read_to_string(&mut text).await?;
-    let (head, body) = text
-        .split_once("\r\n\r\n")
-        .with_context(|| format!("no answer: {text:?}"))?;
+    let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no answer: {text:?}"))?;
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok(Answer {
-        status,
-        body: body.to_owned(),
-    })
+    Ok(Answer { status, body: body.to_owned() })
 }

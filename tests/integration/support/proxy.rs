@@ -32,14 +32,8 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// To the API server of a control plane.
     pub(crate) async fn to(cp: &ControlPlane) -> Self {
-        let target = cp
-            .url()
-            .strip_prefix("https://")
-            .expect("an https address")
-            .to_owned();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a free port");
+        let target = cp.url().strip_prefix("https://").expect("an https address").to_owned();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("the address of a listener");
         let state = watch::Sender::new(State::default());
         tokio::spawn(accept(listener, target, state.clone()));
@@ -48,11 +42,7 @@ impl Proxy {
 
     /// Leads the clusters of a kubeconfig through here.
     pub(crate) fn lead(&self, mut kubeconfig: Kubeconfig) -> Kubeconfig {
-        for cluster in kubeconfig
-            .clusters
-            .iter_mut()
-            .filter_map(|named| named.cluster.as_mut())
-        {
+        for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
             cluster.server = Some(format!("https://{}", self.address));
         }
         kubeconfig

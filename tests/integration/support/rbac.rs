@@ -21,14 +21,8 @@ impl ControlPlane {
         let client = self.client().await;
         let role: ClusterRole = serde_json::from_value(role).expect("a role");
         let binding: ClusterRoleBinding = serde_json::from_value(binding).expect("a binding");
-        Api::all(client.clone())
-            .create(&PostParams::default(), &role)
-            .await
-            .expect("granting");
-        Api::all(client)
-            .create(&PostParams::default(), &binding)
-            .await
-            .expect("granting");
+        Api::all(client.clone()).create(&PostParams::default(), &role).await.expect("granting");
+        Api::all(client).create(&PostParams::default(), &binding).await.expect("granting");
     }
 
     /// Allows a user to watch the Secrets of a namespace.
@@ -42,10 +36,7 @@ impl ControlPlane {
             .create(&PostParams::default(), &role)
             .await
             .expect("granting");
-        Api::namespaced(client, namespace)
-            .create(&PostParams::default(), &binding)
-            .await
-            .expect("granting");
+        Api::namespaced(client, namespace).create(&PostParams::default(), &binding).await.expect("granting");
     }
 }
 

@@ -18,10 +18,7 @@ impl Samples {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (series, value) = line.rsplit_once(' ').with_context(|| line.to_owned())?;
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            let pairs = labels
-                .trim_end_matches('}')
-                .split(',')
-                .filter_map(|pair| pair.split_once('='));
+            let pairs = labels.trim_end_matches('}').split(',').filter_map(|pair| pair.split_once('='));
             let labels = pairs.map(|(key, value)| (key.to_owned(), value.trim_matches('"').to_owned()));
             let sample = (labels.collect(), value.parse().with_context(|| line.to_owned())?);
             families.entry(name.to_owned()).or_default().push(sample);
@@ -36,27 +33,20 @@ impl Samples {
 
     /// The value of the only series of a name that has these labels among its own.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
-        let has = |of: &Labels| {
-            labels
-                .iter()
-                .all(|(key, value)| of.get(*key).is_some_and(|own| own == value))
-        };
+        let has =
+            |of: &Labels| labels.iter().all(|(key, value)| of.get(*key).is_some_and(|own| own == value));
         let mut matching = self.all(name).iter().filter(|(of, _)| has(of));
         match (matching.next(), matching.next()) {
             (Some((_, value)), None) => Ok(*value),
-            (first, _) => anyhow::bail!(
-                "{} series {name}{labels:?}",
-                if first.is_some() { "several" } else { "no" }
-            ),
+            (first, _) => {
+                anyhow::bail!("{} series {name}{labels:?}", if first.is_some() { "several" } else { "no" })
+            }
         }
     }
 
     /// The names of the labels that the series of a name have.
     pub(crate) fn label_names(&self, name: &str) -> BTreeSet<&str> {
-        self.all(name)
-            .iter()
-            .flat_map(|(labels, _)| labels.keys().map(String::as_str))
-            .collect()
+        self.all(name).iter().flat_map(|(labels, _)| labels.keys().map(String::as_str)).collect()
     }
 
     /// The names of all series.

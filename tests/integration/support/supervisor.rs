@@ -51,11 +51,7 @@ impl Supervisor {
             let lines = BufReader::new(output).lines();
             lines.map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        Ok(Self {
-            process,
-            commands,
-            answers,
-        })
+        Ok(Self { process, commands, answers })
     }
 
     /// Gives a command and waits until it is carried out.
@@ -70,10 +66,7 @@ impl Supervisor {
     /// After a start: waits until `/readyz` of the API server says that it is ready.
     pub(super) fn wait_ready(&mut self) -> Result<()> {
         let answer = self.answer()?;
-        ensure!(
-            answer.starts_with("ready "),
-            "{answer}; standard error has the logs"
-        );
+        ensure!(answer.starts_with("ready "), "{answer}; standard error has the logs");
         Ok(())
     }
 
