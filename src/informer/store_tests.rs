@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::informer::resource::index_number;
-use crate::informer::test_support::{Widget, widget};
+use crate::informer::test_support::{self, Widget, widget};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -17,18 +17,7 @@ fn colored(name: &str, version: u64, colors: &[&str]) -> Widget {
 }
 
 fn show(batch: &Batch<Widget>) -> Vec<String> {
-    let version = |w: &Widget| w.metadata.resource_version.clone().unwrap();
-    let show = |event: &Event<Widget>| match event {
-        Event::Applied { old: None, new } => format!("+{}@{}", event.key().name, version(new)),
-        Event::Applied { old: Some(old), new } => {
-            format!("{}@{}->{}", event.key().name, version(old), version(new))
-        }
-        Event::Deleted { last_known, final_state_unknown } => {
-            let mark = if *final_state_unknown { "?" } else { "" };
-            format!("-{}@{}{mark}", event.key().name, version(last_known))
-        }
-    };
-    batch.events.iter().map(show).collect()
+    batch.events.iter().map(test_support::show).collect()
 }
 
 fn upsert(store: &Store<Widget>, widget: Widget) -> Vec<String> {

@@ -5,6 +5,7 @@ use kube::CustomResource;
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
+use super::event::Event;
 use super::index::IndexFunc;
 use super::resource::CachedResource;
 
@@ -55,5 +56,19 @@ pub(crate) fn widget(name: &str, uid: &str, version: &str) -> Widget {
             ..ObjectMeta::default()
         },
         spec: WidgetSpec::default(),
+    }
+}
+
+/// An event in short: `+name@version` added, `name@old->new` changed, `-name@version` gone, with a `?` when
+/// nobody saw it go.
+pub(crate) fn show(event: &Event<Widget>) -> String {
+    let version = |w: &Widget| w.metadata.resource_version.clone().unwrap();
+    let name = event.key().name;
+    match event {
+        Event::Applied { old: None, new } => format!("+{name}@{}", version(new)),
+        Event::Applied { old: Some(old), new } => format!("{name}@{}->{}", version(old), version(new)),
+        Event::Deleted { last_known, final_state_unknown } => {
+            format!("-{name}@{}{}", version(last_known), if *final_state_unknown { "?" } else { "" })
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::scripted_server::{Server, server};
-use super::test_support::Widget;
+use super::test_support::{Widget, show};
 use super::*;
 
 /// A running informer and the server that it talks to.
@@ -38,24 +38,6 @@ fn start_with(options: InformerOptions) -> Fixture {
 
 fn object(name: &str, uid: &str, version: u64) -> Value {
     json!({"metadata": {"namespace": "ns", "name": name, "uid": uid, "resourceVersion": version.to_string()}, "spec": {}})
-}
-
-fn show(event: &Event<Widget>) -> String {
-    let version = |w: &Widget| w.metadata.resource_version.clone().unwrap();
-    match event {
-        Event::Applied { old: None, new } => format!("+{}@{}", event.key().name, version(new)),
-        Event::Applied { old: Some(old), new } => {
-            format!("{}@{}->{}", event.key().name, version(old), version(new))
-        }
-        Event::Deleted { last_known, final_state_unknown } => {
-            format!(
-                "-{}@{}{}",
-                event.key().name,
-                version(last_known),
-                if *final_state_unknown { "?" } else { "" }
-            )
-        }
-    }
 }
 
 impl Fixture {
