@@ -96,6 +96,8 @@
 //! | [`metrics`], [`telemetry`] | the metrics registry; logging |
 
 pub mod api;
+#[cfg(feature = "dev")]
+mod apiserver;
 pub mod cache;
 pub mod cli;
 pub mod client;

@@ -1,0 +1,332 @@
+//! [`ApiError`]: every refusal, and the `Status` that the client reads.
+//!
+//! Reasons, codes and texts are those of kube-apiserver: clients decide by code and reason, people by the text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_json::{Value, json};
+
+/// A refusal. Becomes the answer of a request, or an `ERROR` event of a watch.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ApiError {
+    /// HTTP status.
+    pub(crate) code: u16,
+    /// One word that clients decide by, such as `NotFound`.
+    pub(crate) reason: &'static str,
+    /// For people.
+    pub(crate) message: String,
+    /// What it is about.
+    pub(crate) details: Details,
+}
+
+/// What a refusal is about; empty fields are not written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Details {
+    pub(crate) name: String,
+    pub(crate) group: String,
+    /// The plural where a resource was addressed, the kind where an object was invalid.
+    pub(crate) kind: String,
+    pub(crate) uid: String,
+    pub(crate) causes: Vec<Cause>,
+    /// Also sent as `Retry-After`.
+    pub(crate) retry_after_seconds: Option<u32>,
+}
+
+/// One reason among several.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cause {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) field: String,
+}
+
+impl ApiError {
+    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), details: Details::default() }
+    }
+
+    fn with_details(mut self, details: Details) -> Self {
+        self.details = details;
+        self
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    /// `about` names what was refused: see [`About::qualified`].
+    pub(crate) fn forbidden(about: &About<'_>, message: &str) -> Self {
+        let subject = match about.name {
+            "" => about.qualified(),
+            name => format!("{} {name:?}", about.qualified()),
+        };
+        Self::new(403, "Forbidden", format!("{subject} is forbidden: {message}")).with_details(about.details())
+    }
+
+    pub(crate) fn not_found(about: &About<'_>) -> Self {
+        Self::new(404, "NotFound", format!("{} {:?} not found", about.qualified(), about.name))
+            .with_details(about.details())
+    }
+
+    /// What is addressed is no resource of this server, though the path has the form of one.
+    pub(crate) fn no_such_resource() -> Self {
+        Self::new(404, "NotFound", "the server could not find the requested resource")
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+    }
+
+    pub(crate) fn not_acceptable(accepted: &str) -> Self {
+        let message = format!("only the following media types are accepted: {accepted}");
+        Self::new(406, "NotAcceptable", message)
+    }
+
+    pub(crate) fn already_exists(about: &About<'_>) -> Self {
+        Self::new(409, "AlreadyExists", format!("{} {:?} already exists", about.qualified(), about.name))
+            .with_details(about.details())
+    }
+
+    pub(crate) fn conflict(about: &About<'_>, why: &str) -> Self {
+        let message =
+            format!("Operation cannot be fulfilled on {} {:?}: {why}", about.qualified(), about.name);
+        Self::new(409, "Conflict", message).with_details(about.details())
+    }
+
+    /// Server-side apply would take fields from other managers.
+    pub(crate) fn apply_conflict(causes: Vec<Cause>) -> Self {
+        let (count, plural) = (causes.len(), if causes.len() == 1 { "" } else { "s" });
+        let each: Vec<_> =
+            causes.iter().map(|cause| format!("{}: {}", cause.message, cause.field)).collect();
+        let message = format!("Apply failed with {count} conflict{plural}: {}", each.join("\n"));
+        Self::new(409, "Conflict", message).with_details(Details { causes, ..Details::default() })
+    }
+
+    pub(crate) fn expired(message: impl Into<String>) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
+    pub(crate) fn request_too_large(limit: usize) -> Self {
+        let message = format!("Request entity too large: limit is {limit}");
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    pub(crate) fn unsupported_media_type(message: impl Into<String>) -> Self {
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// An object that breaks rules; `kind` is qualified by its group, if it has one.
+    pub(crate) fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
+        let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        let text = match &texts[..] {
+            [] => String::new(),
+            [only] => format!(": {only}"),
+            several => format!(": [{}]", several.join(", ")),
+        };
+        let details = Details {
+            name: name.to_owned(),
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            causes: errors.iter().map(FieldError::cause).collect(),
+            ..Details::default()
+        };
+        Self::new(422, "Invalid", format!("{qualified} {name:?} is invalid{text}")).with_details(details)
+    }
+
+    /// A patch that can't be carried out on the object as it is.
+    pub(crate) fn unprocessable(message: impl Into<String>) -> Self {
+        Self::new(422, "Invalid", message)
+    }
+
+    pub(crate) fn too_many_requests(retry_after_seconds: u32) -> Self {
+        let details = Details { retry_after_seconds: Some(retry_after_seconds), ..Details::default() };
+        Self::new(429, "TooManyRequests", "too many requests, please try again later").with_details(details)
+    }
+
+    pub(crate) fn internal(message: impl fmt::Display) -> Self {
+        Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message)
+    }
+
+    /// A version was asked for that this server has not reached.
+    pub(crate) fn version_too_large(asked: u64, current: u64) -> Self {
+        let cause = Cause {
+            reason: "ResourceVersionTooLarge",
+            message: "Too large resource version".to_owned(),
+            field: String::new(),
+        };
+        let details = Details { causes: vec![cause], retry_after_seconds: Some(1), ..Details::default() };
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
+        Self::new(504, "Timeout", message).with_details(details)
+    }
+
+    /// The `Status` object.
+    pub(crate) fn status(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason, "code": self.code,
+        });
+        let details = self.details.json();
+        if details.as_object().is_some_and(|details| !details.is_empty()) {
+            status["details"] = details;
+        }
+        status
+    }
+}
+
+impl Details {
+    pub(crate) fn json(&self) -> Value {
+        let mut json = json!({});
+        let texts =
+            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
+        for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+            json[field] = json!(text);
+        }
+        if !self.causes.is_empty() {
+            json["causes"] = self.causes.iter().map(Cause::json).collect();
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            json["retryAfterSeconds"] = json!(seconds);
+        }
+        json
+    }
+}
+
+impl Cause {
+    fn json(&self) -> Value {
+        let mut json = json!({"reason": self.reason, "message": self.message});
+        if !self.field.is_empty() {
+            json["field"] = json!(self.field);
+        }
+        json
+    }
+}
+
+/// What a request addresses, as errors name it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct About<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) plural: &'a str,
+    pub(crate) name: &'a str,
+}
+
+impl About<'_> {
+    /// `plural`, or `plural.group`.
+    fn qualified(&self) -> String {
+        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    fn details(&self) -> Details {
+        Details {
+            name: self.name.to_owned(),
+            group: self.group.to_owned(),
+            kind: self.plural.to_owned(),
+            ..Details::default()
+        }
+    }
+}
+
+/// What is wrong with one field of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FieldError {
+    /// As in `spec.runtimes[0].name`.
+    pub(crate) field: String,
+    pub(crate) problem: Problem,
+}
+
+/// The kinds of mistakes that Kubernetes tells apart.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Problem {
+    Required(Cow<'static, str>),
+    /// The value has the right type, but not one that is allowed here.
+    Invalid(Value, String),
+    /// The value has the wrong type.
+    WrongType(Value, String),
+    /// None of the supported values.
+    NotSupported(Value, Vec<String>),
+    Duplicate(Value),
+    /// Longer than this many bytes.
+    TooLong(u64),
+    /// More items than this: how many there are, and how many there may be.
+    TooMany(u64, u64),
+    Forbidden(Cow<'static, str>),
+    NotFound(Value),
+}
+
+impl FieldError {
+    pub(crate) fn new(field: impl Into<String>, problem: Problem) -> Self {
+        Self { field: field.into(), problem }
+    }
+
+    pub(crate) fn required(field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(field, Problem::Required(detail.into()))
+    }
+
+    pub(crate) fn invalid(field: impl Into<String>, value: Value, detail: impl Into<String>) -> Self {
+        Self::new(field, Problem::Invalid(value, detail.into()))
+    }
+
+    pub(crate) fn forbidden(field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(field, Problem::Forbidden(detail.into()))
+    }
+
+    fn cause(&self) -> Cause {
+        Cause {
+            reason: self.problem.reason(),
+            message: self.problem.to_string(),
+            field: self.field.clone(),
+        }
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+impl Problem {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Required(_) => "FieldValueRequired",
+            Self::Invalid(..) => "FieldValueInvalid",
+            Self::WrongType(..) => "FieldValueTypeInvalid",
+            Self::NotSupported(..) => "FieldValueNotSupported",
+            Self::Duplicate(_) => "FieldValueDuplicate",
+            Self::TooLong(_) => "FieldValueTooLong",
+            Self::TooMany(..) => "FieldValueTooMany",
+            Self::Forbidden(_) => "FieldValueForbidden",
+            Self::NotFound(_) => "FieldValueNotFound",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let detail = |detail: &str| if detail.is_empty() { String::new() } else { format!(": {detail}") };
+        match self {
+            Self::Required(why) => write!(f, "Required value{}", detail(why)),
+            Self::Invalid(value, why) | Self::WrongType(value, why) => {
+                write!(f, "Invalid value: {value}{}", detail(why))
+            }
+            Self::NotSupported(value, supported) => {
+                let supported: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
+                write!(f, "Unsupported value: {value}: supported values: {}", supported.join(", "))
+            }
+            Self::Duplicate(value) => write!(f, "Duplicate value: {value}"),
+            Self::TooLong(limit) => write!(f, "Too long: may not be more than {limit} bytes"),
+            Self::TooMany(is, limit) => write!(f, "Too many: {is}: must have at most {limit} items"),
+            Self::Forbidden(why) => write!(f, "Forbidden{}", detail(why)),
+            Self::NotFound(value) => write!(f, "Not found: {value}"),
+        }
+    }
+}

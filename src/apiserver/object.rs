@@ -1,0 +1,50 @@
+//! Short ways to read and write the metadata of an object that is still JSON.
+
+use serde_json::{Map, Value, json};
+
+/// The text at `metadata.{field}`, empty when there is none.
+pub(crate) fn meta_text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"][field].as_str().unwrap_or_default()
+}
+
+/// The name, empty when the object has none yet.
+pub(crate) fn name(object: &Value) -> &str {
+    meta_text(object, "name")
+}
+
+/// The namespace, empty for cluster-scoped objects.
+pub(crate) fn namespace(object: &Value) -> &str {
+    meta_text(object, "namespace")
+}
+
+/// The UID, empty when the object has none yet.
+pub(crate) fn uid(object: &Value) -> &str {
+    meta_text(object, "uid")
+}
+
+/// The metadata to write to. Makes it an object if it is none.
+pub(crate) fn metadata_mut(object: &mut Value) -> &mut Map<String, Value> {
+    child_mut(object, "metadata")
+}
+
+/// The object under a field, made if it is not there.
+pub(crate) fn child_mut<'a>(parent: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {
+    if !parent.is_object() {
+        *parent = json!({});
+    }
+    let child = &mut parent[field];
+    if !child.is_object() {
+        *child = json!({});
+    }
+    child.as_object_mut().expect("it was made an object")
+}
+
+/// Whether deletion of the object has begun.
+pub(crate) fn is_deleting(object: &Value) -> bool {
+    object["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// The finalizers that are left.
+pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
+    object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
