@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(crate) struct ApiError {
     /// HTTP status.
     pub(crate) code: u16,
-    /// One word that clients decide by, such as `NotFound`.
+    /// One word that clients decide by, such as `NotFound`. Empty when there is none; it is not written then.
     pub(crate) reason: &'static str,
     /// For people.
     pub(crate) message: String,
@@ -65,7 +65,8 @@ impl ApiError {
             "" => about.qualified(),
             name => format!("{} {name:?}", about.qualified()),
         };
-        Self::new(403, "Forbidden", format!("{subject} is forbidden: {message}")).with_details(about.details())
+        Self::new(403, "Forbidden", format!("{subject} is forbidden: {message}"))
+            .with_details(about.details())
     }
 
     pub(crate) fn not_found(about: &About<'_>) -> Self {
@@ -101,8 +102,7 @@ impl ApiError {
     /// Server-side apply would take fields from other managers.
     pub(crate) fn apply_conflict(causes: Vec<Cause>) -> Self {
         let (count, plural) = (causes.len(), if causes.len() == 1 { "" } else { "s" });
-        let each: Vec<_> =
-            causes.iter().map(|cause| format!("{}: {}", cause.message, cause.field)).collect();
+        let each: Vec<_> = causes.iter().map(|cause| format!("{}: {}", cause.message, cause.field)).collect();
         let message = format!("Apply failed with {count} conflict{plural}: {}", each.join("\n"));
         Self::new(409, "Conflict", message).with_details(Details { causes, ..Details::default() })
     }
@@ -112,8 +112,12 @@ impl ApiError {
     }
 
     pub(crate) fn request_too_large(limit: usize) -> Self {
-        let message = format!("Request entity too large: limit is {limit}");
-        Self::new(413, "RequestEntityTooLarge", message)
+        Self::too_large(&format!("limit is {limit}"))
+    }
+
+    /// More of something than a request may have.
+    pub(crate) fn too_large(why: &str) -> Self {
+        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
     }
 
     pub(crate) fn unsupported_media_type(message: impl Into<String>) -> Self {
@@ -137,6 +141,11 @@ impl ApiError {
             ..Details::default()
         };
         Self::new(422, "Invalid", format!("{qualified} {name:?} is invalid{text}")).with_details(details)
+    }
+
+    /// What kube-apiserver answers when it has not told a client's mistake from a fault of its own.
+    pub(crate) fn unclassified(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
     }
 
     /// A patch that can't be carried out on the object as it is.
@@ -173,8 +182,11 @@ impl ApiError {
     pub(crate) fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
         let details = self.details.json();
         if details.as_object().is_some_and(|details| !details.is_empty()) {
             status["details"] = details;
@@ -186,8 +198,7 @@ impl ApiError {
 impl Details {
     pub(crate) fn json(&self) -> Value {
         let mut json = json!({});
-        let texts =
-            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
+        let texts = [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
         for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
             json[field] = json!(text);
         }
@@ -280,11 +291,7 @@ impl FieldError {
     }
 
     fn cause(&self) -> Cause {
-        Cause {
-            reason: self.problem.reason(),
-            message: self.problem.to_string(),
-            field: self.field.clone(),
-        }
+        Cause { reason: self.problem.reason(), message: self.problem.to_string(), field: self.field.clone() }
     }
 }
 

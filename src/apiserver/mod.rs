@@ -14,5 +14,12 @@
 //! `api` and `options` (for label selectors) and nothing else of the crate.
 
 mod error;
+mod go_format;
 mod object;
+#[cfg_attr(not(test), expect(dead_code, reason = "called by the request handlers"))]
+mod patch;
 mod schema;
+#[cfg_attr(not(test), expect(dead_code, reason = "called by the request handlers"))]
+mod selector;
+#[cfg_attr(not(test), expect(dead_code, reason = "called by the request handlers"))]
+mod table;
