@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 pub(crate) struct ApiError {
     /// HTTP status.
     pub(crate) code: u16,
-    /// One word that clients decide by, such as `NotFound`. Empty when there is none; it is not written then.
+    /// One word that clients decide by, such as `NotFound`; empty for some failures.
     pub(crate) reason: &'static str,
     /// For people.
     pub(crate) message: String,
-    /// What it is about.
-    pub(crate) details: Details,
+    /// What it is about. In a box, so that results with an error stay small.
+    pub(crate) details: Box<Details>,
 }
 
 /// What a refusal is about; empty fields are not written.
@@ -43,11 +43,11 @@ pub(crate) struct Cause {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Details::default() }
+        Self { code, reason, message: message.into(), details: Box::default() }
     }
 
     fn with_details(mut self, details: Details) -> Self {
-        self.details = details;
+        *self.details = details;
         self
     }
 
@@ -143,8 +143,8 @@ impl ApiError {
         Self::new(422, "Invalid", format!("{qualified} {name:?} is invalid{text}")).with_details(details)
     }
 
-    /// What kube-apiserver answers when it has not told a client's mistake from a fault of its own.
-    pub(crate) fn unclassified(message: impl Into<String>) -> Self {
+    /// A failure for which the real server has a text, but no reason.
+    pub(crate) fn unexpected(message: impl Into<String>) -> Self {
         Self::new(500, "", message)
     }
 

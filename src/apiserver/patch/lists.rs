@@ -52,8 +52,8 @@ pub(super) fn merge_lists(
     match item_type(&live, &patch)? {
         ItemType::Object => merge_by_key(live, patch, rule),
         _ if deletes => {
-            let deleted: HashSet<_> = patch.into_iter().collect();
-            Ok(live.into_iter().filter(|item| !deleted.contains(item)).collect())
+            let unwanted: HashSet<_> = patch.into_iter().collect();
+            Ok(live.into_iter().filter(|item| !unwanted.contains(item)).collect())
         }
         _ => {
             let (patch_order, live_order) = (Order::of(&patch, None), Order::of(&live, None));
@@ -86,7 +86,7 @@ pub(super) fn merge_lists_in_order(
     };
     if let Some(key) = rule.key {
         if let Some((position, _)) = order.iter().enumerate().find(|(_, item)| !item.is_object()) {
-            return Err(ApiError::unclassified(format!("value for key {position} is not a map")));
+            return Err(ApiError::unexpected(format!("value for key {position} is not a map")));
         }
         check_keys(order, key)?;
         check_keys(&merged, key)?;
@@ -123,19 +123,19 @@ impl ItemType {
 fn item_type(live: &[Value], patch: &[Value]) -> Result<ItemType, ApiError> {
     let mut types = live.iter().chain(patch).map(ItemType::of);
     match types.next() {
-        None => Err(ApiError::unclassified("no elements in any of the given slices")),
+        None => Err(ApiError::unexpected("no elements in any of the given slices")),
         Some(ItemType::List) => Err(list_of_lists()),
         Some(first) if types.all(|other| other == first) => Ok(first),
         Some(_) => {
             let lists = format!("[{} {}]", go_list(live), go_list(patch));
-            Err(ApiError::unclassified(format!("list element types are not identical: {lists}")))
+            Err(ApiError::unexpected(format!("list element types are not identical: {lists}")))
         }
     }
 }
 
 fn merge_by_key(live: Vec<Value>, patch: Vec<Value>, rule: ListRule<'_>) -> Result<Vec<Value>, ApiError> {
     let Some(key) = rule.key else {
-        return Err(ApiError::unclassified("cannot merge lists without merge key for struct"));
+        return Err(ApiError::unexpected("cannot merge lists without merge key for struct"));
     };
     let (mut live, patch) = carry_out_directives(live, patch, key)?;
     let live_order = Order::of(&live, Some(key));
@@ -180,7 +180,7 @@ fn carry_out_directives(
             }
             Some("replace") => replaces = true,
             Some("merge") => {
-                return Err(ApiError::unclassified("merging lists cannot yet be specified in the patch"));
+                return Err(ApiError::unexpected("merging lists cannot yet be specified in the patch"));
             }
             _ => return Err(unknown_directive(directive, item.as_object().unwrap_or(&Object::new()))),
         }
@@ -203,7 +203,7 @@ fn check_keys(items: &[Value], key: &str) -> Result<(), ApiError> {
 
 fn no_merge_key(item: &Value, key: &str) -> ApiError {
     let item = go_text(item);
-    ApiError::unclassified(format!("map: {item} does not contain declared merge key: {key}"))
+    ApiError::unexpected(format!("map: {item} does not contain declared merge key: {key}"))
 }
 
 /// That the items of the patch have the order that it demands, and that the demand names them all.
@@ -211,23 +211,30 @@ fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<()
     if patch.is_empty() || order.is_empty() {
         return Ok(());
     }
-    let directive = |item: &Value| key.and_then(|_| item.get(DIRECTIVE)).cloned();
-    let mut items = patch.iter().filter(|item| directive(item).is_none_or(|it| it != "delete")).peekable();
+    let deletes = |item: &&Value| directive(item, key).is_some_and(|it| it == "delete");
+    let mut items = patch.iter().filter(|item| !deletes(item)).peekable();
     let mut wanted = order.iter();
     while let Some(item) = items.peek() {
         if wanted.as_slice().is_empty() {
             let (patch, order) = (go_list(patch), go_list(order));
-            return Err(ApiError::unclassified(format!(
+            return Err(ApiError::unexpected(format!(
                 "The order in patch list:\n{patch}\n doesn't match $setElementOrder list:\n{order}\n"
             )));
         }
-        if directive(item).is_some()
-            || wanted.next().map(|next| identity(next, key)).transpose()? == Some(identity(item, key)?)
-        {
+        let found = directive(item, key).is_some() || {
+            let next = wanted.next().map(|next| identity(next, key)).transpose()?;
+            next == Some(identity(item, key)?)
+        };
+        if found {
             items.next();
         }
     }
     Ok(())
+}
+
+/// What an item is if it is a directive. Lists without a key have none.
+fn directive<'v>(item: &'v Value, key: Option<&str>) -> Option<&'v Value> {
+    key.and_then(|_| item.get(DIRECTIVE))
 }
 
 /// By what an item is told from others.

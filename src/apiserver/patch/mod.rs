@@ -74,7 +74,8 @@ impl PatchKind {
 }
 
 impl Change {
-    /// The object after the change. Nothing but its form is checked: it is an object of some kind, and not too deep.
+    /// The object after the change. Of it no more is known than that it is an object, has a kind if the live one
+    /// had one, and is not nested too deeply.
     pub(crate) fn carry_out(self, schema: &Schema, live: &Value, body: &[u8]) -> Result<Value, ApiError> {
         let patched = match self {
             Self::Json => has_kind(json::apply(live, body)?)?,

@@ -50,7 +50,7 @@ fn path() -> impl Strategy<Value = String> {
         1 => Just("-".to_owned()),
         1 => any::<String>(),
     ];
-    prop::collection::vec(key, 0..4).prop_map(|keys| keys.iter().map(|key| format!("/{key}")).collect())
+    prop::collection::vec(key, 0..4).prop_map(|keys| keys.iter().flat_map(|key| ["/", key]).collect())
 }
 
 fn operations() -> impl Strategy<Value = Value> {

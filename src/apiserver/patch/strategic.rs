@@ -11,6 +11,8 @@
 //!
 //! Fields in the place of directives that are none stay in the result, for pruning to find.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::lists::{ListRule, merge_lists, merge_lists_in_order};
@@ -27,7 +29,7 @@ const RETAIN_KEYS: &str = "$retainKeys";
 const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList";
 const SET_ORDER: &str = "$setElementOrder";
 
-/// The live object with the patch merged into it.
+/// The live object with the patch merged into it. Its kind and version are no matter of the patch and stay.
 pub(super) fn apply(schema: &Schema, live: &Value, body: &[u8]) -> Result<Value, ApiError> {
     let patch = match serde_json::from_slice(body) {
         Ok(Value::Object(patch)) => patch,
@@ -35,8 +37,13 @@ pub(super) fn apply(schema: &Schema, live: &Value, body: &[u8]) -> Result<Value,
         Ok(other) => return Err(ApiError::bad_request(not_an_object(&other))),
         Err(error) => return Err(ApiError::bad_request(error.to_string())),
     };
-    let live = live.as_object().cloned().unwrap_or_default();
-    merge_maps(live, patch, Some(schema)).map(Value::Object)
+    let mut merged = merge_maps(live.as_object().cloned().unwrap_or_default(), patch, Some(schema))?;
+    for field in ["apiVersion", "kind"] {
+        if let Some(value) = live.get(field) {
+            merged.insert(field.to_owned(), value.clone());
+        }
+    }
+    Ok(Value::Object(merged))
 }
 
 /// Merges a map of the patch into a live one. Without a schema, lists are replaced.
@@ -66,7 +73,7 @@ pub(super) fn merge_maps(
 
 pub(super) fn unknown_directive(directive: &Value, patch: &Object) -> ApiError {
     let patch = go_text(&Value::Object(patch.clone()));
-    ApiError::unclassified(format!("unknown patch type: {} in map: {patch}", go_text(directive)))
+    ApiError::unexpected(format!("unknown patch type: {} in map: {patch}", go_text(directive)))
 }
 
 /// What a patch's value is where there is nothing to merge it with. `None`: a directive, which then has no effect.
@@ -91,8 +98,9 @@ fn without_directives(value: Value) -> Option<Value> {
 fn retain_keys(live: &mut Object, patch: &mut Object) -> Result<(), ApiError> {
     let Some(retained) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let malformed = || ApiError::bad_request("invalid patch format of retainKeys");
-    let retained = retained.as_array().ok_or_else(malformed)?;
-    let is_retained = |name: &str| retained.iter().any(|key| key == name);
+    let retained: HashSet<_> =
+        retained.as_array().ok_or_else(malformed)?.iter().filter_map(Value::as_str).collect();
+    let is_retained = |name: &str| retained.contains(name);
     let is_directive = |name: &str| name.starts_with(DELETE_FROM_LIST) || name.starts_with(SET_ORDER);
     let sets = |name: &str, value: &Value| !value.is_null() && !is_directive(name);
     if patch.iter().any(|(name, value)| sets(name, value) && !is_retained(name)) {
@@ -151,7 +159,7 @@ fn set_orders(live: &mut Object, patch: &mut Object, schema: Option<&Schema>) ->
         let field = schema.and_then(|schema| schema.field(name)).map(AsRef::as_ref);
         if field.is_none() && schema.is_some_and(|schema| !schema.properties.is_empty()) {
             let message = format!("unable to find api field for the json field {name:?}");
-            return Err(ApiError::unclassified(message));
+            return Err(ApiError::unexpected(message));
         }
         let rule = ListRule::of(field);
         if let Some(merged) = merge_lists_in_order(live_list, patch_list, &order, rule)? {
@@ -171,7 +179,7 @@ fn as_list(value: Option<Value>) -> Result<Option<Vec<Value>>, ApiError> {
 }
 
 pub(super) fn wrong_type(expected: &str, found: &Value) -> ApiError {
-    ApiError::unclassified(format!("expected a {expected}, but received a {}", go_type(found)))
+    ApiError::unexpected(format!("expected a {expected}, but received a {}", go_type(found)))
 }
 
 pub(super) fn list_of_lists() -> ApiError {

@@ -48,10 +48,12 @@ fn merged(live: &Value, patch: &Value) -> Result<Value, ApiError> {
     Change::Strategic.carry_out(&schema(), live, patch.to_string().as_bytes())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "made for the call")]
 fn check(live: Value, patch: Value, expected: Value) {
     assert_eq!(merged(&live, &patch).unwrap(), expected, "{live} patched with {patch}");
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "made for the call")]
 fn refusal(live: Value, patch: Value) -> (u16, &'static str, String) {
     let error = merged(&live, &patch).expect_err("it is refused");
     (error.code, error.reason, error.message)
@@ -134,7 +136,15 @@ fn maps_are_deleted_and_replaced_by_directive() {
     );
     // Where there is nothing to merge with, a map with a directive has no effect, whichever it is.
     check(json!({"kind": "K"}), json!({"sub": {"$patch": "bogus", "a": "1"}}), json!({"kind": "K"}));
-    check(live, json!({"$patch": "delete"}), json!({}));
+    check(live, json!({"$patch": "delete"}), json!({"kind": "K"}));
+}
+
+#[test]
+fn kind_and_version_stay() {
+    let live = json!({"kind": "K", "apiVersion": "v1", "labels": {"a": "1"}});
+    let expected = json!({"kind": "K", "apiVersion": "v1", "labels": {"a": "2"}});
+    check(live.clone(), json!({"kind": "Other", "apiVersion": null, "labels": {"a": "2"}}), expected);
+    check(live, json!({"$patch": "replace", "kind": "Other"}), json!({"kind": "K", "apiVersion": "v1"}));
 }
 
 #[test]
