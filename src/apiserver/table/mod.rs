@@ -1,1 +1,129 @@
+//! Objects as clients that only show them ask for them: tables (`kubectl get`) and bare metadata.
+//!
+//! Pure: what is rendered, and at what time, are arguments. Tables are `meta.k8s.io/v1`.
 
+mod age;
+mod built_in;
+mod columns;
+mod events;
+mod json_path;
+mod pods;
+#[cfg(test)]
+mod tests;
+mod volumes;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::object::meta_text;
+
+pub(crate) use columns::Printer;
+
+const API_VERSION: &str = "meta.k8s.io/v1";
+
+/// How much of each object the rows of a table have besides their cells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum IncludeObject {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+impl IncludeObject {
+    /// From the query parameter of this name; empty when it is not given.
+    pub(crate) fn parse(parameter: &str) -> Result<Self, ApiError> {
+        match parameter {
+            "None" => Ok(Self::None),
+            "" | "Metadata" => Ok(Self::Metadata),
+            "Object" => Ok(Self::Object),
+            other => Err(ApiError::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: \
+                 must be 'Metadata', 'Object', 'None', or empty"
+            ))),
+        }
+    }
+}
+
+/// Renders objects of one kind as tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tables<'p> {
+    pub(crate) printer: &'p Printer,
+    pub(crate) include: IncludeObject,
+}
+
+impl Tables<'_> {
+    /// The table of a list, which has the list's metadata.
+    pub(crate) fn of_list<'o>(
+        &self,
+        metadata: &Value,
+        items: impl IntoIterator<Item = &'o Value>,
+        now: Timestamp,
+    ) -> Value {
+        let rows = items.into_iter().map(|object| self.row(object, now)).collect();
+        table(metadata.clone(), self.headers(), rows)
+    }
+
+    /// The table of one object.
+    pub(crate) fn of_object(&self, object: &Value, now: Timestamp) -> Value {
+        self.of_event(object, true, now)
+    }
+
+    /// The table of a watch event's object. Only the first one of a watch has headers.
+    pub(crate) fn of_event(&self, object: &Value, first: bool, now: Timestamp) -> Value {
+        let metadata = json!({"resourceVersion": meta_text(object, "resourceVersion")});
+        let headers = if first { self.headers() } else { Value::Null };
+        table(metadata, headers, vec![self.row(object, now)])
+    }
+
+    fn headers(&self) -> Value {
+        self.printer.columns.iter().map(columns::Column::definition).collect()
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Value {
+        let included = match self.include {
+            IncludeObject::Object => object.clone(),
+            IncludeObject::None if !ends_initial_events(object) => Value::Null,
+            _ => partial_object(object),
+        };
+        let cells = self.printer.cells(object, now).into();
+        match self.printer.row_conditions(object) {
+            None => with_fields([("cells", cells), ("object", included)]),
+            Some(conditions) => {
+                with_fields([("cells", cells), ("conditions", conditions), ("object", included)])
+            }
+        }
+    }
+}
+
+fn table(metadata: Value, headers: Value, rows: Vec<Value>) -> Value {
+    let rest = [("metadata", metadata), ("columnDefinitions", headers), ("rows", rows.into())];
+    with_fields([("kind", "Table".into()), ("apiVersion", API_VERSION.into())].into_iter().chain(rest))
+}
+
+/// An object, without a copy of what is in it.
+fn with_fields(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+    Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// Whether it is the bookmark after the initial events, which clients know by its metadata.
+fn ends_initial_events(object: &Value) -> bool {
+    object["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true"
+}
+
+/// The metadata alone.
+pub(crate) fn partial_object(object: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": API_VERSION, "metadata": object["metadata"]})
+}
+
+/// The metadata alone of a list's objects.
+pub(crate) fn partial_list<'o>(metadata: &Value, items: impl IntoIterator<Item = &'o Value>) -> Value {
+    let items: Vec<_> = items.into_iter().map(partial_object).collect();
+    with_fields([
+        ("kind", "PartialObjectMetadataList".into()),
+        ("apiVersion", API_VERSION.into()),
+        ("metadata", metadata.clone()),
+        ("items", items.into()),
+    ])
+}
