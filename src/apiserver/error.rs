@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 pub(crate) struct ApiError {
     /// HTTP status.
     pub(crate) code: u16,
-    /// One word that clients decide by, such as `NotFound`.
+    /// One word that clients decide by, such as `NotFound`; empty for some failures.
     pub(crate) reason: &'static str,
     /// For people.
     pub(crate) message: String,
-    /// What it is about.
-    pub(crate) details: Details,
+    /// What it is about; boxed, so that results stay small.
+    pub(crate) details: Box<Details>,
 }
 
 /// What a refusal is about; empty fields are not written.
@@ -43,11 +43,11 @@ pub(crate) struct Cause {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Details::default() }
+        Self { code, reason, message: message.into(), details: Box::default() }
     }
 
     fn with_details(mut self, details: Details) -> Self {
-        self.details = details;
+        self.details = Box::new(details);
         self
     }
 
@@ -65,7 +65,8 @@ impl ApiError {
             "" => about.qualified(),
             name => format!("{} {name:?}", about.qualified()),
         };
-        Self::new(403, "Forbidden", format!("{subject} is forbidden: {message}")).with_details(about.details())
+        Self::new(403, "Forbidden", format!("{subject} is forbidden: {message}"))
+            .with_details(about.details())
     }
 
     pub(crate) fn not_found(about: &About<'_>) -> Self {
@@ -98,13 +99,22 @@ impl ApiError {
         Self::new(409, "Conflict", message).with_details(about.details())
     }
 
-    /// Server-side apply would take fields from other managers.
+    /// Server-side apply would take fields from other managers. Causes of one manager come one after another.
     pub(crate) fn apply_conflict(causes: Vec<Cause>) -> Self {
-        let (count, plural) = (causes.len(), if causes.len() == 1 { "" } else { "s" });
-        let each: Vec<_> =
-            causes.iter().map(|cause| format!("{}: {}", cause.message, cause.field)).collect();
-        let message = format!("Apply failed with {count} conflict{plural}: {}", each.join("\n"));
-        Self::new(409, "Conflict", message).with_details(Details { causes, ..Details::default() })
+        let conflicts = match &causes[..] {
+            [only] => format!("1 conflict: {}: {}", only.message, only.field),
+            several => {
+                let lines = several.chunk_by(|left, right| left.message == right.message).flat_map(|same| {
+                    let with = same[0].message.replacen("conflict", "conflicts", 1);
+                    [format!("{with}:")]
+                        .into_iter()
+                        .chain(same.iter().map(|cause| format!("- {}", cause.field)))
+                });
+                format!("{} conflicts: {}", several.len(), lines.collect::<Vec<_>>().join("\n"))
+            }
+        };
+        Self::new(409, "Conflict", format!("Apply failed with {conflicts}"))
+            .with_details(Details { causes, ..Details::default() })
     }
 
     pub(crate) fn expired(message: impl Into<String>) -> Self {
@@ -153,6 +163,11 @@ impl ApiError {
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
     }
 
+    /// A failure for which the real server has a text, but no reason.
+    pub(crate) fn unexpected(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
+    }
+
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "ServiceUnavailable", message)
     }
@@ -173,8 +188,11 @@ impl ApiError {
     pub(crate) fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
         let details = self.details.json();
         if details.as_object().is_some_and(|details| !details.is_empty()) {
             status["details"] = details;
@@ -186,8 +204,7 @@ impl ApiError {
 impl Details {
     pub(crate) fn json(&self) -> Value {
         let mut json = json!({});
-        let texts =
-            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
+        let texts = [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
         for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
             json[field] = json!(text);
         }
@@ -280,11 +297,7 @@ impl FieldError {
     }
 
     fn cause(&self) -> Cause {
-        Cause {
-            reason: self.problem.reason(),
-            message: self.problem.to_string(),
-            field: self.field.clone(),
-        }
+        Cause { reason: self.problem.reason(), message: self.problem.to_string(), field: self.field.clone() }
     }
 }
 
