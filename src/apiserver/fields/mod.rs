@@ -1,31 +1,47 @@
-//! Who owns which field (`metadata.managedFields`).
+//! Who owns which field (`metadata.managedFields`), and server-side apply.
 //!
 //! Pure functions over JSON, with the results of kube-apiserver. A write calls them in this order:
 //!
 //! 1. A create, a PUT or a patch has its defaults filled in and its unknown fields removed, then [`track_update`]
-//!    says who owns what; a write through `/scale` has [`track_scale`].
+//!    says who owns what; a write through `/scale` has [`track_scale`]. An apply is carried out by [`apply()`], and
+//!    has its defaults filled in and its unknown fields removed then.
 //! 2. What the endpoint may not change is put back.
-//! 3. Validation, with [`check_limits`]; [`check_form`] belongs to the decoding of bodies.
+//! 3. [`keep_times_of_no_op`]. An object that then equals the live one is not written.
+//! 4. Validation, with [`check_limits`]; [`check_form`] belongs to the decoding of bodies.
+//!
+//! ```text
+//!  track_update ──▶ compare ─┐
+//!                            ├─▶ Shape      how a schema divides values among owners
+//!         apply ──▶ merge ───┤   FieldSet   sets of paths, fieldsV1
+//!                   prune ───┘   Managed    the list of owners
+//! ```
 //!
 //! Entries of another API version of the kind are treated as if they were of this one.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
+mod apply;
 mod compare;
 mod content;
+mod last_applied;
 mod managed;
+mod merge;
 mod names;
 mod path;
+mod prune;
+mod remove;
 mod scale;
 mod set;
 mod shape;
 mod update;
+mod validate;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use apply::{apply, keep_times_of_no_op};
 pub(crate) use managed::{check_form, check_limits};
 pub(crate) use names::{check_field_manager, from_user_agent};
 pub(crate) use scale::track_scale;

@@ -8,10 +8,11 @@ use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
 
 use super::super::compare::compare;
+use super::super::content::fields_of;
 use super::super::managed::{Managed, list_of};
 use super::super::path::PathElement;
 use super::super::update::strip;
-use super::super::{FieldSet, track_update};
+use super::super::{FieldSet, apply, keep_times_of_no_op, track_update};
 use super::support::*;
 
 fn path() -> impl Strategy<Value = Vec<PathElement<'static>>> {
@@ -147,6 +148,17 @@ fn spec() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A spec in which nothing is empty.
+fn filled_spec() -> impl Strategy<Value = Value> {
+    spec().prop_map(|mut spec| {
+        let fields = spec.as_object_mut().unwrap();
+        fields.remove("free");
+        fields.retain(|_, value| *value != json!({}) && *value != json!([]));
+        fields.insert("flag".to_owned(), json!(true));
+        spec
+    })
+}
+
 /// All that the managers of an object own.
 fn all_owned(object: &Value) -> FieldSet<'_> {
     let owners = Managed::read(list_of(object)).unwrap();
@@ -168,5 +180,43 @@ proptest! {
             prop_assert_eq!(all_owned(&object).to_json(), all.to_json());
             live = Some(object);
         }
+    }
+
+    #[test]
+    fn an_apply_is_idempotent(before in spec(), first in spec()) {
+        let live = created("creator", before);
+        let once = apply(&main(), &at(2, "one"), Some(&live), &widget(first.clone()), true).unwrap();
+        let twice = apply(&main(), &at(3, "one"), Some(&once), &widget(first), false).unwrap();
+        let mut settled = twice.clone();
+        keep_times_of_no_op(&once, &mut settled);
+        prop_assert_eq!(settled, once);
+    }
+
+    #[test]
+    fn what_is_applied_is_so_and_owned(before in spec(), spec in spec()) {
+        let live = created("creator", before);
+        let object = apply(&main(), &at(2, "one"), Some(&live), &widget(spec.clone()), true).unwrap();
+        let spec = widget(spec);
+        let changes = compare(main().shape(), Some(&spec), Some(&object)).unwrap();
+        let mut said = fields_of(main().shape(), &spec);
+        prop_assert!(said.intersection(&changes.removed).is_empty());
+        prop_assert!(said.intersection(&changes.modified).is_empty());
+        strip(&mut said);
+        prop_assert_eq!(difference(&said, &all_owned(&object)), FieldSet::default());
+    }
+
+    /// Not so for what is empty: an empty list has no owner, and what is emptied becomes null.
+    #[test]
+    fn who_applies_and_withdraws_leaves_what_was_there(before in filled_spec(), spec in filled_spec()) {
+        let live = apply(&main(), &at(1, "creator"), None, &widget(before), false).unwrap();
+        let Ok(joined) = apply(&main(), &at(2, "one"), Some(&live), &widget(spec), false) else { return Ok(()) };
+        let mut nothing = widget(json!({}));
+        nothing.as_object_mut().unwrap().remove("spec");
+        let left = apply(&main(), &at(3, "one"), Some(&joined), &nothing, false).unwrap();
+        prop_assert!(!managers(&left).contains(&"one Apply".to_owned()));
+        let changes = compare(main().shape(), Some(&live), Some(&left)).unwrap();
+        let mut changed = union(&changes.modified, &union(&changes.added, &changes.removed));
+        changed.remove_recursively(&FieldSet::of(["metadata.managedFields"]));
+        prop_assert_eq!(changed.to_json(), json!({}));
     }
 }
