@@ -99,12 +99,22 @@ impl ApiError {
         Self::new(409, "Conflict", message).with_details(about.details())
     }
 
-    /// Server-side apply would take fields from other managers.
+    /// Server-side apply would take fields from other managers. Causes of one manager come one after another.
     pub(crate) fn apply_conflict(causes: Vec<Cause>) -> Self {
-        let (count, plural) = (causes.len(), if causes.len() == 1 { "" } else { "s" });
-        let each: Vec<_> = causes.iter().map(|cause| format!("{}: {}", cause.message, cause.field)).collect();
-        let message = format!("Apply failed with {count} conflict{plural}: {}", each.join("\n"));
-        Self::new(409, "Conflict", message).with_details(Details { causes, ..Details::default() })
+        let conflicts = match &causes[..] {
+            [only] => format!("1 conflict: {}: {}", only.message, only.field),
+            several => {
+                let lines = several.chunk_by(|left, right| left.message == right.message).flat_map(|same| {
+                    let with = same[0].message.replacen("conflict", "conflicts", 1);
+                    [format!("{with}:")]
+                        .into_iter()
+                        .chain(same.iter().map(|cause| format!("- {}", cause.field)))
+                });
+                format!("{} conflicts: {}", several.len(), lines.collect::<Vec<_>>().join("\n"))
+            }
+        };
+        Self::new(409, "Conflict", format!("Apply failed with {conflicts}"))
+            .with_details(Details { causes, ..Details::default() })
     }
 
     pub(crate) fn expired(message: impl Into<String>) -> Self {
@@ -160,6 +170,11 @@ impl ApiError {
 
     pub(crate) fn internal(message: impl fmt::Display) -> Self {
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
+    }
+
+    /// A failure for which the real server has a text, but no reason.
+    pub(crate) fn unexpected(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {

@@ -14,6 +14,8 @@
 //! `api` and `options` (for label selectors) and nothing else of the crate.
 
 mod error;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "called by the request handlers"))]
+mod fields;
 mod go_format;
 mod object;
 #[cfg_attr(not(test), expect(dead_code, reason = "called by the request handlers"))]
