@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::go_text;
+
 /// A refusal. Becomes the answer of a request, or an `ERROR` event of a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ApiError {
@@ -65,7 +67,8 @@ impl ApiError {
             "" => about.qualified(),
             name => format!("{} {name:?}", about.qualified()),
         };
-        Self::new(403, "Forbidden", format!("{subject} is forbidden: {message}")).with_details(about.details())
+        Self::new(403, "Forbidden", format!("{subject} is forbidden: {message}"))
+            .with_details(about.details())
     }
 
     pub(crate) fn not_found(about: &About<'_>) -> Self {
@@ -101,8 +104,7 @@ impl ApiError {
     /// Server-side apply would take fields from other managers.
     pub(crate) fn apply_conflict(causes: Vec<Cause>) -> Self {
         let (count, plural) = (causes.len(), if causes.len() == 1 { "" } else { "s" });
-        let each: Vec<_> =
-            causes.iter().map(|cause| format!("{}: {}", cause.message, cause.field)).collect();
+        let each: Vec<_> = causes.iter().map(|cause| format!("{}: {}", cause.message, cause.field)).collect();
         let message = format!("Apply failed with {count} conflict{plural}: {}", each.join("\n"));
         Self::new(409, "Conflict", message).with_details(Details { causes, ..Details::default() })
     }
@@ -186,8 +188,7 @@ impl ApiError {
 impl Details {
     pub(crate) fn json(&self) -> Value {
         let mut json = json!({});
-        let texts =
-            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
+        let texts = [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
         for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
             json[field] = json!(text);
         }
@@ -280,11 +281,7 @@ impl FieldError {
     }
 
     fn cause(&self) -> Cause {
-        Cause {
-            reason: self.problem.reason(),
-            message: self.problem.to_string(),
-            field: self.field.clone(),
-        }
+        Cause { reason: self.problem.reason(), message: self.problem.to_string(), field: self.field.clone() }
     }
 }
 
@@ -316,17 +313,24 @@ impl fmt::Display for Problem {
         match self {
             Self::Required(why) => write!(f, "Required value{}", detail(why)),
             Self::Invalid(value, why) | Self::WrongType(value, why) => {
-                write!(f, "Invalid value: {value}{}", detail(why))
+                write!(f, "Invalid value: {}{}", go_text::value(value), detail(why))
             }
             Self::NotSupported(value, supported) => {
-                let supported: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
+                let supported: Vec<_> = supported.iter().map(|value| go_text::quoted(value)).collect();
+                let value = go_text::value(value);
                 write!(f, "Unsupported value: {value}: supported values: {}", supported.join(", "))
             }
-            Self::Duplicate(value) => write!(f, "Duplicate value: {value}"),
-            Self::TooLong(limit) => write!(f, "Too long: may not be more than {limit} bytes"),
-            Self::TooMany(is, limit) => write!(f, "Too many: {is}: must have at most {limit} items"),
+            Self::Duplicate(value) => write!(f, "Duplicate value: {}", go_text::value(value)),
+            Self::TooLong(limit) => {
+                let bytes = if *limit == 1 { "byte" } else { "bytes" };
+                write!(f, "Too long: may not be more than {limit} {bytes}")
+            }
+            Self::TooMany(is, limit) => {
+                let items = if *limit == 1 { "item" } else { "items" };
+                write!(f, "Too many: {is}: must have at most {limit} {items}")
+            }
             Self::Forbidden(why) => write!(f, "Forbidden{}", detail(why)),
-            Self::NotFound(value) => write!(f, "Not found: {value}"),
+            Self::NotFound(value) => write!(f, "Not found: {}", go_text::value(value)),
         }
     }
 }

@@ -14,5 +14,6 @@
 //! `api` and `options` (for label selectors) and nothing else of the crate.
 
 mod error;
+mod go_text;
 mod object;
 mod schema;
