@@ -16,4 +16,5 @@
 mod error;
 mod go_text;
 mod object;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "called by the request handlers"))]
 mod schema;

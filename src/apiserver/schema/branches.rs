@@ -84,8 +84,14 @@ fn checks(schema: &Value, value: &Value) -> usize {
         }
         _ => 0,
     };
+    let branches = |keyword: &str| {
+        let branches = schema[keyword].as_array().into_iter().flatten();
+        branches.map(|branch| checks(branch, value)).collect::<Vec<_>>()
+    };
+    let best = |keyword| branches(keyword).into_iter().max().unwrap_or_default();
+    let of_branches = branches("allOf").iter().sum::<usize>() + best("anyOf") + best("oneOf");
     // Alternatives, allowed values and the node itself are counted whether or not there are any.
-    of_type + of_value + 4
+    of_type + of_value + of_branches + 4
 }
 
 fn below(schema: &Value, value: &Value) -> usize {

@@ -278,3 +278,94 @@ fn add_facts(form: &mut Schema, schema: &Value) {
         form.default = Some(default.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(kind: &str) -> &'static Schema {
+        Builtin::all().iter().find(|one| one.kind == kind).unwrap().schema()
+    }
+
+    fn at<'a>(schema: &'a Schema, path: &str) -> &'a Schema {
+        path.split('.').fold(schema, |schema, name| match name {
+            "[]" => schema.items.as_ref().unwrap(),
+            name => schema.field(name).unwrap(),
+        })
+    }
+
+    fn keys(schema: &Schema) -> Vec<&str> {
+        match &schema.list_type {
+            ListType::Map(keys) => keys.iter().map(String::as_str).collect(),
+            other => panic!("no map: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_fact_is_of_a_type_and_a_field_that_there_are() {
+        for (owner, field) in facts::fields() {
+            let property = &components()[owner]["properties"][field];
+            assert!(property.is_object(), "{owner} has no {field}");
+        }
+    }
+
+    #[test]
+    fn lists_know_how_their_items_are_told_apart() {
+        let pod = at(schema("Pod"), "spec");
+        assert_eq!(keys(at(pod, "containers")), ["name"]);
+        assert_eq!(at(pod, "containers").merge_key.as_deref(), Some("name"));
+        let ports = at(pod, "containers.[].ports");
+        assert_eq!(keys(ports), ["containerPort", "protocol"]);
+        assert_eq!(ports.merge_key.as_deref(), Some("containerPort"));
+        assert_eq!(at(ports, "[].protocol").default, Some(json!("TCP")));
+        assert_eq!(at(pod, "tolerations").list_type, ListType::Atomic);
+        let claims = at(pod, "containers.[].resources.claims");
+        assert_eq!((keys(claims), &claims.merge_key), (vec!["name"], &None));
+        let finalizers = at(schema("Pod"), "metadata.finalizers");
+        assert!(finalizers.list_type == ListType::Set && finalizers.merge_set);
+    }
+
+    #[test]
+    fn what_is_one_value_is_so_unless_a_field_says_otherwise() {
+        assert!(at(schema("Pod"), "spec.nodeSelector").atomic);
+        assert!(at(schema("Service"), "spec.selector").atomic);
+        assert!(at(schema("Event"), "involvedObject").atomic);
+        assert!(!at(schema("PersistentVolume"), "spec.claimRef").atomic);
+        assert!(!at(schema("ConfigMap"), "data").atomic);
+    }
+
+    #[test]
+    fn quantities_and_ports_are_numbers_or_texts() {
+        assert!(at(schema("Node"), "status.capacity.cpu").int_or_string);
+        assert!(at(schema("Service"), "spec.ports.[].targetPort").int_or_string);
+    }
+
+    #[test]
+    fn the_type_that_holds_itself_holds_anything() {
+        let schema = at(schema("CustomResourceDefinition"), "spec.versions.[].schema.openAPIV3Schema");
+        assert!(!schema.preserve_unknown_fields);
+        assert!(at(schema, "properties.spec").preserve_unknown_fields);
+        assert!(at(schema, "not").preserve_unknown_fields);
+        assert!(at(schema, "default").preserve_unknown_fields);
+    }
+
+    #[test]
+    fn each_reference_of_a_component_leads_to_another() {
+        fn references(value: &Value, found: &mut Vec<String>) {
+            match value {
+                Value::Object(fields) => {
+                    found.extend(reference(value).map(str::to_owned));
+                    fields.values().for_each(|value| references(value, found));
+                }
+                Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+                _ => {}
+            }
+        }
+        let mut found = Vec::new();
+        components().values().for_each(|component| references(component, &mut found));
+        assert!(found.len() > 100 && found.iter().all(|name| components().contains_key(name)));
+        let spec = &components()["io.k8s.api.core.v1.Pod"]["properties"]["spec"];
+        assert_eq!(spec["allOf"], json!([{ "$ref": "#/components/schemas/io.k8s.api.core.v1.PodSpec" }]));
+        assert!(spec["description"].is_string());
+    }
+}

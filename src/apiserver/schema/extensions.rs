@@ -10,23 +10,25 @@ use super::super::error::{FieldError, Problem};
 use super::path::Path;
 use super::props::{additional, items, kind, listed, properties};
 
-const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+/// The types that a value can have.
+pub(super) const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
 /// What is wrong with a node and all below it.
 pub(super) fn check(schema: &JSONSchemaProps, path: &Path<'_>) -> Vec<FieldError> {
     let mut check = Check { errors: Vec::new() };
-    check.all(schema, path, Defaults::Root);
+    let place = Place { is_root: true, ..Place::default() };
+    check.all(schema, path, place);
     check.errors
 }
 
-/// Whether defaults are allowed at a node.
-#[derive(Clone, Copy)]
-enum Defaults<'a> {
-    /// Allowed, and below are `apiVersion`, `kind` and `metadata` of the object itself.
-    Root,
-    Allowed,
-    /// In one of the three fields above.
-    ForbiddenIn(&'a str),
+/// Where a node stands, as far as rules depend on it.
+#[derive(Clone, Copy, Default)]
+struct Place<'a> {
+    is_root: bool,
+    /// In `apiVersion`, `kind` or `metadata` of the object or of a resource inside.
+    in_meta: bool,
+    /// Where defaults are forbidden.
+    no_defaults: Option<&'a str>,
 }
 
 struct Check {
@@ -55,46 +57,48 @@ impl Check {
         self.push(path, Problem::NotSupported(value.into(), supported));
     }
 
-    fn all(&mut self, schema: &JSONSchemaProps, path: &Path<'_>, defaults: Defaults<'_>) {
-        self.node(schema, path, defaults);
-        let below = path.field("properties");
+    fn all(&mut self, schema: &JSONSchemaProps, path: &Path<'_>, place: Place<'_>) {
+        self.node(schema, path, place);
+        let is_resource = place.is_root || schema.x_kubernetes_embedded_resource == Some(true);
+        let (at, below) = (path.field("properties"), Place { is_root: false, ..place });
         for (name, property) in properties(schema) {
-            let defaults = match defaults {
-                Defaults::Root if matches!(name, "metadata" | "apiVersion" | "kind") => {
-                    Defaults::ForbiddenIn(name)
-                }
-                Defaults::Root => Defaults::Allowed,
-                other => other,
-            };
-            self.all(property, &below.key(name), defaults);
+            let is_meta = is_resource && matches!(name, "metadata" | "apiVersion" | "kind");
+            let top_level = format!("in top-level {name}");
+            let no_defaults =
+                if is_meta && place.is_root { Some(top_level.as_str()) } else { place.no_defaults };
+            let place = Place { is_root: false, in_meta: is_meta || place.in_meta, no_defaults };
+            self.all(property, &at.key(name), place);
         }
-        let defaults = if let Defaults::Root = defaults { Defaults::Allowed } else { defaults };
-        let single = [
-            ("additionalProperties", additional(schema)),
-            ("not", schema.not.as_deref()),
-            ("items", items(schema)),
-        ];
-        for (name, below) in single {
-            if let Some(below) = below {
-                self.all(below, &path.field(name), defaults);
+        if let Some(values) = additional(schema) {
+            let why = "inside additionalProperties applying to object metadata";
+            let no_defaults = if below.in_meta { Some(why) } else { below.no_defaults };
+            self.all(values, &path.field("additionalProperties"), Place { no_defaults, ..below });
+        }
+        for (name, schema) in [("not", schema.not.as_deref()), ("items", items(schema))] {
+            if let Some(schema) = schema {
+                self.all(schema, &path.field(name), below);
             }
         }
         let lists = [("allOf", &schema.all_of), ("oneOf", &schema.one_of), ("anyOf", &schema.any_of)];
         for (name, list) in lists {
             let list_path = path.field(name);
-            for (index, below) in listed(list.as_ref()).iter().enumerate() {
-                self.all(below, &list_path.index(index), defaults);
+            for (index, schema) in listed(list.as_ref()).iter().enumerate() {
+                self.all(schema, &list_path.index(index), below);
             }
         }
     }
 
-    fn node(&mut self, schema: &JSONSchemaProps, path: &Path<'_>, defaults: Defaults<'_>) {
+    fn node(&mut self, schema: &JSONSchemaProps, path: &Path<'_>, place: Place<'_>) {
         let kind = kind(schema);
         if !kind.is_empty() && !TYPES.contains(&kind) {
             self.not_supported(path.field("type"), kind, &TYPES);
         }
-        if let (Some(_), Defaults::ForbiddenIn(name)) = (&schema.default, defaults) {
-            self.forbidden(path.field("default"), format!("must not be set in top-level {name}"));
+        if let (Some(_), Some(place)) = (&schema.default, place.no_defaults) {
+            self.forbidden(path.field("default"), format!("must not be set {place}"));
+        }
+        if place.in_meta && schema.x_kubernetes_embedded_resource == Some(true) {
+            let at = path.field("x-kubernetes-embedded-resource");
+            self.forbidden(at, "must not be used inside of resource meta");
         }
         self.unsupported_keywords(schema, path);
         if schema.unique_items == Some(true) {

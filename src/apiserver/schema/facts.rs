@@ -134,6 +134,9 @@ const RBD: &[(&str, Fact)] =
 
 const SCALE_IO: &[(&str, Fact)] = &[("fsType", Default("xfs")), ("storageMode", Default("ThinProvisioned"))];
 
+/// Types whose `name` is empty when it is absent.
+const MAY_BE_UNNAMED: &str = "io.k8s.api.core.v1.LocalObjectReference";
+
 impl Fact {
     /// The fact in the words of `OpenAPI` documents.
     fn keywords(self) -> Value {
@@ -161,8 +164,25 @@ impl Fact {
     }
 }
 
+/// Which fields a type requires, where the Rust type says otherwise.
+fn correct_required(name: &str, schema: &mut Map<String, Value>) {
+    let Some(Value::Array(required)) = schema.get_mut("required") else { return };
+    required.retain(|field| match field.as_str() {
+        Some("metadata") => name == "io.k8s.api.core.v1.Event",
+        Some("name") => name != MAY_BE_UNNAMED,
+        _ => true,
+    });
+    if name == "io.k8s.api.events.v1.Event" {
+        required.push(json!("eventTime"));
+    }
+    if required.is_empty() {
+        schema.remove("required");
+    }
+}
+
 /// Writes the facts of a type and its fields into its schema.
 pub(super) fn add(name: &str, schema: &mut Map<String, Value>) {
+    correct_required(name, schema);
     if ATOMIC.contains(&name) {
         schema.insert("x-kubernetes-map-type".to_owned(), json!("atomic"));
     }
@@ -175,6 +195,7 @@ pub(super) fn add(name: &str, schema: &mut Map<String, Value>) {
     }
 }
 
+/// The types and fields that there are facts of.
 #[cfg(test)]
 pub(super) fn fields() -> impl Iterator<Item = (&'static str, &'static str)> {
     FIELDS.iter().flat_map(|(owner, facts)| facts.iter().map(|(field, _)| (*owner, *field)))

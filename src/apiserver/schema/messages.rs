@@ -48,7 +48,8 @@ impl Report<'_> {
         let mut errors: Vec<_> = errors
             .iter()
             .filter(|error| {
-                let is_of_null = matches!(error.kind(), Kind::Type { .. } | Kind::Enum { .. });
+                let is_of_null =
+                    matches!(error.kind(), Kind::Type { .. } | Kind::Enum { .. } | Kind::FalseSchema);
                 (is_of_null || !error.instance().is_null()) && !(self.is_excused)(error.instance_path())
             })
             .collect();
@@ -80,31 +81,37 @@ impl Report<'_> {
 
     fn of(&self, error: &ValidationError<'_>) -> Vec<FieldError> {
         let path = self.relative(error.instance_path());
-        let value = || error.instance().clone().into_owned();
-        let bad = |text: &str| Problem::Invalid(value(), format!("{path} in body {text}"));
-        let too_few = |is: usize, text: String| Problem::Invalid(json!(is), format!("{path} in body {text}"));
-        let problem = match error.kind() {
+        match error.kind() {
             Kind::Required { property } => {
                 let name = property.as_str().unwrap_or_default();
-                let at = self.field(&join(&path, name));
-                return vec![FieldError::required(at, "")];
+                vec![FieldError::required(self.field(&join(&path, name)), "")]
             }
-            Kind::AdditionalProperties { unexpected } => {
-                let of = |name: &String| {
+            // A map that may have no field at all.
+            Kind::FalseSchema => {
+                let map = self.value.pointer(error.instance_path().as_str()).and_then(Value::as_object);
+                let of = |(name, _)| {
                     let text = format!("{path}.{name} in body is a forbidden property");
                     FieldError::invalid(self.field(&path), json!(name), text)
                 };
-                return unexpected.iter().map(of).collect();
+                map.into_iter().flatten().map(of).collect()
             }
             Kind::AnyOf { context }
             | Kind::OneOfNotValid { context }
-            | Kind::OneOfMultipleValid { context } => {
-                return self.alternatives(error, &path, context);
-            }
-            Kind::Not { .. } => return vec![self.whole(&path, "must not validate the schema (not)")],
+            | Kind::OneOfMultipleValid { context } => self.alternatives(error, &path, context),
+            Kind::Not { .. } => vec![self.whole(&path, "must not validate the schema (not)")],
+            _ => vec![FieldError::new(self.field(&path), self.problem(error, &path))],
+        }
+    }
+
+    fn problem(&self, error: &ValidationError<'_>, path: &str) -> Problem {
+        let value = || error.instance().clone().into_owned();
+        let size = size(error.instance());
+        let bad = |text: String| Problem::Invalid(value(), format!("{path} in body {text}"));
+        let too_few = |text: String| Problem::Invalid(json!(size), format!("{path} in body {text}"));
+        match error.kind() {
             Kind::Type { kind } => {
-                let is = type_name(error.instance());
-                let text = format!("{path} in body must be of type {}: {}", types(kind), quoted(is));
+                let (expected, is) = self.types(kind, error);
+                let text = format!("{path} in body must be of type {expected}: {}", quoted(is));
                 Problem::WrongType(json!(is), text)
             }
             Kind::Format { format } => {
@@ -114,31 +121,24 @@ impl Report<'_> {
             }
             Kind::Enum { .. } => Problem::NotSupported(value(), self.allowed(error)),
             Kind::MaxLength { limit } => Problem::TooLong(*limit),
-            Kind::MaxItems { limit } | Kind::MaxProperties { limit } => {
-                Problem::TooMany(size(error.instance()) as u64, *limit)
-            }
-            Kind::MinLength { limit } => bad(&format!("should be at least {limit} chars long")),
-            Kind::MinItems { limit } => {
-                too_few(size(error.instance()), format!("should have at least {limit} items"))
-            }
-            Kind::MinProperties { limit } => {
-                too_few(size(error.instance()), format!("should have at least {limit} properties"))
-            }
+            Kind::MaxItems { limit } | Kind::MaxProperties { limit } => Problem::TooMany(size as u64, *limit),
+            Kind::MinLength { limit } => bad(format!("should be at least {limit} chars long")),
+            Kind::MinItems { limit } => too_few(format!("should have at least {limit} items")),
+            Kind::MinProperties { limit } => too_few(format!("should have at least {limit} properties")),
             Kind::Pattern { .. } => {
                 let pattern = self.node(error)[PATTERN].as_str().unwrap_or_default();
-                bad(&format!("should match '{pattern}'"))
+                bad(format!("should match '{pattern}'"))
             }
-            Kind::Minimum { limit } => bad(&bound(error, "should be greater than or equal to", limit)),
-            Kind::Maximum { limit } => bad(&bound(error, "should be less than or equal to", limit)),
-            Kind::ExclusiveMinimum { limit } => bad(&bound(error, "should be greater than", limit)),
-            Kind::ExclusiveMaximum { limit } => bad(&bound(error, "should be less than", limit)),
+            Kind::Minimum { limit } => bad(bound(error, "should be greater than or equal to", limit)),
+            Kind::Maximum { limit } => bad(bound(error, "should be less than or equal to", limit)),
+            Kind::ExclusiveMinimum { limit } => bad(bound(error, "should be greater than", limit)),
+            Kind::ExclusiveMaximum { limit } => bad(bound(error, "should be less than", limit)),
             Kind::MultipleOf { multiple_of } => {
-                bad(&bound(error, "should be a multiple of", &json!(multiple_of)))
+                bad(bound(error, "should be a multiple of", &json!(multiple_of)))
             }
             // No other keyword is ever asked for.
             _ => Problem::Invalid(value(), error.to_string()),
-        };
-        vec![FieldError::new(self.field(&path), problem)]
+        }
     }
 
     /// None of some alternatives fits, or too many do.
@@ -150,7 +150,7 @@ impl Report<'_> {
     ) -> Vec<FieldError> {
         let at = error.schema_path();
         let above = at.segments().count() + 1;
-        let mut said: Vec<_> = branches.iter().map(|errors| self.say(errors, above)).collect();
+        let said: Vec<_> = branches.iter().map(|errors| self.say(errors, above)).collect();
         let valid = said.iter().filter(|errors| errors.is_empty()).count();
         let text = match (error.kind(), valid) {
             (Kind::AnyOf { .. }, 0) => "must validate at least one schema (anyOf)".to_owned(),
@@ -164,7 +164,7 @@ impl Report<'_> {
         if valid == 0 {
             let schemas = self.schema.pointer(at.as_str()).and_then(Value::as_array);
             let best = branches::best(schemas.map(Vec::as_slice).unwrap_or_default(), error.instance());
-            errors.append(&mut said[best]);
+            errors.extend(said.into_iter().nth(best).unwrap_or_default());
         }
         errors
     }
@@ -184,6 +184,27 @@ impl Report<'_> {
     fn allowed(&self, error: &ValidationError<'_>) -> Vec<String> {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         self.node(error)[ENUM].as_array().into_iter().flatten().map(text).collect()
+    }
+
+    /// The type that a value should be of, and the one it is of. Where there is a format, both are said in formats.
+    fn types(&self, kind: &TypeKind, error: &ValidationError<'_>) -> (String, &'static str) {
+        let value: &Value = error.instance();
+        match self.node(error)["format"].as_str() {
+            Some(format) if !value.is_null() => {
+                let is = match value {
+                    Value::Number(number) => {
+                        if number.is_i64() {
+                            "int64"
+                        } else {
+                            "float64"
+                        }
+                    }
+                    _ => "",
+                };
+                (format.to_owned(), is)
+            }
+            _ => (types(kind), type_name(value)),
+        }
     }
 
     /// The node of the schema that has the keyword that failed.
@@ -237,8 +258,9 @@ fn types(kind: &TypeKind) -> String {
     match kind {
         TypeKind::Single(kind) => kind.as_str().to_owned(),
         TypeKind::Multiple(kinds) => {
-            let named = kinds.iter().filter(|kind| *kind != JsonType::Null).map(JsonType::as_str);
-            named.collect::<Vec<_>>().join(",")
+            // A list is let pass where a text is meant.
+            let is_meant = |kind: &JsonType| !matches!(kind, JsonType::Null | JsonType::Array);
+            kinds.iter().filter(is_meant).map(JsonType::as_str).collect::<Vec<_>>().join(",")
         }
     }
 }

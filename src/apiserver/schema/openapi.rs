@@ -20,6 +20,32 @@ use super::{ListType, Schema, extensions, prune, structural};
 /// How deep the JSON of a schema may be nested.
 const MAX_DEPTH: usize = 200;
 
+/// Keywords that can be taken from the root without loss when `status` is held against its own schema.
+const WITH_STATUS: [&str; 22] = [
+    "description",
+    "type",
+    "format",
+    "title",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "multipleOf",
+    "required",
+    "items",
+    "properties",
+    "externalDocs",
+    "example",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
+];
+
 /// What one version of a custom kind is made of.
 #[derive(Debug)]
 pub(crate) struct CustomKind {
@@ -75,31 +101,6 @@ fn root_errors(
     path: &Path<'_>,
     has_status: bool,
 ) -> Vec<FieldError> {
-    /// Keywords that can be taken from the root without loss when `status` is held against its own schema.
-    const WITH_STATUS: [&str; 22] = [
-        "description",
-        "type",
-        "format",
-        "title",
-        "maximum",
-        "exclusiveMaximum",
-        "minimum",
-        "exclusiveMinimum",
-        "maxLength",
-        "minLength",
-        "pattern",
-        "maxItems",
-        "minItems",
-        "uniqueItems",
-        "multipleOf",
-        "required",
-        "items",
-        "properties",
-        "externalDocs",
-        "example",
-        "x-kubernetes-preserve-unknown-fields",
-        "x-kubernetes-validations",
-    ];
     let mut errors = Vec::new();
     if has_status {
         if !matches!(kind(props), "" | "object") {
@@ -141,7 +142,9 @@ fn default_errors(props: &JSONSchemaProps, form: &Schema, path: &Path<'_>) -> Ve
     }
     let below = path.field("properties");
     for (name, props) in properties(props) {
-        if let Some(form) = form.properties.get(name) {
+        // What metadata may be, the schema does not say.
+        let is_meta = form.embedded_resource && matches!(name, "metadata" | "apiVersion" | "kind");
+        if let Some(form) = form.properties.get(name).filter(|_| !is_meta) {
             errors.extend(default_errors(props, form, &below.key(name)));
         }
     }

@@ -10,6 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::{Map, Value, json};
 
+use super::extensions::TYPES;
 use super::formats;
 use super::pattern;
 use super::props::{items, kind, listed, properties};
@@ -74,13 +75,22 @@ fn translate(schema: &JSONSchemaProps, formats: &mut Formats) -> Result<Value, S
 fn types(schema: &JSONSchemaProps, json: &mut Map<String, Value>) {
     let mut types = match (kind(schema), schema.x_kubernetes_int_or_string) {
         (_, Some(true)) => vec!["integer", "string"],
-        ("", _) => return,
+        // A type that there is none of was refused already.
+        (kind, _) if !TYPES.contains(&kind) => return,
         (kind, _) => vec![kind],
     };
+    // What has a format is asked no further if it is a list, which kube-apiserver takes for bytes.
+    if types == ["string"] && has_format(schema) {
+        types.push("array");
+    }
     if schema.nullable == Some(true) {
         types.push("null");
     }
     json.insert("type".to_owned(), json!(types));
+}
+
+fn has_format(schema: &JSONSchemaProps) -> bool {
+    schema.format.as_deref().and_then(formats::check).is_some()
 }
 
 fn bounds(schema: &JSONSchemaProps, json: &mut Map<String, Value>) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray,
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 
 use super::super::error::FieldError;
@@ -29,6 +29,11 @@ static INT_OR_STRING: LazyLock<[JSONSchemaProps; 2]> = LazyLock::new(|| {
     ["integer", "string"]
         .map(|kind| JSONSchemaProps { type_: Some(kind.to_owned()), ..JSONSchemaProps::default() })
 });
+
+/// Whether a map may have fields.
+fn is_open(schema: &JSONSchemaProps) -> bool {
+    !matches!(schema.additional_properties, None | Some(JSONSchemaPropsOrBool::Bool(false)))
+}
 
 /// The first keyword that a structural schema can't have, wherever it is, in the words of kube-apiserver. With one
 /// there is no form to check.
@@ -266,7 +271,7 @@ impl Check {
             ("title", has(schema.title.as_ref()), empty),
             ("description", has(schema.description.as_ref()), empty),
             ("default", schema.default.is_some(), undefined),
-            ("additionalProperties", schema.additional_properties.is_some(), undefined),
+            ("additionalProperties", is_open(schema), undefined),
             ("nullable", on(schema.nullable), disabled),
             (
                 "x-kubernetes-preserve-unknown-fields",
