@@ -43,7 +43,12 @@ pub(super) fn note_all_of(error: &ValidationError<'_>, above: usize, noted: &mut
 }
 
 fn pointer(segments: &[String]) -> String {
-    segments.iter().map(|segment| format!("/{}", segment.replace('~', "~0").replace('/', "~1"))).collect()
+    let mut pointer = String::new();
+    for segment in segments {
+        pointer.push('/');
+        pointer.push_str(&segment.replace('~', "~0").replace('/', "~1"));
+    }
+    pointer
 }
 
 /// The index of the first schema that most of the value was looked at by, for what it says helps most.

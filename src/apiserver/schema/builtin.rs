@@ -1,4 +1,4 @@
-//! The built-in kinds: their [`Schema`]s, made from their types and from [`facts`](super::facts), and the same as
+//! The built-in kinds: their [`Schema`]s, made from their types and from [`facts`], and the same as
 //! components of an `OpenAPI` document.
 //!
 //! Each is made once, when it is first asked for.
@@ -212,7 +212,7 @@ impl<'a> Forms<'a> {
             _ => self.of_keywords(definition, name == RECURSIVE),
         };
         add_facts(&mut form, definition);
-        form.type_name = go_name(name).to_owned();
+        go_name(name).clone_into(&mut form.type_name);
         let form = Arc::new(form);
         self.known.insert(name, Arc::clone(&form));
         form
@@ -362,7 +362,9 @@ mod tests {
             }
         }
         let mut found = Vec::new();
-        components().values().for_each(|component| references(component, &mut found));
+        for component in components().values() {
+            references(component, &mut found);
+        }
         assert!(found.len() > 100 && found.iter().all(|name| components().contains_key(name)));
         let spec = &components()["io.k8s.api.core.v1.Pod"]["properties"]["spec"];
         assert_eq!(spec["allOf"], json!([{ "$ref": "#/components/schemas/io.k8s.api.core.v1.PodSpec" }]));

@@ -35,8 +35,7 @@ pub(super) fn check(value: &Value, schema: &Schema, path: &Path<'_>, errors: &mu
 }
 
 fn check_resource(fields: &Map<String, Value>, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let rules: [(&str, fn(&str) -> Option<String>); 2] = [("apiVersion", bad_version), ("kind", bad_kind)];
-    for (name, bad) in rules {
+    for name in ["apiVersion", "kind"] {
         let at = path.field(name);
         match fields.get(name) {
             None => errors.push(FieldError::required(at.to_string(), "")),
@@ -44,7 +43,8 @@ fn check_resource(fields: &Map<String, Value>, path: &Path<'_>, errors: &mut Vec
                 let why = match value.as_str() {
                     None => Some("must be a string".to_owned()),
                     Some("") => Some("must not be empty".to_owned()),
-                    Some(text) => bad(text),
+                    Some(version) if name == "apiVersion" => bad_version(version),
+                    Some(kind) => bad_kind(kind),
                 };
                 errors.extend(why.map(|why| FieldError::invalid(at.to_string(), value.clone(), why)));
             }

@@ -65,15 +65,14 @@ fn is_time(text: &str) -> Option<()> {
     let (hour, rest) = number(text, 2)?;
     let (minute, rest) = number(rest.strip_prefix(':')?, 2)?;
     let (second, rest) = number(rest.strip_prefix(':')?, 2)?;
-    let zone = match rest.as_bytes().first() {
-        Some(b'z' | b'+' | b'-') => rest,
+    let zone = if rest.starts_with(['z', '+', '-']) {
+        rest
+    } else {
         // Whatever comes before the digits of a fraction.
-        _ => {
-            let mut chars = rest.chars();
-            chars.next()?;
-            let zone = chars.as_str().trim_start_matches(|char: char| char.is_ascii_digit());
-            (zone.len() < chars.as_str().len()).then_some(zone)?
-        }
+        let mut fraction = rest.chars();
+        fraction.next()?;
+        let zone = fraction.as_str().trim_start_matches(|char: char| char.is_ascii_digit());
+        (zone.len() < fraction.as_str().len()).then_some(zone)?
     };
     let is_zone = zone == "z" || {
         let (_, rest) = number(zone.strip_prefix(['+', '-'])?, 2)?;
@@ -122,7 +121,7 @@ fn has_number_with_unit(text: &str) -> bool {
 fn is_base64(text: &str) -> bool {
     let data = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    !data.is_empty() && text.len() % 4 == 0 && data.bytes().all(is_digit)
+    !data.is_empty() && text.len().is_multiple_of(4) && data.bytes().all(is_digit)
 }
 
 /// An absolute URI, or an absolute path.

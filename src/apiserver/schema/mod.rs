@@ -43,6 +43,7 @@ pub(crate) use required::missing_fields;
 
 /// One node of the form: an object, a map, a list or a scalar.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a keyword of its own")]
 pub(crate) struct Schema {
     /// `object`, `array`, `string`, `integer`, `number`, `boolean`; empty: any.
     pub(crate) kind: String,

@@ -16,20 +16,20 @@ use super::path::Path;
 pub(crate) fn prune(object: &mut Value, schema: &Schema) -> Vec<String> {
     let mut dropped = Dropped::default();
     dropped.walk(object, schema, &Path::OBJECT, false);
-    let Dropped { mut of_metadata, mut of_object, mut of_embedded, .. } = dropped;
-    for paths in [&mut of_metadata, &mut of_object, &mut of_embedded] {
+    let Dropped { mut metadata, mut rest, mut embedded } = dropped;
+    for paths in [&mut metadata, &mut rest, &mut embedded] {
         paths.sort_unstable();
     }
-    of_metadata.append(&mut of_object);
-    of_metadata.append(&mut of_embedded);
-    of_metadata
+    metadata.append(&mut rest);
+    metadata.append(&mut embedded);
+    metadata
 }
 
 #[derive(Default)]
 struct Dropped {
-    of_metadata: Vec<String>,
-    of_object: Vec<String>,
-    of_embedded: Vec<String>,
+    metadata: Vec<String>,
+    rest: Vec<String>,
+    embedded: Vec<String>,
 }
 
 impl Dropped {
@@ -74,7 +74,7 @@ impl Dropped {
                 Some(field) => self.walk(value, field, &at, false),
                 None if preserving => {}
                 None => {
-                    self.of_object.push(at.to_string());
+                    self.rest.push(at.to_string());
                     return false;
                 }
             }
@@ -86,11 +86,11 @@ impl Dropped {
         if value.is_null() {
             *value = Value::Object(Map::new());
         }
-        let before = mem::take(&mut self.of_object);
+        let before = mem::take(&mut self.rest);
         self.walk(value, schema, path, false);
-        let dropped = mem::replace(&mut self.of_object, before);
+        let dropped = mem::replace(&mut self.rest, before);
         let is_root = matches!(owner, Path::Root(_));
-        if is_root { &mut self.of_metadata } else { &mut self.of_embedded }.extend(dropped);
+        if is_root { &mut self.metadata } else { &mut self.embedded }.extend(dropped);
         if let Value::Object(fields) = value {
             normalize(fields);
         }
@@ -101,7 +101,7 @@ impl Dropped {
 #[expect(clippy::cast_possible_truncation, reason = "it is whole and of a size that fits")]
 fn whole(number: &Number) -> Option<i64> {
     const MOST: f64 = 9_007_199_254_740_992.0;
-    number.as_f64().filter(|float| float.trunc() == *float && float.abs() <= MOST).map(|float| float as i64)
+    number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= MOST).map(|float| float as i64)
 }
 
 /// The form of metadata in Go has no place for the difference between what is empty and what is absent.

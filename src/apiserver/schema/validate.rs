@@ -145,28 +145,28 @@ fn has_cel_rules(schema: &JSONSchemaProps) -> bool {
 fn is_unchanged(place: &Location, new: &Value, old: &Value, schema: &Schema) -> bool {
     let (mut new, mut old, mut schema) = (new, old, Some(schema));
     let mut segments = place.segments();
-    loop {
-        if new == old {
-            return true;
-        }
-        let Some(segment) = segments.next() else { return false };
-        let pair = match (new, &segment) {
-            (Value::Array(items), LocationSegment::Index(index)) => {
-                let Some(ListType::Map(keys)) = schema.map(|schema| &schema.list_type) else { return false };
-                items.get(*index).and_then(|item| Some((item, same_item(item, old, keys)?)))
+    while new != old {
+        let below = match (segments.next(), new) {
+            (None, _) => None,
+            (Some(LocationSegment::Index(index)), Value::Array(items)) => {
+                let keys = schema.and_then(|schema| match &schema.list_type {
+                    ListType::Map(keys) => Some(keys),
+                    ListType::Set | ListType::Atomic => None,
+                });
+                schema = schema.and_then(|schema| schema.items.as_deref());
+                let item = items.get(index);
+                item.zip(keys).and_then(|(item, keys)| Some((item, same_item(item, old, keys)?)))
             }
-            _ => {
-                let name = segment.to_string();
-                new.get(&name).and_then(|field| Some((field, old.get(&name)?)))
+            (Some(name), _) => {
+                let name = name.to_string();
+                schema = schema.and_then(|schema| schema.field(&name)).map(AsRef::as_ref);
+                new.get(&name).zip(old.get(&name))
             }
         };
-        let Some(pair) = pair else { return false };
-        schema = schema.and_then(|schema| match segment {
-            LocationSegment::Index(_) if new.is_array() => schema.items.as_deref(),
-            _ => schema.field(&segment.to_string()).map(AsRef::as_ref),
-        });
-        (new, old) = pair;
+        let Some(below) = below else { return false };
+        (new, old) = below;
     }
+    true
 }
 
 fn same_item<'a>(item: &Value, list: &'a Value, keys: &[String]) -> Option<&'a Value> {
