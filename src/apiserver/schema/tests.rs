@@ -2,7 +2,8 @@
 //!
 //! The answers are in `tests/data/kube-apiserver`. Causes are compared without their order, which the real server
 //! leaves to chance. Answers that are known to differ were left out: a whole number that only a float can hold is
-//! no integer there, and a factor below one divides no whole number there.
+//! no integer there, a factor below one divides no whole number there, and types that Go has names for and `OpenAPI`
+//! has not (`v1.ResourceList`) are told by these.
 
 use std::sync::LazyLock;
 
@@ -289,20 +290,69 @@ proptest! {
     }
 }
 
+/// The kinds of this project, by name.
+fn own_kind(name: &str) -> CustomKind {
+    let definition =
+        crate::api::v1alpha1::crds().into_iter().find(|crd| crd.spec.names.kind == name).unwrap();
+    let version = &definition.spec.versions[0];
+    let schema = serde_json::to_value(version.schema.as_ref().unwrap()).unwrap();
+    let subresources = version.subresources.as_ref();
+    let has_status = subresources.is_some_and(|subresources| subresources.status.is_some());
+    CustomKind::new(&schema["openAPIV3Schema"], "schema", has_status).unwrap()
+}
+
 #[test]
-fn the_kinds_of_this_project_are_taken_and_hold_what_they_should() {
+fn the_kinds_of_this_project_are_taken() {
     for definition in crate::api::v1alpha1::crds() {
-        let version = &definition.spec.versions[0];
-        let schema = serde_json::to_value(version.schema.as_ref().unwrap()).unwrap();
-        let has_status =
-            version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some());
-        let kind = CustomKind::new(&schema["openAPIV3Schema"], "schema", has_status).unwrap();
+        let kind = own_kind(&definition.spec.names.kind);
         let metadata = kind.schema.field("metadata").unwrap();
         assert_eq!(
             metadata.field("ownerReferences").unwrap().list_type,
             ListType::Map(vec!["uid".to_owned()])
         );
         assert_eq!(metadata.field("finalizers").unwrap().list_type, ListType::Set);
+    }
+}
+
+#[test]
+fn conditions_of_a_sandbox_are_complete_and_there_once() {
+    let kind = own_kind("Sandbox");
+    let good = json!({
+        "type": "Ready", "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"
+    });
+    let with = |field: &str, value: Value| {
+        let mut condition = good.clone();
+        condition[field] = value;
+        json!([condition])
+    };
+    let mut unnamed = good.clone();
+    unnamed.as_object_mut().unwrap().remove("reason");
+    let cases = [
+        (json!([good]), None),
+        (with("status", json!("Maybe")), Some("status.conditions[0].status: Unsupported value: \"Maybe\"")),
+        (with("reason", json!("")), Some("status.conditions[0].reason: Invalid value: \"\"")),
+        (
+            with("observedGeneration", json!(-1)),
+            Some("status.conditions[0].observedGeneration: Invalid value: -1"),
+        ),
+        (
+            with("lastTransitionTime", json!("now")),
+            Some("status.conditions[0].lastTransitionTime: Invalid value"),
+        ),
+        (with("message", json!("m".repeat(32769))), Some("status.conditions[0].message: Too long")),
+        (json!([unnamed]), Some("status.conditions[0].reason: Required value")),
+        (json!([good, good]), Some("status.conditions[1]: Duplicate value: {\"type\":\"Ready\"}")),
+    ];
+    for (conditions, expected) in cases {
+        let new = json!({ "spec": {}, "status": { "conditions": conditions } });
+        let errors = kind.validator.validate_status_update(&new, &json!({ "spec": {} }));
+        let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        match expected {
+            Some(expected) => {
+                assert!(texts.len() == 1 && texts[0].starts_with(expected), "{expected}: {texts:?}");
+            }
+            None => assert!(texts.is_empty(), "{texts:?}"),
+        }
     }
 }
 
