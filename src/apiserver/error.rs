@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::go_format;
+
 /// A refusal. Becomes the answer of a request, or an `ERROR` event of a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ApiError {
@@ -172,11 +174,6 @@ impl ApiError {
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
     }
 
-    /// A failure for which the real server has a text, but no reason.
-    pub(crate) fn unexpected(message: impl Into<String>) -> Self {
-        Self::new(500, "", message)
-    }
-
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "ServiceUnavailable", message)
     }
@@ -338,17 +335,24 @@ impl fmt::Display for Problem {
         match self {
             Self::Required(why) => write!(f, "Required value{}", detail(why)),
             Self::Invalid(value, why) | Self::WrongType(value, why) => {
-                write!(f, "Invalid value: {value}{}", detail(why))
+                write!(f, "Invalid value: {}{}", go_format::value(value), detail(why))
             }
             Self::NotSupported(value, supported) => {
-                let supported: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
+                let supported: Vec<_> = supported.iter().map(|value| go_format::quoted(value)).collect();
+                let value = go_format::value(value);
                 write!(f, "Unsupported value: {value}: supported values: {}", supported.join(", "))
             }
-            Self::Duplicate(value) => write!(f, "Duplicate value: {value}"),
-            Self::TooLong(limit) => write!(f, "Too long: may not be more than {limit} bytes"),
-            Self::TooMany(is, limit) => write!(f, "Too many: {is}: must have at most {limit} items"),
+            Self::Duplicate(value) => write!(f, "Duplicate value: {}", go_format::value(value)),
+            Self::TooLong(limit) => {
+                let bytes = if *limit == 1 { "byte" } else { "bytes" };
+                write!(f, "Too long: may not be more than {limit} {bytes}")
+            }
+            Self::TooMany(is, limit) => {
+                let items = if *limit == 1 { "item" } else { "items" };
+                write!(f, "Too many: {is}: must have at most {limit} {items}")
+            }
             Self::Forbidden(why) => write!(f, "Forbidden{}", detail(why)),
-            Self::NotFound(value) => write!(f, "Not found: {value}"),
+            Self::NotFound(value) => write!(f, "Not found: {}", go_format::value(value)),
         }
     }
 }

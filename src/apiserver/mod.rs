@@ -20,6 +20,7 @@ mod go_format;
 mod object;
 #[cfg_attr(not(test), expect(dead_code, reason = "called by the request handlers"))]
 mod patch;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "called by the request handlers"))]
 mod schema;
 #[cfg_attr(not(test), expect(dead_code, reason = "called by the request handlers"))]
 mod selector;

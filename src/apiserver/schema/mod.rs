@@ -3,13 +3,47 @@
 //! One tree serves everything that depends on form: defaults, pruning and strict fields, validation, the owners of
 //! fields (apply), strategic merges, and what `kubectl explain` prints.
 
+mod branches;
+mod builtin;
+mod decode;
+mod defaults;
+mod duplicates;
+mod embedded;
+mod extensions;
+mod facts;
+mod formats;
+mod go_time;
+mod lists;
+mod messages;
+mod openapi;
+mod path;
+mod pattern;
+mod props;
+mod prune;
+mod required;
+mod rules;
+mod structural;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+pub(crate) use builtin::{Builtin, components};
+pub(crate) use decode::{metadata_type_error, type_error};
+pub(crate) use defaults::apply as apply_defaults;
+pub(crate) use duplicates::duplicate_fields;
+pub(crate) use openapi::CustomKind;
+pub(crate) use prune::prune;
+pub(crate) use required::missing_fields;
+
 /// One node of the form: an object, a map, a list or a scalar.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a keyword of its own")]
 pub(crate) struct Schema {
     /// `object`, `array`, `string`, `integer`, `number`, `boolean`; empty: any.
     pub(crate) kind: String,
@@ -25,7 +59,7 @@ pub(crate) struct Schema {
     pub(crate) nullable: bool,
     /// Whether unknown fields are kept.
     pub(crate) preserve_unknown_fields: bool,
-    /// Whether it holds an object with `apiVersion`, `kind` and `metadata` of its own.
+    /// Whether it is an object with `apiVersion`, `kind` and `metadata` of its own, as the root is, too.
     pub(crate) embedded_resource: bool,
     /// Whether whole numbers and texts are both accepted.
     pub(crate) int_or_string: bool,
@@ -37,6 +71,12 @@ pub(crate) struct Schema {
     pub(crate) merge_key: Option<String>,
     /// Whether a strategic merge adds to a list of scalars instead of replacing it.
     pub(crate) merge_set: bool,
+    /// The fields that an object must have.
+    pub(crate) required: Vec<String>,
+    /// `format`: `int32`, `date-time` and so on; empty: none.
+    pub(crate) format: String,
+    /// What the type is called in Go, as in `v1.Container`; empty for custom kinds and for what has no name.
+    pub(crate) type_name: String,
 }
 
 /// `x-kubernetes-list-type`.
