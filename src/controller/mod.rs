@@ -185,7 +185,7 @@ impl<K: WatchedKind> Reconciler<K> {
         let turn = this.queue.begin(&key);
         let (result, deletion_done) = {
             let _working = this.metrics.work();
-            this.reconcile_observed(&ObjectKey::of(&*trigger.0), turn.deleted.clone()).await
+            this.reconcile_observed(&key, &ObjectKey::of(&*trigger.0), turn.deleted.clone()).await
         };
         let outcome = match &result {
             Ok(action) if action.requeue_after().is_some() => Outcome::Requeue,
@@ -208,6 +208,7 @@ impl<K: WatchedKind> Reconciler<K> {
     /// whether the deletion is done with: all handlers have succeeded, and none of them wants it back.
     async fn reconcile_observed(
         &self,
+        queue_key: &queue::Key<K>,
         key: &ObjectKey,
         deleted: Option<Arc<K>>,
     ) -> (Result<Action, HandlerError>, bool) {
@@ -222,6 +223,8 @@ impl<K: WatchedKind> Reconciler<K> {
         let deletion_done = action.requeue_after().is_none();
         // A kind that is not synced (any more) has no objects; those that come with the next list are told.
         let present = self.reader.get(&key.namespace, &key.name).ok().flatten();
+        // One that no event has told of yet comes with that event.
+        let present = present.filter(|object| self.queue.show(queue_key, object));
         let result = match present {
             Some(object) => self.call_handlers(&Observed::Present(object)).await,
             None => Ok(Action::await_change()),

@@ -88,8 +88,12 @@ pub(super) type Key<K> = ObjectRef<Shared<K>>;
 struct Outstanding<K> {
     /// The newest state that came; only its name is used, unless it is the last of a deleted object.
     object: Arc<K>,
-    /// A deletion that no handler has seen through yet.
+    /// A deletion that not every handler has seen through yet.
     deleted: Option<Arc<K>>,
+    /// The deletion that is owed after it, of an object that handlers were shown meanwhile.
+    next_deleted: Option<Arc<K>>,
+    /// UID of the object that handlers were shown last.
+    shown: Option<String>,
     /// Rises with every event, so that a reconcile can tell whether one came meanwhile.
     sequence: u64,
     /// Whether a reconcile is due that has not begun.
@@ -139,6 +143,18 @@ pub(super) enum Outcome {
     Failed,
 }
 
+impl<K: CachedResource> Outstanding<K> {
+    /// A deletion is to be reconciled: at once, or after the one that is owed already. Of an object that handlers
+    /// were never shown, which came and went while another one's deletion was owed, they need not know.
+    fn owe(&mut self, last_known: Arc<K>) {
+        if self.deleted.is_none() {
+            self.deleted = Some(last_known);
+        } else if self.shown == last_known.meta().uid {
+            self.next_deleted = Some(last_known);
+        }
+    }
+}
+
 impl<K: CachedResource> WorkQueue<K> {
     /// An empty queue and the store that kube reads its keys from.
     pub(super) fn new(metrics: ControllerMetrics) -> (Self, reflector::Store<Shared<K>>) {
@@ -166,13 +182,15 @@ impl<K: CachedResource> WorkQueue<K> {
         let entry = inner.outstanding.entry(ObjectRef::from_obj(&shared)).or_insert_with(|| Outstanding {
             object: Arc::clone(&object),
             deleted: None,
+            next_deleted: None,
+            shown: None,
             sequence: 0,
             queued: false,
             failures: 0,
         });
         entry.sequence += 1;
         if let Event::Deleted { last_known, .. } = event {
-            entry.deleted = Some(last_known);
+            entry.owe(last_known);
         }
         entry.object = object;
         if !std::mem::replace(&mut entry.queued, true) {
@@ -195,6 +213,18 @@ impl<K: CachedResource> WorkQueue<K> {
         Turn { sequence: entry.sequence, deleted: entry.deleted.clone() }
     }
 
+    /// Whether handlers may be shown this object of the key now, which they then are: only one that an event has told
+    /// of, since only of those a deletion is sure to be told.
+    pub(super) fn show(&self, key: &Key<K>, object: &K) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(entry) = inner.outstanding.get_mut(key) else { return true };
+        let told = entry.object.meta().uid == object.meta().uid;
+        if told {
+            entry.shown.clone_from(&object.meta().uid);
+        }
+        told
+    }
+
     /// A reconcile of the key ended. After a failure, returns how long to wait before the next.
     pub(super) fn finish(&self, key: &Key<K>, turn: &Turn<K>, ended: Ended) -> Duration {
         let mut inner = self.inner.lock();
@@ -203,7 +233,7 @@ impl<K: CachedResource> WorkQueue<K> {
         };
         let same = |owed: &Arc<K>| turn.deleted.as_ref().is_some_and(|done| Arc::ptr_eq(owed, done));
         if ended.deletion_done && entry.deleted.as_ref().is_some_and(same) {
-            entry.deleted = None;
+            entry.deleted = entry.next_deleted.take();
         }
         match ended.outcome {
             Outcome::Failed => {

@@ -452,13 +452,37 @@ async fn nothing_is_remembered_of_a_key_that_has_no_work_outstanding() {
     queue.enqueue(deleted(3));
     let turn = queue.begin(&key);
     assert!(turn.deleted.is_some());
-    queue.enqueue(deleted(5));
-    queue.finish(&key, &turn, ended(Outcome::Done));
-    let turn = queue.begin(&key);
-    assert!(turn.deleted.is_some(), "another deletion than the one that is done");
     queue.finish(&key, &turn, ended(Outcome::Done));
     assert_eq!(queue.len(), 0);
     assert!(store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_a_deletion_is_owed_of_each_object_that_handlers_were_shown_and_of_no_other() {
+    use crate::informer::Event;
+    let (queue, _store) = WorkQueue::new(metrics_alone());
+    let object = |uid: &str, version| Arc::new(sandbox("a").uid(uid).typed(version));
+    let applied = |uid: &str, version| Event::Applied { old: None, new: object(uid, version) };
+    let deleted =
+        |uid: &str, version| Event::Deleted { last_known: object(uid, version), final_state_unknown: false };
+    let owed = |turn: &queue::Turn<Sandbox>| turn.deleted.as_ref().and_then(|gone| gone.metadata.uid.clone());
+    let key = ObjectRef::from_obj(&queue.enqueue(applied("first", 1)));
+    queue.enqueue(deleted("first", 2));
+    let turn = queue.begin(&key);
+    assert_eq!(owed(&turn).as_deref(), Some("first"));
+
+    assert!(!queue.show(&key, &object("second", 3)), "no event has told of it yet");
+    queue.enqueue(applied("second", 3));
+    assert!(queue.show(&key, &object("second", 3)));
+    queue.enqueue(deleted("second", 4));
+    queue.enqueue(applied("third", 5));
+    queue.enqueue(deleted("third", 6));
+    queue.finish(&key, &turn, ended(Outcome::Done));
+
+    let turn = queue.begin(&key);
+    assert_eq!(owed(&turn).as_deref(), Some("second"));
+    queue.finish(&key, &turn, ended(Outcome::Done));
+    assert_eq!(queue.len(), 0, "the third came and went unseen");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,8 @@
 //!
 //! Each subscriber has a queue with at most one entry a key. Changes of a key that wait are merged, so a
 //! subscriber that falls behind, or never polls, costs one entry a key and nothing else, and sees the
-//! newest state when it comes back. Of deletions, the last one of a key is never merged away.
+//! newest state when it comes back. Every object that a subscriber was shown, it is shown the deletion of; one that
+//! came and went while its predecessor's deletion was waiting is shown not at all.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -53,7 +54,8 @@ impl<K> Pending<K> {
             }
             Event::Deleted { last_known, final_state_unknown } => {
                 self.applied = None;
-                self.deleted = Some((last_known, final_state_unknown));
+                // With one waiting already, this is of an object that the subscriber never saw.
+                self.deleted.get_or_insert((last_known, final_state_unknown));
             }
         }
     }
@@ -331,6 +333,18 @@ mod tests {
         assert_eq!(drain(&mut subscription), ["deleted 2", "none->3"]);
         apply(&store, &subscriptions, vec![upsert("a", "2", "4")]);
         assert_eq!(drain(&mut subscription), ["3->4"]);
+    }
+
+    #[test]
+    fn e3_the_deletion_of_what_the_subscriber_knew_is_not_merged_into_a_later_one() {
+        let (store, subscriptions) = (Store::new(), Subscriptions::new());
+        apply(&store, &subscriptions, vec![upsert("a", "1", "1")]);
+        let mut subscription = subscriptions.subscribe(&store);
+        assert_eq!(drain(&mut subscription), ["none->1"]);
+        let unseen =
+            vec![delete("a", "1", "2"), upsert("a", "2", "3"), delete("a", "2", "4"), upsert("a", "3", "5")];
+        apply(&store, &subscriptions, unseen);
+        assert_eq!(drain(&mut subscription), ["deleted 2", "none->5"]);
     }
 
     #[test]
