@@ -13,6 +13,8 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::ValueParser, parser::ValueSource};
 
+#[cfg(feature = "dev")]
+use crate::dev::{DevError, DevOptions};
 use crate::{
     api::v1alpha1,
     client::{ClientError, ClusterAccess, Connector},
@@ -78,12 +80,31 @@ pub enum CliError {
     /// The manager can't start, or did not end in order.
     #[error(transparent)]
     Manager(#[from] ManagerError),
+    /// A value of `dev` that is not accepted.
+    #[cfg(feature = "dev")]
+    #[error("--{flag}: invalid value {value:?}: expected {expected}")]
+    Dev {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What is accepted.
+        expected: &'static str,
+    },
+    /// `dev` can't start, or did not end in order.
+    #[cfg(feature = "dev")]
+    #[error(transparent)]
+    RunDev(#[from] DevError),
 }
 
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Write { .. } | Self::Manager(ManagerError::GracePeriod(_)) => EXIT_FAILED,
+            #[cfg(feature = "dev")]
+            Self::RunDev(DevError::Output(_) | DevError::Manager(ManagerError::GracePeriod(_))) => {
+                EXIT_FAILED
+            }
             _ => EXIT_USAGE,
         }
     }
@@ -105,6 +126,8 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
     let done = match matches.subcommand() {
         Some(("config", matches)) => print_config(matches),
         Some(("crd", matches)) => print_crds(matches),
+        #[cfg(feature = "dev")]
+        Some(("dev", matches)) => start_dev(matches),
         _ => start(&matches),
     };
     match done {
@@ -132,7 +155,7 @@ fn command() -> Command {
             .value_parser(ValueParser::path_buf())
             .help("Write one file each into this folder instead"),
     );
-    Command::new("sandbox-manager")
+    let command = Command::new("sandbox-manager")
         .about(ABOUT)
         .long_about(format!("{ABOUT}. Without a command it runs until SIGTERM or SIGINT."))
         .version(env!("CARGO_PKG_VERSION"))
@@ -147,7 +170,37 @@ fn command() -> Command {
                 .help("Context of the kubeconfig to use [default: its current one]"),
         )
         .subcommand(config)
-        .subcommand(crd)
+        .subcommand(crd);
+    #[cfg(feature = "dev")]
+    let command = command.subcommand(dev_command());
+    command
+}
+
+#[cfg(feature = "dev")]
+fn dev_command() -> Command {
+    let text = |name: &'static str, value_name: &'static str| {
+        Arg::new(name).long(name).value_name(value_name).value_parser(ValueParser::os_string())
+    };
+    Command::new("dev")
+        .about("Run everything on this machine without a cluster: an API server in memory, a sample fleet, the manager")
+        .after_help(
+            "Prints what runs where, and what to try, once all is ready. Ctrl-C ends it, and nothing is left of it.\n\
+             Metrics and health are at 127.0.0.1:8080 and :8081 unless these are taken or told otherwise.",
+        )
+        .arg(
+            text("listen", "ADDRESS")
+                .default_value("127.0.0.1:0")
+                .help("Address of the API server; port 0 takes a free one"),
+        )
+        .arg(text("kubeconfig", "FILE").help(
+            "Write the kubeconfig here, where no file may be yet [default: into a temporary folder]",
+        ))
+        .arg(
+            text("sandboxes", "N")
+                .default_value("0")
+                .help("Sandboxes to create beside the sample, in ten pools (100000 take half a minute and 1 GB)"),
+        )
+        .args(option_args())
 }
 
 /// `--config` and a flag for each setting.
@@ -207,7 +260,13 @@ fn given_text<'m>(
 
 /// Defaults, then the file, then variables and flags.
 fn load_options(matches: &ArgMatches) -> Result<SandboxManagerOptions, CliError> {
-    let mut options = SandboxManagerOptions::default();
+    load_options_over(matches, SandboxManagerOptions::default())
+}
+
+fn load_options_over(
+    matches: &ArgMatches,
+    mut options: SandboxManagerOptions,
+) -> Result<SandboxManagerOptions, CliError> {
     if let Some((file, _)) = given(matches, "config", "SANDBOX_MANAGER_CONFIG") {
         options.load_file(Path::new(file))?;
     }
@@ -263,9 +322,33 @@ fn start(matches: &ArgMatches) -> Result<(), CliError> {
         context: context.map(|(name, _)| name.to_owned()),
     };
     start_logging(&options.log)?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::System)?;
-    runtime.block_on(run_manager(options, access))
+    runtime()?.block_on(run_manager(options, access))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::System)
+}
+
+#[cfg(feature = "dev")]
+fn start_dev(matches: &ArgMatches) -> Result<(), CliError> {
+    let given = |flag: &'static str| {
+        matches.get_one::<OsString>(flag).map(|value| value.to_string_lossy().into_owned())
+    };
+    let refused =
+        |flag, expected| move |_| CliError::Dev { flag, value: given(flag).unwrap_or_default(), expected };
+    let listen = given("listen").unwrap_or_default().parse();
+    let sandboxes = given("sandboxes").unwrap_or_default().parse::<u32>();
+    let options = DevOptions {
+        listen: listen.map_err(|_| ()).map_err(refused("listen", "an address such as 127.0.0.1:6443"))?,
+        kubeconfig: matches.get_one::<OsString>("kubeconfig").map(PathBuf::from),
+        sandboxes: sandboxes.map_err(|_| ()).map_err(refused("sandboxes", "a whole number"))? as usize,
+        manager: load_options_over(matches, DevOptions::manager_defaults())?,
+    };
+    start_logging(&options.manager.log)?;
+    runtime()?.block_on(async {
+        let stop = shutdown::signals().map_err(CliError::System)?;
+        Ok(crate::dev::run(options, stop).await?)
+    })
 }
 
 fn start_logging(log: &LogOptions) -> Result<(), TelemetryError> {

@@ -78,6 +78,14 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// For a kubeconfig that was made and not read.
+    #[cfg(feature = "dev")]
+    pub(crate) fn of_generated(error: &KubeconfigError) -> Self {
+        Self::Kubeconfig { wanted: "the generated one".to_owned(), cause: kubeconfig_cause(error) }
+    }
+}
+
 /// What is wrong with a kubeconfig, in one line that quotes none of its content.
 fn kubeconfig_cause(error: &KubeconfigError) -> String {
     match error {

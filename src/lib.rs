@@ -97,11 +97,13 @@
 
 pub mod api;
 #[cfg(feature = "dev")]
-mod apiserver;
+pub mod apiserver;
 pub mod cache;
 pub mod cli;
 pub mod client;
 pub mod controller;
+#[cfg(feature = "dev")]
+pub mod dev;
 mod error_text;
 pub mod http;
 pub mod informer;
@@ -110,6 +112,8 @@ pub mod metrics;
 pub mod options;
 mod rate_limit;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod wait;
 
 pub use cache::{Cache, Provider, Reader};

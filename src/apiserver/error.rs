@@ -33,6 +33,9 @@ pub(crate) struct Details {
     pub(crate) causes: Vec<Cause>,
     /// Also sent as `Retry-After`.
     pub(crate) retry_after_seconds: Option<u32>,
+    /// Where a list whose token has expired may go on, not seeing the state that it began with. It is written into
+    /// the metadata of the status.
+    pub(crate) continue_token: Option<String>,
 }
 
 /// One reason among several.
@@ -71,9 +74,32 @@ impl ApiError {
             .with_details(about.details())
     }
 
+    /// For a path that is no resource.
+    pub(crate) fn forbidden_path(message: &str) -> Self {
+        Self::new(403, "Forbidden", format!("forbidden: {message}"))
+    }
+
     pub(crate) fn not_found(about: &About<'_>) -> Self {
         Self::new(404, "NotFound", format!("{} {:?} not found", about.qualified(), about.name))
             .with_details(about.details())
+    }
+
+    /// An object can only be created in a namespace that is there.
+    pub(crate) fn no_namespace(namespace: &str) -> Self {
+        Self::not_found(&About { plural: "namespaces", name: namespace, group: "" })
+    }
+
+    /// Nothing new comes into a namespace that goes.
+    pub(crate) fn namespace_terminating(about: &About<'_>, namespace: &str) -> Self {
+        let why =
+            format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let mut error = Self::forbidden(about, &why);
+        error.details.causes.push(Cause {
+            reason: "NamespaceTerminating",
+            message: format!("namespace {namespace} is being terminated"),
+            field: "metadata.namespace".to_owned(),
+        });
+        error
     }
 
     /// What is addressed is no resource of this server, though the path has the form of one.
@@ -117,6 +143,25 @@ impl ApiError {
         };
         Self::new(409, "Conflict", format!("Apply failed with {conflicts}"))
             .with_details(Details { causes, ..Details::default() })
+    }
+
+    /// A refusal that was asked for, with the reason and text that go with the status.
+    pub(crate) fn of_code(code: u16, retry_after_seconds: Option<u32>) -> Self {
+        let (reason, message) = match code {
+            400 => ("BadRequest", "bad request"),
+            401 => ("Unauthorized", "Unauthorized"),
+            403 => ("Forbidden", "forbidden"),
+            404 => ("NotFound", "the server could not find the requested resource"),
+            409 => ("Conflict", "the server reported a conflict"),
+            410 => ("Expired", "too old resource version"),
+            429 => ("TooManyRequests", "too many requests, please try again later"),
+            500 => ("InternalError", "Internal error occurred: as it was told to"),
+            503 => ("ServiceUnavailable", "the server is currently unable to handle the request"),
+            504 => ("Timeout", "the server did not answer in time"),
+            _ => ("Unknown", "unknown"),
+        };
+        let details = Details { retry_after_seconds, ..Details::default() };
+        Self::new(code, reason, message).with_details(details)
     }
 
     pub(crate) fn expired(message: impl Into<String>) -> Self {
@@ -202,6 +247,9 @@ impl ApiError {
         let details = self.details.json();
         if details.as_object().is_some_and(|details| !details.is_empty()) {
             status["details"] = details;
+        }
+        if let Some(token) = &self.details.continue_token {
+            status["metadata"]["continue"] = json!(token);
         }
         status
     }

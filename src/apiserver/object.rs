@@ -1,5 +1,7 @@
 //! Short ways to read and write the metadata of an object that is still JSON.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 /// The text at `metadata.{field}`, empty when there is none.
@@ -47,4 +49,16 @@ pub(crate) fn is_deleting(object: &Value) -> bool {
 /// The finalizers that are left.
 pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
     object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// The labels; values that are no text are left out.
+pub(crate) fn labels(object: &Value) -> BTreeMap<String, String> {
+    let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
+    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+/// The UIDs of the owners.
+pub(crate) fn owners(object: &Value) -> impl Iterator<Item = &str> {
+    let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    owners.filter_map(|owner| owner["uid"].as_str())
 }

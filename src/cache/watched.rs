@@ -58,6 +58,8 @@ pub trait ErasedKind: Send + Sync {
     fn run(self: Arc<Self>, reader: ApiReader, stop: CancellationToken) -> BoxFuture<'static, ()>;
     /// Resolves once the first list is complete.
     fn synced(self: Arc<Self>) -> BoxFuture<'static, ()>;
+    /// Resolves once the store has reached a version.
+    fn reached(self: Arc<Self>, version: u64) -> BoxFuture<'static, ()>;
 }
 
 impl<K: CachedResource> Watched<K> {
@@ -134,5 +136,9 @@ impl<K: CachedResource> ErasedKind for Watched<K> {
 
     fn synced(self: Arc<Self>) -> BoxFuture<'static, ()> {
         async move { self.informer.wait_for_sync().await }.boxed()
+    }
+
+    fn reached(self: Arc<Self>, version: u64) -> BoxFuture<'static, ()> {
+        async move { self.informer.wait_for_version(version).await }.boxed()
     }
 }

@@ -17,6 +17,7 @@ pub mod shutdown;
 mod tests;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,44 +214,21 @@ impl Manager {
     ///
     /// [`ManagerError::Bind`] at once; [`ManagerError::GracePeriod`] at the end.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ManagerError> {
-        let listeners = self.bind().await?;
-        let health = ManagerHealth::new(self.cache.clone());
-        let close = CancellationToken::new();
-        let _close_on_drop = close.clone().drop_guard();
-        let servers = self.serve(listeners, &health, &close);
-        self.cache.spawn()?;
-        let _stop_on_drop = self.cache.stop_on_drop();
-
-        let Self { options, cache, sandboxes, sandbox_sets, .. } = self;
-        let grace_period = options.shutdown.grace_period;
-        let running = shutdown.clone();
-        // Boxed, so that dropping it drops the handlers and not only a pointer to them.
-        let mut controllers = Box::pin(future::maybe_done(async move {
-            tokio::join!(run_controller(sandboxes, &running), run_controller(sandbox_sets, &running));
-        }));
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            _ = future::join(&mut controllers, report(&health)) => {}
-        }
-        health.shut_down();
-        let in_time = tokio::time::timeout(grace_period, &mut controllers).await.is_ok();
-        if !in_time {
-            tracing::warn!(?grace_period, "handlers are still running, dropping them");
-        }
-        drop(controllers);
-        cache.stop().await;
-        close.cancel();
-        servers.wait().await;
-        tracing::info!("stopped");
-        if in_time { Ok(()) } else { Err(ManagerError::GracePeriod(grace_period)) }
+        self.bind().await?.run(shutdown).await
     }
 
-    async fn bind(&self) -> Result<Listeners, BindError> {
+    /// Takes the addresses of the options and starts nothing yet: for those who want to know which ones were free.
+    ///
+    /// # Errors
+    ///
+    /// [`ManagerError::Bind`].
+    pub async fn bind(self) -> Result<BoundManager, ManagerError> {
         let SandboxManagerOptions { metrics, health, .. } = &self.options;
-        Ok(Listeners {
+        let listeners = Listeners {
             metrics: bind("metrics.bindAddress", &metrics.bind_address).await?,
             health: bind("health.bindAddress", &health.bind_address).await?,
-        })
+        };
+        Ok(BoundManager { manager: self, listeners })
     }
 
     fn serve(
@@ -273,6 +251,71 @@ impl Manager {
         serve(listeners.metrics, http::metrics_router(self.metrics.clone()));
         servers.close();
         servers
+    }
+}
+
+/// A manager that holds its addresses and serves nothing on them yet. See [`Manager::bind`].
+#[must_use]
+pub struct BoundManager {
+    manager: Manager,
+    listeners: Listeners,
+}
+
+impl BoundManager {
+    /// Where the metrics will be served; `None` if they are not.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.listeners.metrics.as_ref()?.local_addr().ok()
+    }
+
+    /// Where the health will be served; `None` if it is not.
+    #[must_use]
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.listeners.health.as_ref()?.local_addr().ok()
+    }
+
+    /// The shared cache.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        self.manager.cache()
+    }
+
+    /// As [`Manager::run`].
+    ///
+    /// # Errors
+    ///
+    /// [`ManagerError::GracePeriod`] at the end.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ManagerError> {
+        let Self { manager, listeners } = self;
+        let health = ManagerHealth::new(manager.cache.clone());
+        let close = CancellationToken::new();
+        let _close_on_drop = close.clone().drop_guard();
+        let servers = manager.serve(listeners, &health, &close);
+        manager.cache.spawn()?;
+        let _stop_on_drop = manager.cache.stop_on_drop();
+
+        let Manager { options, cache, sandboxes, sandbox_sets, .. } = manager;
+        let grace_period = options.shutdown.grace_period;
+        let running = shutdown.clone();
+        // Boxed, so that dropping it drops the handlers and not only a pointer to them.
+        let mut controllers = Box::pin(future::maybe_done(async move {
+            tokio::join!(run_controller(sandboxes, &running), run_controller(sandbox_sets, &running));
+        }));
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = future::join(&mut controllers, report(&health)) => {}
+        }
+        health.shut_down();
+        let in_time = tokio::time::timeout(grace_period, &mut controllers).await.is_ok();
+        if !in_time {
+            tracing::warn!(?grace_period, "handlers are still running, dropping them");
+        }
+        drop(controllers);
+        cache.stop().await;
+        close.cancel();
+        servers.wait().await;
+        tracing::info!("stopped");
+        if in_time { Ok(()) } else { Err(ManagerError::GracePeriod(grace_period)) }
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) use duplicates::duplicate_fields;
 pub(crate) use openapi::CustomKind;
 pub(crate) use prune::prune;
 pub(crate) use required::missing_fields;
+pub(crate) use validate::Validator;
 
 /// One node of the form: an object, a map, a list or a scalar.
 #[derive(Clone, Debug, Default)]

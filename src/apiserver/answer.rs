@@ -1,0 +1,74 @@
+//! The making of answers: bodies, statuses, headers.
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::Stream;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WARNING};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::error::{ApiError, Details};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An answer in JSON.
+pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+pub(crate) fn value(value: &Value) -> Response<Body> {
+    json(StatusCode::OK, value.to_string())
+}
+
+/// An answer in JSON that is written while it is sent.
+pub(crate) fn stream<S, E>(chunks: S) -> Response<Body>
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+    E: Into<axum::BoxError> + 'static,
+{
+    json(StatusCode::OK, Body::from_stream(chunks))
+}
+
+pub(crate) fn text(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}
+
+/// What a path gets that nothing is known of.
+pub(crate) fn not_served() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// A refusal.
+pub(crate) fn error(error: &ApiError) -> Response<Body> {
+    let status = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, error.status().to_string());
+    if let Some(seconds) = error.details.retry_after_seconds {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// That something was done which leaves no object to show.
+pub(crate) fn success(details: &Details) -> Value {
+    let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+    status["details"] = details.json();
+    status
+}
+
+/// Adds what the client should tell its user.
+pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    for warning in warnings {
+        let text = format!("299 - {warning:?}");
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}
