@@ -46,7 +46,6 @@ pub(crate) fn names<K: WatchedKind>(cache: &Cache) -> Vec<String> {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn a_d1_start_returns_once_synced_and_lookups_answer() {
     let (_, client, namespace) = prepared("lookups").await;
     create(&client, &namespace, &sandbox("claimed").claimed_by("alice").ready()).await;
@@ -89,13 +88,12 @@ async fn a_d1_start_returns_once_synced_and_lookups_answer() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn d1_start_names_the_forbidden_kind_and_stops_everything() {
-    let (cp, _, namespace) = prepared("unsynced").await;
+    let (cluster, _, namespace) = prepared("unsynced").await;
     let user = format!("user-of-{namespace}");
-    cp.grant_all_but_secrets(&user).await;
+    cluster.grant_all_but_secrets(&user).await;
     let timeout = Duration::from_secs(5);
-    let cache = Cache::builder(cp.client_for(&user).await)
+    let cache = Cache::builder(cluster.client_for(&user).await)
         .scope(scope(&namespace, "", &namespace))
         .sync_timeout(timeout)
         .build();
@@ -128,10 +126,9 @@ async fn create_cluster_objects(client: &Client, system: &str, name: &str) {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn c1_c2_c3_c4_scopes_limit_each_kind_as_said_and_compose() {
-    let (cp, client, a) = prepared("scope-a").await;
-    let (b, system) = (cp.namespace("scope-b").await, cp.namespace("scope-system").await);
+    let (cluster, client, a) = prepared("scope-a").await;
+    let (b, system) = (cluster.namespace("scope-b").await, cluster.namespace("scope-system").await);
     // Other tests make objects, too: these are told by a label that only this test has.
     let run = a.as_str();
     for (namespace, name, tier) in [(&a, "plain", "iron"), (&a, "golden", "gold"), (&b, "other", "iron")] {

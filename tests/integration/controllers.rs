@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::fixtures::{MetadataFixture, SandboxFixture, create, merge, sandbox, sandbox_set};
-use crate::support::{ADMIN, ControlPlane, Proxy, SOON, eventually, free_port, get, prepared};
+use crate::support::{ADMIN, Cluster, Proxy, SOON, eventually, free_port, get, prepared};
 
 /// Options of a manager of one namespace that listens on nothing.
 fn options(namespace: &str) -> SandboxManagerOptions {
@@ -94,7 +94,6 @@ impl Calls {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn r2_r6_every_object_is_handled_once_in_order_and_its_deletion_with_its_last_state() {
     let (_, client, namespace) = prepared("handlers").await;
     for number in 0..20 {
@@ -137,17 +136,16 @@ async fn r2_r6_every_object_is_handled_once_in_order_and_its_deletion_with_its_l
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn r2_deletions_during_an_outage_reach_handlers_with_the_last_known_object() {
-    let cp = ControlPlane::start().await;
-    cp.install_crds(crds()).await;
-    let client = cp.client().await;
+    let cluster = Cluster::start().await;
+    cluster.install_crds(crds()).await;
+    let client = cluster.client().await;
     for name in ["deleted", "replaced", "untouched"] {
         create(&client, "default", &sandbox(name).owned_by("alice")).await;
     }
     create(&client, "default", &sandbox_set("deleted", 1).owned_by("alice")).await;
-    let proxy = Proxy::to(&cp).await;
-    let kubeconfig = proxy.lead(cp.kubeconfig(ADMIN));
+    let proxy = Proxy::to(&cluster).await;
+    let kubeconfig = proxy.lead(cluster.kubeconfig(ADMIN).await);
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     let calls = Calls::default();
     let mut manager = manager(Client::try_from(config).unwrap(), options("default"));
@@ -160,9 +158,9 @@ async fn r2_deletions_during_an_outage_reach_handlers_with_the_last_known_object
     calls.eventually_has("set +deleted of alice").await;
 
     proxy.cut();
-    cp.kill_api_server().await;
-    cp.start_api_server().await;
-    let client = cp.client().await;
+    cluster.kill_api_server().await;
+    cluster.start_api_server().await;
+    let client = cluster.client().await;
     let api: Api<Sandbox> = Api::namespaced(client.clone(), "default");
     for name in ["deleted", "replaced"] {
         api.delete(name, &DeleteParams::default()).await.unwrap();
@@ -214,7 +212,6 @@ impl Work {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn r5_r6_keys_run_in_parallel_up_to_the_limit_and_an_event_meanwhile_brings_one_back() {
     let (_, client, namespace) = prepared("parallel").await;
     for number in 0..5 {
@@ -295,7 +292,6 @@ impl Busy {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn shutdown_waits_for_a_running_handler_and_says_so_meanwhile() {
     let busy = Busy::start("graceful", 4 * SOON).await;
     busy.running.stop.cancel();
@@ -314,7 +310,6 @@ async fn shutdown_waits_for_a_running_handler_and_says_so_meanwhile() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn shutdown_drops_a_handler_that_outlasts_the_grace_period_and_says_so() {
     let grace_period = Duration::from_millis(200);
     let busy = Busy::start("impatient", grace_period).await;
@@ -328,7 +323,6 @@ async fn shutdown_drops_a_handler_that_outlasts_the_grace_period_and_says_so() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn r3_r4_an_error_or_a_panic_comes_back_until_it_succeeds_and_harms_no_other_key() {
     let (_, client, namespace) = prepared("failing").await;
     for name in ["erring", "panicking", "well"] {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::support::fixtures::{SandboxFixture, SandboxSetFixture, create, sandbox, sandbox_set};
-use crate::support::{ControlPlane, Kubectl, SOON, prepared};
+use crate::support::{Cluster, Kubectl, SOON, prepared};
 
 /// Objects of a kind as the JSON that they are.
 fn raw<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> Api<DynamicObject> {
@@ -179,7 +179,6 @@ where
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn e2_writing_back_what_was_read_changes_nothing() {
     let (_, client, namespace) = prepared("round-trip").await;
     assert_round_trip::<Sandbox>(&client, &namespace, &full_sandbox()).await;
@@ -189,12 +188,11 @@ async fn e2_writing_back_what_was_read_changes_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn printed_definitions_are_accepted_and_kubectl_knows_columns_and_short_names() {
-    let cp = ControlPlane::shared().await;
-    crate::fleet::install_printed_crds(cp).await;
-    let (client, namespace) = (cp.client().await, cp.namespace("columns").await);
-    let Some(kubectl) = Kubectl::find(cp).await else {
+    let cluster = Cluster::shared().await;
+    crate::fleet::install_printed_crds(&cluster).await;
+    let (client, namespace) = (cluster.client().await, cluster.namespace("columns").await);
+    let Some(kubectl) = Kubectl::find(&cluster).await else {
         return;
     };
     let claimed =
@@ -245,9 +243,8 @@ async fn printed_definitions_are_accepted_and_kubectl_knows_columns_and_short_na
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn status_and_scale_are_subresources() {
-    let (cp, client, namespace) = prepared("subresources").await;
+    let (cluster, client, namespace) = prepared("subresources").await;
     let created = create(&client, &namespace, &sandbox("a").ready()).await;
     let api: Api<Sandbox> = Api::namespaced(client.clone(), &namespace);
     let patch = Patch::Merge(json!({ "status": { "message": "m" } }));
@@ -262,7 +259,7 @@ async fn status_and_scale_are_subresources() {
     let scale = sets.get_scale("a").await.unwrap();
     assert_eq!(scale.spec.unwrap().replicas, Some(3));
     assert_eq!(scale.status.unwrap().replicas, 2);
-    if let Some(kubectl) = Kubectl::find(cp).await {
+    if let Some(kubectl) = Kubectl::find(&cluster).await {
         kubectl.succeed(&["-n", &namespace, "scale", "sbs", "a", "--replicas=7"], "").await;
     } else {
         let patch = Patch::Merge(json!({ "spec": { "replicas": 7 } }));
@@ -272,7 +269,6 @@ async fn status_and_scale_are_subresources() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn defaults_are_set_and_bad_conditions_refused() {
     let (_, client, namespace) = prepared("schema").await;
     let untyped = raw::<Sandbox>(&client, &namespace);
@@ -325,7 +321,6 @@ async fn defaults_are_set_and_bad_conditions_refused() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn server_side_apply_merges_conditions_by_type_and_labels_by_key() {
     let (_, client, namespace) = prepared("apply").await;
     create(&client, &namespace, &sandbox("a")).await;

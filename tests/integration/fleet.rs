@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::fixtures::{
     MetadataFixture, SandboxFixture, SandboxSetFixture, create, merge, sandbox, sandbox_set, set_status,
 };
-use crate::support::{ADMIN, ControlPlane, Kubectl, Labels, Process, SOON, Samples, eventually};
+use crate::support::{ADMIN, Cluster, Kubectl, Labels, Process, SOON, Samples, eventually};
 
 const SANDBOXES: usize = 2000;
 
@@ -25,17 +25,17 @@ const CONCURRENT: usize = 24;
 const SELECTOR: &str = "team in (red, blue),!retired";
 
 /// Applies the definitions that the binary prints, as the README says; through the client where there is no kubectl.
-pub(crate) async fn install_printed_crds(cp: &ControlPlane) {
+pub(crate) async fn install_printed_crds(cluster: &Cluster) {
     let binary = env!("CARGO_BIN_EXE_sandbox-manager");
     let printed = tokio::process::Command::new(binary).arg("crd").output().await.unwrap();
     let yaml = String::from_utf8(printed.stdout).unwrap();
-    if let Some(kubectl) = Kubectl::find(cp).await {
+    if let Some(kubectl) = Kubectl::find(&cluster).await {
         kubectl.succeed(&["apply", "--server-side", "-f", "-"], &yaml).await;
     }
     // Applying the same again changes nothing, but waits until they are served.
     let documents = serde_yaml::Deserializer::from_str(&yaml);
     let crds = documents.map(|document| serde::Deserialize::deserialize(document).unwrap());
-    cp.install_crds(crds).await;
+    cluster.install_crds(crds).await;
 }
 
 /// The objects of one test, by number: where each begins, and what becomes of it.
@@ -234,12 +234,11 @@ fn ensure_sets(samples: &Samples, namespace: &str, expected: &[(&str, [f64; 3])]
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn becomes_ready_and_shows_exactly_the_objects_in_scope_after_2000_changed() {
-    let cp = ControlPlane::shared().await;
-    install_printed_crds(cp).await;
-    let client = cp.client().await;
-    let (inside, outside) = (cp.namespace("inside").await, cp.namespace("outside").await);
+    let cluster = Cluster::shared().await;
+    install_printed_crds(&cluster).await;
+    let client = cluster.client().await;
+    let (inside, outside) = (cluster.namespace("inside").await, cluster.namespace("outside").await);
     let fleet = Fleet { client: client.clone(), inside: inside.clone(), outside };
     let red = |set: SandboxSet| set.label("team", "red");
     create(&client, &inside, &red(sandbox_set("pool-a", 5)).having(4, 3)).await;
@@ -250,7 +249,7 @@ async fn becomes_ready_and_shows_exactly_the_objects_in_scope_after_2000_changed
     // Half of them come by the list, the others by the watch.
     fleet.create(0..SANDBOXES / 2).await;
     let config = format!("sandboxNamespace: {inside}\nsandboxLabelSelector: \"{SELECTOR}\"\n");
-    let mut process = Process::start(&cp.kubeconfig(ADMIN), &config).await;
+    let mut process = Process::start(&cluster.kubeconfig(ADMIN).await, &config).await;
     fleet.create(SANDBOXES / 2..SANDBOXES).await;
     process.becomes_ready().await;
     fleet.change_and_delete().await;

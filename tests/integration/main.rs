@@ -1,6 +1,7 @@
 //! Integration tests, all in one binary: a module per area, and `support` for what they share.
 //!
-//! Tests that need a real API server are ignored by default; `tests/e2e.sh` builds one and runs them all.
+//! They run on an API server in memory; `tests/e2e.sh` builds a real one and runs the same tests on that. Tests of
+//! the real one itself are ignored by default.
 //! `cfg(test)` always holds here; written on a module, it tells clippy that its helpers are test code too.
 
 #[cfg(test)]
@@ -13,6 +14,8 @@ mod control_plane;
 mod controllers;
 #[cfg(test)]
 mod crds;
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]

@@ -16,11 +16,11 @@ use serde_json::json;
 
 use crate::cache::{names, scope, started};
 use crate::support::fixtures::{SandboxFixture, create, merge, sandbox};
-use crate::support::{ADMIN, ControlPlane, Proxy, SOON, eventually, prepared};
+use crate::support::{ADMIN, Cluster, Proxy, SOON, eventually, prepared};
 
 /// A client of the administrator that reaches the API server through the proxy.
-async fn client_through(proxy: &Proxy, cp: &ControlPlane) -> Client {
-    let kubeconfig = proxy.lead(cp.kubeconfig(ADMIN));
+async fn client_through(proxy: &Proxy, cluster: &Cluster) -> Client {
+    let kubeconfig = proxy.lead(cluster.kubeconfig(ADMIN).await);
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
@@ -88,12 +88,11 @@ async fn change_four(client: &Client, namespace: &str, last: &str) {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn e3_e7_a_cut_watch_resumes_where_it_was() {
-    let (cp, client, namespace) = prepared("cut").await;
+    let (cluster, client, namespace) = prepared("cut").await;
     let uids = four(&client, &namespace).await;
-    let proxy = Proxy::to(cp).await;
-    let cache = started(client_through(&proxy, cp).await, scope(&namespace, "", "")).await;
+    let proxy = Proxy::to(&cluster).await;
+    let cache = started(client_through(&proxy, &cluster).await, scope(&namespace, "", "")).await;
     let mut subscription = subscribed(&cache);
 
     proxy.cut();
@@ -109,20 +108,19 @@ async fn e3_e7_a_cut_watch_resumes_where_it_was() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn e3_e7_what_vanished_while_the_api_server_restarted_is_told_as_of_unknown_end() {
-    let cp = ControlPlane::start().await;
-    cp.install_crds(crds()).await;
-    let client = cp.client().await;
+    let cluster = Cluster::start().await;
+    cluster.install_crds(crds()).await;
+    let client = cluster.client().await;
     let uids = four(&client, "default").await;
-    let proxy = Proxy::to(&cp).await;
-    let cache = started(client_through(&proxy, &cp).await, scope("default", "", "")).await;
+    let proxy = Proxy::to(&cluster).await;
+    let cache = started(client_through(&proxy, &cluster).await, scope("default", "", "")).await;
     let mut subscription = subscribed(&cache);
 
     proxy.cut();
-    cp.kill_api_server().await;
-    cp.start_api_server().await;
-    let client = cp.client().await;
+    cluster.kill_api_server().await;
+    cluster.start_api_server().await;
+    let client = cluster.client().await;
     change_four(&client, "default", "last").await;
     assert_eq!(names::<Sandbox>(&cache), ["changed", "deleted", "replaced", "untouched"], "e5: the old view");
     proxy.restore();
@@ -143,11 +141,10 @@ async fn e3_e7_what_vanished_while_the_api_server_restarted_is_told_as_of_unknow
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn k1_k3_k4_own_writes_are_read_back() {
-    let (cp, writer, namespace) = prepared("writes").await;
-    let proxy = Proxy::to(cp).await;
-    let cache = started(client_through(&proxy, cp).await, scope(&namespace, "", "")).await;
+    let (cluster, writer, namespace) = prepared("writes").await;
+    let proxy = Proxy::to(&cluster).await;
+    let cache = started(client_through(&proxy, &cluster).await, scope(&namespace, "", "")).await;
     let api: Api<Sandbox> = Api::namespaced(writer.clone(), &namespace);
 
     // K4: once the version of a write has passed, the write can be read.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::fleet::{ensure_cached, ensure_counted, install_printed_crds};
 use crate::support::fixtures::{SandboxFixture, create, merge, sandbox, sandbox_set, set_status};
-use crate::support::{ADMIN, ControlPlane, Process, Proxy, SOON, eventually};
+use crate::support::{ADMIN, Cluster, Process, Proxy, SOON, eventually};
 
 async fn listed(client: &Client, namespace: &str) -> Vec<Sandbox> {
     let api: Api<Sandbox> = Api::namespaced(client.clone(), namespace);
@@ -49,26 +49,25 @@ async fn change_everything(client: &Client, namespace: &str) {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn survives_a_kill_of_the_api_server() {
-    let cp = ControlPlane::start().await;
-    cp.install_crds(crds()).await;
-    let (client, namespace) = (cp.client().await, cp.namespace("kill").await);
+    let cluster = Cluster::start().await;
+    cluster.install_crds(crds()).await;
+    let (client, namespace) = (cluster.client().await, cluster.namespace("kill").await);
     for name in ["changed", "failing", "deleted", "replaced", "untouched"] {
         create(&client, &namespace, &sandbox(name).of_set("pool").ready()).await;
     }
-    let proxy = Proxy::to(&cp).await;
+    let proxy = Proxy::to(&cluster).await;
     let config = format!("sandboxNamespace: {namespace}\n");
-    let mut process = Process::start(&proxy.lead(cp.kubeconfig(ADMIN)), &config).await;
+    let mut process = Process::start(&proxy.lead(cluster.kubeconfig(ADMIN).await), &config).await;
     process.becomes_ready().await;
     converges(&process, &client, &namespace).await;
 
     // The process must not see what changes, so it stays cut off for a while longer than the server is away.
     proxy.cut();
-    cp.kill_api_server().await;
-    cp.start_api_server().await;
+    cluster.kill_api_server().await;
+    cluster.start_api_server().await;
     // Connections of the old server are of no use any more.
-    let client = cp.client().await;
+    let client = cluster.client().await;
     change_everything(&client, &namespace).await;
     process.becomes_unready(&["[-]informer/sandboxes failed: watch down for ", " s: transport: "]).await;
     let entries = process.cached("sandboxes").await.unwrap();
@@ -87,11 +86,10 @@ fn with_containers(name: &str, containers: &Value) -> DynamicObject {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn e6_one_undecodable_object_leaves_all_others_served() {
-    let cp = ControlPlane::shared().await;
-    cp.install_crds(crds()).await;
-    let (client, namespace) = (cp.client().await, cp.namespace("undecodable").await);
+    let cluster = Cluster::shared().await;
+    cluster.install_crds(crds()).await;
+    let (client, namespace) = (cluster.client().await, cluster.namespace("undecodable").await);
     let raw: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), &namespace, &ApiResource::erase::<Sandbox>(&()));
     let write = async |name: &str| {
@@ -100,7 +98,8 @@ async fn e6_one_undecodable_object_leaves_all_others_served() {
     create(&client, &namespace, &sandbox("listed").claimed_by("alice").ready()).await;
     write("broken-in-the-list").await;
 
-    let process = Process::start(&cp.kubeconfig(ADMIN), &format!("sandboxNamespace: {namespace}\n")).await;
+    let process =
+        Process::start(&cluster.kubeconfig(ADMIN).await, &format!("sandboxNamespace: {namespace}\n")).await;
     process.becomes_ready().await;
     let shows = async |names: &[&str], undecodable: &str| {
         let what = format!("{names:?} are served, {undecodable} are not");
@@ -134,16 +133,15 @@ async fn e6_one_undecodable_object_leaves_all_others_served() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn c5_a_forbidden_secret_watch_is_named_in_readyz_and_heals_when_granted() {
-    let cp = ControlPlane::shared().await;
-    cp.install_crds(crds()).await;
-    let namespace = cp.namespace("forbidden").await;
+    let cluster = Cluster::shared().await;
+    cluster.install_crds(crds()).await;
+    let namespace = cluster.namespace("forbidden").await;
     // Nobody else has this name, so nobody else's grants count.
     let user = format!("user-of-{namespace}");
-    cp.grant_all_but_secrets(&user).await;
+    cluster.grant_all_but_secrets(&user).await;
     let config = format!("sandboxNamespace: {namespace}\nsystemNamespace: {namespace}\n");
-    let mut process = Process::start(&cp.kubeconfig(&user), &config).await;
+    let mut process = Process::start(&cluster.kubeconfig(&user).await, &config).await;
 
     let missing = format!("no permission to watch secrets in namespace \"{namespace}\"");
     process.becomes_unready(&["[-]informer/secrets failed: ", "forbidden", &missing]).await;
@@ -163,7 +161,7 @@ async fn c5_a_forbidden_secret_watch_is_named_in_readyz_and_heals_when_granted()
     assert!(samples.value("sandbox_manager_cache_watch_errors_total", &labels).unwrap() >= 1.0);
     assert!(samples.value("sandbox_manager_cache_synced", &labels[..1]).unwrap() < 0.5);
 
-    cp.grant_secrets(&user, &namespace).await;
+    cluster.grant_secrets(&user, &namespace).await;
     eventually("heals within 30 s of the grant", Duration::from_secs(30), async || {
         let answer = process.get("/readyz").await?;
         ensure!(answer.status == 200, "{}", answer.body);
@@ -174,11 +172,10 @@ async fn c5_a_forbidden_secret_watch_is_named_in_readyz_and_heals_when_granted()
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn c5_missing_crds_are_waited_for() {
-    let cp = ControlPlane::start().await;
-    let client = cp.client().await;
-    let mut process = Process::start(&cp.kubeconfig(ADMIN), "sandboxNamespace: default\n").await;
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let mut process = Process::start(&cluster.kubeconfig(ADMIN).await, "sandboxNamespace: default\n").await;
     let missing = "not found: sandboxes.agents.kruise.io is not served, is its CRD installed?";
     process.becomes_unready(&["[-]informer/sandboxes failed: not synced: ", missing]).await;
     eventually("the kinds that are served are well", SOON, async || {
@@ -188,7 +185,7 @@ async fn c5_missing_crds_are_waited_for() {
     })
     .await;
 
-    install_printed_crds(&cp).await;
+    install_printed_crds(&cluster).await;
     process.becomes_ready().await;
     create(&client, "default", &sandbox("first").claimed_by("alice").ready()).await;
     converges(&process, &client, "default").await;
@@ -208,7 +205,7 @@ async fn c5_missing_crds_are_waited_for() {
         Ok(())
     })
     .await;
-    cp.install_crds(crds()).await;
+    cluster.install_crds(crds()).await;
     process.becomes_ready().await;
     create(&client, "default", &sandbox("second").ready()).await;
     converges(&process, &client, "default").await;
@@ -216,14 +213,13 @@ async fn c5_missing_crds_are_waited_for() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn unreachable_api_server_keeps_the_process_live_and_not_ready() {
-    let cp = ControlPlane::shared().await;
-    cp.install_crds(crds()).await;
-    let namespace = cp.namespace("unreachable").await;
-    let proxy = Proxy::to(cp).await;
+    let cluster = Cluster::shared().await;
+    cluster.install_crds(crds()).await;
+    let namespace = cluster.namespace("unreachable").await;
+    let proxy = Proxy::to(&cluster).await;
     proxy.cut();
-    let kubeconfig = proxy.lead(cp.kubeconfig(ADMIN));
+    let kubeconfig = proxy.lead(cluster.kubeconfig(ADMIN).await);
     let mut process = Process::start(&kubeconfig, &format!("sandboxNamespace: {namespace}\n")).await;
     process.becomes_unready(&["[-]informer/sandboxes failed: not synced: transport: "]).await;
     proxy.restore();
@@ -262,14 +258,14 @@ const FAMILIES: &[(&str, &[&str])] = &[
 ];
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn health_and_every_metric_are_served_under_their_names_and_labels() {
-    let cp = ControlPlane::shared().await;
-    cp.install_crds(crds()).await;
-    let (client, namespace) = (cp.client().await, cp.namespace("metrics").await);
+    let cluster = Cluster::shared().await;
+    cluster.install_crds(crds()).await;
+    let (client, namespace) = (cluster.client().await, cluster.namespace("metrics").await);
     create(&client, &namespace, &sandbox("a").of_set("s").ready()).await;
     create(&client, &namespace, &sandbox_set("s", 1)).await;
-    let process = Process::start(&cp.kubeconfig(ADMIN), &format!("sandboxNamespace: {namespace}\n")).await;
+    let process =
+        Process::start(&cluster.kubeconfig(ADMIN).await, &format!("sandboxNamespace: {namespace}\n")).await;
     process.becomes_ready().await;
 
     for path in ["/livez", "/healthz", "/readyz"] {
@@ -295,13 +291,12 @@ async fn health_and_every_metric_are_served_under_their_names_and_labels() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn a_second_signal_ends_at_once() {
-    let cp = ControlPlane::shared().await;
-    cp.install_crds(crds()).await;
-    let namespace = cp.namespace("signals").await;
+    let cluster = Cluster::shared().await;
+    cluster.install_crds(crds()).await;
+    let namespace = cluster.namespace("signals").await;
     let mut process =
-        Process::start(&cp.kubeconfig(ADMIN), &format!("sandboxNamespace: {namespace}\n")).await;
+        Process::start(&cluster.kubeconfig(ADMIN).await, &format!("sandboxNamespace: {namespace}\n")).await;
     process.becomes_ready().await;
     // It stands still while both are sent, so that it can't be done before the second comes.
     for signal in ["STOP", "TERM", "INT", "CONT"] {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cache::{scope, started};
 use crate::support::fixtures::{SandboxFixture, checkpoint, create, merge, sandbox, set_status};
-use crate::support::{ADMIN, ControlPlane, Proxy, SOON, prepared};
+use crate::support::{ADMIN, Cluster, Proxy, SOON, prepared};
 
 fn status(generation: i64, phase: &str, ready: bool, paused: bool) -> Value {
     let condition = |type_: &str, is: bool, reason: &str| {
@@ -27,7 +27,6 @@ fn status(generation: i64, phase: &str, ready: bool, paused: bool) -> Value {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn f5_f11_g1_g2_g3_a_claim_holder_waits_pauses_and_resumes() {
     let (_cp, client, ns) = prepared("waits").await;
     let cache = started(client.clone(), scope(&ns, "", "")).await;
@@ -66,7 +65,6 @@ async fn f5_f11_g1_g2_g3_a_claim_holder_waits_pauses_and_resumes() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn f8_f10_g3_g4_waits_end_with_what_a_person_needs_to_know() {
     let (_cp, client, ns) = prepared("wait-errors").await;
     let cache = started(client.clone(), scope(&ns, "", "")).await;
@@ -105,17 +103,16 @@ async fn f8_f10_g3_g4_waits_end_with_what_a_person_needs_to_know() {
 }
 
 #[tokio::test]
-#[ignore = "needs the control plane: tests/e2e.sh"]
 async fn f13_a_wait_ends_right_while_the_watch_is_away() {
-    let cp = ControlPlane::start().await;
-    cp.install_crds(sandbox_manager::api::v1alpha1::crds()).await;
-    let ns = cp.namespace("wait-outage").await;
-    let proxy = Proxy::to(&cp).await;
-    let kubeconfig = proxy.lead(cp.kubeconfig(ADMIN));
+    let cluster = Cluster::start().await;
+    cluster.install_crds(sandbox_manager::api::v1alpha1::crds()).await;
+    let ns = cluster.namespace("wait-outage").await;
+    let proxy = Proxy::to(&cluster).await;
+    let kubeconfig = proxy.lead(cluster.kubeconfig(ADMIN).await);
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     let cache = started(Client::try_from(config).unwrap(), scope(&ns, "", "")).await;
 
-    let direct = cp.client().await;
+    let direct = cluster.client().await;
     let api: Api<Sandbox> = Api::namespaced(direct.clone(), &ns);
     let created = Arc::new(create(&direct, &ns, &sandbox("a").claimed_by("u")).await);
     let task = cache.sandbox_wait_ready_task(&created);

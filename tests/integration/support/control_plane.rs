@@ -9,21 +9,15 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use anyhow::Result;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta};
-use kube::runtime::{conditions, wait::Condition};
-use kube::{Api, Client, Config};
+use kube::{Client, Config};
 use parking_lot::Mutex;
 use rand::Rng;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
 use super::supervisor::Supervisor;
-use super::{SOON, eventually};
 
 /// The user who may do everything (group `system:masters`).
 pub(crate) const ADMIN: &str = "admin";
@@ -146,37 +140,6 @@ impl ControlPlane {
         path
     }
 
-    /// Creates a namespace that no other test has and returns its name, which starts with `prefix`.
-    pub(crate) async fn namespace(&self, prefix: &str) -> String {
-        let namespace = Namespace {
-            metadata: ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() },
-            ..Namespace::default()
-        };
-        let api: Api<Namespace> = Api::all(self.client().await);
-        let created = api.create(&PostParams::default(), &namespace).await.expect("creating a namespace");
-        created.metadata.name.expect("the name of a created namespace")
-    }
-
-    /// Applies CRDs and returns once the API server serves every version of each. Tests may do so concurrently.
-    pub(crate) async fn install_crds(&self, crds: impl IntoIterator<Item = CustomResourceDefinition>) {
-        let client = self.client().await;
-        let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-        let apply = PatchParams::apply("integration-tests").force();
-        for crd in crds {
-            let name = crd.metadata.name.clone().expect("the name of a CRD");
-            api.patch(&name, &apply, &Patch::Apply(&crd)).await.expect("applying a CRD");
-            eventually(&format!("{name} is served"), SOON, async || {
-                let seen = api.get(&name).await?;
-                ensure!(conditions::is_crd_established().matches_object(Some(&seen)), "not established");
-                for version in seen.spec.versions.iter().filter(|version| version.served) {
-                    list_once(client.clone(), &seen, &version.name).await?;
-                }
-                Ok(())
-            })
-            .await;
-        }
-    }
-
     /// Ends kube-apiserver by SIGTERM and waits for its end. What it stored stays.
     pub(crate) async fn stop_api_server(&self) {
         self.command("stop apiserver").await;
@@ -211,15 +174,6 @@ impl ControlPlane {
         });
         outcome.await.unwrap().unwrap();
     }
-}
-
-/// A version of a CRD is served when it can be listed.
-async fn list_once(client: Client, crd: &CustomResourceDefinition, version: &str) -> Result<()> {
-    let gvk = GroupVersionKind::gvk(&crd.spec.group, version, &crd.spec.names.kind);
-    let resource = ApiResource::from_gvk_with_plural(&gvk, &crd.spec.names.plural);
-    let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    api.list(&ListParams::default().limit(1)).await.with_context(|| format!("listing {version}"))?;
-    Ok(())
 }
 
 /// A port that nobody listens on, from below the range that the kernel gives to outgoing connections: so it is

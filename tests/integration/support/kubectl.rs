@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::{ADMIN, ControlPlane};
+use super::{ADMIN, Cluster};
 
 /// `kubectl` with an administrator's kubeconfig and nothing of the user's own.
 pub(crate) struct Kubectl {
@@ -16,11 +16,11 @@ pub(crate) struct Kubectl {
 
 impl Kubectl {
     /// `None`, and a word about it, where `kubectl` is not on the PATH. `.ci/run` sees to it that it is.
-    pub(crate) async fn find(cp: &ControlPlane) -> Option<Self> {
+    pub(crate) async fn find(cluster: &Cluster) -> Option<Self> {
         let home = tempfile::tempdir().expect("a temporary folder");
         // A file of its own: tests that share a control plane write and read at once.
         let kubeconfig = home.path().join("kubeconfig");
-        let yaml = serde_yaml::to_string(&cp.kubeconfig(ADMIN)).expect("a kubeconfig as YAML");
+        let yaml = serde_yaml::to_string(&cluster.kubeconfig(ADMIN).await).expect("a kubeconfig as YAML");
         std::fs::write(&kubeconfig, yaml).expect("a file in it");
         let kubectl = Self { kubeconfig, home };
         let version = kubectl.command(&["version", "--client"]).output().await;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::ControlPlane;
+use super::Cluster;
 
 /// What becomes of connections. They are numbered from 1.
 #[derive(Clone, Copy, Default)]
@@ -25,25 +25,28 @@ struct State {
 
 /// A listener on loopback that hands connections on to the API server.
 pub(crate) struct Proxy {
+    scheme: String,
     address: SocketAddr,
     state: watch::Sender<State>,
 }
 
 impl Proxy {
-    /// To the API server of a control plane.
-    pub(crate) async fn to(cp: &ControlPlane) -> Self {
-        let target = cp.url().strip_prefix("https://").expect("an https address").to_owned();
+    /// To the API server of a cluster.
+    pub(crate) async fn to(cluster: &Cluster) -> Self {
+        let url = cluster.url();
+        let (scheme, target) = url.split_once("://").expect("an address with a scheme");
+        let (scheme, target) = (scheme.to_owned(), target.to_owned());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("the address of a listener");
         let state = watch::Sender::new(State::default());
         tokio::spawn(accept(listener, target, state.clone()));
-        Self { address, state }
+        Self { scheme, address, state }
     }
 
     /// Leads the clusters of a kubeconfig through here.
     pub(crate) fn lead(&self, mut kubeconfig: Kubeconfig) -> Kubeconfig {
         for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
-            cluster.server = Some(format!("https://{}", self.address));
+            cluster.server = Some(format!("{}://{}", self.scheme, self.address));
         }
         kubeconfig
     }

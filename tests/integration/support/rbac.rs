@@ -5,11 +5,11 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use super::ControlPlane;
+use super::Cluster;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-impl ControlPlane {
+impl Cluster {
     /// Allows a user to watch all that a cache may want, everywhere, but no Secrets.
     pub(crate) async fn grant_all_but_secrets(&self, user: &str) {
         let rules = json!([

@@ -1,0 +1,431 @@
+//! What the cache makes of faults between it and the API server (the first rows of the fault matrix): each on its own,
+//! and plans that chance made. On the in-memory server alone, which can be told what to do; under paused time.
+//!
+//! `SANDBOX_MANAGER_FAULT_SEED=n` runs the one plan of that seed.
+
+mod oracle;
+mod random;
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::apiserver::{FaultPlan, On, RequestFault, Times, Verb, WatchFault};
+use sandbox_manager::cache::LookupError;
+use sandbox_manager::controller::{Action, Observed};
+use sandbox_manager::options::SandboxManagerOptions;
+use sandbox_manager::testing::TestCache;
+use sandbox_manager::testing::fixtures::{MetadataFixture, SandboxFixture, TestObject};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::support::{SOON, eventually};
+use oracle::{Calls, Oracle};
+
+const SANDBOXES: &str = "sandboxes";
+
+fn api(test: &TestCache) -> Api<Sandbox> {
+    Api::default_namespaced(test.client())
+}
+
+async fn create(test: &TestCache, name: &str) -> Sandbox {
+    api(test).create(&PostParams::default(), &Sandbox::test(name)).await.unwrap()
+}
+
+async fn touch(test: &TestCache, name: &str) -> Sandbox {
+    let patch = json!({"metadata": {"annotations": {"touched": uuid()}}});
+    api(test).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap()
+}
+
+async fn delete(test: &TestCache, name: &str) {
+    api(test).delete(name, &DeleteParams::default()).await.unwrap();
+}
+
+/// A text that is new each time.
+fn uuid() -> String {
+    format!("{:x}", rand::random::<u64>())
+}
+
+/// The failures that the watch of sandboxes has met, by their reasons, and its lists after the first.
+fn met(test: &TestCache) -> (Vec<&'static str>, u64) {
+    let kinds = test.cache().kinds();
+    let report = kinds.iter().find(|kind| kind.plural() == SANDBOXES).unwrap().report();
+    (report.errors.keys().map(|(_, reason)| *reason).collect(), report.relists)
+}
+
+fn on_watch(then: RequestFault) -> FaultPlan {
+    FaultPlan::request(On::request(Verb::Watch, SANDBOXES), Times::First(1), then)
+}
+
+fn on_next_event(then: WatchFault) -> FaultPlan {
+    FaultPlan::event(On::kind(SANDBOXES), Times::First(1), then)
+}
+
+/// A cache with two sandboxes, and its oracle.
+async fn two() -> (TestCache, Oracle) {
+    let objects = ["a", "b"].map(Sandbox::test);
+    let test = TestCache::builder().objects(objects).build().await.unwrap();
+    let mut oracle = Oracle::new(&test);
+    oracle.converged(&test).await.unwrap();
+    oracle.told();
+    (test, oracle)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_watch_resumes_where_it_was_without_loss_or_duplicate() {
+    for (fault, reason) in [
+        (WatchFault::End, None),
+        (WatchFault::Reset, Some("transport")),
+        (WatchFault::MidLine, Some("transport")),
+    ] {
+        let (test, mut oracle) = two().await;
+        test.server().inject(&on_next_event(fault.clone()));
+        let versions = [touch(&test, "a").await, touch(&test, "b").await];
+        delete(&test, "b").await;
+        create(&test, "c").await;
+        oracle.converged(&test).await.unwrap();
+
+        let (met, relists) = met(&test);
+        assert_eq!(met, reason.into_iter().collect::<Vec<_>>(), "{fault:?}");
+        assert_eq!(relists, 0, "{fault:?}: no list was needed");
+        assert_eq!(test.server().faults_fired()[0].1, 1, "{fault:?}");
+        let version = versions[0].resource_version().unwrap();
+        let told = oracle.told();
+        assert_eq!(told.iter().filter(|told| **told == format!("a {version}")).count(), 1, "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_lives_for_less_than_five_seconds_is_not_resumed_at_once() {
+    let (test, mut oracle) = two().await;
+    // Ended by the server every time something happens: were it resumed at once, all would be told at once.
+    test.server().inject(&FaultPlan::event(On::kind(SANDBOXES), Times::First(3), WatchFault::End));
+    let started = Instant::now();
+    touch(&test, "a").await;
+    oracle.converged(&test).await.unwrap();
+    // The first watch lived longer; the two that follow did not live at all.
+    assert!(started.elapsed() >= Duration::from_millis(600 + 1200), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_version_leads_to_a_list_while_the_old_view_is_served() {
+    for plan in [
+        on_next_event(WatchFault::Expire),
+        on_next_event(WatchFault::End).and(on_watch(RequestFault::Answer { code: 410, retry_after: None })),
+    ] {
+        let (test, mut oracle) = two().await;
+        test.server().inject(&plan);
+        // The list is slow, so that what is served meanwhile can be looked at.
+        let slow = RequestFault::Delay(Duration::from_secs(20));
+        let on = On::request(Verb::Watch, SANDBOXES);
+        let times = if plan.faults.len() == 1 { Times::Nth(1) } else { Times::Nth(2) };
+        test.server().inject(&FaultPlan::request(on, times, slow));
+        delete(&test, "b").await;
+        create(&test, "c").await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let names: Vec<_> = test.cache().reader::<Sandbox>().list(None).unwrap();
+        let mut names: Vec<_> = names.iter().map(|sandbox| sandbox.name_any()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["a", "b"], "{plan:?}: the old view");
+
+        oracle.converged(&test).await.unwrap();
+        let (met, relists) = met(&test);
+        assert!(met.contains(&"expired"), "{plan:?}: {met:?}");
+        assert_eq!(relists, 1, "{plan:?}");
+    }
+}
+
+/// Options that make pages of two.
+fn small_pages() -> SandboxManagerOptions {
+    let mut options = SandboxManagerOptions::default();
+    options.cache.page_size = 2;
+    options
+}
+
+/// No streaming list is to be had.
+fn no_streaming_lists() -> FaultPlan {
+    on_watch(RequestFault::Answer { code: 422, retry_after: None })
+}
+
+fn on_page(nth: Times, code: u16) -> FaultPlan {
+    let then = RequestFault::Answer { code, retry_after: None };
+    FaultPlan::request(On::request(Verb::List, SANDBOXES), nth, then)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_fails_leads_to_a_new_list() {
+    for code in [500, 410] {
+        let plan = no_streaming_lists().and(on_page(Times::Nth(2), code));
+        let objects = (0..7).map(|i| Sandbox::test(&format!("s{i}")));
+        let builder = TestCache::builder().options(small_pages()).objects(objects).faults(plan);
+        let test = builder.build().await.unwrap();
+        let mut oracle = Oracle::new(&test);
+        oracle.converged(&test).await.unwrap();
+        assert_eq!(test.server().faults_fired().iter().map(|(_, fired)| *fired).collect::<Vec<_>>(), [1, 1]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_two_failed_pagings_everything_is_listed_at_once() {
+    // The second page of each list is gone, and that of a third one would be, too.
+    let plan = no_streaming_lists()
+        .and(on_page(Times::Nth(2), 410))
+        .and(on_page(Times::Nth(4), 410))
+        .and(on_page(Times::Nth(6), 410));
+    let objects = (0..7).map(|i| Sandbox::test(&format!("s{i}")));
+    let builder = TestCache::builder().options(small_pages()).objects(objects).faults(plan);
+    let test = builder.build().await.unwrap();
+    Oracle::new(&test).converged(&test).await.unwrap();
+    let fired: Vec<_> = test.server().faults_fired().iter().map(|(_, fired)| *fired).collect();
+    assert_eq!(fired, [1, 1, 1, 0], "the fifth request had no second page");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_fails_leaves_the_old_view_intact() {
+    let (test, mut oracle) = two().await;
+    let gone = on_next_event(WatchFault::Expire).and(no_streaming_lists()).and(on_page(Times::First(3), 500));
+    test.server().inject(&gone);
+    touch(&test, "a").await;
+    eventually("three lists have failed", SOON, async || {
+        let fired = test.server().faults_fired()[2].1;
+        ensure!(fired == 3, "{fired}");
+        Ok(())
+    })
+    .await;
+    assert_eq!(test.cache().reader::<Sandbox>().len().unwrap(), 2);
+    oracle.converged(&test).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_patience_gets_it() {
+    for code in [429, 503] {
+        let (test, mut oracle) = two().await;
+        let busy = RequestFault::Answer { code, retry_after: Some(25) };
+        test.server().inject(&on_next_event(WatchFault::Reset).and(on_watch(busy)));
+        let started = Instant::now();
+        touch(&test, "a").await;
+        eventually("it is told within 10 s that the cache is stale", Duration::from_secs(12), async || {
+            let kinds = test.cache().kinds();
+            let report = kinds.iter().find(|kind| kind.plural() == SANDBOXES).unwrap().report();
+            let problem = report.ready().err().unwrap_or_default();
+            ensure!(problem.contains("watch down for"), "{problem:?}");
+            Ok(())
+        })
+        .await;
+        oracle.converged(&test).await.unwrap();
+        assert!(started.elapsed() >= Duration::from_secs(25), "{code}: {:?}", started.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_list_keeps_its_own_kind_waiting_and_no_other() {
+    let calls = Calls::default();
+    let noted = calls.clone();
+    let slow = on_watch(RequestFault::Delay(Duration::from_secs(20)));
+    let test = TestCache::builder()
+        .object(Sandbox::test("a"))
+        .sandbox_handler(move |observed: Observed<Sandbox>| {
+            noted.add(observed.key().to_string());
+            std::future::ready(Ok(Action::await_change()))
+        })
+        .faults(slow)
+        .start()
+        .unwrap();
+    let others = test.cache().kinds().into_iter().filter(|kind| kind.plural() != SANDBOXES);
+    futures::future::join_all(others.map(|kind| kind.synced())).await;
+    let lookup = test.cache().reader::<Sandbox>().get("default", "a");
+    assert!(matches!(lookup, Err(LookupError::NotSynced { .. })), "{lookup:?}");
+    assert!(calls.all().is_empty(), "a controller starts once its kind is synced");
+    test.cache().wait_for_cache_sync().await;
+    eventually("the handler is called", SOON, async || {
+        ensure!(calls.all() == ["default/a"], "{:?}", calls.all());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_is_noticed_within_90_seconds() {
+    let silent_watch = on_next_event(WatchFault::Silence);
+    let silent_answer = on_next_event(WatchFault::End).and(on_watch(RequestFault::Silence));
+    for (plan, reason) in [(silent_watch, "silent"), (silent_answer, "response_timeout")] {
+        let (test, mut oracle) = two().await;
+        test.server().inject(&plan);
+        touch(&test, "a").await;
+        let started = Instant::now();
+        oracle.converged(&test).await.unwrap();
+        assert!(started.elapsed() <= Duration::from_secs(90), "{plan:?}: {:?}", started.elapsed());
+        assert!(met(&test).0.contains(&reason), "{plan:?}: {:?}", met(&test).0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_come_twice_or_in_the_wrong_order_change_nothing() {
+    for fault in [WatchFault::Duplicate, WatchFault::Reorder] {
+        let (test, mut oracle) = two().await;
+        let every_other = FaultPlan::event(On::kind(SANDBOXES), Times::Every(2), fault.clone());
+        test.server().inject(&every_other);
+        for i in 0..12 {
+            touch(&test, ["a", "b"][i % 2]).await;
+            if i % 4 == 1 {
+                delete(&test, "b").await;
+                create(&test, "b").await;
+            }
+        }
+        // One that is held back for the next one to overtake it needs a next one.
+        test.server().clear_faults();
+        touch(&test, "a").await;
+        oracle.converged(&test).await.unwrap();
+        assert_eq!(met(&test), (vec![], 0), "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_or_made_anew_unseen_is_told_in_order() {
+    let (test, mut oracle) = two().await;
+    // The watch breaks, and its version expires before it is back.
+    test.server().inject(&on_next_event(WatchFault::Reset));
+    touch(&test, "a").await;
+    delete(&test, "a").await;
+    delete(&test, "b").await;
+    let new = create(&test, "b").await;
+    test.server().compact();
+    oracle.converged(&test).await.unwrap();
+    let told = oracle.told();
+    let (gone, back) = (
+        told.iter().position(|told| told.starts_with("b gone")),
+        told.iter().position(|told| *told == format!("b {}", new.resource_version().unwrap())),
+    );
+    assert!(gone < back && gone.is_some(), "{told:?}");
+    assert!(told.iter().any(|told| told.starts_with("a gone")), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_set_back_is_believed_in_the_end() {
+    let (test, mut oracle) = two().await;
+    let version = test.server().revision();
+    for _ in 0..5 {
+        touch(&test, "a").await;
+    }
+    delete(&test, "b").await;
+    test.caught_up().await;
+    oracle.check().unwrap();
+    test.server().rewind(version).unwrap();
+    // What was gone is back, and versions have become smaller: only here is that no mistake.
+    let names = async || {
+        let mut names: Vec<_> =
+            test.cache().reader::<Sandbox>().list(None)?.iter().map(|sandbox| sandbox.name_any()).collect();
+        names.sort_unstable();
+        ensure!(names == ["a", "b"], "{names:?}");
+        Ok(())
+    };
+    eventually("the cache shows the older state", Duration::from_mins(3), names).await;
+    assert_eq!(met(&test).0, ["stale_list", "transport"]);
+    create(&test, "c").await;
+    test.caught_up().await;
+    assert_eq!(test.cache().reader::<Sandbox>().len().unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_from_a_stale_replica_is_refused() {
+    let (test, mut oracle) = two().await;
+    delete(&test, "b").await;
+    create(&test, "c").await;
+    oracle.converged(&test).await.unwrap();
+    let stale = FaultPlan::request(
+        On::request(Verb::List, SANDBOXES),
+        Times::First(1),
+        RequestFault::OldList { behind: 2 },
+    );
+    let relist = on_next_event(WatchFault::Expire).and(no_streaming_lists()).and(stale);
+    test.server().inject(&relist);
+    touch(&test, "a").await;
+    oracle.converged(&test).await.unwrap();
+    assert!(met(&test).0.contains(&"stale_list"), "{:?}", met(&test).0);
+    assert!(!oracle.told().iter().any(|told| told.starts_with("b ")), "what is gone did not come back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bookmarks_alone_keep_a_watch_alive_and_its_version_new() {
+    let (test, mut oracle) = two().await;
+    let kinds = test.cache().kinds();
+    let sandboxes = kinds.iter().find(|kind| kind.plural() == SANDBOXES).unwrap();
+    let config_map: k8s_openapi::api::core::v1::ConfigMap =
+        serde_json::from_value(json!({"metadata": {"name": "other"}})).unwrap();
+    let other =
+        Api::default_namespaced(test.client()).create(&PostParams::default(), &config_map).await.unwrap();
+    let version: u64 = other.resource_version().unwrap().parse().unwrap();
+    assert!(sandboxes.version() < version);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(sandboxes.version() >= version);
+    assert_eq!(met(&test), (vec![], 0));
+    oracle.check().unwrap();
+    assert_eq!(oracle.told(), Vec::<String>::new(), "nobody was called for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_bookmarks_a_watch_is_taken_for_dead_and_resumed() {
+    let (test, mut oracle) = two().await;
+    let mute =
+        FaultPlan::request(On::request(Verb::Watch, SANDBOXES), Times::Always, RequestFault::NoBookmarks);
+    test.server().inject(&mute.and(on_next_event(WatchFault::End)));
+    touch(&test, "a").await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert!(met(&test).0.contains(&"silent"), "{:?}", met(&test).0);
+    test.server().clear_faults();
+    touch(&test, "b").await;
+    oracle.converged(&test).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_can_t_be_read_is_left_out_alone_and_healed() {
+    let (test, mut oracle) = two().await;
+    let broken = |name: &str| {
+        json!({
+            "apiVersion": "agents.kruise.io/v1alpha1", "kind": "Sandbox",
+            "metadata": {"name": name, "namespace": "default"}, "spec": {"paused": "maybe"},
+        })
+    };
+    test.server().force("sandboxes.agents.kruise.io", broken("broken"));
+    create(&test, "c").await;
+    test.caught_up().await;
+    let undecodable = || {
+        let kinds = test.cache().kinds();
+        kinds.iter().find(|kind| kind.plural() == SANDBOXES).unwrap().report().undecodable
+    };
+    let reader = test.cache().reader::<Sandbox>();
+    assert_eq!((reader.len().unwrap(), undecodable()), (3, 1));
+
+    // The same after a list, which meets it again.
+    test.server().restart();
+    create(&test, "d").await;
+    test.caught_up().await;
+    assert_eq!((reader.len().unwrap(), undecodable()), (4, 1));
+
+    delete(&test, "broken").await;
+    create(&test, "broken").await;
+    oracle.converged(&test).await.unwrap();
+    assert_eq!((reader.len().unwrap(), undecodable()), (5, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_leaves_the_selection_is_told_to_be_gone() {
+    let options = SandboxManagerOptions { sandbox_label_selector: "tier=a".into(), ..Default::default() };
+    let test = TestCache::builder()
+        .options(options)
+        .objects([
+            Sandbox::test("a").label("tier", "a").claimed_by("u"),
+            Sandbox::test("b").label("tier", "b"),
+        ])
+        .build()
+        .await
+        .unwrap();
+    let reader = test.cache().reader::<Sandbox>();
+    assert_eq!(reader.len().unwrap(), 1);
+    let patch = json!({"metadata": {"labels": {"tier": "b"}}});
+    api(&test).patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    test.caught_up().await;
+    assert_eq!(reader.len().unwrap(), 0);
+}

@@ -1,0 +1,106 @@
+//! What must hold whatever goes wrong: the cache comes to show what the server has, and what subscribers are told of
+//! each object makes sense.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use parking_lot::Mutex;
+use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::informer::{Event, Subscription};
+use sandbox_manager::testing::TestCache;
+
+/// The incarnation of an object and its version.
+type Known = (String, u64);
+
+/// Follows a subscription and checks each event against the last one of its object.
+pub(crate) struct Oracle {
+    subscription: Subscription<Sandbox>,
+    known: BTreeMap<String, Known>,
+    /// Incarnations that were told to be gone.
+    gone: BTreeMap<String, u64>,
+    told: Vec<String>,
+}
+
+fn known(object: &Sandbox) -> Result<Known> {
+    let version = object.resource_version().context("a version")?.parse()?;
+    Ok((object.uid().context("a UID")?, version))
+}
+
+impl Oracle {
+    pub(crate) fn new(test: &TestCache) -> Self {
+        let subscription = test.cache().subscribe().expect("sandboxes are in scope");
+        Self { subscription, known: BTreeMap::new(), gone: BTreeMap::new(), told: Vec::new() }
+    }
+
+    /// Takes what has come, and fails on what can't be.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        while let Some(event) = self.subscription.try_next() {
+            let name = event.object().name_any();
+            self.follow(&name, &event).with_context(|| format!("{name}: {:?}", self.told))?;
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, name: &str, event: &Event<Sandbox>) -> Result<()> {
+        let (uid, version) = known(event.object())?;
+        let before = self.known.get(name).cloned();
+        match event {
+            Event::Applied { old, .. } => {
+                self.told.push(format!("{name} {version}"));
+                ensure!(!self.gone.contains_key(&uid), "{uid} came back at {version}");
+                ensure!(old.as_deref().map(known).transpose()? == before, "old is not what was told last");
+                if let Some((known_uid, known_version)) = before {
+                    ensure!(known_uid == uid, "replaced without a deletion");
+                    ensure!(known_version <= version, "from {known_version} back to {version}");
+                }
+                self.known.insert(name.to_owned(), (uid, version));
+            }
+            Event::Deleted { .. } => {
+                self.told.push(format!("{name} gone {version}"));
+                let (known_uid, _) = before.context("deleted, though it was not there")?;
+                ensure!(known_uid == uid, "another one was deleted");
+                self.known.remove(name);
+                self.gone.insert(uid, version);
+            }
+        }
+        Ok(())
+    }
+
+    /// Once all is well again: the cache shows what the server has, and so does what was told.
+    pub(crate) async fn converged(&mut self, test: &TestCache) -> Result<()> {
+        test.caught_up().await;
+        let sandboxes: Api<Sandbox> = Api::all(test.client());
+        let truth = sandboxes.list(&ListParams::default()).await?.items;
+        let truth: BTreeMap<_, _> =
+            truth.iter().map(|object| Ok((object.name_any(), known(object)?))).collect::<Result<_>>()?;
+        let cached = test.cache().reader::<Sandbox>().list(None)?;
+        let cached: BTreeMap<_, _> =
+            cached.iter().map(|object| Ok((object.name_any(), known(object)?))).collect::<Result<_>>()?;
+        ensure!(cached == truth, "the cache shows {cached:?}, the server has {truth:?}");
+        self.check()?;
+        ensure!(self.known == truth, "told were {:?}, the server has {truth:?}", self.known);
+        Ok(())
+    }
+
+    /// What was told since the last call, in short.
+    pub(crate) fn told(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.told)
+    }
+}
+
+/// Collects what handlers were called with.
+#[derive(Clone, Default)]
+pub(crate) struct Calls(Arc<Mutex<Vec<String>>>);
+
+impl Calls {
+    pub(crate) fn add(&self, call: impl Into<String>) {
+        self.0.lock().push(call.into());
+    }
+
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.lock().clone()
+    }
+}

@@ -1,0 +1,90 @@
+//! Plans that chance made, on a fleet that changes all the while: afterwards the cache shows what the server has, and
+//! what was told on the way makes sense.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::apiserver::FaultPlan;
+use sandbox_manager::testing::TestCache;
+use sandbox_manager::testing::fixtures::TestObject;
+use serde_json::json;
+
+use super::oracle::Oracle;
+use super::{SANDBOXES, api};
+
+/// How many plans are tried in one run.
+const PLANS: u64 = 150;
+
+/// How often something changes under each of them.
+const CHANGES: usize = 60;
+
+/// Within which time all must be well after the last fault: the longest silence that is borne, and the retries.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+#[tokio::test(start_paused = true)]
+async fn the_cache_comes_to_show_the_truth_whatever_went_wrong() {
+    let seeds = match std::env::var("SANDBOX_MANAGER_FAULT_SEED") {
+        Ok(seed) => {
+            let seed: u64 = seed.parse().expect("a number in SANDBOX_MANAGER_FAULT_SEED");
+            seed..seed + 1
+        }
+        Err(_) => 0..PLANS,
+    };
+    for seed in seeds {
+        let plan = FaultPlan::random(seed, SANDBOXES);
+        if let Err(error) = run(seed, &plan).await {
+            panic!("{plan:#?}\n{error:#}");
+        }
+    }
+}
+
+async fn run(seed: u64, plan: &FaultPlan) -> Result<()> {
+    let mut chance = StdRng::seed_from_u64(seed);
+    let objects = (0..4).map(|i| Sandbox::test(&format!("s{i}")));
+    let mut options = sandbox_manager::SandboxManagerOptions::default();
+    options.cache.page_size = chance.random_range(1..=5);
+    let mut builder = TestCache::builder().options(options).objects(objects);
+    let at_once = chance.random_bool(0.5);
+    if at_once {
+        builder = builder.faults(plan.clone());
+    }
+    let test = tokio::time::timeout(PATIENCE, builder.build()).await.context("it never synced")??;
+    let mut oracle = Oracle::new(&test);
+    if !at_once {
+        test.server().inject(plan);
+    }
+    for _ in 0..CHANGES {
+        change(&test, &mut chance).await?;
+        if chance.random_bool(0.3) {
+            tokio::time::sleep(Duration::from_millis(chance.random_range(1..3000))).await;
+        }
+        if chance.random_bool(0.02) {
+            test.server().compact();
+        }
+        oracle.check()?;
+    }
+    // A fault that has not come yet must not come any more, and what is held back has to be let go.
+    test.server().clear_faults();
+    tokio::time::timeout(PATIENCE, oracle.converged(&test))
+        .await
+        .context("it never came to show the truth")?
+}
+
+/// Creates, changes or deletes one of six sandboxes.
+async fn change(test: &TestCache, chance: &mut StdRng) -> Result<()> {
+    let sandboxes = api(test);
+    let name = format!("s{}", chance.random_range(0..6));
+    if sandboxes.get_opt(&name).await?.is_none() {
+        sandboxes.create(&PostParams::default(), &Sandbox::test(&name)).await?;
+    } else if chance.random_bool(0.3) {
+        sandboxes.delete(&name, &DeleteParams::default()).await?;
+    } else {
+        let patch = json!({"metadata": {"annotations": {"n": chance.random::<u32>().to_string()}}});
+        sandboxes.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    }
+    Ok(())
+}
