@@ -65,7 +65,8 @@ impl ApiError {
             "" => about.qualified(),
             name => format!("{} {name:?}", about.qualified()),
         };
-        Self::new(403, "Forbidden", format!("{subject} is forbidden: {message}")).with_details(about.details())
+        Self::new(403, "Forbidden", format!("{subject} is forbidden: {message}"))
+            .with_details(about.details())
     }
 
     pub(crate) fn not_found(about: &About<'_>) -> Self {
@@ -101,8 +102,7 @@ impl ApiError {
     /// Server-side apply would take fields from other managers.
     pub(crate) fn apply_conflict(causes: Vec<Cause>) -> Self {
         let (count, plural) = (causes.len(), if causes.len() == 1 { "" } else { "s" });
-        let each: Vec<_> =
-            causes.iter().map(|cause| format!("{}: {}", cause.message, cause.field)).collect();
+        let each: Vec<_> = causes.iter().map(|cause| format!("{}: {}", cause.message, cause.field)).collect();
         let message = format!("Apply failed with {count} conflict{plural}: {}", each.join("\n"));
         Self::new(409, "Conflict", message).with_details(Details { causes, ..Details::default() })
     }
@@ -186,8 +186,7 @@ impl ApiError {
 impl Details {
     pub(crate) fn json(&self) -> Value {
         let mut json = json!({});
-        let texts =
-            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
+        let texts = [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
         for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
             json[field] = json!(text);
         }
@@ -280,11 +279,7 @@ impl FieldError {
     }
 
     fn cause(&self) -> Cause {
-        Cause {
-            reason: self.problem.reason(),
-            message: self.problem.to_string(),
-            field: self.field.clone(),
-        }
+        Cause { reason: self.problem.reason(), message: self.problem.to_string(), field: self.field.clone() }
     }
 }
 
