@@ -69,7 +69,7 @@ fn conflicts(answer: &Answer) -> Vec<String> {
 }
 
 async fn applying_creates_what_is_not_there(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         let answer = apply(&objects, "one", "a", json!({ "metadata": { "labels": { "a": "b" } } })).await;
         let created = answer.created();
         assert_eq!(created["metadata"]["labels"], json!({ "a": "b" }));
@@ -82,7 +82,7 @@ async fn applying_creates_what_is_not_there(server: &Server) {
 }
 
 async fn applying_again_changes_nothing(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         let object = json!({ "metadata": { "labels": { "a": "b" } } });
         let created = apply(&objects, "one", "a", object.clone()).await.created();
         assert_eq!(apply(&objects, "one", "a", object).await.ok(), created);
@@ -323,7 +323,7 @@ async fn the_name_and_the_kind_must_be_those_of_the_path(server: &Server) {
 }
 
 async fn managed_fields_cannot_be_applied(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         let created =
             apply(&objects, "one", "a", json!({ "metadata": { "labels": { "a": "b" } } })).await.created();
         let fields = json!({ "metadata": { "managedFields": created["metadata"]["managedFields"] } });

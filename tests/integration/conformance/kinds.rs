@@ -218,6 +218,11 @@ impl Server {
         self.namespaced(&format!("{GROUP}/v1"), "widgets", "Widget").await
     }
 
+    /// Config maps and widgets, for what holds for built-in kinds and for custom ones.
+    pub(super) async fn both(&self) -> [Collection; 2] {
+        [self.config_maps().await, self.widgets().await]
+    }
+
     /// The sandboxes of a namespace of the test's own.
     pub(super) async fn sandboxes(&self) -> Collection {
         self.ours("sandboxes", "Sandbox").await

@@ -44,7 +44,7 @@ fn owned<'a>(object: &'a Value, manager: &str, operation: &str) -> &'a Value {
 }
 
 async fn entries_have_their_form(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         let object = objects.object("a", json!({ "metadata": { "labels": { "a": "b" } } }));
         let created = objects.create_with("?fieldManager=one", object).await.created();
         let mut entries = created["metadata"]["managedFields"].clone();
@@ -197,7 +197,7 @@ async fn the_time_stays_when_nothing_changes(server: &Server) {
 }
 
 async fn entries_can_be_cleared(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         apply(&objects, "one", "a", json!({ "metadata": { "labels": { "a": "b" } } })).await.created();
         let cleared = objects.merge("a", json!({ "metadata": { "managedFields": [{}] } })).await.ok();
         assert_eq!(cleared["metadata"].get("managedFields"), None);

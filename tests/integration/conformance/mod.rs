@@ -42,6 +42,9 @@ mod watching;
 
 mod apply;
 mod crud;
+mod delete;
+mod list;
 mod managed_fields;
 mod patch;
+mod selectors;
 mod strategic;

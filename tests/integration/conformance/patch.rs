@@ -78,7 +78,7 @@ async fn json_patches_name_keys_with_slashes_and_tildes(server: &Server) {
 }
 
 async fn a_failed_test_refuses_the_whole_json_patch(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         let created = objects.made("a", json!({ "metadata": { "labels": { "a": "b" } } })).await;
         let patch = json!([
             { "op": "add", "path": "/metadata/labels/c", "value": "d" },
@@ -106,7 +106,7 @@ async fn json_patches_that_do_not_fit_are_refused(server: &Server) {
 }
 
 async fn a_json_patch_can_insist_on_a_version(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         let created = objects.made("a", json!({ "metadata": { "labels": { "a": "1" } } })).await;
         let claim = json!([
             { "op": "test", "path": "/metadata/resourceVersion", "value": created["metadata"]["resourceVersion"] },
@@ -118,7 +118,7 @@ async fn a_json_patch_can_insist_on_a_version(server: &Server) {
 }
 
 async fn bodies_that_are_no_patches_are_bad_requests(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         objects.made("a", json!({})).await;
         for (media_type, body) in [
             (JSON_PATCH, "["),
@@ -171,7 +171,7 @@ async fn nulls_in_a_merge_patch_are_not_kept(server: &Server) {
 }
 
 async fn a_merge_patch_with_a_stale_version_is_a_conflict(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         let created = objects.made("a", json!({})).await;
         let patch = |label: &str| {
             let version = &created["metadata"]["resourceVersion"];
@@ -184,7 +184,7 @@ async fn a_merge_patch_with_a_stale_version_is_a_conflict(server: &Server) {
 }
 
 async fn merge_patches_without_a_version_never_conflict(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         objects.made("a", json!({})).await;
         let label = |n: u32| (format!("l{n}"), n.to_string());
         let patches = (0..10).map(|n| {
@@ -200,7 +200,7 @@ async fn merge_patches_without_a_version_never_conflict(server: &Server) {
 }
 
 async fn patches_of_nothing_are_not_found(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         objects
             .merge("nothing", json!({ "metadata": { "labels": { "a": "b" } } }))
             .await
@@ -210,7 +210,7 @@ async fn patches_of_nothing_are_not_found(server: &Server) {
 }
 
 async fn patches_do_not_move_an_object(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         objects.made("a", json!({})).await;
         objects.merge("a", json!({ "metadata": { "name": "b" } })).await.refused(400, "BadRequest");
         objects.merge("a", json!({ "metadata": { "namespace": "b" } })).await.refused(400, "BadRequest");
@@ -218,7 +218,7 @@ async fn patches_do_not_move_an_object(server: &Server) {
 }
 
 async fn patches_do_not_change_what_only_the_server_may_set(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         let created = objects.made("a", json!({})).await;
         let refused = objects.merge("a", json!({ "metadata": { "uid": "u" } })).await;
         assert!([409, 422].contains(&refused.code), "{refused:?}");
@@ -258,7 +258,7 @@ async fn patches_of_built_in_kinds_keep_their_types(server: &Server) {
 }
 
 async fn patches_that_change_nothing_write_nothing(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         let created = objects.made("a", json!({ "metadata": { "labels": { "a": "b" } } })).await;
         let same = json!({ "metadata": { "labels": { "a": "b", "absent": null } } });
         assert_eq!(objects.merge("a", same).await.ok(), created);
@@ -269,7 +269,7 @@ async fn patches_that_change_nothing_write_nothing(server: &Server) {
 }
 
 async fn unknown_patch_types_are_unsupported(server: &Server) {
-    for objects in [server.config_maps().await, server.widgets().await] {
+    for objects in server.both().await {
         objects.made("a", json!({})).await;
         for media_type in ["application/json", "text/plain", "application/unheard-of"] {
             objects.patch("a", media_type, &json!({})).await.refused(415, "UnsupportedMediaType");
