@@ -41,10 +41,14 @@ mod server;
 mod watching;
 
 mod apply;
+mod bookmarks;
 mod crud;
 mod delete;
+mod expired;
 mod list;
 mod managed_fields;
 mod patch;
 mod selectors;
 mod strategic;
+mod tables;
+mod watch;

@@ -146,8 +146,11 @@ fn build(method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> R
 /// kube-apiserver.
 struct Real(&'static ControlPlane);
 
-/// One that compacts its storage once a second, for the tests that expect it.
+/// One that compacts its storage once a second and keeps no snapshots beside it, for the tests that expect it.
 static FORGETFUL: OnceCell<ControlPlane> = OnceCell::const_new();
+
+const FORGETFUL_FLAGS: [&str; 2] =
+    ["--etcd-compaction-interval=1s", "--feature-gates=ListFromCacheSnapshot=false"];
 
 impl Target for Real {
     fn client(&self, user: User) -> LocalBoxFuture<'_, Client> {
@@ -169,8 +172,7 @@ impl Target for Real {
 
     fn forgetful(&self) -> LocalBoxFuture<'_, Arc<dyn Target>> {
         Box::pin(async {
-            let started =
-                FORGETFUL.get_or_init(|| ControlPlane::start_with(&["--etcd-compaction-interval=1s"])).await;
+            let started = FORGETFUL.get_or_init(|| ControlPlane::start_with(&FORGETFUL_FLAGS)).await;
             Arc::new(Real(started)) as Arc<dyn Target>
         })
     }

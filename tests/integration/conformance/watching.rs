@@ -7,6 +7,7 @@ use kube::client::Body;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::answer::text;
 use crate::support::SOON;
 
 /// A watch that the server has begun to answer. Dropping it ends it.
@@ -36,11 +37,17 @@ impl Watch {
 
     /// The object of the next event, which must be of this type and about an object of this name.
     pub(super) async fn expect(&mut self, event_type: &str, name: &str) -> Value {
+        let object = self.expect_any(event_type).await;
+        assert_eq!(text(&object, "/metadata/name"), name, "{}: {event_type} {object}", self.request);
+        object
+    }
+
+    /// The object of the next event, which must be of this type.
+    pub(super) async fn expect_any(&mut self, event_type: &str) -> Value {
         let Some((seen, object)) = self.next().await else {
-            panic!("{}: ended instead of {event_type} {name}", self.request);
+            panic!("{}: ended instead of {event_type}", self.request);
         };
-        let about = object["metadata"]["name"].as_str().unwrap_or_default();
-        assert_eq!((seen.as_str(), about), (event_type, name), "{}: {object}", self.request);
+        assert_eq!(seen, event_type, "{}: {object}", self.request);
         object
     }
 
