@@ -149,7 +149,7 @@ async fn initial_events_are_of_what_is_selected(server: &Server) {
 async fn initial_events_may_be_asked_from_any_version(server: &Server) {
     let widgets = server.widgets().await;
     let created = version(&widgets.made("a", json!({})).await);
-    for from in ["".to_owned(), "&resourceVersion=0".to_owned(), format!("&resourceVersion={created}")] {
+    for from in [String::new(), "&resourceVersion=0".to_owned(), format!("&resourceVersion={created}")] {
         let mut watch = widgets.watch(&format!("{INITIAL}&allowWatchBookmarks=true{from}")).await;
         watch.expect("ADDED", "a").await;
         assert!(ends_initial_events(&watch.expect("BOOKMARK", "").await));

@@ -99,10 +99,10 @@ fn versioned(test: &str) -> Value {
         let schema = json!({ "openAPIV3Schema": { "type": "object", "properties": { "spec": spec } } });
         json!({ "name": name, "storage": stored, "served": served, "schema": schema })
     };
-    let text = json!({ "type": "string" });
+    let string = json!({ "type": "string" });
     definition["spec"]["versions"] = json!([
-        version("v1", true, true, json!({ "common": text, "new": { "type": "string", "default": "n" } })),
-        version("v1beta1", false, true, json!({ "common": text })),
+        version("v1", true, true, json!({ "common": string, "new": { "type": "string", "default": "n" } })),
+        version("v1beta1", false, true, json!({ "common": string })),
         version("v1alpha1", false, false, json!({})),
     ]);
     definition

@@ -350,10 +350,10 @@ async fn other_kinds_are_given_no_time(server: &Server) {
 
 async fn owned_objects_are_deleted_like_any_others(server: &Server) {
     for objects in server.both().await {
-        let owner = objects.made("owner", json!({})).await;
+        let first = objects.made("owner", json!({})).await;
         let reference = json!({
-            "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": "owner",
-            "uid": owner["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true,
+            "apiVersion": first["apiVersion"], "kind": first["kind"], "name": "owner",
+            "uid": first["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true,
         });
         let owned = objects.made("owned", json!({ "metadata": { "ownerReferences": [reference] } })).await;
         assert_eq!(owned["metadata"]["ownerReferences"], json!([reference]));

@@ -1,4 +1,4 @@
-//! What a client finds out before its first request: version, health, groups, resources, and OpenAPI documents.
+//! What a client finds out before its first request: version, health, groups, resources, and the documents of `OpenAPI`.
 
 use anyhow::{Context, ensure};
 use kube::core::GroupVersionKind;

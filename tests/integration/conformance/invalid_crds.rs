@@ -30,7 +30,7 @@ fn valid() -> Value {
 }
 
 /// A definition with this schema for `spec`.
-fn with_spec(spec: Value) -> Value {
+fn with_spec(spec: &Value) -> Value {
     let schema = json!({ "type": "object", "properties": { "spec": spec } });
     definition(GROUP, "Thing", &json!({ "schema": { "openAPIV3Schema": schema } }))
 }
@@ -103,15 +103,15 @@ async fn every_version_has_a_schema(server: &Server) {
 async fn schemas_are_structural(server: &Server) {
     assert_refused(
         server,
-        with_spec(json!({ "properties": { "a": { "type": "string" } } })),
+        with_spec(&json!({ "properties": { "a": { "type": "string" } } })),
         "properties[spec].type",
     )
     .await;
-    assert_refused(server, with_spec(json!({ "type": "text" })), "properties[spec].type").await;
+    assert_refused(server, with_spec(&json!({ "type": "text" })), "properties[spec].type").await;
     let root = json!({ "schema": { "openAPIV3Schema": { "type": "string" } } });
     assert_refused(server, definition(GROUP, "Thing", &root), "openAPIV3Schema.type").await;
     let both = json!({ "type": "object", "properties": { "a": { "type": "string" } }, "additionalProperties": { "type": "string" } });
-    assert_refused(server, with_spec(both), "properties[spec].additionalProperties").await;
+    assert_refused(server, with_spec(&both), "properties[spec].additionalProperties").await;
 }
 
 async fn lists_say_how_their_items_are_told_apart(server: &Server) {
@@ -119,30 +119,30 @@ async fn lists_say_how_their_items_are_told_apart(server: &Server) {
         let item = json!({ "type": "object", "properties": { "k": { "type": "string" } } });
         let mut list = json!({ "type": "array", "x-kubernetes-list-type": "map", "items": item });
         list["x-kubernetes-list-map-keys"] = keys;
-        with_spec(list)
+        with_spec(&list)
     };
-    assert_refused(server, with_spec(json!({ "type": "array" })), "properties[spec].items").await;
+    assert_refused(server, with_spec(&json!({ "type": "array" })), "properties[spec].items").await;
     assert_refused(server, keyed(json!([])), "x-kubernetes-list-map-keys").await;
     assert_refused(server, keyed(json!(["other"])), "x-kubernetes-list-map-keys").await;
     // A key must be there, one way or the other.
     assert_refused(server, keyed(json!(["k"])), "items.properties[k].default").await;
     let set = json!({ "type": "array", "x-kubernetes-list-type": "bag", "items": { "type": "string" } });
-    assert_refused(server, with_spec(set), "x-kubernetes-list-type").await;
+    assert_refused(server, with_spec(&set), "x-kubernetes-list-type").await;
 }
 
 async fn defaults_fit_their_schema(server: &Server) {
-    assert_refused(server, with_spec(json!({ "type": "string", "default": 3 })), "properties[spec].default")
+    assert_refused(server, with_spec(&json!({ "type": "string", "default": 3 })), "properties[spec].default")
         .await;
     let small = json!({ "type": "integer", "minimum": 5, "default": 3 });
-    assert_refused(server, with_spec(small), "properties[spec].default").await;
+    assert_refused(server, with_spec(&small), "properties[spec].default").await;
     let unknown = json!({ "type": "object", "properties": {}, "default": { "a": 1 } });
-    assert_refused(server, with_spec(unknown), "properties[spec].default").await;
+    assert_refused(server, with_spec(&unknown), "properties[spec].default").await;
 }
 
 async fn patterns_can_be_read(server: &Server) {
     assert_refused(
         server,
-        with_spec(json!({ "type": "string", "pattern": "(" })),
+        with_spec(&json!({ "type": "string", "pattern": "(" })),
         "properties[spec].pattern",
     )
     .await;
@@ -166,7 +166,7 @@ async fn columns_have_a_type_and_a_path(server: &Server) {
 }
 
 async fn selectable_fields_are_fields(server: &Server) {
-    let mut bad = with_spec(json!({ "type": "object", "properties": { "a": { "type": "object" } } }));
+    let mut bad = with_spec(&json!({ "type": "object", "properties": { "a": { "type": "object" } } }));
     for path in [".spec.none", ".spec.a", ".metadata.name"] {
         bad["spec"]["versions"][0]["selectableFields"] = json!([{ "jsonPath": path }]);
         assert_refused(server, bad.clone(), "selectableFields[0].jsonPath").await;

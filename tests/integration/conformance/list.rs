@@ -238,12 +238,12 @@ async fn a_version_with_a_limit_is_an_exact_one(server: &Server) {
 
 async fn a_list_is_not_older_than_asked(server: &Server) {
     for objects in server.both().await {
-        let last = *fill(&objects, &["a", "b"]).await.last().unwrap();
+        let at = *fill(&objects, &["a", "b"]).await.last().unwrap();
         for query in ["", "&resourceVersionMatch=NotOlderThan", "&resourceVersionMatch=NotOlderThan&limit=9"]
         {
-            let list = objects.list(&format!("?labelSelector=odd&resourceVersion={last}{query}")).await.ok();
+            let list = objects.list(&format!("?labelSelector=odd&resourceVersion={at}{query}")).await.ok();
             assert_eq!(names(&list), ["a", "b"], "{query}");
-            assert!(version(&list) >= last);
+            assert!(version(&list) >= at);
         }
     }
 }
@@ -251,13 +251,13 @@ async fn a_list_is_not_older_than_asked(server: &Server) {
 /// A server may answer from what it remembers, and then without pages; so only what must be there is looked for.
 async fn any_version_may_be_listed(server: &Server) {
     for objects in server.both().await {
-        let last = *fill(&objects, &["a", "b"]).await.last().unwrap();
+        let at = *fill(&objects, &["a", "b"]).await.last().unwrap();
         // Whatever is remembered is now new enough.
-        objects.list(&format!("?resourceVersion={last}")).await.ok();
+        objects.list(&format!("?resourceVersion={at}")).await.ok();
         for query in ["", "&resourceVersionMatch=NotOlderThan"] {
             let list = objects.list(&format!("?labelSelector=odd&resourceVersion=0{query}")).await.ok();
             assert_eq!(names(&list), ["a", "b"]);
-            assert!(version(&list) >= last);
+            assert!(version(&list) >= at);
         }
         let paged = pages(&objects, 1, "&labelSelector=odd&resourceVersion=0").await;
         assert_eq!(all_names(&paged).concat(), ["a", "b"]);

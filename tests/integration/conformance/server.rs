@@ -122,7 +122,7 @@ impl Server {
         match timeout(SOON, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => panic!("{request}: {error:#}"),
-            Err(_) => panic!("{request}: no answer within {SOON:?}"),
+            Err(late) => panic!("{request}: no answer within {SOON:?}: {late}"),
         }
     }
 
