@@ -227,7 +227,15 @@ async fn foreground_and_orphan_are_finalizers(server: &Server) {
 async fn a_later_policy_takes_the_place_of_an_earlier_one(server: &Server) {
     for objects in server.both().await {
         held(&objects, "a").await;
-        objects.delete("a?propagationPolicy=Foreground").await.ok();
+        let marked = objects.delete("a?propagationPolicy=Foreground").await.ok();
+        let mut finalizers: Vec<_> = marked["metadata"]["finalizers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|f| f.as_str().unwrap())
+            .collect();
+        finalizers.sort_unstable();
+        assert_eq!(finalizers, [HOLD, "foregroundDeletion"]);
         let marked = objects.delete("a?propagationPolicy=Background").await.ok();
         assert_eq!(marked["metadata"]["finalizers"], json!([HOLD]));
     }

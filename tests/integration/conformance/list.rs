@@ -51,6 +51,7 @@ async fn pages(objects: &Collection, limit: usize, query: &str) -> Vec<Value> {
         if token.is_empty() {
             return pages;
         }
+        assert!(pages.len() < 20, "pages without end: {:?}", all_names(&pages));
         // Selectors are said again with each page, versions are in the token.
         let selector = if query.contains("Selector") { query } else { "" };
         pages.push(objects.list(&format!("?limit={limit}{selector}&continue={token}")).await.ok());

@@ -12,6 +12,7 @@ on_every_server![
     fields_are_named_by_property_key_and_value,
     built_in_kinds_have_the_same_form,
     applying_owns_what_is_applied_and_not_the_defaults,
+    creating_owns_the_defaults_too,
     updating_owns_what_it_changes,
     updates_of_one_manager_are_one_entry,
     the_manager_of_an_update_is_the_head_of_the_user_agent,
@@ -103,6 +104,17 @@ async fn applying_owns_what_is_applied_and_not_the_defaults(server: &Server) {
     assert_eq!(created["spec"]["mode"], "On");
     assert_eq!(entries(&created), [["one", "Apply", ""]]);
     assert_eq!(owned(&created, "one", "Apply"), &json!({ "f:spec": { "f:text": {} } }));
+}
+
+async fn creating_owns_the_defaults_too(server: &Server) {
+    let widgets = server.widgets().await;
+    let object = widgets.object("a", json!({ "spec": { "text": "a" } }));
+    let created = widgets.create_with("?fieldManager=one", object).await.created();
+    let defaults = json!({ "f:spec": {
+        ".": {}, "f:text": {}, "f:mode": {}, "f:maybeDefaulted": {}, "f:nested": { ".": {}, "f:depth": {} },
+    } });
+    assert_eq!(owned(&created, "one", "Update"), &defaults);
+    apply(&widgets, "two", "a", json!({ "spec": { "mode": "Off" } })).await.refused(409, "Conflict");
 }
 
 async fn updating_owns_what_it_changes(server: &Server) {

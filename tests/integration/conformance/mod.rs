@@ -52,6 +52,7 @@ mod errors;
 mod events;
 mod expired;
 mod invalid_crds;
+mod kube_client;
 mod list;
 mod managed_fields;
 mod patch;
