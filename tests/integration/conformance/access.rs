@@ -151,7 +151,8 @@ async fn an_administrator_may_do_what_they_ask_for(server: &Server) {
     for spec in [
         json!({ "resourceAttributes": { "verb": "list", "resource": "secrets" } }),
         json!({ "resourceAttributes": {
-            "verb": "watch", "group": "agents.kruise.io", "version": "v1alpha1", "resource": "sandboxes", "namespace": "default"
+            "verb": "watch", "group": "agents.kruise.io", "version": "v1alpha1", "resource": "sandboxes",
+            "namespace": "default"
         } }),
         json!({ "nonResourceAttributes": { "verb": "get", "path": "/metrics" } }),
     ] {
@@ -163,7 +164,8 @@ async fn a_user_without_grants_may_not(server: &Server) {
     for user in [NOBODY, crate::support::LIMITED] {
         let nobody = server.asked_by(User::Named(user)).await;
         for verb in ["get", "list", "watch", "create", "delete"] {
-            let spec = json!({ "resourceAttributes": { "verb": verb, "resource": "configmaps", "namespace": "default" } });
+            let attributes = json!({ "verb": verb, "resource": "configmaps", "namespace": "default" });
+            let spec = json!({ "resourceAttributes": attributes });
             // Whom nothing at all is granted may not even ask.
             let reviews = nobody.at(REVIEWS, "authorization.k8s.io/v1", "SelfSubjectAccessReview");
             let answer = reviews.create(json!({ "spec": spec })).await;

@@ -98,7 +98,8 @@ async fn what_is_no_longer_applied_is_removed(server: &Server) {
 
     let widgets = server.widgets().await;
     let full = json!({ "spec": {
-        "text": "a", "mode": "Off", "labels": { "a": "1" }, "tags": ["a", "b"], "parts": [{ "name": "a" }, { "name": "b" }],
+        "text": "a", "mode": "Off", "labels": { "a": "1" }, "tags": ["a", "b"],
+        "parts": [{ "name": "a" }, { "name": "b" }],
     } });
     apply(&widgets, "one", "a", full).await.created();
     let less = json!({ "spec": { "tags": ["b"], "parts": [{ "name": "b" }] } });
@@ -273,7 +274,10 @@ async fn finalizers_and_owners_are_merged(server: &Server) {
 
 async fn built_in_kinds_are_merged_by_their_own_keys(server: &Server) {
     let services = server.namespaced("v1", "services", "Service").await;
-    let spec = |port: u16, name: &str| json!({ "spec": { "clusterIP": "None", "ports": [{ "port": port, "name": name, "protocol": "TCP" }] } });
+    let spec = |port: u16, name: &str| {
+        let port = json!({ "port": port, "name": name, "protocol": "TCP" });
+        json!({ "spec": { "clusterIP": "None", "ports": [port] } })
+    };
     apply(&services, "one", "s", spec(1, "a")).await.created();
     let merged = apply(&services, "two", "s", spec(2, "b")).await.ok();
     assert_eq!(merged["spec"]["ports"].as_array().unwrap().len(), 2);
@@ -295,7 +299,10 @@ async fn status_is_applied_by_its_subresource(server: &Server) {
         .await
         .created();
     assert_eq!(widgets.get("a").await.ok().get("status"), None, "status is not written with the rest");
-    let condition = |of: &str| json!({ "status": { "conditions": [{ "type": of, "status": "True" }] }, "spec": { "text": "b" } });
+    let condition = |of: &str| {
+        let conditions = json!([{ "type": of, "status": "True" }]);
+        json!({ "status": { "conditions": conditions }, "spec": { "text": "b" } })
+    };
     apply_with(&widgets, "a/status?fieldManager=two", condition("A")).await.ok();
     let both = apply_with(&widgets, "a/status?fieldManager=three", condition("B")).await.ok();
     assert_eq!(both["status"]["conditions"].as_array().unwrap().len(), 2);
@@ -334,7 +341,9 @@ async fn managed_fields_cannot_be_applied(server: &Server) {
 async fn a_stale_version_is_a_conflict(server: &Server) {
     let widgets = server.widgets().await;
     let created = apply(&widgets, "one", "a", json!({ "spec": { "text": "a" } })).await.created();
-    let object = |text: &str| json!({ "metadata": { "resourceVersion": created["metadata"]["resourceVersion"] }, "spec": { "text": text } });
+    let version_of = &created["metadata"]["resourceVersion"];
+    let object =
+        |text: &str| json!({ "metadata": { "resourceVersion": version_of }, "spec": { "text": text } });
     let changed = apply(&widgets, "one", "a", object("b")).await.ok();
     assert!(version(&changed) > version(&created));
     let status = apply(&widgets, "one", "a", object("c")).await.refused(409, "Conflict");

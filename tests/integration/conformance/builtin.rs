@@ -56,7 +56,9 @@ async fn every_kind(server: &Server) -> Vec<(Collection, Value)> {
         ),
         (
             server.everywhere("v1", "persistentvolumes", "PersistentVolume"),
-            json!({ "spec": { "accessModes": modes, "capacity": { "storage": "1Gi" }, "hostPath": { "path": "/x" } } }),
+            json!({ "spec": {
+                "accessModes": modes, "capacity": { "storage": "1Gi" }, "hostPath": { "path": "/x" },
+            } }),
         ),
         (server.everywhere("v1", "nodes", "Node"), json!({})),
     ]

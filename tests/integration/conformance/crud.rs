@@ -263,7 +263,8 @@ async fn objects_of_a_namespace_are_in_no_other(server: &Server) {
 
 async fn values_that_are_kept_come_back_as_they_were(server: &Server) {
     let widgets = server.widgets().await;
-    let odd = json!([1.5, 9_007_199_254_740_993_i64, -1, null, {}, [], "", "ä\u{1F600}\u{1}\"\\\n</script>&", { "a": null }]);
+    let text = "ä\u{1F600}\u{1}\"\\\n</script>&";
+    let odd = json!([1.5, 9_007_199_254_740_993_i64, -1, null, {}, [], "", text, { "a": null }]);
     let created = widgets.made("a", json!({ "spec": { "opaque": odd, "free": { "A.b/c ~1": [] } } })).await;
     assert_eq!(created["spec"]["opaque"], odd);
     assert_eq!(widgets.get("a").await.ok()["spec"]["free"], json!({ "A.b/c ~1": [] }));

@@ -263,7 +263,8 @@ async fn options_may_say_what_they_are(server: &Server) {
     for objects in server.both().await {
         for api_version in ["v1", "meta.k8s.io/v1"] {
             objects.made("a", json!({})).await;
-            let options = json!({ "kind": "DeleteOptions", "apiVersion": api_version, "propagationPolicy": "Background" });
+            let mut options = json!({ "kind": "DeleteOptions", "propagationPolicy": "Background" });
+            options["apiVersion"] = json!(api_version);
             objects.delete_with("a", options).await.ok();
             objects.get("a").await.refused(404, "NotFound");
         }

@@ -1,4 +1,4 @@
-//! What a client finds out before its first request: version, health, groups, resources, and the documents of `OpenAPI`.
+//! What a client finds out before its first request: version, health, groups, resources, documents of `OpenAPI`.
 
 use anyhow::{Context, ensure};
 use kube::core::GroupVersionKind;
@@ -72,7 +72,10 @@ async fn groups_are_listed(server: &Server) {
 async fn a_group_tells_its_versions(server: &Server) {
     let group = "ordered.discovery.conformance.test";
     let mut definition = definition(group, "Thing", &json!({ "schema": any_object() }));
-    let version = |name: &str, served: bool, stored: bool| json!({ "name": name, "served": served, "storage": stored, "schema": any_object() });
+    let version = |name: &str, served: bool, stored: bool| {
+        let schema = any_object();
+        json!({ "name": name, "served": served, "storage": stored, "schema": schema })
+    };
     definition["spec"]["versions"] = json!([
         version("v1alpha1", true, true),
         version("v1beta2", true, false),

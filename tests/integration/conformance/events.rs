@@ -27,7 +27,9 @@ async fn events(server: &Server) -> (Collection, Collection, String) {
 
 fn old_event(namespace: &str, kind: &str, name: &str) -> Value {
     json!({
-        "involvedObject": { "apiVersion": "v1", "kind": kind, "name": name, "namespace": namespace, "uid": format!("uid-{name}") },
+        "involvedObject": {
+            "apiVersion": "v1", "kind": kind, "name": name, "namespace": namespace, "uid": format!("uid-{name}"),
+        },
         "reason": "Started", "message": "it runs", "type": "Normal", "count": 2,
         "source": { "component": "agent", "host": "node" },
         "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:01Z",
@@ -36,7 +38,8 @@ fn old_event(namespace: &str, kind: &str, name: &str) -> Value {
 
 fn new_event(namespace: &str, name: &str) -> Value {
     json!({
-        "regarding": { "kind": "Pod", "name": name, "namespace": namespace }, "related": { "kind": "Node", "name": "n" },
+        "regarding": { "kind": "Pod", "name": name, "namespace": namespace },
+        "related": { "kind": "Node", "name": "n" },
         "eventTime": "2026-01-01T00:00:00.123456Z", "reportingController": "example.com/agent",
         "reportingInstance": "agent-1", "action": "Start", "reason": "Started", "note": "it runs", "type": "Normal",
     })

@@ -7,6 +7,8 @@
 //! A test is an `async fn name(server: &Server)`; its module names it in `on_every_server![...]`, which makes one
 //! test of it for each server (a function that is not named there is dead code, which the compiler tells). Tests run
 //! at the same time on one server: each has a namespace of its own, and none asserts anything of what others change.
+//!
+//! Another server needs a `Target` and a function of its name in `server`, and a line in `on_every_server`.
 
 /// Makes tests of the functions of a module: for each server a module of its name, with each test in it.
 macro_rules! on_every_server {

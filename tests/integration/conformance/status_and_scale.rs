@@ -80,7 +80,10 @@ async fn status_is_patched_by_any_kind_of_patch(server: &Server) {
     let widgets = server.widgets().await;
     widgets.made("a", json!({})).await;
     widgets.merge("a/status", json!({ "status": { "phase": "Used", "replicas": 1 } })).await.ok();
-    let patch = json!([{ "op": "replace", "path": "/status/replicas", "value": 2 }, { "op": "add", "path": "/spec", "value": {} }]);
+    let patch = json!([
+        { "op": "replace", "path": "/status/replicas", "value": 2 },
+        { "op": "add", "path": "/spec", "value": {} },
+    ]);
     let patched = widgets.patch("a/status", JSON_PATCH, &patch).await.ok();
     assert_eq!(patched["status"], json!({ "phase": "Used", "replicas": 2 }));
     assert_eq!(patched.get("spec"), None);
@@ -210,7 +213,9 @@ async fn a_stale_scale_is_a_conflict(server: &Server) {
     widgets.made("a", json!({ "spec": { "replicas": 3 } })).await;
     let stale = widgets.get("a/scale").await.ok();
     let newer = widgets.merge("a", json!({ "spec": { "text": "a" } })).await.ok();
-    let patch = json!({ "metadata": { "resourceVersion": stale["metadata"]["resourceVersion"] }, "spec": { "replicas": 4 } });
+    let patch = json!({
+        "metadata": { "resourceVersion": stale["metadata"]["resourceVersion"] }, "spec": { "replicas": 4 },
+    });
     widgets.merge("a/scale", patch).await.refused(409, "Conflict");
     assert_eq!(widgets.get("a").await.ok(), newer);
 }

@@ -89,7 +89,8 @@ async fn items_are_deleted_by_directive(server: &Server) {
 
 async fn a_list_can_be_replaced_by_directive(server: &Server) {
     let services = service(server).await;
-    let patch = json!({ "spec": { "ports": [{ "$patch": "replace" }, { "name": "c", "port": 3, "targetPort": 13 }] } });
+    let ports_now = json!([{ "$patch": "replace" }, { "name": "c", "port": 3, "targetPort": 13 }]);
+    let patch = json!({ "spec": { "ports": ports_now } });
     assert_eq!(ports(&strategic(&services, "s", patch).await.ok()), [port(3, "c", 13)]);
 }
 
@@ -137,7 +138,8 @@ async fn owners_are_told_apart_by_uid(server: &Server) {
         |uid: &str, name: &str| json!({ "apiVersion": "v1", "kind": "Node", "name": name, "uid": uid });
     maps.made("a", json!({ "metadata": { "ownerReferences": [owner("1", "one"), owner("2", "two")] } }))
         .await;
-    let patch = json!({ "metadata": { "ownerReferences": [owner("2", "deux"), { "uid": "1", "$patch": "delete" }] } });
+    let owners = json!([owner("2", "deux"), { "uid": "1", "$patch": "delete" }]);
+    let patch = json!({ "metadata": { "ownerReferences": owners } });
     let patched = strategic(&maps, "a", patch).await.ok();
     assert_eq!(patched["metadata"]["ownerReferences"], json!([owner("2", "deux")]));
 }
