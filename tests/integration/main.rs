@@ -9,6 +9,8 @@ mod bad_input;
 #[cfg(test)]
 mod cache;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod control_plane;
 #[cfg(test)]
 mod controllers;

@@ -1,0 +1,67 @@
+//! What a Kubernetes API server does, as a client sees it: the judge of whatever claims to be one.
+//!
+//! Strictly black box: a test knows requests and answers and nothing of the server behind them, so the same tests run
+//! on kube-apiserver and on any other server. Nothing is asserted that kube-apiserver does not do; where texts are
+//! compared, a client or a person relies on them.
+//!
+//! A test is an `async fn name(server: &Server)`; its module names it in `on_every_server![...]`, which makes one
+//! test of it for each server (a function that is not named there is dead code, which the compiler tells). Tests run
+//! at the same time on one server: each has a namespace of its own, and none asserts anything of what others change.
+//!
+//! Another server needs a `Target` and a function of its name in `server`, and a line in `on_every_server`.
+
+/// Makes tests of the functions of a module: for each server a module of its name, with each test in it.
+macro_rules! on_every_server {
+    ($($test:ident),+ $(,)?) => {
+        on_server!(real [#[ignore = "needs the control plane: tests/e2e.sh"]] $($test)+);
+    };
+}
+
+/// The tests on one server, which is what the function of this name in `server` returns.
+macro_rules! on_server {
+    ($server:ident [$($attribute:tt)*] $($test:ident)+) => {
+        mod $server {
+            on_server!(@each $server [$($attribute)*] $($test)+);
+        }
+    };
+    (@each $server:ident $attributes:tt $($test:ident)+) => {
+        $( on_server!(@one $server $attributes $test); )+
+    };
+    (@one $server:ident [$($attribute:tt)*] $test:ident) => {
+        #[tokio::test]
+        $($attribute)*
+        async fn $test() {
+            super::$test(&crate::conformance::server::$server().await).await;
+        }
+    };
+}
+
+mod answer;
+mod collection;
+mod kinds;
+mod server;
+mod watching;
+
+mod access;
+mod apply;
+mod bookmarks;
+mod builtin;
+mod crds;
+mod crud;
+mod delete;
+mod discovery;
+mod errors;
+mod events;
+mod expired;
+mod invalid_crds;
+mod kube_client;
+mod list;
+mod managed_fields;
+mod patch;
+mod schema;
+mod selectors;
+mod status_and_scale;
+mod strategic;
+mod tables;
+mod validation;
+mod watch;
