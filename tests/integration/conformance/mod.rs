@@ -13,6 +13,7 @@
 /// Makes tests of the functions of a module: for each server a module of its name, with each test in it.
 macro_rules! on_every_server {
     ($($test:ident),+ $(,)?) => {
+        on_server!(in_memory [] $($test)+);
         on_server!(real [#[ignore = "needs the control plane: tests/e2e.sh"]] $($test)+);
     };
 }

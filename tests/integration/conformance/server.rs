@@ -6,9 +6,10 @@ use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 use http::{Method, Request};
 use http_body_util::BodyExt;
-use kube::Client;
 use kube::client::Body;
-use kube::config::AuthInfo;
+use kube::config::{AuthInfo, KubeConfigOptions};
+use kube::{Client, Config};
+use sandbox_manager::apiserver::{ApiServer, Serving};
 use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -55,6 +56,11 @@ pub(super) struct Server {
 /// kube-apiserver, shared by all tests.
 pub(super) async fn real() -> Server {
     Server::new(Arc::new(Real(ControlPlane::shared().await))).await
+}
+
+/// The one in memory, new for each test.
+pub(super) async fn in_memory() -> Server {
+    Server::new(Arc::new(InMemory::new())).await
 }
 
 impl Server {
@@ -193,5 +199,53 @@ impl Target for Real {
             })
             .await;
         })
+    }
+}
+
+/// The API server in memory.
+struct InMemory {
+    api: ApiServer,
+    /// For those whom only the network shows as they are.
+    serving: OnceCell<Serving>,
+}
+
+impl InMemory {
+    fn new() -> Self {
+        Self { api: ApiServer::new(), serving: OnceCell::const_new() }
+    }
+
+    async fn client_with(&self, auth: AuthInfo) -> Client {
+        let listen = || async { self.api.serve(([127, 0, 0, 1], 0).into()).await.expect("a free port") };
+        let kubeconfig = self.serving.get_or_init(listen).await.kubeconfig();
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .expect("a generated kubeconfig");
+        config.auth_info = auth;
+        config.default_retry = false;
+        Client::try_from(config).expect("a client from it")
+    }
+}
+
+impl Target for InMemory {
+    fn client(&self, user: User) -> LocalBoxFuture<'_, Client> {
+        Box::pin(async move {
+            match user {
+                User::Administrator => self.api.client(),
+                User::Named(name) => self.api.client_for(name),
+                User::Anonymous => self.client_with(AuthInfo::default()).await,
+                User::Token(token) => {
+                    let token = Some(token.to_owned().into());
+                    self.client_with(AuthInfo { token, ..AuthInfo::default() }).await
+                }
+            }
+        })
+    }
+
+    fn forgetful(&self) -> LocalBoxFuture<'_, Arc<dyn Target>> {
+        Box::pin(async { Arc::new(Self::new()) as Arc<dyn Target> })
+    }
+
+    fn forget(&self) -> LocalBoxFuture<'_, ()> {
+        Box::pin(async { self.api.restart() })
     }
 }
