@@ -29,6 +29,10 @@ const EXIT_USAGE: u8 = 2;
 /// Exit code of a process that ran and failed.
 const EXIT_FAILED: u8 = 1;
 
+/// Most sandboxes that `dev` creates; each takes some 10 KB.
+#[cfg(feature = "dev")]
+const MAX_DEV_SANDBOXES: usize = 1_000_000;
+
 const ABOUT: &str =
     "Keeps every agent sandbox of a Kubernetes cluster in one shared cache and runs controllers on it";
 const EXAMPLES: &str = "\
@@ -179,7 +183,11 @@ fn command() -> Command {
 #[cfg(feature = "dev")]
 fn dev_command() -> Command {
     let text = |name: &'static str, value_name: &'static str| {
-        Arg::new(name).long(name).value_name(value_name).value_parser(ValueParser::os_string())
+        Arg::new(name)
+            .long(name)
+            .value_name(value_name)
+            .value_parser(ValueParser::os_string())
+            .allow_negative_numbers(true)
     };
     Command::new("dev")
         .about("Run everything on this machine without a cluster: an API server in memory, a sample fleet, the manager")
@@ -337,11 +345,14 @@ fn start_dev(matches: &ArgMatches) -> Result<(), CliError> {
     let refused =
         |flag, expected| move |_| CliError::Dev { flag, value: given(flag).unwrap_or_default(), expected };
     let listen = given("listen").unwrap_or_default().parse();
-    let sandboxes = given("sandboxes").unwrap_or_default().parse::<u32>();
+    let sandboxes = given("sandboxes").unwrap_or_default().parse::<usize>().ok();
     let options = DevOptions {
         listen: listen.map_err(|_| ()).map_err(refused("listen", "an address such as 127.0.0.1:6443"))?,
         kubeconfig: matches.get_one::<OsString>("kubeconfig").map(PathBuf::from),
-        sandboxes: sandboxes.map_err(|_| ()).map_err(refused("sandboxes", "a whole number"))? as usize,
+        sandboxes: sandboxes
+            .filter(|count| *count <= MAX_DEV_SANDBOXES)
+            .ok_or(())
+            .map_err(refused("sandboxes", "a whole number from 0 to 1000000"))?,
         manager: load_options_over(matches, DevOptions::manager_defaults())?,
     };
     start_logging(&options.manager.log)?;
