@@ -151,7 +151,7 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
 fn command() -> Command {
     let config = Command::new("config")
         .about("Check a configuration and print the options in effect as YAML")
-        .args(option_args());
+        .args(option_args(&SandboxManagerOptions::default()));
     let crd = Command::new("crd").about("Print the CustomResourceDefinitions as YAML").arg(
         Arg::new("output-dir")
             .long("output-dir")
@@ -165,7 +165,7 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(EXAMPLES)
         .args_conflicts_with_subcommands(true)
-        .args(option_args())
+        .args(option_args(&SandboxManagerOptions::default()))
         .arg(text_arg("kubeconfig", "SANDBOX_MANAGER_KUBECONFIG", "FILE").help(
             "Kubeconfig to use [default: KUBECONFIG, then ~/.kube/config, then the pod's service account]",
         ))
@@ -206,18 +206,17 @@ fn dev_command() -> Command {
         .arg(
             text("sandboxes", "N")
                 .default_value("0")
-                .help("Sandboxes to create beside the sample, in ten pools (100000 take half a minute and 1 GB)"),
+                .help("Sandboxes to create beside the sample, in ten pools (100000 take ten seconds and 1 GB)"),
         )
-        .args(option_args())
+        .args(option_args(&DevOptions::manager_defaults()))
 }
 
 /// `--config` and a flag for each setting.
-fn option_args() -> Vec<Arg> {
-    let defaults = SandboxManagerOptions::default();
+fn option_args(defaults: &SandboxManagerOptions) -> Vec<Arg> {
     let file =
         text_arg("config", "SANDBOX_MANAGER_CONFIG", "FILE").help("YAML file with options [default: none]");
     let settings = SETTINGS.iter().map(|setting| {
-        let default = Some(setting.get(&defaults)).filter(|text| !text.is_empty());
+        let default = Some(setting.get(defaults)).filter(|text| !text.is_empty());
         let default = default.as_deref().unwrap_or("empty");
         let arg = text_arg(setting.flag, setting.env, setting.value_name)
             .help(format!("{} [file: {}] [default: {default}]", setting.help, setting.path));
@@ -353,7 +352,7 @@ fn start_dev(matches: &ArgMatches) -> Result<(), CliError> {
             .filter(|count| *count <= MAX_DEV_SANDBOXES)
             .ok_or(())
             .map_err(refused("sandboxes", "a whole number from 0 to 1000000"))?,
-        manager: load_options_over(matches, DevOptions::manager_defaults())?,
+        manager: load_options_over(matches, DevOptions::free_manager_defaults())?,
     };
     start_logging(&options.manager.log)?;
     runtime()?.block_on(async {
