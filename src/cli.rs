@@ -381,9 +381,8 @@ async fn run_manager(options: SandboxManagerOptions, access: ClusterAccess) -> R
     let stop = shutdown::signals().map_err(CliError::System)?;
     let metrics = Metrics::new()?;
     let connector = Connector::load(&access, &options.client, &metrics).await?;
-    let client = connector.client()?;
     tracing::info!(server = connector.server(), version = env!("CARGO_PKG_VERSION"), "starting");
-    let mut manager = Manager::builder(options).client(client).metrics(metrics).build()?;
+    let mut manager = Manager::builder(options).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
     Ok(manager.run(stop).await?)
 }

@@ -6,6 +6,7 @@
 //! sends a request sets its deadline. Tokens and certificates stay inside kube's own types.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     task::{Context, Poll},
@@ -76,6 +77,9 @@ pub enum ClientError {
         /// What is wrong.
         cause: String,
     },
+    /// The system refuses a thread for the watches.
+    #[error("cannot start a thread for the watches: {0}")]
+    Thread(#[source] io::Error),
 }
 
 impl ClientError {
@@ -106,6 +110,7 @@ fn kubeconfig_cause(error: &KubeconfigError) -> String {
 #[derive(Clone)]
 pub struct Connector {
     config: Config,
+    options: ClientOptions,
     limit: Arc<RateLimit>,
     requests: IntCounterVec,
 }
@@ -134,9 +139,16 @@ impl Connector {
         config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
         Self {
             config,
+            options: options.clone(),
             limit: Arc::new(RateLimit::new(options.qps, options.burst)),
             requests: metrics.rest_client_requests().clone(),
         }
+    }
+
+    /// The same cluster with a rate limit of its own, for whom others must not hold up.
+    #[must_use]
+    pub fn separate(&self) -> Self {
+        Self { limit: Arc::new(RateLimit::new(self.options.qps, self.options.burst)), ..self.clone() }
     }
 
     /// Address of the API server, for logs.

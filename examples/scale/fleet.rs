@@ -72,7 +72,7 @@ impl Fleet {
         let mut options = SandboxManagerOptions::default();
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
-        let mut manager = Manager::builder(options).client(connector.client()?).build()?;
+        let mut manager = Manager::builder(options).connector(connector)?.build()?;
         let reconciles = Reconciles::default();
         manager.sandbox_controller().add_reconcile_handler(reconciles.clone());
         manager

@@ -131,7 +131,8 @@ async fn burst(cache: &Cache, api: &Api<Sandbox>, names: Vec<String>) -> anyhow:
 }
 
 async fn one_reconcile(fleet: &Fleet, api: &Api<Sandbox>, name: &str, n: usize) -> anyhow::Result<f64> {
-    let written = set(api, name, json!({"status": {"message": format!("reconcile {n}")}})).await?;
+    let message = format!("reconcile {n} at {}", jiff::Timestamp::now());
+    let written = set(api, name, json!({"status": {"message": message}})).await?;
     let acknowledged = Instant::now();
     let version = written.resource_version().context("a version")?;
     let seen = async {
@@ -150,6 +151,8 @@ async fn events_per_second(cache: &Cache, api: &Api<Sandbox>, objects: usize) ->
     let mut subscription = cache.subscribe::<Sandbox>().context("sandboxes are in scope")?;
     while subscription.try_next().is_some() {}
     let count = EVENTS.min(objects);
+    // New each time: a patch that changes nothing is no event.
+    let mark = format!("events {}", jiff::Timestamp::now());
     let started = Instant::now();
     let writes = stream::iter(0..count).map(|i| {
         let api = api.clone();
@@ -164,13 +167,14 @@ async fn events_per_second(cache: &Cache, api: &Api<Sandbox>, objects: usize) ->
         let mut seen = 0;
         while seen < count {
             match subscription.next().await.context("the subscription ended")? {
-                Event::Applied { new, .. } if message(&new) == Some("event") => seen += 1,
+                Event::Applied { new, .. } if message(&new) == Some(&mark) => seen += 1,
                 _ => {}
             }
         }
         anyhow::Ok(())
     };
-    tokio::try_join!(writes, seen)?;
+    let both = async { tokio::try_join!(writes, seen) };
+    tokio::time::timeout(10 * TIMEOUT, both).await.context("not every event was seen")??;
     Ok(f64::from(u32::try_from(count)?) / started.elapsed().as_secs_f64())
 }
 

@@ -10,6 +10,13 @@
 //! implementations can be measured on them. `measure` runs the cache with both controllers on whatever is there and
 //! prints one `key value` a line, or JSON. `docs/performance.md` says what each key means.
 
+#[cfg(feature = "tikv-jemallocator")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod fleet;
 mod latency;
 mod load;

@@ -20,11 +20,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock, Weak};
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::Mutex;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
@@ -51,7 +51,7 @@ pub trait Internable: DeserializeOwned + Serialize + 'static {
 pub struct Interned<T: 'static>(Arc<Entry<T>>);
 
 /// What an [`Interned`] points to.
-struct Entry<T: 'static> {
+pub(super) struct Entry<T: 'static> {
     hash: u64,
     text: Box<str>,
     value: T,
@@ -72,9 +72,10 @@ struct Slot<T: 'static> {
     entry: Weak<Entry<T>>,
 }
 
-/// Hashes with a key drawn once per process: whoever writes templates cannot aim for collisions.
+/// Hashes with a key drawn once per process, so that whoever writes templates can hardly aim for collisions; they
+/// would cost time and nothing else.
 fn seeded_hash(text: &str) -> u64 {
-    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static SEED: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
     SEED.hash_one(text)
 }
 
@@ -89,20 +90,26 @@ impl<T> Table<T> {
     }
 
     /// The entry of `text`, decoded by `decode` if nobody holds one.
-    fn intern<E>(
+    pub(super) fn intern<E>(
         &'static self,
-        text: Box<str>,
+        text: &str,
         decode: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Arc<Entry<T>>, E> {
-        let hash = (self.hash)(&text);
-        if let Some(entry) = self.lookup(hash, &text, None) {
+        let hash = (self.hash)(text);
+        if let Some(entry) = self.lookup(hash, text, None) {
             return Ok(entry);
         }
-        let value = decode(&text)?;
-        let fresh = Arc::new(Entry { hash, text, value, table: self });
+        let value = decode(text)?;
+        let fresh = Arc::new(Entry { hash, text: text.into(), value, table: self });
         // Another thread may have been quicker. Then `fresh` is dropped here, outside the lock, and finds
         // nothing to remove.
         Ok(self.lookup(hash, &fresh.text, Some(&fresh)).unwrap_or(fresh))
+    }
+
+    /// Whether somebody holds this text.
+    #[cfg(test)]
+    pub(super) fn knows(&self, text: &str) -> bool {
+        self.lookup((self.hash)(text), text, None).is_some()
     }
 
     /// The live entry of `text`. When there is none, `or_insert` is put into the table under the same lock.
@@ -127,6 +134,12 @@ impl<T> Table<T> {
             slots.insert_unique(hash, Slot { hash, entry: Arc::downgrade(fresh) }, |slot| slot.hash);
         }
         found
+    }
+}
+
+impl<T> Entry<T> {
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 }
 
@@ -189,7 +202,7 @@ impl<T: Internable> From<T> for Interned<T> {
         // Kubernetes types consist of structs, lists, strings, numbers and maps with string keys, all of
         // which JSON has.
         let text = serde_json::to_string(&value).expect("Kubernetes types are written as JSON");
-        let shared = T::table().intern(text.into(), |_| Ok::<T, std::convert::Infallible>(value));
+        let shared = T::table().intern(&text, |_| Ok::<T, std::convert::Infallible>(value));
         match shared {
             Ok(entry) => Self(entry),
         }
@@ -205,8 +218,8 @@ impl<T: Internable> Serialize for Interned<T> {
 
 impl<'de, T: Internable> Deserialize<'de> for Interned<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text: Box<str> = Box::<RawValue>::deserialize(deserializer)?.into();
-        let entry = T::table().intern(text, decode::<T>).map_err(D::Error::custom)?;
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let entry = T::table().intern(text.get(), decode::<T>).map_err(D::Error::custom)?;
         Ok(Self(entry))
     }
 }
@@ -270,7 +283,7 @@ mod tests {
     }
 
     fn intern(table: &'static Table<String>, text: &str) -> Interned<String> {
-        let decoded = table.intern(text.into(), |text| Ok::<_, Infallible>(text.to_uppercase()));
+        let decoded = table.intern(text, |text| Ok::<_, Infallible>(text.to_uppercase()));
         let Ok(entry) = decoded;
         Interned(entry)
     }
@@ -283,7 +296,7 @@ mod tests {
     fn equal_text_is_decoded_once_and_shared() {
         let table = table(seeded_hash);
         let first = intern(table, "a");
-        let second = Interned(table.intern("a".into(), |_| Err("decoded twice")).unwrap());
+        let second = Interned(table.intern("a", |_| Err("decoded twice")).unwrap());
         assert!(first.ptr_eq(&second));
         assert!(!first.ptr_eq(&intern(table, "b")));
         assert_eq!(*second, "A");
@@ -315,7 +328,7 @@ mod tests {
     #[test]
     fn a_text_that_cannot_be_decoded_leaves_nothing_behind() {
         let table = table(seeded_hash);
-        assert!(table.intern("a".into(), |_| Err("no")).is_err());
+        assert!(table.intern("a", |_| Err("no")).is_err());
         assert_eq!(len(table), 0);
     }
 
@@ -323,7 +336,7 @@ mod tests {
     fn the_slower_of_two_decoders_takes_the_copy_of_the_quicker() {
         let table = table(seeded_hash);
         let mut quicker = None;
-        let slower = table.intern("a".into(), |_| {
+        let slower = table.intern("a", |_| {
             quicker = Some(intern(table, "a"));
             Ok::<_, Infallible>("discarded".to_owned())
         });

@@ -18,6 +18,8 @@ mod interned;
 mod lists;
 mod metadata;
 mod schema;
+mod string_map;
+mod symbol;
 mod time;
 
 pub mod v1alpha1;

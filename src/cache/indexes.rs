@@ -6,7 +6,9 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use crate::api::v1alpha1::{ANNOTATION_OWNER, Checkpoint, Sandbox, SandboxSet, StateKind, annotation};
+use crate::api::v1alpha1::{
+    ANNOTATION_OWNER, Checkpoint, LABEL_TRUE, Sandbox, SandboxSet, StateKind, annotation,
+};
 
 /// Sandboxes that a pool can hand out or is about to: by template, else by set.
 pub const SANDBOX_POOL: &str = "sandboxPool";
@@ -14,6 +16,8 @@ pub const SANDBOX_POOL: &str = "sandboxPool";
 pub const CLAIMED_SANDBOX_ID: &str = "sandboxID";
 /// Sandboxes, checkpoints and volume claims by the user who owns them.
 pub const USER: &str = "user";
+/// Sandboxes that are kept for inspection after a failed claim, under `true`: few, and left out of most lists.
+pub const RESERVED_FAILED: &str = "reservedFailed";
 /// SandboxSets by their name, which is the id of the template that they offer.
 pub const TEMPLATE_ID: &str = "templateID";
 /// Checkpoints by the id under which their content can be restored.
@@ -43,6 +47,13 @@ pub(super) fn claimed_sandbox_id(sandbox: &Sandbox, _: Timestamp, add: &mut dyn 
 /// B4: claimed or not.
 pub(super) fn sandbox_user(sandbox: &Sandbox, _: Timestamp, add: &mut dyn FnMut(&str)) {
     annotation(&sandbox.metadata, ANNOTATION_OWNER).into_iter().for_each(add);
+}
+
+/// A8: tells lists whether there is anything to be left out.
+pub(super) fn reserved_failed(sandbox: &Sandbox, _: Timestamp, add: &mut dyn FnMut(&str)) {
+    if sandbox.is_reserved_failed() {
+        add(LABEL_TRUE);
+    }
 }
 
 pub(super) fn template_id(set: &SandboxSet, _: Timestamp, add: &mut dyn FnMut(&str)) {

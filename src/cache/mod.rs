@@ -30,6 +30,7 @@ mod reader;
 mod refresh;
 mod resources;
 mod waits;
+mod watch_thread;
 mod watched;
 
 #[cfg(test)]
@@ -63,10 +64,12 @@ pub use resources::WatchedKind;
 pub use watched::{CachedObject, ErasedKind};
 
 use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet};
+use crate::client::{ClientError, Connector};
 use crate::informer::Subscription;
 use crate::options::Scope;
 use crate::wait::WaitMetrics;
 use resources::{Kinds, Making, Watched};
+use watch_thread::WatchThread;
 
 /// How long [`Cache::start`] waits unless told otherwise.
 const SYNC_TIMEOUT: Duration = Duration::from_mins(2);
@@ -114,6 +117,8 @@ pub struct Cache {
 struct Inner {
     client: kube::Client,
     kinds: Kinds,
+    /// Where the watches run, if not where the cache is started.
+    watch_thread: Option<WatchThread>,
     sync_timeout: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -141,6 +146,7 @@ impl fmt::Debug for Cache {
 #[must_use]
 pub struct CacheBuilder {
     client: kube::Client,
+    watch_thread: Option<(WatchThread, kube::Client)>,
     scope: Scope,
     page_size: u32,
     sync_timeout: Duration,
@@ -165,12 +171,30 @@ impl CacheBuilder {
         self
     }
 
+    /// Gives the watches a thread, connections and a rate limit of their own: a first sync then costs half the CPU
+    /// time, and neither busy handlers nor a flood of their requests can hold a watch up.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connector::client`], and when the system refuses a thread.
+    pub fn watch_thread(mut self, connector: &Connector) -> Result<Self, ClientError> {
+        let thread = WatchThread::start().map_err(ClientError::Thread)?;
+        let client = {
+            // What the client spawns, it spawns on the runtime that it is made in.
+            let _entered = thread.handle().enter();
+            connector.separate().client()?
+        };
+        self.watch_thread = Some((thread, client));
+        Ok(self)
+    }
+
     /// The cache, not started.
     #[must_use]
     pub fn build(self) -> Cache {
         let wait_metrics = WaitMetrics::new();
+        let (watch_thread, watch_client) = self.watch_thread.unzip();
         let kinds = Kinds::new(&Making {
-            client: &self.client,
+            client: watch_client.as_ref().unwrap_or(&self.client),
             scope: &self.scope,
             page_size: self.page_size,
             wait_metrics: &wait_metrics,
@@ -182,6 +206,7 @@ impl CacheBuilder {
                 sandbox_sets: reader(&kinds),
                 checkpoints: reader(&kinds),
                 kinds,
+                watch_thread,
                 wait_metrics,
                 sync_timeout: self.sync_timeout,
                 stop: CancellationToken::new(),
@@ -205,7 +230,13 @@ fn reader<K: WatchedKind>(kinds: &Kinds) -> Reader<K> {
 impl Cache {
     /// Begins the making of a cache. The client is used for the watches, for live reads, and handed out.
     pub fn builder(client: kube::Client) -> CacheBuilder {
-        CacheBuilder { client, scope: Scope::default(), page_size: 0, sync_timeout: SYNC_TIMEOUT }
+        CacheBuilder {
+            client,
+            watch_thread: None,
+            scope: Scope::default(),
+            page_size: 0,
+            sync_timeout: SYNC_TIMEOUT,
+        }
     }
 
     /// Starts the watches on the current tokio runtime; returns once every kind in scope is synced (D1).
@@ -227,15 +258,18 @@ impl Cache {
         Err(StartError::NotSynced { timeout, kinds })
     }
 
-    /// Starts the watches on the current tokio runtime and returns at once; they heal by themselves
-    /// whatever happens, so a caller may prefer to report [`Cache::kinds`] over giving up.
+    /// Starts the watches, on the current tokio runtime unless they have a
+    /// [thread](CacheBuilder::watch_thread), and returns at once; they heal by themselves whatever happens, so a caller may prefer to report [`Cache::kinds`] over giving up.
     ///
     /// # Errors
     ///
     /// [`StartError::AlreadyStarted`] the second time.
     pub fn spawn(&self) -> Result<(), StartError> {
         for informer in self.informers(&self.inner.stop)? {
-            self.inner.tasks.spawn(informer);
+            match &self.inner.watch_thread {
+                Some(thread) => self.inner.tasks.spawn_on(informer, thread.handle()),
+                None => self.inner.tasks.spawn(informer),
+            };
         }
         Ok(())
     }

@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use super::Cache;
 use super::api_reader::ApiReader;
 use super::error::LookupError;
-use super::indexes::{CHECKPOINT_ID, CLAIMED_SANDBOX_ID, SANDBOX_POOL, TEMPLATE_ID, USER};
+use super::indexes::{CHECKPOINT_ID, CLAIMED_SANDBOX_ID, RESERVED_FAILED, SANDBOX_POOL, TEMPLATE_ID, USER};
 use super::reader::{given, has_any};
-use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxPhase, SandboxSet, StateKind};
+use crate::api::v1alpha1::{Checkpoint, LABEL_TRUE, Sandbox, SandboxPhase, SandboxSet, StateKind};
 use crate::wait::{AcquiredWaitTask, WaitConflict, WaitTask};
 
 /// What [`Provider::get_claimed_sandbox`] looks for.
@@ -214,7 +214,12 @@ impl Provider for Cache {
 
     fn list_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<Vec<Arc<Sandbox>>, LookupError> {
         self.sandboxes().select(options.namespace, USER, given(options.user), has_any, |sandboxes| {
-            sandboxes.filter(|sandbox| !sandbox.is_reserved_failed()).cloned().collect()
+            // Looking for the label in each of them would take longer than all the rest.
+            if sandboxes.any_filed(RESERVED_FAILED, LABEL_TRUE) {
+                sandboxes.copy_if(|sandbox| !sandbox.is_reserved_failed())
+            } else {
+                sandboxes.copy_if(|_| true)
+            }
         })
     }
 
@@ -223,7 +228,7 @@ impl Provider for Cache {
         options: ListCheckpointsOptions<'_>,
     ) -> Result<Vec<Arc<Checkpoint>>, LookupError> {
         self.checkpoints().select(options.namespace, USER, given(options.user), has_any, |checkpoints| {
-            checkpoints.cloned().collect()
+            checkpoints.copy_if(|_| true)
         })
     }
 
@@ -232,7 +237,7 @@ impl Provider for Cache {
         options: ListSandboxesInPoolOptions<'_>,
     ) -> Result<Vec<Arc<Sandbox>>, LookupError> {
         self.sandboxes().select(options.namespace, SANDBOX_POOL, Some(options.pool), has_any, |sandboxes| {
-            sandboxes.cloned().collect()
+            sandboxes.copy_if(|_| true)
         })
     }
 
@@ -242,7 +247,9 @@ impl Provider for Cache {
             |sandbox: &Sandbox| !sandbox.is_reserved_failed() && sandbox.state(now).kind != StateKind::Dead;
         let any = |count: &usize| *count > 0;
         self.sandboxes().select(options.namespace, USER, given(options.user), any, |sandboxes| {
-            sandboxes.filter(|sandbox| active(sandbox)).count()
+            let mut count = 0;
+            sandboxes.for_each(|sandbox| count += usize::from(active(sandbox)));
+            count
         })
     }
 

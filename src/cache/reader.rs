@@ -165,16 +165,14 @@ impl<K: CachedResource> Reader<K> {
         index: &str,
         value: Option<&str>,
         hit: impl FnOnce(&R) -> bool,
-        collect: impl FnOnce(&mut dyn Iterator<Item = &Arc<K>>) -> R,
+        collect: impl FnOnce(&Selection<'_, K>) -> R,
     ) -> Result<R, LookupError> {
         let index = Self::number(index)?;
-        self.look(namespace, hit, |view| match (given(namespace), value) {
-            (Some(namespace), Some(value)) => {
-                collect(&mut view.by_indexes((NAMESPACE_INDEX, namespace), (index, value)))
-            }
-            (Some(namespace), None) => collect(&mut view.by_index(NAMESPACE_INDEX, namespace)),
-            (None, Some(value)) => collect(&mut view.by_index(index, value)),
-            (None, None) => collect(&mut view.iter()),
+        let namespace = given(namespace);
+        self.look(namespace, hit, |view| {
+            let filed = value.map(|value| (index, value));
+            let within = namespace.map(|namespace| (NAMESPACE_INDEX, namespace));
+            collect(&Selection { view, filed, within })
         })
     }
 
@@ -210,6 +208,48 @@ impl<K: CachedResource> Reader<K> {
             index: index.into(),
             known: K::indexes().iter().map(|index| index.name).collect(),
         })
+    }
+}
+
+/// Some of the objects of a store, under its read lock.
+pub(super) struct Selection<'v, K> {
+    view: &'v View<'v, K>,
+    /// Filed under a value of an index.
+    filed: Option<(u8, &'v str)>,
+    /// In a namespace.
+    within: Option<(u8, &'v str)>,
+}
+
+impl<K: CachedResource> Selection<'_, K> {
+    /// Calls `f` with each object.
+    pub(super) fn for_each(&self, f: impl FnMut(&Arc<K>)) {
+        match (self.within, self.filed) {
+            (Some(within), Some(filed)) => self.view.by_indexes(within, filed).for_each(f),
+            (Some(one), None) | (None, Some(one)) => self.view.by_index(one.0, one.1).for_each(f),
+            (None, None) => self.view.iter().for_each(f),
+        }
+    }
+
+    /// The objects that satisfy the predicate, with one allocation.
+    pub(super) fn copy_if(&self, predicate: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let count = |(index, value)| self.view.count(index, value);
+        let at_most = match (self.within, self.filed) {
+            (Some(within), Some(filed)) => count(within).min(count(filed)),
+            (Some(one), None) | (None, Some(one)) => count(one),
+            (None, None) => self.view.iter().len(),
+        };
+        let mut list = Vec::with_capacity(at_most);
+        self.for_each(|object| {
+            if predicate(object) {
+                list.push(Arc::clone(object));
+            }
+        });
+        list
+    }
+
+    /// Whether any object of the whole store is filed under a value of an index.
+    pub(super) fn any_filed(&self, index: &str, value: &str) -> bool {
+        index_number::<K>(index).is_some_and(|index| self.view.count(index, value) > 0)
     }
 }
 

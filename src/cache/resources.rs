@@ -22,6 +22,7 @@ impl CachedResource for Sandbox {
             IndexFunc { name: indexes::SANDBOX_POOL, extract: indexes::sandbox_pool },
             IndexFunc { name: indexes::CLAIMED_SANDBOX_ID, extract: indexes::claimed_sandbox_id },
             IndexFunc { name: indexes::USER, extract: indexes::sandbox_user },
+            IndexFunc { name: indexes::RESERVED_FAILED, extract: indexes::reserved_failed },
         ]
     }
 

@@ -312,7 +312,10 @@ async fn b5_a_deleting_sandbox_is_found_by_id_and_user_until_it_is_gone() {
 async fn b6_an_unknown_index_is_an_error_that_names_the_known() {
     let feed = start(&[]).await;
     let error = feed.cache.reader::<Sandbox>().by_index("pool", "p").unwrap_err();
-    assert_eq!(error.to_string(), "Sandbox has no index \"pool\"; it has sandboxPool, sandboxID, user");
+    assert_eq!(
+        error.to_string(),
+        "Sandbox has no index \"pool\"; it has sandboxPool, sandboxID, user, reservedFailed"
+    );
     let error = feed.cache.reader::<SandboxSet>().find("x", "p", |_| true).unwrap_err();
     assert_eq!(error.reason(), "unknown_index");
 }

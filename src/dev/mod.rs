@@ -128,8 +128,8 @@ pub async fn run(options: DevOptions, stop: CancellationToken) -> Result<(), Dev
     let defaults = KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(serving.kubeconfig(), &defaults).await;
     let config = config.map_err(|error| ClientError::of_generated(&error))?;
-    let client = Connector::new(config, &options.manager.client, &metrics).client()?;
-    let mut manager = Manager::builder(options.manager).client(client).metrics(metrics).build()?;
+    let connector = Connector::new(config, &options.manager.client, &metrics);
+    let mut manager = Manager::builder(options.manager).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
     let manager = manager.bind().await?;
     let tell = tell_when_ready(

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use kube::Resource;
-use serde_json::value::RawValue;
 
 use super::key::ObjectKey;
 use super::list_watch::Stub;
@@ -43,7 +42,7 @@ impl Isolation {
     }
 
     /// Keeps out an object that `error` says is unreadable; what was stored of it is outdated.
-    pub(crate) fn isolate<K: CachedResource>(&mut self, object: &RawValue, error: &DecodeError) -> Change<K> {
+    pub(crate) fn isolate<K: CachedResource>(&mut self, object: &str, error: &DecodeError) -> Change<K> {
         let stub = Stub::parse(object);
         let key = ObjectKey::new(stub.metadata.namespace, stub.metadata.name);
         if self.current.insert(key.clone()) {
@@ -58,7 +57,7 @@ impl Isolation {
     }
 
     /// An object that could not be read is gone.
-    pub(crate) fn gone<K: Resource>(&mut self, object: &RawValue) -> Change<K> {
+    pub(crate) fn gone<K: Resource>(&mut self, object: &str) -> Change<K> {
         let stub = Stub::parse(object);
         let version = parse_version(&stub.metadata.resource_version);
         let key = ObjectKey::new(stub.metadata.namespace, stub.metadata.name);

@@ -224,22 +224,59 @@ pub(crate) fn split_lines(chunk: &Bytes) -> impl Iterator<Item = &[u8]> {
 }
 
 /// One event of a watch. Its object stays text until it is known what to do with it.
-#[derive(Deserialize)]
 pub(crate) struct RawEvent<'a> {
-    #[serde(rename = "type", borrow)]
     pub(crate) kind: Cow<'a, str>,
-    #[serde(borrow)]
-    pub(crate) object: &'a RawValue,
+    /// JSON, if the line is: see [`Self::verified_object`].
+    pub(crate) object: &'a str,
+    /// The whole line, while nobody has looked at all of it.
+    unverified: Option<&'a [u8]>,
 }
 
 impl<'a> RawEvent<'a> {
+    /// Takes a line apart. Every API server writes the type first and the object last, so that what is between them
+    /// need not be scanned to be found.
     pub(crate) fn parse(line: &'a [u8]) -> Result<Self, WatchError> {
-        serde_json::from_slice(line).map_err(|error| WatchError::Protocol(format!("watch event: {error}")))
+        let rest =
+            line.strip_prefix(b"{\"type\":\"").and_then(|rest| rest.trim_ascii_end().strip_suffix(b"}"));
+        for kind in ["ADDED", "MODIFIED", "DELETED"] {
+            let object = rest.and_then(|rest| rest.strip_prefix(kind.as_bytes()));
+            let object = object.and_then(|rest| rest.strip_prefix(b"\",\"object\":"));
+            if let Some(object) = object.and_then(|object| std::str::from_utf8(object).ok()) {
+                return Ok(Self { kind: kind.into(), object, unverified: Some(line) });
+            }
+        }
+        Self::parse_whole(line)
+    }
+
+    fn parse_whole(line: &'a [u8]) -> Result<Self, WatchError> {
+        #[derive(Deserialize)]
+        struct Envelope<'a> {
+            #[serde(rename = "type", borrow)]
+            kind: Cow<'a, str>,
+            #[serde(borrow)]
+            object: &'a RawValue,
+        }
+        let parsed = serde_json::from_slice::<Envelope<'_>>(line);
+        let Envelope { kind, object } =
+            parsed.map_err(|error| WatchError::Protocol(format!("watch event: {error}")))?;
+        Ok(Self { kind, object: object.get(), unverified: None })
+    }
+
+    /// The object as the whole line has it: to be asked for when it can't be decoded.
+    ///
+    /// # Errors
+    ///
+    /// When the line is no event at all, which is a fault of the connection and not of the object.
+    pub(crate) fn verified_object(&self) -> Result<&'a str, WatchError> {
+        match self.unverified {
+            Some(line) => Self::parse_whole(line).map(|event| event.object),
+            None => Ok(self.object),
+        }
     }
 
     /// The error that an event of type `ERROR` carries.
     pub(crate) fn error(&self) -> WatchError {
-        match serde_json::from_str::<Status>(self.object.get()) {
+        match serde_json::from_str::<Status>(self.object) {
             Ok(status) => {
                 let seconds =
                     status.details.as_ref().map(|details| details.retry_after_seconds).filter(|&s| s > 0);
@@ -275,13 +312,36 @@ pub(crate) struct StubMeta {
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 impl Stub {
-    pub(crate) fn parse(object: &RawValue) -> Self {
-        serde_json::from_str(object.get()).unwrap_or_default()
+    pub(crate) fn parse(object: &str) -> Self {
+        serde_json::from_str(object).unwrap_or_default()
     }
 
     /// Whether this bookmark says that the list is complete.
     pub(crate) fn ends_initial_events(&self) -> bool {
         let annotations = self.metadata.annotations.as_ref();
         annotations.and_then(|all| all.get(INITIAL_EVENTS_END)).is_some_and(|value| value == "true")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_taken_apart_in_whichever_way_it_is_written() {
+        for line in [
+            r#"{"type":"ADDED","object":{"a":[1,"}"]}}"#,
+            r#"{"type":"ADDED","object":{"a":[1,"}"]}} "#,
+            r#" { "object": {"a":[1,"}"]}, "type": "ADDED" }"#,
+            r#"{"type":"ADDED","object":{"a":[1,"}"]},"more":{}}"#,
+        ] {
+            let event = RawEvent::parse(line.as_bytes()).unwrap();
+            assert_eq!(&*event.kind, "ADDED", "{line}");
+            assert_eq!(event.verified_object().unwrap(), r#"{"a":[1,"}"]}"#, "{line}");
+        }
+        let torn =
+            RawEvent::parse(br#"{"type":"ADDED","object":{"a":1}"#).and_then(|event| event.verified_object());
+        assert!(matches!(torn, Err(WatchError::Protocol(_))));
+        assert!(RawEvent::parse(b"[]").is_err());
     }
 }

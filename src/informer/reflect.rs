@@ -14,7 +14,6 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use rand::Rng;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::Informer;
@@ -23,7 +22,7 @@ use super::error::WatchError;
 use super::health::Verb;
 use super::isolation::Isolation;
 use super::list_watch::{Lines, Page, RawEvent, Stub, split_lines};
-use super::resource::CachedResource;
+use super::resource::{CachedResource, DecodeError};
 use super::store::Change;
 use super::version::parse_version;
 
@@ -303,7 +302,8 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
         self.check_freshness(content.version())?;
         for items in content.items.chunks(BATCH) {
             let now = Timestamp::now();
-            let changes: Vec<_> = items.iter().map(|item| decode(&mut self.isolation, item, now)).collect();
+            let changes: Vec<_> =
+                items.iter().map(|item| decode(&mut self.isolation, item.get(), now)).collect();
             self.informer.observe(&self.informer.store.apply(changes));
         }
         let ListMeta { resource_version, continue_, .. } = content.metadata;
@@ -375,7 +375,7 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
                     "ERROR" => return Err(event.error()),
                     kind => {
                         events = true;
-                        pending.push(self.change(kind, event.object)?);
+                        pending.push(self.change(kind, &event)?);
                         if pending.changes.len() == BATCH {
                             self.flush(&mut pending, *listing);
                         }
@@ -390,19 +390,22 @@ impl<'a, K: CachedResource> Reflector<'a, K> {
         result
     }
 
-    fn change(&mut self, kind: &str, object: &RawValue) -> Result<(Change<K>, String), WatchError> {
+    fn change(&mut self, kind: &str, event: &RawEvent<'_>) -> Result<(Change<K>, String), WatchError> {
         let isolation = &mut self.isolation;
         let before = isolation.len();
-        let change = match kind {
-            "ADDED" | "MODIFIED" => decode(isolation, object, Timestamp::now()),
-            "DELETED" => match K::decode(object.get()) {
-                Ok(object) => {
-                    isolation.heal(&object);
-                    Change::Delete(std::sync::Arc::new(object))
-                }
-                Err(_) => isolation.gone(object),
-            },
-            other => {
+        let (mut text, mut decoded) = (event.object, K::decode(event.object));
+        if decoded.is_err() {
+            text = event.verified_object()?;
+            decoded = K::decode(text);
+        }
+        let change = match (kind, decoded) {
+            ("ADDED" | "MODIFIED", decoded) => change(isolation, text, decoded, Timestamp::now()),
+            ("DELETED", Ok(object)) => {
+                isolation.heal(&object);
+                Change::Delete(std::sync::Arc::new(object))
+            }
+            ("DELETED", Err(_)) => isolation.gone(text),
+            (other, _) => {
                 return Err(WatchError::Protocol(format!("watch event of unknown type {other:?}")));
             }
         };
@@ -470,13 +473,23 @@ impl<K> Pending<K> {
     }
 }
 
-/// An object's change from its text; one that can't be decoded is kept out by itself (E6).
-fn decode<K: CachedResource>(isolation: &mut Isolation, object: &RawValue, now: Timestamp) -> Change<K> {
-    match K::decode(object.get()) {
+/// An object's change from its text.
+fn decode<K: CachedResource>(isolation: &mut Isolation, text: &str, now: Timestamp) -> Change<K> {
+    change(isolation, text, K::decode(text), now)
+}
+
+/// What becomes of an object; one that can't be decoded is kept out by itself (E6).
+fn change<K: CachedResource>(
+    isolation: &mut Isolation,
+    text: &str,
+    decoded: Result<K, DecodeError>,
+    now: Timestamp,
+) -> Change<K> {
+    match decoded {
         Ok(object) => {
             isolation.heal(&object);
             Change::upsert(object, now)
         }
-        Err(error) => isolation.isolate(object, &error),
+        Err(error) => isolation.isolate(text, &error),
     }
 }

@@ -30,7 +30,8 @@ use tokio_util::task::TaskTracker;
 pub use fleet::{SandboxFleet, SandboxSetFleet};
 
 use crate::api::v1alpha1::{Sandbox, SandboxSet};
-use crate::cache::{Cache, CacheCollector, StartError, WatchedKind};
+use crate::cache::{Cache, CacheBuilder, CacheCollector, StartError, WatchedKind};
+use crate::client::{ClientError, Connector};
 use crate::controller::{Controller, ControllerMetricFamilies};
 use crate::http::{self, BindError, DebugSource, HealthSource};
 use crate::metrics::{Metrics, MetricsError};
@@ -110,7 +111,7 @@ pub struct ManagerBuilder {
 #[must_use]
 pub struct ReadyManagerBuilder {
     builder: ManagerBuilder,
-    client: kube::Client,
+    cache: CacheBuilder,
 }
 
 impl ManagerBuilder {
@@ -120,9 +121,21 @@ impl ManagerBuilder {
         self
     }
 
-    /// The client for watches, live reads and handlers.
+    /// The client for watches, live reads and handlers. The watches then run on the runtime that the manager runs
+    /// on.
     pub fn client(self, client: kube::Client) -> ReadyManagerBuilder {
-        ReadyManagerBuilder { builder: self, client }
+        ReadyManagerBuilder { builder: self, cache: Cache::builder(client) }
+    }
+
+    /// Where clients come from: one for live reads and handlers, and one for the watches, which get a
+    /// [thread of their own](CacheBuilder::watch_thread).
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheBuilder::watch_thread`].
+    pub fn connector(self, connector: &Connector) -> Result<ReadyManagerBuilder, ClientError> {
+        let cache = Cache::builder(connector.client()?).watch_thread(connector)?;
+        Ok(ReadyManagerBuilder { builder: self, cache })
     }
 }
 
@@ -140,9 +153,9 @@ impl ReadyManagerBuilder {
     /// [`ManagerError::Scope`] for options that were not checked before; [`ManagerError::Register`] if the
     /// metrics serve another manager already.
     pub fn build(self) -> Result<Manager, ManagerError> {
-        let Self { builder: ManagerBuilder { options, metrics }, client } = self;
+        let Self { builder: ManagerBuilder { options, metrics }, cache } = self;
         let metrics = metrics.map_or_else(Metrics::new, Ok)?;
-        let cache = Cache::builder(client)
+        let cache = cache
             .scope(Scope::from_options(&options)?)
             .page_size(options.cache.page_size)
             .sync_timeout(options.cache.sync_timeout)

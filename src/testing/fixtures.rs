@@ -136,7 +136,7 @@ impl SandboxFixture for Sandbox {
             type_: kind.into(),
             status,
             reason: reason.into(),
-            message: String::new(),
+            message: "".into(),
             observed_generation: None,
             last_transition_time: Time::from(Timestamp::UNIX_EPOCH),
         });

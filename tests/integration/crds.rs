@@ -336,7 +336,7 @@ async fn server_side_apply_merges_conditions_by_type_and_labels_by_key() {
     };
     apply("one", "Ready", "first").await.unwrap();
     let both = apply("other", "SandboxPaused", "second").await.unwrap();
-    let messages: Vec<_> = both.conditions().iter().map(|c| (c.type_.as_str(), c.message.as_str())).collect();
+    let messages: Vec<_> = both.conditions().iter().map(|c| (c.type_.as_str(), &*c.message)).collect();
     assert_eq!(messages, [("Ready", "one"), ("SandboxPaused", "other")]);
     assert_eq!(both.status.unwrap().pod_info.unwrap().labels.unwrap().len(), 2);
     let conflict = apply("other", "Ready", "second").await.unwrap_err().to_string();

@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Time;
+use super::{Symbol, Time};
 
 open_enum! {
     /// Whether a condition holds. Only exactly `True` counts as holding.
@@ -29,7 +29,7 @@ pub struct Condition {
     pub last_transition_time: Time,
     /// Details for people. May be empty.
     #[schemars(extend("maxLength" = 32768))]
-    pub message: String,
+    pub message: Box<str>,
     /// The generation of the object that this was set for. Older than that of the object: out of date.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minimum" = 0))]
@@ -40,7 +40,7 @@ pub struct Condition {
         "maxLength" = 1024,
         "pattern" = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
     ))]
-    pub reason: String,
+    pub reason: Symbol,
     /// Whether it holds: True, False or Unknown.
     #[schemars(extend("enum" = ["True", "False", "Unknown"]))]
     pub status: ConditionStatus,
@@ -50,7 +50,7 @@ pub struct Condition {
         "maxLength" = 316,
         "pattern" = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
     ))]
-    pub type_: String,
+    pub type_: Symbol,
 }
 
 impl Condition {

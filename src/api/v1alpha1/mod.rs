@@ -125,6 +125,8 @@ pub use template::{PodTemplate, RuntimeConfig, TemplateRef, VolumeClaimTemplates
 
 pub use super::interned::{Internable, Interned};
 pub use super::metadata::{annotation, label};
+pub use super::string_map::StringMap;
+pub use super::symbol::Symbol;
 pub use super::time::Time;
 
 /// The version of the API that this module holds.

@@ -5,14 +5,13 @@
 //! and the single facts that indexes and lookups read off them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::template::{PodTemplate, RuntimeConfig, TemplateRef, VolumeClaimTemplates};
-use super::{Condition, Time, annotation, conditions, label};
+use super::{Condition, StringMap, Symbol, Time, annotation, conditions, label};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
 
@@ -46,7 +45,7 @@ pub struct SandboxSpec {
     /// What is kept while the sandbox is paused, such as memory, filesystem or ip.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub persistent_contents: Option<Vec<String>>,
+    pub persistent_contents: Option<Vec<Symbol>>,
     /// Runtimes to be put into the sandbox.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
@@ -144,10 +143,10 @@ pub struct SandboxStatus {
     pub conditions: Option<Vec<Condition>>,
     /// Details for people.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    pub message: Option<Box<str>>,
     /// The node that the sandbox runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub node_name: Option<String>,
+    pub node_name: Option<Symbol>,
     /// The generation that this status was made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -159,10 +158,10 @@ pub struct SandboxStatus {
     pub pod_info: Option<PodInfo>,
     /// The address of the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sandbox_ip: Option<String>,
+    pub sandbox_ip: Option<Box<str>>,
     /// The revision of the template that the sandbox is made from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub update_revision: Option<String>,
+    pub update_revision: Option<Symbol>,
 }
 
 /// What is known of the pod of a sandbox.
@@ -172,20 +171,20 @@ pub struct PodInfo {
     /// Annotations of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "granular"))]
-    pub annotations: Option<BTreeMap<String, String>>,
+    pub annotations: Option<StringMap>,
     /// Labels of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "granular"))]
-    pub labels: Option<BTreeMap<String, String>>,
+    pub labels: Option<StringMap>,
     /// The node that the pod runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub node_name: Option<String>,
+    pub node_name: Option<Symbol>,
     /// The address of the pod.
     #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
-    pub pod_ip: Option<String>,
+    pub pod_ip: Option<Box<str>>,
     /// The UID of the pod.
     #[serde(rename = "podUID", skip_serializing_if = "Option::is_none")]
-    pub pod_uid: Option<String>,
+    pub pod_uid: Option<Box<str>>,
 }
 
 impl Sandbox {

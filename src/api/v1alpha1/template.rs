@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PodTemplateSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Symbol;
 use crate::api::interned::{Internable, Interned, Table};
 
 /// The template of the pod, shared by all objects of the process with the same JSON. Dereferences to
@@ -40,7 +41,7 @@ impl Internable for Vec<PersistentVolumeClaim> {
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeConfig {
     /// Name of the runtime.
-    pub name: String,
+    pub name: Symbol,
 }
 
 /// Names the template to be used instead of one written in place.

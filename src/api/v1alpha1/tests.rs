@@ -229,7 +229,7 @@ fn kinds_know_their_place_in_the_api() {
 
 #[test]
 fn a_sandbox_stays_small() {
-    assert!(size_of::<Sandbox>() <= 800, "{} bytes", size_of::<Sandbox>());
+    assert!(size_of::<Sandbox>() <= 696, "{} bytes", size_of::<Sandbox>());
 }
 
 #[test]
@@ -353,7 +353,7 @@ prop_compose! {
         upgrade_policy in prop::option::of(prop::option::of(text())),
         claims in list(),
     ) -> SandboxSpec {
-        let runtimes = runtimes.map(|names| names.into_iter().map(|name| RuntimeConfig { name }).collect());
+        let runtimes = runtimes.map(|names| names.into_iter().map(|name| RuntimeConfig { name: name.into() }).collect());
         let template = template.map(|name| json!({ "novel": 1.5, "metadata": { "name": name } }));
         let claim = |name: String| json!({ "metadata": { "name": name } });
         let claims = claims.map(|names| names.into_iter().map(claim).collect::<Value>());
@@ -362,7 +362,7 @@ prop_compose! {
                 .map(|(pre_upgrade, post_upgrade)| Box::new(SandboxLifecycle { post_upgrade, pre_upgrade })),
             pause_time,
             paused,
-            persistent_contents,
+            persistent_contents: persistent_contents.map(|names| names.into_iter().map(Symbol::from).collect()),
             runtimes,
             shutdown_time,
             template: template.map(|template| serde_json::from_value(template).unwrap()),
@@ -384,7 +384,14 @@ prop_compose! {
         type_ in text(),
     ) -> Condition {
         let status = ConditionStatus::from(status.as_str());
-        Condition { last_transition_time, message, observed_generation, reason, status, type_ }
+        Condition {
+            last_transition_time,
+            message: message.into(),
+            observed_generation,
+            reason: reason.into(),
+            status,
+            type_: type_.into(),
+        }
     }
 }
 
@@ -398,17 +405,21 @@ prop_compose! {
         update_revision in prop::option::of(text()),
     ) -> SandboxStatus {
         let pod_info = pod_info.map(|(annotations, labels, pod_ip, pod_uid)| PodInfo {
-            annotations, labels, node_name: message.clone(), pod_ip, pod_uid,
+            annotations: annotations.map(StringMap::from),
+            labels: labels.map(StringMap::from),
+            node_name: message.clone().map(Symbol::from),
+            pod_ip: pod_ip.map(String::into),
+            pod_uid: pod_uid.map(String::into),
         });
         SandboxStatus {
             conditions,
-            node_name: message.clone(),
-            sandbox_ip: update_revision.clone(),
-            message,
+            node_name: message.clone().map(Symbol::from),
+            sandbox_ip: update_revision.clone().map(String::into),
+            message: message.map(String::into),
             observed_generation,
             phase: phase.map(|phase| SandboxPhase::from(phase.as_str())),
             pod_info,
-            update_revision,
+            update_revision: update_revision.map(Symbol::from),
         }
     }
 }

@@ -1,0 +1,188 @@
+//! [`Symbol`]: a short text that many objects have in common, kept once.
+//!
+//! The reason of a condition, the name of a node or the key of a label is the same in thousands of objects. As a
+//! `Symbol` it costs a pointer in each of them, and its text once. It leaves with its last user, as the templates do
+//! (see `interned.rs`, whose table and invariants these are).
+
+use std::borrow::{Borrow, Cow};
+use std::cmp::Ordering;
+use std::convert::Infallible;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::interned::{Entry, Table};
+
+static SYMBOLS: Table<()> = Table::new();
+
+/// A text that is shared with all others of the process that are equal to it. Dereferences to `str`.
+///
+/// Cloning bumps a counter; comparing for equality compares pointers. Making one looks its text up, under a lock that
+/// is held for that alone.
+#[derive(Clone)]
+pub struct Symbol(Arc<Entry<()>>);
+
+impl Symbol {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.text()
+    }
+}
+
+impl Default for Symbol {
+    /// The empty text.
+    fn default() -> Self {
+        "".into()
+    }
+}
+
+impl From<&str> for Symbol {
+    fn from(text: &str) -> Self {
+        match SYMBOLS.intern(text, |_| Ok::<(), Infallible>(())) {
+            Ok(entry) => Self(entry),
+        }
+    }
+}
+
+impl From<String> for Symbol {
+    fn from(text: String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl Deref for Symbol {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl Borrow<str> for Symbol {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl AsRef<str> for Symbol {
+    fn as_ref(&self) -> &str {
+        self
+    }
+}
+
+impl PartialEq for Symbol {
+    fn eq(&self, other: &Self) -> bool {
+        // Two threads may have made one text anew at once; then the texts decide.
+        Arc::ptr_eq(&self.0, &other.0) || self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Symbol {}
+
+impl PartialEq<str> for Symbol {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Symbol {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl PartialOrd for Symbol {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Symbol {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for Symbol {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl fmt::Debug for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.as_str(), f)
+    }
+}
+
+impl Serialize for Symbol {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Symbol {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A visitor rather than a `String`: a text that is known costs no allocation.
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Symbol;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Symbol, E> {
+                Ok(text.into())
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+impl schemars::JsonSchema for Symbol {
+    fn schema_name() -> Cow<'static, str> {
+        "string".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_texts_are_one_symbol_that_goes_with_its_last_user() {
+        let text = "a text of no other test";
+        let (first, second) = (Symbol::from(text), Symbol::from(text));
+        assert!(Arc::ptr_eq(&first.0, &second.0));
+        assert_eq!((&*first, first.len()), (text, text.len()));
+        drop((first, second));
+        assert!(!SYMBOLS.knows(text));
+    }
+
+    #[test]
+    fn a_symbol_is_written_as_the_text_that_it_is() {
+        let symbol: Symbol = serde_json::from_str(r#""a\"b""#).unwrap();
+        assert_eq!(symbol, "a\"b");
+        assert_eq!(serde_json::to_string(&symbol).unwrap(), r#""a\"b""#);
+        assert_eq!(size_of::<Option<Symbol>>(), 8);
+    }
+}
