@@ -108,6 +108,7 @@ pub mod metrics;
 pub mod options;
 mod rate_limit;
 pub mod telemetry;
+mod version;
 pub mod wait;
 
 pub use cache::{Cache, Provider, Reader};
