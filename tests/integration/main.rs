@@ -14,6 +14,8 @@ mod controllers;
 #[cfg(test)]
 mod crds;
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod outages;

@@ -7,6 +7,7 @@
 
 mod control_plane;
 pub(crate) mod fixtures;
+pub(crate) mod generated;
 mod kubectl;
 mod process;
 mod proxy;
