@@ -9,7 +9,8 @@ usage() {
 Usage: tests/e2e.sh [--help] [ARGUMENT...]
 
 Builds etcd and kube-apiserver when they are not there yet (tests/controlplane/build.sh: about five minutes the
-first time), then runs the tests of all test binaries that `cargo test` leaves out because they need these.
+first time), then runs the tests of all test binaries that `cargo test` leaves out because they need these; but not
+those of the chart, which need helm, too (tests/chart/run.sh).
 The tests start the programs on free ports of 127.0.0.1 themselves and leave none behind.
 
 ARGUMENTs go to the test binaries: a part of a test's name, --nocapture, --test-threads 1, ...
@@ -33,4 +34,4 @@ tests/controlplane/build.sh
 
 printf 'e2e: the tests that need it: cargo test --locked --tests -- --ignored %s\n' "$*" >&2
 # --tests leaves out the doctests, where "ignored" means something else.
-exec cargo test --locked --tests -- --ignored "$@"
+exec cargo test --locked --tests -- --ignored --skip chart:: "$@"

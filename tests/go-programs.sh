@@ -1,3 +1,5 @@
+# shellcheck shell=bash
+#
 # What build scripts share that build Go programs from a go.mod of their own; they source this file.
 #
 # A program appears in the folder of programs under its own name only when it is whole, with a stamp beside it that

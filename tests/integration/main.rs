@@ -8,6 +8,8 @@ mod bad_input;
 #[cfg(test)]
 mod cache;
 #[cfg(test)]
+mod chart;
+#[cfg(test)]
 mod control_plane;
 #[cfg(test)]
 mod controllers;
