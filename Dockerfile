@@ -11,9 +11,11 @@ FROM rust:${RUST_VERSION}-slim-trixie AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /src
 
-# The dependencies alone, in a layer that stays as long as these two files do.
+# The dependencies alone, in a layer that stays as long as these two files do. Other targets than the binary are left
+# out of the manifest: their files are not here.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs && \
+RUN sed -E -i '/^\[\[(bench|example|test)\]\]/,/^$/d' Cargo.toml && \
+    mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs && \
     cargo build --release --locked --no-default-features --bin sandbox-manager
 
 COPY src src

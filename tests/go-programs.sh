@@ -16,6 +16,21 @@ die() {
     exit 1
 }
 
+# no_arguments ARGUMENT...: none but --help is taken; usage is the script's own.
+no_arguments() {
+    case ${1-} in
+        '') ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        *)
+            usage >&2
+            die "unknown argument: $1"
+            ;;
+    esac
+}
+
 # Of standard input.
 checksum() {
     if command -v sha256sum >/dev/null; then

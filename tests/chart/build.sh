@@ -21,17 +21,7 @@ tests=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$tests/go-programs.sh"
 begin_programs 'chart tools' "$tests/chart/tools" chart "$tests/chart/build.sh" "$tests"/chart/tools/promql/*.go
 
-case ${1-} in
-    '') ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *)
-        usage >&2
-        die "unknown argument: $1"
-        ;;
-esac
+no_arguments "$@"
 
 # The last of what is built stands for all of it: whatever ends the build early leaves it without its stamp.
 if up_to_date helm && up_to_date kubeconform && up_to_date promql; then

@@ -24,17 +24,7 @@ tests=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$tests/go-programs.sh"
 begin_programs 'control plane' "$tests/controlplane" controlplane "$tests/controlplane/build.sh"
 
-case ${1-} in
-    '') ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *)
-        usage >&2
-        die "unknown argument: $1"
-        ;;
-esac
+no_arguments "$@"
 
 if [[ -n ${KUBEBUILDER_ASSETS-} ]]; then
     if [[ -x $KUBEBUILDER_ASSETS/etcd && -x $KUBEBUILDER_ASSETS/kube-apiserver ]]; then

@@ -1,9 +1,12 @@
 //! What Helm makes of the chart, over a matrix of values: valid to the API server, no more permissions than needed,
 //! ports and probes and times that follow from the configuration.
 
+use std::process::Command;
+
+use sandbox_manager::SandboxManagerOptions;
 use serde_json::{Value, json};
 
-use super::helm::Helm;
+use super::helm::{Helm, printed, run};
 use super::kubeconform::Kubeconform;
 use super::{identity, read_yaml, server, the};
 
@@ -225,6 +228,24 @@ fn ports_probes_and_services_follow_from_the_addresses() {
                 "{description}"
             );
         }
+    }
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn the_binary_reads_from_the_config_map_what_the_values_say() {
+    for (description, values) in matrix() {
+        let objects = rendered(&values);
+        let configs = objects.iter().filter(|object| identity(object).1.ends_with("-config"));
+        let [config] = <[&Value; 1]>::try_from(configs.collect::<Vec<_>>()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox-manager"));
+        command.args(["config", "--config", "/dev/stdin"]).env_clear();
+        let output = run(&mut command, config["data"]["config.yaml"].as_str().unwrap());
+        let mut read: Value = serde_yaml::from_str(&printed(&output).unwrap()).unwrap();
+        read.as_object_mut().unwrap().retain(|field, _| field != "apiVersion" && field != "kind");
+        let mut expected = SandboxManagerOptions::default().to_json();
+        merge(&mut expected, &values["config"]);
+        assert_eq!(read, expected, "{description}");
     }
 }
 
