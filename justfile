@@ -31,10 +31,20 @@ control-plane KUBECONFIG="target/controlplane/kubeconfig":
     tests/controlplane/build.sh
     tests/controlplane/run.sh --kubeconfig {{ KUBECONFIG }}
 
-# Writes what is generated from code: the CRDs, and the tables of the README.
+# Proves the Helm chart and config/ on a real API server, with helm, which is built the first time.
+chart *ARGUMENTS:
+    tests/chart/run.sh {{ ARGUMENTS }}
+
+# Checks the Dockerfile as far as that goes without a container engine.
+image:
+    tests/image.sh
+
+# Writes what is generated: CRDs, the chart's schema, config/rbac and config/manager, tables of the documentation.
 generate:
     cargo run --quiet --locked -- crd --output-dir config/crd/bases
-    UPDATE_README=1 cargo test --quiet --locked --test integration readme
+    cp config/crd/bases/*.yaml charts/sandbox-manager/crds/
+    UPDATE_GENERATED=1 cargo test --quiet --locked --test integration -- readme:: docs::reference chart::files::
+    UPDATE_GENERATED=1 tests/chart/run.sh chart::config_folder::config_holds
 
 # Benchmarks.
 bench *ARGUMENTS:
@@ -43,6 +53,20 @@ bench *ARGUMENTS:
 # Licences, sources and known vulnerabilities of all dependencies (needs cargo-deny).
 deny:
     cargo deny --locked check
+
+# What goes into a release: target/release/sandbox-manager, which tells the commit that it is built from.
+release:
+    SANDBOX_MANAGER_REVISION="$(git rev-parse HEAD)" cargo build --release --locked --no-default-features
+
+# The software bill of materials of a release as CycloneDX (needs cargo-cyclonedx): target/sandbox-manager.cdx.json.
+sbom:
+    cargo cyclonedx --format json --spec-version 1.5 --no-default-features --describe binaries --target x86_64-unknown-linux-gnu
+    mv sandbox-manager_bin.cdx.json target/sandbox-manager.cdx.json
+
+# The packaged chart: target/sandbox-manager-VERSION.tgz.
+package:
+    tests/chart/build.sh
+    target/chart/bin/helm package charts/sandbox-manager --destination target
 
 # Everything that CI runs.
 ci:

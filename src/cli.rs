@@ -22,6 +22,7 @@ use crate::{
     metrics::{Metrics, MetricsError},
     options::{LogFormat, LogLevel, LogOptions, OptionsError, SETTINGS, SandboxManagerOptions, Setting},
     telemetry::{self, TelemetryError},
+    version,
 };
 
 /// Exit code of a start that can never succeed, and of a command line that makes no sense.
@@ -162,7 +163,7 @@ fn command() -> Command {
     let command = Command::new("sandbox-manager")
         .about(ABOUT)
         .long_about(format!("{ABOUT}. Without a command it runs until SIGTERM or SIGINT."))
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(version::DESCRIPTION.as_str())
         .after_help(EXAMPLES)
         .args_conflicts_with_subcommands(true)
         .args(option_args(&SandboxManagerOptions::default()))
@@ -381,7 +382,12 @@ async fn run_manager(options: SandboxManagerOptions, access: ClusterAccess) -> R
     let stop = shutdown::signals().map_err(CliError::System)?;
     let metrics = Metrics::new()?;
     let connector = Connector::load(&access, &options.client, &metrics).await?;
-    tracing::info!(server = connector.server(), version = env!("CARGO_PKG_VERSION"), "starting");
+    tracing::info!(
+        server = connector.server(),
+        version = version::VERSION,
+        revision = version::REVISION,
+        "starting"
+    );
     let mut manager = Manager::builder(options).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
     Ok(manager.run(stop).await?)
@@ -400,6 +406,15 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_names_release_and_revision() {
+        let printed = command().render_version();
+        assert_eq!(
+            printed,
+            format!("sandbox-manager {} (revision {})\n", env!("CARGO_PKG_VERSION"), version::REVISION)
+        );
     }
 
     #[test]

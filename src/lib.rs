@@ -77,6 +77,29 @@
 //!
 //! `examples/custom_handler.rs` is a whole program.
 //!
+//! # Add it to a program
+//!
+//! Its interface speaks of [`kube`] 5 and [`k8s_openapi`] 0.29: depend on the same major versions, and leave kube's
+//! `default-features` off unless a second TLS stack is wanted. It runs on a multi-threaded tokio runtime. The cache
+//! needs `list` and `watch` of each kind in its scope, live reads and waits through an outage `get` besides; what the
+//! API server refuses is named by [`Manager`] in `/readyz?verbose`, and by [`Cache::start`] in its error.
+//!
+//! # Where to begin
+//!
+//! | You want to | Begin with |
+//! |---|---|
+//! | react to changes and deletions | [`ReconcileHandler`], then [`Manager::builder`] |
+//! | find sandboxes by id, owner or pool | [`Provider`] |
+//! | find any cached object, by any index | [`Reader`] and [`cache::indexes`] |
+//! | hear of every change as a stream | [`Cache::subscribe`] |
+//! | wait until a sandbox is ready, paused or resumed | [`Provider::sandbox_wait_ready_task`] and [`wait`] |
+//! | read your own writes | [`Cache::expect`], [`Cache::refresh_sandbox`], [`Cache::await_version`] |
+//! | know what a sandbox is doing | [`Sandbox::state`](api::v1alpha1::Sandbox::state) |
+//! | take options from a file, variables and flags | [`SandboxManagerOptions`] |
+//!
+//! In the repository, `docs/embedding.md` goes through these one by one, and `docs/migration.md` has the names of the
+//! Go package beside those here.
+//!
 //! # Modules
 //!
 //! Imports point one way: in this table, a module uses only those below it.
@@ -122,6 +145,7 @@ mod rate_limit;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod version;
 pub mod wait;
 
 pub use cache::{Cache, Provider, Reader};
@@ -133,3 +157,13 @@ pub use options::SandboxManagerOptions;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the examples of the guide to the library.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;
+
+/// Compiles the examples of the guide for users of the Go package.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/migration.md")]
+struct Migration;

@@ -1,11 +1,13 @@
 //! The metrics of one process (or one test): a registry of its own and the families that belong to no other part.
 //!
 //! Never the library's global registry: two managers in one process must not meet. Other parts register their own
-//! families through [`Metrics::registry`] when they are built. This module imports nothing else of the crate.
+//! families through [`Metrics::registry`] when they are built. Of the crate this module imports only the version.
 
 use std::sync::Arc;
 
 use prometheus::{Encoder as _, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::version::{REVISION, VERSION};
 
 /// Content type of what [`Metrics::render`] yields.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -52,8 +54,7 @@ impl Metrics {
             Opts::new("sandbox_manager_build_info", "Always 1; its labels tell which build is running."),
             &["version", "revision"],
         )?;
-        let revision = option_env!("SANDBOX_MANAGER_REVISION").unwrap_or("unknown");
-        build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision]).set(1);
+        build.with_label_values(&[VERSION, REVISION]).set(1);
         registry.register(Box::new(build))?;
 
         let requests = IntCounterVec::new(
@@ -102,9 +103,8 @@ mod tests {
     #[test]
     fn process_and_build_are_shown_from_the_start() {
         let text = rendered(&Metrics::new().unwrap());
-        let version = env!("CARGO_PKG_VERSION");
-        assert!(text.contains("sandbox_manager_build_info{"), "{text}");
-        assert!(text.contains(&format!("version=\"{version}\"}} 1")), "{text}");
+        let build = format!("sandbox_manager_build_info{{revision=\"{REVISION}\",version=\"{VERSION}\"}} 1");
+        assert!(text.contains(&build), "{text}");
         assert!(text.contains("process_resident_memory_bytes "), "{text}");
     }
 

@@ -163,7 +163,7 @@ pub(super) fn to_yaml(options: &SandboxManagerOptions) -> Result<String, FileErr
     }
     for setting in SETTINGS {
         let text = setting.get(options);
-        let value = match setting.kind {
+        let value = match setting.kind() {
             Kind::Text => Value::String(text),
             Kind::Number => {
                 Value::Number(text.parse::<u64>().map_err(|error| failed(error.to_string()))?.into())
@@ -345,7 +345,7 @@ impl Target {
     fn is_text(&self) -> bool {
         match self {
             Self::Header(_) => true,
-            Self::Setting(setting) => setting.kind == Kind::Text,
+            Self::Setting(setting) => setting.kind() == Kind::Text,
         }
     }
 }

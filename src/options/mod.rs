@@ -12,6 +12,7 @@
 mod address;
 pub mod duration;
 mod file;
+mod schema;
 mod scope;
 mod selector;
 mod setting;

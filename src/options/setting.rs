@@ -5,7 +5,7 @@
 
 use std::{ops::RangeInclusive, str::FromStr};
 
-use super::{LabelSelector, SandboxManagerOptions, duration, selector};
+use super::{LabelSelector, SandboxManagerOptions, duration, schema::Shape, selector};
 
 /// What YAML must write for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Setting {
     pub help: &'static str,
     /// What values are accepted, to follow the word "expected".
     pub accepts: &'static str,
-    pub(super) kind: Kind,
+    pub(super) shape: Shape,
     get: fn(&SandboxManagerOptions) -> String,
     set: fn(&mut SandboxManagerOptions, &str) -> Result<(), Refusal>,
 }
@@ -66,7 +66,15 @@ impl Setting {
     /// Whether it is switched on by naming its flag alone.
     #[must_use]
     pub fn is_switch(&self) -> bool {
-        self.kind == Kind::Boolean
+        self.kind() == Kind::Boolean
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self.shape {
+            Shape::Switch => Kind::Boolean,
+            Shape::Number(_) => Kind::Number,
+            _ => Kind::Text,
+        }
     }
 
     /// Reads `text` into this setting's place in `options`.
@@ -125,6 +133,7 @@ const NAMESPACE: &str = "the name of a namespace (lower-case letters, digits and
 const ADDRESS: &str = "`host:port`, `:port` for every interface, or `0` to switch it off";
 const DURATION: &str = "a duration such as 500ms, 30s, 2m or 1h30m";
 const RECONCILES: &str = "a whole number from 1 to 65535";
+const PAGE_SIZE: RangeInclusive<u32> = 1..=10_000;
 const REQUESTS: RangeInclusive<u32> = 1..=1_000_000;
 
 /// Every setting, in the order of the file.
@@ -136,7 +145,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "NAMESPACE",
         help: "Namespace of the sandboxes; empty: every namespace",
         accepts: NAMESPACE,
-        kind: Kind::Text,
+        shape: Shape::Namespace,
         get: |options| options.sandbox_namespace.clone(),
         set: |options, text| put(&mut options.sandbox_namespace, namespace(text)),
     },
@@ -147,7 +156,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "SELECTOR",
         help: "Label selector of the sandbox kinds, as kubectl reads it; empty: everything",
         accepts: "a label selector such as `team=a,tier in (x,y),!legacy`",
-        kind: Kind::Text,
+        shape: Shape::Selector,
         get: |options| options.sandbox_label_selector.clone(),
         set: |options, text| {
             options.sandbox_label_selector = label_selector(text)?;
@@ -161,7 +170,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "NAMESPACE",
         help: "Namespace of the Secrets and ConfigMaps to read; empty: none are read",
         accepts: NAMESPACE,
-        kind: Kind::Text,
+        shape: Shape::Namespace,
         get: |options| options.system_namespace.clone(),
         set: |options, text| put(&mut options.system_namespace, namespace(text)),
     },
@@ -172,7 +181,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "ADDRESS",
         help: "Address of /metrics; port 0 takes a free one, `0` switches it off",
         accepts: ADDRESS,
-        kind: Kind::Text,
+        shape: Shape::Address,
         get: |options| options.metrics.bind_address.to_string(),
         set: |options, text| put(&mut options.metrics.bind_address, parsed(text)),
     },
@@ -183,7 +192,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "ADDRESS",
         help: "Address of /livez, /healthz and /readyz; port 0 takes a free one, `0` switches it off",
         accepts: ADDRESS,
-        kind: Kind::Text,
+        shape: Shape::Address,
         get: |options| options.health.bind_address.to_string(),
         set: |options, text| put(&mut options.health.bind_address, parsed(text)),
     },
@@ -194,7 +203,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "BOOL",
         help: "Serve /debug/cache/{plural} on the health address",
         accepts: "true or false",
-        kind: Kind::Boolean,
+        shape: Shape::Switch,
         get: |options| options.debug.enabled.to_string(),
         set: |options, text| put(&mut options.debug.enabled, parsed(text)),
     },
@@ -205,7 +214,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "NUMBER",
         help: "How many Sandboxes are reconciled at once",
         accepts: RECONCILES,
-        kind: Kind::Number,
+        shape: Shape::Number(1..=u16::MAX as u32),
         get: |options| options.controllers.sandbox.max_concurrent_reconciles.to_string(),
         set: |options, text| {
             put(&mut options.controllers.sandbox.max_concurrent_reconciles, number(text, &(1..=u16::MAX)))
@@ -218,7 +227,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "NUMBER",
         help: "How many SandboxSets are reconciled at once",
         accepts: RECONCILES,
-        kind: Kind::Number,
+        shape: Shape::Number(1..=u16::MAX as u32),
         get: |options| options.controllers.sandbox_set.max_concurrent_reconciles.to_string(),
         set: |options, text| {
             put(&mut options.controllers.sandbox_set.max_concurrent_reconciles, number(text, &(1..=u16::MAX)))
@@ -231,7 +240,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "DURATION",
         help: "How long a cache that is started on its own waits until every kind is synced",
         accepts: "a duration above zero such as 30s, 2m or 1h30m",
-        kind: Kind::Text,
+        shape: Shape::PositiveDuration,
         get: |options| duration::format(options.cache.sync_timeout),
         set: |options, text| {
             let positive = duration::parse(text).filter(|timeout| !timeout.is_zero());
@@ -245,9 +254,9 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "NUMBER",
         help: "Objects in one page of a list",
         accepts: "a whole number from 1 to 10000",
-        kind: Kind::Number,
+        shape: Shape::Number(PAGE_SIZE),
         get: |options| options.cache.page_size.to_string(),
-        set: |options, text| put(&mut options.cache.page_size, number(text, &(1..=10_000))),
+        set: |options, text| put(&mut options.cache.page_size, number(text, &PAGE_SIZE)),
     },
     Setting {
         path: "client.qps",
@@ -256,7 +265,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "NUMBER",
         help: "Requests a second to the API server over time; 0: no limit",
         accepts: "a whole number from 0 (no limit) to 1000000",
-        kind: Kind::Number,
+        shape: Shape::Number(0..=*REQUESTS.end()),
         get: |options| options.client.qps.to_string(),
         set: |options, text| put(&mut options.client.qps, number(text, &(0..=*REQUESTS.end()))),
     },
@@ -267,7 +276,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "NUMBER",
         help: "Requests to the API server that may start at once after a quiet time",
         accepts: "a whole number from 1 to 1000000",
-        kind: Kind::Number,
+        shape: Shape::Number(REQUESTS),
         get: |options| options.client.burst.to_string(),
         set: |options, text| put(&mut options.client.burst, number(text, &REQUESTS)),
     },
@@ -278,7 +287,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "LEVEL",
         help: "Least level that is logged: error, warn, info, debug or trace; RUST_LOG, if set, goes before it",
         accepts: "one of error, warn, info, debug, trace",
-        kind: Kind::Text,
+        shape: Shape::Word(&["error", "warn", "info", "debug", "trace"]),
         get: |options| options.log.level.to_string(),
         set: |options, text| put(&mut options.log.level, parsed(text)),
     },
@@ -289,7 +298,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "FORMAT",
         help: "Shape of a log line: json or text",
         accepts: "one of json, text",
-        kind: Kind::Text,
+        shape: Shape::Word(&["json", "text"]),
         get: |options| options.log.format.to_string(),
         set: |options, text| put(&mut options.log.format, parsed(text)),
     },
@@ -300,7 +309,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "DURATION",
         help: "How long running handlers may go on after SIGTERM",
         accepts: DURATION,
-        kind: Kind::Text,
+        shape: Shape::Duration,
         get: |options| duration::format(options.shutdown.grace_period),
         set: |options, text| put(&mut options.shutdown.grace_period, duration::parse(text)),
     },

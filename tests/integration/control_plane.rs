@@ -17,7 +17,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta};
 use kube::{Api, Client, Config};
 use serde_json::json;
 
-use crate::support::{ADMIN, ControlPlane, LIMITED, SOON, create_namespace, eventually, install_crds};
+use crate::support::{ADMIN, ControlPlane, LIMITED, SOON, eventually};
 
 /// Set for the process that a test spawns from this very binary and kills.
 const HOLD: &str = "SANDBOX_MANAGER_TEST_HOLD_CONTROL_PLANE";
@@ -72,10 +72,7 @@ async fn answers_and_gives_each_test_a_namespace_of_its_own() {
     let client = cp.client().await;
     assert_eq!(client.apiserver_version().await.unwrap().major, "1");
 
-    let (first, second) = (
-        create_namespace(cp.client().await, "same").await,
-        create_namespace(cp.client().await, "same").await,
-    );
+    let (first, second) = (cp.namespace("same").await, cp.namespace("same").await);
     assert_ne!(first, second);
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &first);
     api.create(&PostParams::default(), &config_map("only-here")).await.unwrap();
@@ -87,7 +84,7 @@ async fn answers_and_gives_each_test_a_namespace_of_its_own() {
 #[ignore = "needs the control plane: tests/e2e.sh"]
 async fn users_may_do_what_is_granted_to_them_and_no_more() {
     let cp = ControlPlane::shared().await;
-    let namespace = create_namespace(cp.client().await, "rbac").await;
+    let namespace = cp.namespace("rbac").await;
     for user in [LIMITED, "someone-of-this-test"] {
         let api: Api<ConfigMap> = Api::namespaced(cp.client_for(user).await, &namespace);
         let refused = api.list(&ListParams::default()).await.unwrap_err().to_string();
@@ -102,7 +99,7 @@ async fn users_may_do_what_is_granted_to_them_and_no_more() {
 #[ignore = "needs the control plane: tests/e2e.sh"]
 async fn written_kubeconfigs_serve_other_programs() {
     let cp = ControlPlane::shared().await;
-    let namespace = create_namespace(cp.client().await, "kubeconfig").await;
+    let namespace = cp.namespace("kubeconfig").await;
     for (user, may_list) in [(ADMIN, true), (LIMITED, false), ("someone-else", false)] {
         let written = Kubeconfig::read_from(cp.write_kubeconfig(user)).unwrap();
         let config = Config::from_custom_kubeconfig(written, &KubeConfigOptions::default()).await.unwrap();
@@ -116,7 +113,7 @@ async fn written_kubeconfigs_serve_other_programs() {
 #[ignore = "needs the control plane: tests/e2e.sh"]
 async fn installed_crds_are_served_at_once() {
     let cp = ControlPlane::shared().await;
-    let namespace = create_namespace(cp.client().await, "crds").await;
+    let namespace = cp.namespace("crds").await;
     let crd: CustomResourceDefinition = serde_json::from_value(json!({
         "metadata": { "name": "probes.harness.test" },
         "spec": {
@@ -130,8 +127,8 @@ async fn installed_crds_are_served_at_once() {
         },
     }))
     .unwrap();
-    install_crds(cp.client().await, [crd.clone()]).await;
-    install_crds(cp.client().await, [crd]).await;
+    cp.install_crds([crd.clone()]).await;
+    cp.install_crds([crd]).await;
 
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("harness.test", "v1", "Probe"));
     let api: Api<DynamicObject> = Api::namespaced_with(cp.client().await, &namespace, &resource);
@@ -142,7 +139,7 @@ async fn installed_crds_are_served_at_once() {
 #[ignore = "needs the control plane: tests/e2e.sh"]
 async fn objects_outlive_the_api_server() {
     let cp = ControlPlane::start().await;
-    let namespace = create_namespace(cp.client().await, "restart").await;
+    let namespace = cp.namespace("restart").await;
     let api: Api<ConfigMap> = Api::namespaced(cp.client().await, &namespace);
     let created = api.create(&PostParams::default(), &config_map("kept")).await.unwrap();
 

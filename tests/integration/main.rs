@@ -9,6 +9,8 @@ mod bad_input;
 #[cfg(test)]
 mod cache;
 #[cfg(test)]
+mod chart;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod control_plane;
@@ -18,6 +20,8 @@ mod controllers;
 mod crds;
 #[cfg(test)]
 mod dev;
+#[cfg(test)]
+mod docs;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]

@@ -1,14 +1,12 @@
 //! The tables of the README are what the code says: the options come from the settings table, the metrics from a
 //! manager that runs against an API server of a few lines.
 //!
-//! `UPDATE_README=1 cargo test --test integration readme` writes them anew.
+//! `just generate` writes them anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -26,29 +24,8 @@ use sandbox_manager::{Manager, Provider as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::generated::assert_section;
 use crate::support::{SOON, eventually};
-
-/// Both tests may rewrite the file.
-static FILE: Mutex<()> = Mutex::new(());
-
-/// Compares the part of the README between the markers of this name, or writes it when that is asked for.
-#[track_caller]
-fn assert_section(name: &str, expected: &str) {
-    let _file = FILE.lock().unwrap_or_else(PoisonError::into_inner);
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(&path).unwrap();
-    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
-    let (before, rest) = readme.split_once(&begin).expect("the marker of the beginning");
-    let (section, after) = rest.split_once(&end).expect("the marker of the end");
-    if section == expected {
-        return;
-    }
-    if std::env::var_os("UPDATE_README").is_some() {
-        fs::write(&path, format!("{before}{begin}{expected}{end}{after}")).unwrap();
-        return;
-    }
-    assert_eq!(section, expected, "the {name} of the README; UPDATE_README=1 writes them");
-}
 
 /// A text as Markdown shows it in a cell, where a bar would begin the next one.
 fn cell(text: &str) -> String {
@@ -69,7 +46,7 @@ fn options_table_is_that_of_the_code() {
         let help = cell(setting.help);
         writeln!(table, "| `{path}` | `--{flag}`<br>`{variable}` | {default} | {help} |").unwrap();
     }
-    assert_section("options", &table);
+    assert_section("README.md", "options", &table);
 }
 
 /// An object of the kind that a path ends with.
@@ -136,7 +113,7 @@ const LATE: [&str; 5] = [
 ];
 
 /// Every family that a manager shows once all has happened.
-async fn families() -> Vec<MetricFamily> {
+pub(crate) async fn families() -> Vec<MetricFamily> {
     let mut options = SandboxManagerOptions::default();
     options.metrics.bind_address = BindAddress::Off;
     options.health.bind_address = BindAddress::Off;
@@ -184,16 +161,21 @@ fn labels(family: &MetricFamily) -> String {
     names.join(", ")
 }
 
-#[tokio::test]
-async fn metrics_table_is_that_of_a_running_manager() {
-    let families = families().await;
+/// The rows of a table of metrics, each with the name that it is about, in the order of the names.
+pub(crate) fn metrics_rows(families: &[MetricFamily]) -> Vec<(String, String)> {
     // These are the client library's own, and not the same on every system.
     let families = families.iter().filter(|family| !family.name().starts_with("process_"));
-    let rows: BTreeMap<_, _> = families.map(|family| (family.name(), family)).collect();
-    let mut table = String::from("| Name | Type | Labels | Meaning |\n|---|---|---|---|\n");
-    for (name, family) in rows {
+    let sorted: BTreeMap<_, _> = families.map(|family| (family.name(), family)).collect();
+    let row = |(name, family): (&str, &MetricFamily)| {
         let (kind, labels, help) = (type_name(family), labels(family), cell(family.help()));
-        writeln!(table, "| `{name}` | {kind} | {labels} | {help} |").unwrap();
-    }
-    assert_section("metrics", &table);
+        (name.to_owned(), format!("| `{name}` | {kind} | {labels} | {help} |\n"))
+    };
+    sorted.into_iter().map(row).collect()
+}
+
+#[tokio::test]
+async fn metrics_table_is_that_of_a_running_manager() {
+    let mut table = String::from("| Name | Type | Labels | Meaning |\n|---|---|---|---|\n");
+    table.extend(metrics_rows(&families().await).into_iter().map(|(_, row)| row));
+    assert_section("README.md", "metrics", &table);
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ use rand::Rng;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
+use super::setup::{create_namespace, install_crds};
 use super::supervisor::Supervisor;
 
 /// The user who may do everything (group `system:masters`).
@@ -138,6 +140,16 @@ impl ControlPlane {
         let yaml = serde_yaml::to_string(&self.kubeconfig(user)).expect("a kubeconfig as YAML");
         std::fs::write(&path, yaml).expect("writing into the data directory");
         path
+    }
+
+    /// Creates a namespace that no other test has and returns its name, which starts with `prefix`.
+    pub(crate) async fn namespace(&self, prefix: &str) -> String {
+        create_namespace(self.client().await, prefix).await
+    }
+
+    /// Applies CRDs and returns once the API server serves every version of each.
+    pub(crate) async fn install_crds(&self, crds: impl IntoIterator<Item = CustomResourceDefinition>) {
+        install_crds(self.client().await, crds).await;
     }
 
     /// Ends kube-apiserver by SIGTERM and waits for its end. What it stored stays.

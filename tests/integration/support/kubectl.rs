@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
+use kube::config::Kubeconfig;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -22,10 +23,14 @@ impl Kubectl {
 
     /// As [`Self::find`], for one that takes this namespace where none is named.
     pub(crate) async fn find_in(cluster: &Cluster, namespace: &str) -> Option<Self> {
+        Self::configured(cluster.kubeconfig(ADMIN).await, namespace).await
+    }
+
+    /// As [`Self::find_in`], with a kubeconfig of one's own.
+    pub(crate) async fn configured(mut config: Kubeconfig, namespace: &str) -> Option<Self> {
         let home = tempfile::tempdir().expect("a temporary folder");
         // A file of its own: tests that share a control plane write and read at once.
         let kubeconfig = home.path().join("kubeconfig");
-        let mut config = cluster.kubeconfig(ADMIN).await;
         for context in config.contexts.iter_mut().filter_map(|named| named.context.as_mut()) {
             context.namespace = Some(namespace.to_owned());
         }

@@ -8,6 +8,7 @@
 mod cluster;
 mod control_plane;
 pub(crate) mod fixtures;
+pub(crate) mod generated;
 mod kubectl;
 mod process;
 mod proxy;
@@ -28,7 +29,6 @@ pub(crate) use kubectl::Kubectl;
 pub(crate) use process::{Process, get};
 pub(crate) use proxy::Proxy;
 pub(crate) use samples::{Labels, Samples};
-pub(crate) use setup::{create_namespace, install_crds};
 
 /// How long to wait for what should happen soon. Generous: it is only used up by a test that fails.
 pub(crate) const SOON: Duration = Duration::from_secs(30);

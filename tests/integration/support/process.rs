@@ -55,7 +55,28 @@ impl Process {
     ///
     /// When it ends instead, with what it said.
     pub(crate) async fn start(kubeconfig: &Kubeconfig, config: &str) -> Self {
-        let (mut child, folder) = spawn(kubeconfig, &format!("{HEAD}{LISTENERS}{config}"));
+        let (child, folder) = spawn(kubeconfig, &format!("{HEAD}{LISTENERS}{config}"));
+        Self::listening(child, folder).await
+    }
+
+    /// Starts it with these arguments and variables, and no others, and waits until it listens. `folder` holds
+    /// what they refer to.
+    ///
+    /// # Panics
+    ///
+    /// When it ends instead, with what it said.
+    pub(crate) async fn start_with(
+        arguments: &[String],
+        variables: &[(String, String)],
+        folder: tempfile::TempDir,
+    ) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox-manager"));
+        command.args(arguments).env_clear().envs(variables.iter().cloned());
+        let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        Self::listening(child, folder).await
+    }
+
+    async fn listening(mut child: Child, folder: tempfile::TempDir) -> Self {
         let log = collect(&mut child);
         let [metrics, health] = eventually("the process listens", SOON, async || {
             if let Ok(Some(status)) = child.try_wait() {

@@ -1,0 +1,225 @@
+//! What the files of the chart say by themselves: versions, CRDs, the schema, comments, alerts.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+
+use sandbox_manager::SandboxManagerOptions;
+use serde_json::{Map, Value};
+
+use super::{read, read_yaml, repository};
+use crate::support::generated::{assert_part, assert_section};
+
+const VALUES: &str = "charts/sandbox-manager/values.yaml";
+const SCHEMA: &str = "charts/sandbox-manager/values.schema.json";
+
+fn schema() -> Value {
+    serde_json::from_str(&read(SCHEMA)).unwrap()
+}
+
+#[test]
+fn chart_and_binary_have_one_version() {
+    let chart = read_yaml("charts/sandbox-manager/Chart.yaml");
+    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn crds_of_the_chart_are_those_of_the_config_folder() {
+    let files = |folder: &str| -> BTreeMap<_, _> {
+        let entries = fs::read_dir(repository(folder)).unwrap().map(Result::unwrap);
+        let named = entries.map(|entry| (entry.file_name(), fs::read_to_string(entry.path()).unwrap()));
+        named.collect()
+    };
+    assert_eq!(files("charts/sandbox-manager/crds"), files("config/crd/bases"));
+}
+
+#[test]
+fn the_schema_of_the_configuration_is_that_of_the_options() {
+    assert_part(SCHEMA, |text| {
+        let mut schema: Value = serde_json::from_str(text).unwrap();
+        schema["properties"]["config"] = SandboxManagerOptions::json_schema();
+        format!("{}\n", serde_json::to_string_pretty(&schema).unwrap())
+    });
+}
+
+#[test]
+fn the_configuration_of_the_chart_holds_exactly_the_defaults() {
+    let values = read_yaml(VALUES);
+    assert_eq!(values["config"], SandboxManagerOptions::default().to_json());
+}
+
+/// Calls `visit` for every value in a tree, with its path.
+fn walk(value: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
+    visit(path, value);
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(items) => {
+            items.iter().enumerate().map(|(number, value)| (number.to_string(), value)).collect()
+        }
+        _ => Vec::new(),
+    };
+    for (name, value) in inner {
+        walk(value, &format!("{path}/{name}"), visit);
+    }
+}
+
+#[test]
+fn the_schema_accepts_no_unknown_key_anywhere() {
+    let mut objects = 0;
+    walk(&schema(), "", &mut |path, schema| {
+        // What a parent chart shares is its own affair.
+        if schema["type"] == "object" && path != "/properties/global" {
+            objects += 1;
+            assert_eq!(schema["additionalProperties"], false, "{path}");
+        }
+    });
+    assert!(objects > 30, "{objects} objects");
+}
+
+/// A value that values.yaml explains.
+struct Documented {
+    path: String,
+    comment: String,
+}
+
+/// The values whose comment begins with `# --`, in the order of the file.
+fn documented() -> Vec<Documented> {
+    let (mut found, mut sections, mut comment) = (Vec::new(), Vec::<(usize, String)>::new(), Vec::new());
+    for line in read(VALUES).lines() {
+        let text = line.trim_start();
+        let indent = line.len() - text.len();
+        if let Some(words) = text.strip_prefix('#') {
+            comment.push(words.trim().to_owned());
+            continue;
+        }
+        let key =
+            text.split_once(':').map(|(key, _)| key).filter(|key| key.chars().all(char::is_alphanumeric));
+        if let Some(key) = key {
+            sections.retain(|(outer, _)| *outer < indent);
+            sections.push((indent, key.to_owned()));
+            if let Some(first) = comment.first().and_then(|first| first.strip_prefix("-- ")) {
+                let path: Vec<_> = sections.iter().map(|(_, name)| name.as_str()).collect();
+                let words: Vec<_> =
+                    [first].into_iter().chain(comment[1..].iter().map(String::as_str)).collect();
+                found.push(Documented { path: path.join("."), comment: words.join(" ") });
+            }
+        }
+        comment.clear();
+    }
+    found
+}
+
+/// The value at a path such as `image.tag`.
+fn at<'v>(values: &'v Value, path: &str) -> &'v Value {
+    path.split('.').fold(values, |value, name| &value[name])
+}
+
+#[test]
+fn every_value_is_commented() {
+    let (values, documented) = (read_yaml(VALUES), documented());
+    for Documented { path, .. } in &documented {
+        assert!(!at(&values, path).is_null() || path.is_empty(), "{path} is not where it is commented");
+    }
+    walk(&values, "", &mut |path, value| {
+        let is_section = value.as_object().is_some_and(|fields| !fields.is_empty());
+        let path = path.trim_start_matches('/').replace('/', ".");
+        let covered = documented.iter().any(|known| {
+            path.strip_prefix(&known.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        });
+        assert!(is_section || covered, "{path} has no comment that begins with `# --`");
+    });
+}
+
+/// Follows `$ref`.
+fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
+    match schema["$ref"].as_str() {
+        Some(pointer) => root.pointer(pointer.trim_start_matches('#')).unwrap(),
+        None => schema,
+    }
+}
+
+/// Every section and value that the schema knows has its default, where a reader looks for it.
+#[test]
+fn the_schema_knows_no_value_that_the_values_do_not_show() {
+    fn compare(root: &Value, schema: &Value, values: &Value, path: &str) {
+        let empty = Map::new();
+        let properties = schema["properties"].as_object().unwrap_or(&empty);
+        // Objects of Kubernetes' own, empty by default, are explained there.
+        if values.as_object().is_some_and(Map::is_empty) {
+            return;
+        }
+        for (name, inner) in properties {
+            let optional = ["global", "apiVersion", "kind", "ephemeral-storage"];
+            if values[name].is_null() && optional.contains(&name.as_str()) {
+                continue;
+            }
+            assert!(!values[name].is_null(), "{path}.{name} is in the schema and not in values.yaml");
+            compare(root, resolved(root, inner), &values[name], &format!("{path}.{name}"));
+        }
+    }
+    let schema = schema();
+    compare(&schema, &schema, &read_yaml(VALUES), "");
+}
+
+#[test]
+fn the_table_of_values_is_that_of_the_chart() {
+    let values = read_yaml(VALUES);
+    let mut table = String::from("| Value | Default | Meaning |\n|---|---|---|\n");
+    for Documented { path, comment } in documented() {
+        if path.starts_with("config.") {
+            continue;
+        }
+        let default = match at(&values, &path) {
+            Value::String(text) if text.is_empty() => "empty".to_owned(),
+            value => format!("`{value}`"),
+        };
+        writeln!(table, "| `{path}` | {default} | {} |", comment.replace('|', "\\|")).unwrap();
+    }
+    assert_section("docs/install.md", "values", &table);
+}
+
+/// The alerts of the chart.
+pub(super) fn alerts() -> Vec<Value> {
+    let file = read_yaml("charts/sandbox-manager/files/alerts.yaml");
+    let groups = file["groups"].as_array().unwrap();
+    groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+}
+
+#[test]
+fn every_alert_says_what_it_means_and_what_to_do() {
+    let alerts = alerts();
+    let names: Vec<_> = alerts.iter().map(|alert| alert["alert"].as_str().unwrap()).collect();
+    for alert in &alerts {
+        for field in ["/annotations/summary", "/annotations/description", "/labels/severity", "/expr"] {
+            let text = alert.pointer(field).and_then(Value::as_str).unwrap_or_default();
+            assert!(!text.is_empty(), "{}: no {field}", alert["alert"]);
+        }
+    }
+    let operations = read("docs/operations.md");
+    let headings = operations.lines().filter_map(|line| line.strip_prefix("### Alert: "));
+    assert_eq!(headings.collect::<Vec<_>>(), names, "the alerts of docs/operations.md");
+    assert_eq!(
+        schema()["properties"]["prometheusRule"]["properties"]["disabled"]["items"]["enum"],
+        serde_json::json!(names),
+        "those that can be left out"
+    );
+}
+
+/// What the Dockerfile says of versions is what Cargo and rustup are told.
+#[test]
+fn the_image_has_the_version_of_the_binary_and_the_compiler_of_the_repository() {
+    let (dockerfile, toolchain) = (read("Dockerfile"), read("rust-toolchain.toml"));
+    let channel =
+        toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap().trim_matches('"');
+    let version = env!("CARGO_PKG_VERSION");
+    for line in [
+        format!("ARG RUST_VERSION={channel}"),
+        format!("org.opencontainers.image.version=\"{version}\""),
+        format!("--tag sandbox-manager:{version} ."),
+    ] {
+        assert!(dockerfile.contains(&line), "{line} is not in the Dockerfile");
+    }
+    let default = read_yaml("config/default/kustomization.yaml");
+    assert_eq!(default["images"][0]["newTag"], version);
+}

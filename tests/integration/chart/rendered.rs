@@ -1,0 +1,355 @@
+//! What Helm makes of the chart, over a matrix of values: valid to the API server, no more permissions than needed,
+//! ports and probes and times that follow from the configuration.
+
+use std::process::Command;
+
+use sandbox_manager::SandboxManagerOptions;
+use serde_json::{Value, json};
+
+use super::helm::{Helm, printed, run};
+use super::kubeconform::Kubeconform;
+use super::{identity, read_yaml, server, the};
+
+/// Every combination of what changes the shape of a release; each with its description.
+pub(super) fn matrix() -> Vec<(String, Value)> {
+    let config = |config: Value| json!({ "config": config });
+    let scopes = [
+        config(json!({})),
+        config(json!({ "sandboxNamespace": "sandboxes", "sandboxLabelSelector": "team in (a,b),!old" })),
+        config(json!({ "systemNamespace": "system" })),
+        config(json!({ "sandboxNamespace": "sandboxes", "systemNamespace": "system" })),
+    ];
+    let listeners = [
+        config(json!({})),
+        config(json!({ "metrics": { "bindAddress": "0" } })),
+        config(json!({ "metrics": { "bindAddress": "[::]:9090" }, "health": { "bindAddress": "0" } })),
+        config(json!({ "metrics": { "bindAddress": "0" }, "health": { "bindAddress": "0" } })),
+    ];
+    let surroundings = [
+        json!({}),
+        read_yaml("tests/chart/values/everything.yaml"),
+        json!({ "rbac": { "create": false }, "serviceAccount": { "create": false, "name": "given" },
+                "networkPolicy": { "enabled": false }, "replicas": 0 }),
+    ];
+    let mut matrix = Vec::new();
+    for scope in &scopes {
+        for listener in &listeners {
+            for surrounding in &surroundings {
+                let mut values = scope.clone();
+                merge(&mut values, listener);
+                merge(&mut values, surrounding);
+                if listener.pointer("/config/metrics/bindAddress") == Some(&json!("0")) {
+                    merge(&mut values, &json!({ "serviceMonitor": { "enabled": false } }));
+                }
+                matrix.push((values.to_string(), values));
+            }
+        }
+    }
+    matrix
+}
+
+/// Lays one tree of values over another.
+pub(super) fn merge(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (name, value) in over {
+                merge(under.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over.clone(),
+    }
+}
+
+#[track_caller]
+fn rendered(values: &Value) -> Vec<Value> {
+    Helm::offline("operators").template("release", values).unwrap_or_else(|error| panic!("{values}: {error}"))
+}
+
+fn manager(objects: &[Value]) -> &Value {
+    the(objects, "Deployment").pointer("/spec/template/spec/containers/0").unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs helm and the control plane: tests/chart/run.sh"]
+async fn every_combination_of_values_is_valid_to_the_api_server() {
+    let server = server::shared().await;
+    let kubeconform = Kubeconform::of(&server.client().await).await;
+    let helm = Helm::offline("operators");
+    let mut yaml = helm.run(&["show", "crds", &Helm::chart()], &json!({})).unwrap();
+    for (description, values) in matrix() {
+        yaml +=
+            &helm.template_text("release", &values).unwrap_or_else(|error| panic!("{description}: {error}"));
+    }
+    for sample in ["sandbox", "sandboxset", "sandboxtemplate", "checkpoint"] {
+        yaml += "\n---\n";
+        yaml += &super::read(&format!("config/samples/{sample}.yaml"));
+    }
+    let count = super::documents(&yaml).len();
+    assert!(count > 300, "{count} objects");
+    kubeconform.check_text(&yaml, count).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[tokio::test]
+#[ignore = "needs helm and the control plane: tests/chart/run.sh"]
+async fn the_schemas_refuse_what_the_api_server_does_not_know() {
+    let server = server::shared().await;
+    let kubeconform = Kubeconform::of(&server.client().await).await;
+    let objects = rendered(&read_yaml("tests/chart/values/everything.yaml"));
+    for (kind, pointer, value) in [
+        ("Deployment", "/spec/replica", json!(1)),
+        ("Deployment", "/spec/replicas", json!("one")),
+        ("Deployment", "/spec/template/spec/containers/0/livenessProbe/path", json!("/livez")),
+        ("ClusterRole", "/rules/0/resource", json!([])),
+        ("NetworkPolicy", "/spec/ingress/0/port", json!([])),
+        ("ServiceMonitor", "/spec/endpoints/0/honorLabel", json!(true)),
+        ("PrometheusRule", "/spec/groups/0/rules/0/alert", json!(1)),
+    ] {
+        let mut object = the(&objects, kind).clone();
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap()[field] = value;
+        let refused = kubeconform.check(&[object]).expect_err(pointer);
+        assert!(refused.contains(field), "{pointer}: {refused}");
+    }
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn the_chart_passes_the_strict_linter_with_and_without_everything() {
+    let everything = read_yaml("tests/chart/values/everything.yaml");
+    for values in [json!({}), everything] {
+        let linted =
+            Helm::offline("operators").run(&["lint", "--strict", &Helm::chart(), "--values", "-"], &values);
+        assert!(linted.as_ref().is_ok_and(|said| said.contains("0 chart(s) failed")), "{linted:?}");
+    }
+}
+
+/// Every rule of a release, with the namespace that it holds in (nothing: the cluster).
+fn rules(objects: &[Value]) -> Vec<(Option<&str>, &Value)> {
+    let roles = objects.iter().filter(|object| ["Role", "ClusterRole"].contains(&identity(object).0));
+    let of = |role: &'_ Value| role["rules"].as_array().map_or(0, Vec::len);
+    let mut all = Vec::new();
+    for role in roles {
+        let namespace = role.pointer("/metadata/namespace").and_then(Value::as_str);
+        assert_eq!(namespace.is_none(), role["kind"] == "ClusterRole", "{role}");
+        assert!(of(role) > 0, "{role}");
+        all.extend(role["rules"].as_array().into_iter().flatten().map(|rule| (namespace, rule)));
+    }
+    all
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn permissions_follow_from_the_namespaces_and_secrets_are_never_readable_elsewhere() {
+    for (description, values) in matrix() {
+        let config = |field: &str| values["config"][field].as_str();
+        let granted = values.pointer("/rbac/create") != Some(&json!(false));
+        let objects = rendered(&values);
+        let mut seen = Vec::new();
+        for (namespace, rule) in rules(&objects) {
+            // Those are the values' own.
+            if rule["verbs"] == json!(["get", "patch"]) {
+                assert_eq!(namespace, config("sandboxNamespace"), "{description}");
+                continue;
+            }
+            assert_eq!(rule["verbs"], json!(["list", "watch"]), "{description}");
+            for resource in rule["resources"].as_array().unwrap() {
+                let resource = resource.as_str().unwrap();
+                let expected = match resource {
+                    "persistentvolumes" => None,
+                    "secrets" | "configmaps" => Some(config("systemNamespace").expect("not without it")),
+                    _ => config("sandboxNamespace"),
+                };
+                assert_eq!(namespace, expected, "{resource}: {description}");
+                seen.push(resource);
+            }
+        }
+        let mut expected =
+            vec!["persistentvolumes", "sandboxes", "sandboxsets", "sandboxtemplates", "checkpoints"];
+        expected.push("persistentvolumeclaims");
+        expected.extend(config("systemNamespace").map(|_| ["secrets", "configmaps"]).into_iter().flatten());
+        expected.retain(|_| granted);
+        seen.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(seen, expected, "{description}");
+    }
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn every_binding_leads_to_a_role_of_the_release_and_to_its_account_alone() {
+    for (description, values) in matrix() {
+        let objects = rendered(&values);
+        let account = the(&objects, "Deployment").pointer("/spec/template/spec/serviceAccountName").unwrap();
+        for binding in objects.iter().filter(|object| identity(object).0.ends_with("RoleBinding")) {
+            let subject = json!([{ "kind": "ServiceAccount", "name": account, "namespace": "operators" }]);
+            assert_eq!(binding["subjects"], subject, "{description}");
+            let namespace = &binding["metadata"]["namespace"];
+            let role = |object: &&Value| {
+                object["kind"] == binding["roleRef"]["kind"]
+                    && object["metadata"]["name"] == binding["roleRef"]["name"]
+                    && object["metadata"]["namespace"] == *namespace
+            };
+            assert_eq!(objects.iter().filter(role).count(), 1, "{description}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn ports_probes_and_services_follow_from_the_addresses() {
+    for (description, values) in matrix() {
+        let port = |listener: &str, default: u16| {
+            let address = values.pointer(&format!("/config/{listener}/bindAddress")).and_then(Value::as_str);
+            address.map_or(Some(default), |text| text.rsplit_once(':').map(|(_, port)| port.parse().unwrap()))
+        };
+        let (metrics, health) = (port("metrics", 8080), port("health", 8081));
+        let objects = rendered(&values);
+        let container = manager(&objects);
+        let named = |name: &str| {
+            let ports = container["ports"].as_array().into_iter().flatten();
+            let mut found = ports.filter(|port| port["name"] == name);
+            found.next().map(|port| u16::try_from(port["containerPort"].as_u64().unwrap()).unwrap())
+        };
+        assert_eq!((named("metrics"), named("health")), (metrics, health), "{description}");
+        for (probe, path) in
+            [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")]
+        {
+            let get = container.pointer(&format!("/{probe}/httpGet"));
+            let expected = health.map(|_| json!({ "path": path, "port": "health" }));
+            assert_eq!(get.cloned(), expected, "{description}");
+        }
+        let services = objects.iter().filter(|object| object["kind"] == "Service");
+        assert_eq!(services.count(), usize::from(metrics.is_some()), "{description}");
+        for policy in objects.iter().filter(|object| object["kind"] == "NetworkPolicy") {
+            let ingress = policy["spec"]["ingress"].as_array().map_or(0, Vec::len);
+            assert_eq!(
+                ingress,
+                usize::from(metrics.is_some()) + usize::from(health.is_some()),
+                "{description}"
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn the_binary_reads_from_the_config_map_what_the_values_say() {
+    for (description, values) in matrix() {
+        let objects = rendered(&values);
+        let configs = objects.iter().filter(|object| identity(object).1.ends_with("-config"));
+        let [config] = <[&Value; 1]>::try_from(configs.collect::<Vec<_>>()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox-manager"));
+        command.args(["config", "--config", "/dev/stdin"]).env_clear();
+        let output = run(&mut command, config["data"]["config.yaml"].as_str().unwrap());
+        let mut read: Value = serde_yaml::from_str(&printed(&output).unwrap()).unwrap();
+        read.as_object_mut().unwrap().retain(|field, _| field != "apiVersion" && field != "kind");
+        let mut expected = SandboxManagerOptions::default().to_json();
+        merge(&mut expected, &values["config"]);
+        assert_eq!(read, expected, "{description}");
+    }
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn the_pod_restarts_when_the_configuration_changes_and_only_then() {
+    let checksum = |values: Value| {
+        let objects = rendered(&values);
+        let annotations = the(&objects, "Deployment").pointer("/spec/template/metadata/annotations").unwrap();
+        annotations["checksum/config"].as_str().unwrap().to_owned()
+    };
+    let first = checksum(json!({}));
+    assert_eq!(checksum(json!({ "replicas": 2, "serviceMonitor": { "enabled": true } })), first);
+    for changed in [
+        json!({ "sandboxNamespace": "a" }),
+        json!({ "log": { "level": "debug" } }),
+        json!({ "cache": { "pageSize": 501 } }),
+    ] {
+        assert_ne!(checksum(json!({ "config": changed })), first);
+    }
+    // Nobody's annotation takes its place.
+    let foreign = json!({ "podAnnotations": { "checksum/config": "fixed", "example.com/a": "b" } });
+    assert_eq!(checksum(foreign), first);
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn the_pod_may_take_ten_seconds_more_than_its_handlers() {
+    for (period, seconds) in [
+        ("30s", 40),
+        ("0s", 10),
+        ("0", 10),
+        ("500ms", 11),
+        ("1.5s", 12),
+        ("1h30m", 5410),
+        ("1m.5s", 71),
+        ("1us", 11),
+    ] {
+        let objects = rendered(&json!({ "config": { "shutdown": { "gracePeriod": period } } }));
+        let given = the(&objects, "Deployment").pointer("/spec/template/spec/terminationGracePeriodSeconds");
+        assert_eq!(given, Some(&json!(seconds)), "{period}");
+    }
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn the_pod_is_confined() {
+    for (description, values) in matrix() {
+        let objects = rendered(&values);
+        let pod = the(&objects, "Deployment").pointer("/spec/template/spec").unwrap();
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{description}");
+        assert_eq!(
+            pod["securityContext"]["seccompProfile"],
+            json!({ "type": "RuntimeDefault" }),
+            "{description}"
+        );
+        assert_eq!(
+            pod["containers"][0]["securityContext"],
+            json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] }, "privileged": false,
+                    "readOnlyRootFilesystem": true }),
+            "{description}"
+        );
+        for (part, quantity) in
+            [("requests", "cpu"), ("requests", "memory"), ("limits", "cpu"), ("limits", "memory")]
+        {
+            assert!(
+                pod["containers"][0]["resources"][part][quantity].is_string(),
+                "{part} {quantity}: {description}"
+            );
+        }
+        for account in objects.iter().filter(|object| object["kind"] == "ServiceAccount") {
+            assert_eq!(account["automountServiceAccountToken"], false, "{description}");
+        }
+        let volumes = pod["volumes"].as_array().unwrap();
+        let names: Vec<_> = volumes.iter().map(|volume| volume["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["config"], "{description}");
+    }
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn releases_of_one_name_in_two_namespaces_share_no_object_of_the_cluster() {
+    let of_cluster = |namespace: &str| {
+        let objects = Helm::offline(namespace).template("sandbox-manager", &json!({})).unwrap();
+        let roles = objects.iter().filter(|object| identity(object).0.starts_with("ClusterRole"));
+        roles.map(|role| identity(role).1.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of_cluster("sandbox-manager"), ["sandbox-manager", "sandbox-manager"]);
+    assert_eq!(of_cluster("other"), ["other-sandbox-manager", "other-sandbox-manager"]);
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn images_are_named_by_registry_tag_and_digest() {
+    let digest = format!("sha256:{}", "0a".repeat(32));
+    for (image, expected) in [
+        (json!({}), format!("sandbox-manager:{}", env!("CARGO_PKG_VERSION"))),
+        (
+            json!({ "registry": "registry.example.com:5000", "repository": "team/manager", "tag": "v1" }),
+            "registry.example.com:5000/team/manager:v1".to_owned(),
+        ),
+        (json!({ "tag": "v1", "digest": digest }), format!("sandbox-manager:v1@{digest}")),
+    ] {
+        let objects = rendered(&json!({ "image": image }));
+        assert_eq!(manager(&objects)["image"], json!(expected));
+    }
+}
