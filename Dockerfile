@@ -11,18 +11,23 @@ FROM rust:${RUST_VERSION}-slim-trixie AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /src
 
+# jemalloc is built with it; the base image has none.
+# hadolint ignore=DL3008
+RUN command -v make || \
+    { apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*; }
+
 # The dependencies alone, in a layer that stays as long as these two files do. Other targets than the binary are left
 # out of the manifest: their files are not here.
 COPY Cargo.toml Cargo.lock ./
 RUN sed -E -i '/^\[\[(bench|example|test)\]\]/,/^$/d' Cargo.toml && \
     mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs && \
-    cargo build --release --locked --no-default-features --bin sandbox-manager
+    cargo build --release --locked --no-default-features --features jemalloc --bin sandbox-manager
 
 COPY src src
 ARG REVISION=unknown
 # Sources keep the times that they have outside; cargo must take them for newer than the stand-ins above.
 RUN touch src/lib.rs src/main.rs && \
-    SANDBOX_MANAGER_REVISION="$REVISION" cargo build --release --locked --no-default-features --bin sandbox-manager
+    SANDBOX_MANAGER_REVISION="$REVISION" cargo build --release --locked --no-default-features --features jemalloc --bin sandbox-manager
 
 # The whole file system of the image. The certificates are for API servers that an authority of the public signs.
 RUN install -D target/release/sandbox-manager rootfs/usr/local/bin/sandbox-manager && \

@@ -56,11 +56,11 @@ deny:
 
 # What goes into a release: target/release/sandbox-manager, which tells the commit that it is built from.
 release:
-    SANDBOX_MANAGER_REVISION="$(git rev-parse HEAD)" cargo build --release --locked --no-default-features
+    SANDBOX_MANAGER_REVISION="$(git rev-parse HEAD)" cargo build --release --locked --no-default-features --features jemalloc
 
 # The software bill of materials of a release as CycloneDX (needs cargo-cyclonedx): target/sandbox-manager.cdx.json.
 sbom:
-    cargo cyclonedx --format json --spec-version 1.5 --no-default-features --describe binaries --target x86_64-unknown-linux-gnu
+    cargo cyclonedx --format json --spec-version 1.5 --no-default-features --features jemalloc --describe binaries --target x86_64-unknown-linux-gnu
     mv sandbox-manager_bin.cdx.json target/sandbox-manager.cdx.json
 
 # The packaged chart: target/sandbox-manager-VERSION.tgz.

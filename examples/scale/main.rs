@@ -10,13 +10,6 @@
 //! implementations can be measured on them. `measure` runs the cache with both controllers on whatever is there and
 //! prints one `key value` a line, or JSON. `docs/performance.md` says what each key means.
 
-#[cfg(feature = "tikv-jemallocator")]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 mod fleet;
 mod latency;
 mod load;
@@ -32,6 +25,11 @@ use clap::{Args, Parser, Subcommand};
 use sandbox_manager::client::{ClusterAccess, Connector};
 use sandbox_manager::metrics::Metrics;
 use sandbox_manager::options::ClientOptions;
+
+/// As in the binary.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Measures the shared cache on a fleet of any size, on any API server.
 #[derive(Parser)]
