@@ -112,6 +112,8 @@ impl Resource {
             Conversion::Custom(form) => {
                 if form.version != self.version {
                     coerce(&mut object, &form.schema);
+                    // What reads would fill in is filled in now, so that they need not look.
+                    schema::apply_defaults(&mut object, &form.schema);
                 }
                 object["apiVersion"] = json!(api_version(&self.group, &form.version));
             }

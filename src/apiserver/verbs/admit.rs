@@ -128,6 +128,7 @@ fn begin(write: &Write<'_>, mut object: Value, mut problems: Vec<String>) -> Res
     if let Some(builtin) = resource.builtin() {
         object = (builtin.typed)(object)
             .map_err(|error| unreadable(write.call, &Value::Null, write.patch, &error.to_string()))?;
+        schema::omit_empty(&mut object, &resource.schema);
         (builtin.default)(&mut object);
     }
     schema::apply_defaults(&mut object, &resource.schema);
