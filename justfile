@@ -12,13 +12,17 @@ fmt:
 lint:
     cargo fmt --check
     cargo clippy --all-targets --locked -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --document-private-items
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --document-private-items --all-features
 
-# Tests that need nothing but Rust.
+# Everything on this machine without a cluster, until Ctrl-C.
+dev *ARGUMENTS:
+    cargo run --release --locked -- dev {{ ARGUMENTS }}
+
+# All tests; the integration tests run on an API server in memory.
 test *ARGUMENTS:
     cargo test --locked {{ ARGUMENTS }}
 
-# Tests on a real API server, which is built the first time.
+# The integration tests on a real API server, which is built the first time.
 e2e *ARGUMENTS:
     tests/e2e.sh {{ ARGUMENTS }}
 

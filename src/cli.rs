@@ -29,6 +29,10 @@ const EXIT_USAGE: u8 = 2;
 /// Exit code of a process that ran and failed.
 const EXIT_FAILED: u8 = 1;
 
+/// Most sandboxes that `dev` creates; each takes some 10 KB.
+#[cfg(feature = "dev")]
+const MAX_DEV_SANDBOXES: usize = 1_000_000;
+
 const ABOUT: &str =
     "Keeps every agent sandbox of a Kubernetes cluster in one shared cache and runs controllers on it";
 const EXAMPLES: &str = "\
@@ -147,7 +151,7 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
 fn command() -> Command {
     let config = Command::new("config")
         .about("Check a configuration and print the options in effect as YAML")
-        .args(option_args());
+        .args(option_args(&SandboxManagerOptions::default()));
     let crd = Command::new("crd").about("Print the CustomResourceDefinitions as YAML").arg(
         Arg::new("output-dir")
             .long("output-dir")
@@ -161,7 +165,7 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(EXAMPLES)
         .args_conflicts_with_subcommands(true)
-        .args(option_args())
+        .args(option_args(&SandboxManagerOptions::default()))
         .arg(text_arg("kubeconfig", "SANDBOX_MANAGER_KUBECONFIG", "FILE").help(
             "Kubeconfig to use [default: KUBECONFIG, then ~/.kube/config, then the pod's service account]",
         ))
@@ -179,7 +183,11 @@ fn command() -> Command {
 #[cfg(feature = "dev")]
 fn dev_command() -> Command {
     let text = |name: &'static str, value_name: &'static str| {
-        Arg::new(name).long(name).value_name(value_name).value_parser(ValueParser::os_string())
+        Arg::new(name)
+            .long(name)
+            .value_name(value_name)
+            .value_parser(ValueParser::os_string())
+            .allow_negative_numbers(true)
     };
     Command::new("dev")
         .about("Run everything on this machine without a cluster: an API server in memory, a sample fleet, the manager")
@@ -198,18 +206,17 @@ fn dev_command() -> Command {
         .arg(
             text("sandboxes", "N")
                 .default_value("0")
-                .help("Sandboxes to create beside the sample, in ten pools (100000 take half a minute and 1 GB)"),
+                .help("Sandboxes to create beside the sample, in ten pools (100000 take ten seconds and 1 GB)"),
         )
-        .args(option_args())
+        .args(option_args(&DevOptions::manager_defaults()))
 }
 
 /// `--config` and a flag for each setting.
-fn option_args() -> Vec<Arg> {
-    let defaults = SandboxManagerOptions::default();
+fn option_args(defaults: &SandboxManagerOptions) -> Vec<Arg> {
     let file =
         text_arg("config", "SANDBOX_MANAGER_CONFIG", "FILE").help("YAML file with options [default: none]");
     let settings = SETTINGS.iter().map(|setting| {
-        let default = Some(setting.get(&defaults)).filter(|text| !text.is_empty());
+        let default = Some(setting.get(defaults)).filter(|text| !text.is_empty());
         let default = default.as_deref().unwrap_or("empty");
         let arg = text_arg(setting.flag, setting.env, setting.value_name)
             .help(format!("{} [file: {}] [default: {default}]", setting.help, setting.path));
@@ -337,12 +344,15 @@ fn start_dev(matches: &ArgMatches) -> Result<(), CliError> {
     let refused =
         |flag, expected| move |_| CliError::Dev { flag, value: given(flag).unwrap_or_default(), expected };
     let listen = given("listen").unwrap_or_default().parse();
-    let sandboxes = given("sandboxes").unwrap_or_default().parse::<u32>();
+    let sandboxes = given("sandboxes").unwrap_or_default().parse::<usize>().ok();
     let options = DevOptions {
         listen: listen.map_err(|_| ()).map_err(refused("listen", "an address such as 127.0.0.1:6443"))?,
         kubeconfig: matches.get_one::<OsString>("kubeconfig").map(PathBuf::from),
-        sandboxes: sandboxes.map_err(|_| ()).map_err(refused("sandboxes", "a whole number"))? as usize,
-        manager: load_options_over(matches, DevOptions::manager_defaults())?,
+        sandboxes: sandboxes
+            .filter(|count| *count <= MAX_DEV_SANDBOXES)
+            .ok_or(())
+            .map_err(refused("sandboxes", "a whole number from 0 to 1000000"))?,
+        manager: load_options_over(matches, DevOptions::free_manager_defaults())?,
     };
     start_logging(&options.manager.log)?;
     runtime()?.block_on(async {

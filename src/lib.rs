@@ -94,6 +94,14 @@
 //! | [`http`] | the listeners and what they serve |
 //! | [`options`] | [`SandboxManagerOptions`]: read from a file, variables and flags, and checked |
 //! | [`metrics`], [`telemetry`] | the metrics registry; logging |
+//!
+//! Besides, where the features of these names are on:
+//!
+//! | Module | What it holds |
+//! |---|---|
+//! | `dev` | everything on one machine without a cluster; on by default |
+//! | `apiserver` | an API server in memory, with faults on demand; part of `dev` |
+//! | `testing` | [`Cache`] on that server, and objects, for your own tests |
 
 pub mod api;
 #[cfg(feature = "dev")]

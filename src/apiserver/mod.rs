@@ -121,20 +121,27 @@ impl ApiServer {
     /// A client of somebody who may do everything. No socket, so it works under paused time.
     #[must_use]
     pub fn client(&self) -> kube::Client {
-        self.client_of(User::admin())
+        self.client_of(User::admin(), false)
+    }
+
+    /// As [`ApiServer::client`], but nothing goes wrong with what it sends: for a test's own requests. Events of its
+    /// watches are struck like any others.
+    #[must_use]
+    pub fn client_without_faults(&self) -> kube::Client {
+        self.client_of(User::admin(), true)
     }
 
     /// A client of a user who may do what roles and bindings grant to that name.
     #[must_use]
     pub fn client_for(&self, user: &str) -> kube::Client {
-        self.client_of(User::named(user))
+        self.client_of(User::named(user), false)
     }
 
-    fn client_of(&self, user: User) -> kube::Client {
-        let server = Arc::clone(&self.server);
+    fn client_of(&self, user: User, spared: bool) -> kube::Client {
+        let (server, sender) = (Arc::clone(&self.server), Sender { user, spared });
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Sender(user.clone()));
+            request.extensions_mut().insert(sender.clone());
             Arc::clone(&server).handle(request)
         });
         kube::Client::new(service, "default")

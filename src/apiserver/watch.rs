@@ -137,7 +137,8 @@ impl Watch {
             }
             Mood::Silent => {
                 let _ = self.cut.changed().await;
-                return None;
+                self.mood = Mood::Over;
+                return Some(Err(io::ErrorKind::ConnectionReset.into()));
             }
         }
         let mut chunk = BytesMut::new();
@@ -265,7 +266,10 @@ impl Watch {
         let wake = self.next_bookmark.into_iter().chain(holds_until).fold(self.end, Instant::min);
         tokio::select! {
             biased;
-            _ = self.cut.changed() => return false,
+            _ = self.cut.changed() => {
+                self.mood = Mood::Broken;
+                return true;
+            }
             // Once the collection is closed, only what it still has is told.
             changed = self.changed.changed(), if holds_until.is_none() => return changed.is_ok() || self.has_unread(),
             _ = self.nudged.changed(), if self.bookmarks => {

@@ -47,18 +47,28 @@ impl DevOptions {
     /// What the manager's options are unless told otherwise: listeners on loopback, logs for a person.
     #[must_use]
     pub fn manager_defaults() -> SandboxManagerOptions {
+        Self::manager_defaults_at(8080, 8081)
+    }
+
+    /// As [`Self::manager_defaults`], with any free port in place of one that somebody has.
+    #[must_use]
+    pub fn free_manager_defaults() -> SandboxManagerOptions {
+        Self::manager_defaults_at(free_port(8080), free_port(8081))
+    }
+
+    fn manager_defaults_at(metrics: u16, health: u16) -> SandboxManagerOptions {
         let mut options = SandboxManagerOptions::default();
-        options.metrics.bind_address = free_address(8080);
-        options.health.bind_address = free_address(8081);
+        options.metrics.bind_address = BindAddress::listen("127.0.0.1", metrics);
+        options.health.bind_address = BindAddress::listen("127.0.0.1", health);
         options.log.format = LogFormat::Text;
         options
     }
 }
 
-/// This port if nobody has it, else any.
-fn free_address(port: u16) -> BindAddress {
-    let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    BindAddress::listen("127.0.0.1", if free { port } else { 0 })
+/// This port if nobody has it, else 0 for any.
+fn free_port(wanted: u16) -> u16 {
+    let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).is_ok();
+    if free { wanted } else { 0 }
 }
 
 /// Why `dev` does not start, or ended otherwise than asked.

@@ -2,8 +2,8 @@
 //!
 //! Each subscriber has a queue with at most one entry a key. Changes of a key that wait are merged, so a
 //! subscriber that falls behind, or never polls, costs one entry a key and nothing else, and sees the
-//! newest state when it comes back. Every object that a subscriber was shown, it is shown the deletion of; one that
-//! came and went while its predecessor's deletion was waiting is shown not at all.
+//! newest state when it comes back. Of every object that it was shown, it is told the deletion; one that came and
+//! went unseen is at most told to be gone.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};

@@ -183,10 +183,10 @@ impl TestCache {
         &self.cache
     }
 
-    /// A client of the server that may do everything.
+    /// A client of the server that may do everything, and whose requests no fault strikes.
     #[must_use]
     pub fn client(&self) -> kube::Client {
-        self.server.client()
+        self.server.client_without_faults()
     }
 
     /// The server, to let things go wrong.

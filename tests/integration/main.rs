@@ -17,9 +17,13 @@ mod controllers;
 #[cfg(test)]
 mod crds;
 #[cfg(test)]
+mod dev;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fleet;
+#[cfg(test)]
+mod kubectl;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]

@@ -341,6 +341,7 @@ async fn a_list_from_a_stale_replica_is_refused() {
     );
     let relist = on_next_event(WatchFault::Expire).and(no_streaming_lists()).and(stale);
     test.server().inject(&relist);
+    oracle.told();
     touch(&test, "a").await;
     oracle.converged(&test).await.unwrap();
     assert!(met(&test).0.contains(&"stale_list"), "{:?}", met(&test).0);

@@ -60,8 +60,9 @@ impl Oracle {
             }
             Event::Deleted { .. } => {
                 self.told.push(format!("{name} gone {version}"));
-                let (known_uid, _) = before.context("deleted, though it was not there")?;
-                ensure!(known_uid == uid, "another one was deleted");
+                // One that came and went unseen is told to be gone, too.
+                ensure!(before.is_none_or(|(known_uid, _)| known_uid == uid), "another one was deleted");
+                ensure!(!self.gone.contains_key(&uid), "{uid} was deleted before");
                 self.known.remove(name);
                 self.gone.insert(uid, version);
             }

@@ -17,10 +17,19 @@ pub(crate) struct Kubectl {
 impl Kubectl {
     /// `None`, and a word about it, where `kubectl` is not on the PATH. `.ci/run` sees to it that it is.
     pub(crate) async fn find(cluster: &Cluster) -> Option<Self> {
+        Self::find_in(cluster, "default").await
+    }
+
+    /// As [`Self::find`], for one that takes this namespace where none is named.
+    pub(crate) async fn find_in(cluster: &Cluster, namespace: &str) -> Option<Self> {
         let home = tempfile::tempdir().expect("a temporary folder");
         // A file of its own: tests that share a control plane write and read at once.
         let kubeconfig = home.path().join("kubeconfig");
-        let yaml = serde_yaml::to_string(&cluster.kubeconfig(ADMIN).await).expect("a kubeconfig as YAML");
+        let mut config = cluster.kubeconfig(ADMIN).await;
+        for context in config.contexts.iter_mut().filter_map(|named| named.context.as_mut()) {
+            context.namespace = Some(namespace.to_owned());
+        }
+        let yaml = serde_yaml::to_string(&config).expect("a kubeconfig as YAML");
         std::fs::write(&kubeconfig, yaml).expect("a file in it");
         let kubectl = Self { kubeconfig, home };
         let version = kubectl.command(&["version", "--client"]).output().await;
@@ -33,16 +42,30 @@ impl Kubectl {
         }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
+    /// A command to be started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.alone("kubectl");
+        command.args(arguments);
         command
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(arguments)
+    }
+
+    /// A program that uses this kubeconfig and this home.
+    fn alone(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
             .env("HOME", self.home.path())
-            .env_remove("KUBECONFIG")
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
             .kill_on_drop(true);
         command
+    }
+
+    /// Runs a command line of a shell and returns all that it printed, on both outputs, whether it failed or not.
+    pub(crate) async fn shell(&self, line: &str) -> String {
+        let mut command = self.alone("sh");
+        command.arg("-c").arg(format!("exec 2>&1\n{line}")).stdin(Stdio::null());
+        let output = command.output().await.expect("a shell");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Runs it with `input` on standard input.

@@ -22,7 +22,7 @@ use kube::Client;
 use sandbox_manager::api::v1alpha1::crds;
 use tokio::time::{Instant, sleep, timeout_at};
 
-pub(crate) use cluster::Cluster;
+pub(crate) use cluster::{Cluster, is_real};
 pub(crate) use control_plane::{ADMIN, ControlPlane, LIMITED, free_port};
 pub(crate) use kubectl::Kubectl;
 pub(crate) use process::{Process, get};

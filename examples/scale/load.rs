@@ -1,0 +1,72 @@
+//! `load`: creates the workload.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use futures::{StreamExt, TryStreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::client::Connector;
+use sandbox_manager::dev::workload;
+use serde_json::json;
+
+#[derive(Args)]
+pub(crate) struct LoadArguments {
+    /// How many sandboxes there are to be.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+    count: u32,
+    /// Requests under way at once.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    writers: u32,
+}
+
+/// Creates what is missing.
+pub(crate) async fn run(connector: &Connector, arguments: &LoadArguments) -> anyhow::Result<()> {
+    let client = connector.client()?;
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), workload::NAMESPACE, &ApiResource::erase::<Sandbox>(&()));
+    if let Err(kube::Error::Api(status)) = api.list(&ListParams::default().limit(1)).await
+        && status.code == 404
+    {
+        bail!(
+            "sandboxes are not served; install the CRDs: sandbox-manager crd | kubectl apply --server-side -f -"
+        );
+    }
+    let bar = ProgressBar::new(u64::from(arguments.count)).with_style(
+        ProgressStyle::with_template("{bar:40} {pos}/{len} sandboxes, {per_sec}, {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    // Several connections: over HTTP/1.1 each carries one request at a time anyway, and they are made as needed.
+    stream::iter(0..arguments.count as usize)
+        .map(Ok)
+        .try_for_each_concurrent(arguments.writers as usize, |i| {
+            let (api, bar) = (api.clone(), bar.clone());
+            async move {
+                create(&api, i).await.with_context(|| format!("sandbox {}", workload::name(i)))?;
+                bar.inc(1);
+                anyhow::Ok(())
+            }
+        })
+        .await?;
+    bar.finish();
+    eprintln!("{} sandboxes are there ({})", arguments.count, describe(&client));
+    Ok(())
+}
+
+async fn create(api: &Api<DynamicObject>, i: usize) -> anyhow::Result<()> {
+    let object: DynamicObject = serde_json::from_value(workload::sandbox(i))?;
+    match api.create(&PostParams::default(), &object).await {
+        Ok(_) => {}
+        // From an earlier run, which may have ended before it wrote the status.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => return Err(error.into()),
+    }
+    let status = Patch::Merge(json!({"status": workload::status(i)}));
+    api.patch_status(&workload::name(i), &PatchParams::default(), &status).await?;
+    Ok(())
+}
+
+fn describe(client: &Client) -> String {
+    format!("namespace {}", client.default_namespace())
+}

@@ -1,0 +1,101 @@
+//! How long lookups take, alone and from several threads at once.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use sandbox_manager::Provider;
+use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::cache::{
+    Cache, GetClaimedSandboxOptions, ListSandboxesInPoolOptions, ListSandboxesOptions, indexes,
+};
+use sandbox_manager::dev::workload;
+
+use crate::report::Report;
+
+/// How long each lookup is repeated.
+const TIME: Duration = Duration::from_millis(500);
+
+/// How long each number of threads is measured.
+const THREAD_TIME: Duration = Duration::from_secs(1);
+
+/// Ids of claimed sandboxes in random order.
+const IDS: usize = 4096;
+
+pub(crate) fn measure(cache: &Cache, objects: usize, report: &mut Report) {
+    let ids = ids(objects);
+    let mut next = 0;
+    let get = nanos(|| {
+        next = (next + 1) % ids.len();
+        black_box(get_claimed(cache, &ids[next]));
+    });
+    report.add("get_claimed_ns", get, 0);
+    let pool = workload::pool(0);
+    let options = ListSandboxesInPoolOptions { namespace: None, pool: &pool };
+    report.add("list_pool_ns", nanos(|| drop(black_box(cache.list_sandboxes_in_pool(options)))), 0);
+    let user = workload::user(1);
+    let options = ListSandboxesOptions { namespace: None, user: user.as_deref() };
+    report.add("list_user_ns", nanos(|| drop(black_box(cache.list_sandboxes(options)))), 0);
+    let all = ListSandboxesOptions::default();
+    report.add("list_all_ns", nanos(|| drop(black_box(cache.list_sandboxes(all)))), 0);
+    let reader = cache.reader::<Sandbox>();
+    let free = || black_box(reader.find(indexes::SANDBOX_POOL, &pool, Sandbox::is_ready));
+    report.add("find_in_pool_ns", nanos(|| drop(free())), 0);
+    for threads in [2, 8] {
+        let key = format!("get_claimed_{threads}_threads_ops_per_s");
+        report.add(&key, operations_per_second(cache, &ids, threads), 0);
+    }
+}
+
+fn ids(objects: usize) -> Vec<String> {
+    let mut random = StdRng::seed_from_u64(1);
+    let claimed = (0..IDS).map(|_| 2 * random.random_range(0..(objects / 2).max(1)) + 1);
+    claimed.map(|i| format!("{}--{}", workload::NAMESPACE, workload::name(i))).collect()
+}
+
+fn get_claimed(cache: &Cache, sandbox_id: &str) -> bool {
+    cache.get_claimed_sandbox(GetClaimedSandboxOptions { namespace: None, sandbox_id }).is_ok()
+}
+
+/// Nanoseconds a call: the median of ten batches.
+fn nanos(mut call: impl FnMut()) -> f64 {
+    let mut batches: Vec<f64> = (0..10)
+        .map(|_| {
+            let (started, mut calls) = (Instant::now(), 0_u32);
+            while started.elapsed() < TIME / 10 {
+                // The clock is looked at once for so many calls.
+                for _ in 0..16 {
+                    call();
+                }
+                calls += 16;
+            }
+            started.elapsed().as_secs_f64() * 1e9 / f64::from(calls)
+        })
+        .collect();
+    batches.sort_by(f64::total_cmp);
+    batches[batches.len() / 2]
+}
+
+fn operations_per_second(cache: &Cache, ids: &[String], threads: usize) -> f64 {
+    let end = Instant::now() + THREAD_TIME;
+    let counts: Vec<u32> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|thread| {
+                scope.spawn(move || {
+                    let mut count = 0_u32;
+                    let mut ids = ids.iter().cycle().skip(thread * IDS / threads);
+                    while Instant::now() < end {
+                        for id in ids.by_ref().take(64) {
+                            black_box(get_claimed(cache, id));
+                        }
+                        count += 64;
+                    }
+                    count
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_default()).collect()
+    });
+    counts.into_iter().map(f64::from).sum::<f64>() / THREAD_TIME.as_secs_f64()
+}

@@ -1,0 +1,75 @@
+//! Measures the shared cache on a fleet of any size, on any API server.
+//!
+//! ```text
+//! cargo run --release -- dev                                          # or any other cluster with the CRDs
+//! cargo run --release --example scale -- load --count 20000
+//! cargo run --release --example scale -- measure
+//! ```
+//!
+//! `load` creates sandboxes that are the same everywhere (`sandbox_manager::dev::workload`), so that other
+//! implementations can be measured on them. `measure` runs the cache with both controllers on whatever is there and
+//! prints one `key value` a line, or JSON. `docs/performance.md` says what each key means.
+
+mod fleet;
+mod latency;
+mod load;
+mod lookups;
+mod measure;
+mod process;
+mod report;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use sandbox_manager::client::{ClusterAccess, Connector};
+use sandbox_manager::metrics::Metrics;
+use sandbox_manager::options::ClientOptions;
+
+/// Measures the shared cache on a fleet of any size, on any API server.
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    cluster: ClusterArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct ClusterArguments {
+    /// Kubeconfig to use [default: KUBECONFIG, then ~/.kube/config].
+    #[arg(long, global = true, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig to use [default: its current one].
+    #[arg(long, global = true, value_name = "NAME")]
+    context: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create the sandboxes of the workload, each with its status; those that are there are left as they are.
+    Load(load::LoadArguments),
+    /// Run the cache and both controllers on what is there, and print what that costs.
+    Measure(measure::MeasureArguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    let Arguments { cluster, command } = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let connector = cluster.connector().await?;
+        match command {
+            Command::Load(arguments) => load::run(&connector, &arguments).await,
+            Command::Measure(arguments) => measure::run(&connector, &arguments).await,
+        }
+    })
+}
+
+impl ClusterArguments {
+    /// Unlimited in its rate: what is measured is the cache, not its manners.
+    async fn connector(&self) -> anyhow::Result<Connector> {
+        let access = ClusterAccess { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
+        let unlimited = ClientOptions { qps: 0, burst: 0 };
+        Connector::load(&access, &unlimited, &Metrics::new()?).await.context("which cluster?")
+    }
+}

@@ -1,0 +1,72 @@
+//! `measure`: syncs, looks up, waits, and prints what that took.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use clap::Args;
+use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::client::Connector;
+
+use crate::fleet::Fleet;
+use crate::report::Report;
+use crate::{latency, lookups, process};
+
+#[derive(Args)]
+pub(crate) struct MeasureArguments {
+    /// Print one JSON object instead of a line a key.
+    #[arg(long)]
+    json: bool,
+    /// Waits and reconciles that are measured one at a time.
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    waits: u32,
+    /// Measure the sync and memory only.
+    #[arg(long)]
+    sync_only: bool,
+}
+
+/// How long after the sync memory is looked at.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
+pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> anyhow::Result<()> {
+    let mut report = Report::new(arguments.json);
+    let writer = connector.client()?;
+    // A connection that is made before counts for nobody.
+    let _ = writer.apiserver_version().await;
+    let base = process::memory()?.resident;
+    process::forget_peak()?;
+    let (started, cpu) = (Instant::now(), process::cpu()?);
+
+    let fleet = Fleet::start(connector).await?;
+    let (sync, sync_cpu) = (started.elapsed(), process::cpu()? - cpu);
+    let objects = fleet.cache.reader::<Sandbox>().len()?;
+    ensure!(objects > 1, "there are no sandboxes: scale load --count 20000");
+    let synced = Instant::now();
+    fleet.settle().await?;
+    let drained = synced.elapsed();
+    tokio::time::sleep(SETTLED_AFTER.saturating_sub(synced.elapsed())).await;
+    let memory = process::memory()?;
+
+    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 of them")]
+    let number = objects as f64;
+    report.add("objects", number, 0);
+    report.add("sync_s", sync.as_secs_f64(), 2);
+    report.add("sync_cpu_s", sync_cpu.as_secs_f64(), 2);
+    report.add("drain_s", drained.as_secs_f64(), 2);
+    report.add("settled_cpu_s", (process::cpu()? - cpu).as_secs_f64(), 2);
+    report.add("rss_base_mib", base, 1);
+    report.add("rss_mib", memory.resident, 1);
+    report.add("rss_peak_mib", memory.peak, 1);
+    report.add("rss_kib_per_object", (memory.resident - base) * 1024.0 / number, 2);
+    if !arguments.sync_only {
+        let cache = fleet.cache.clone();
+        report = tokio::task::spawn_blocking(move || {
+            lookups::measure(&cache, objects, &mut report);
+            report
+        })
+        .await?;
+        latency::measure(&fleet, writer, objects, arguments.waits as usize, &mut report).await?;
+    }
+    fleet.stop().await?;
+    report.finish();
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! What was measured, in the order of measuring: one `key value` a line, or one JSON object.
+
+use serde_json::{Map, Value, json};
+
+#[derive(Default)]
+pub(crate) struct Report {
+    json: bool,
+    values: Map<String, Value>,
+}
+
+impl Report {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, values: Map::new() }
+    }
+
+    /// Notes a value with as many digits after the point as say something.
+    pub(crate) fn add(&mut self, key: &str, value: f64, digits: usize) {
+        let text = format!("{value:.digits$}");
+        if self.json {
+            self.values.insert(key.to_owned(), json!(text.parse::<f64>().unwrap_or(value)));
+        } else {
+            println!("{key} {text}");
+        }
+    }
+
+    /// The median and the 99th percentile of microseconds.
+    pub(crate) fn add_percentiles(&mut self, name: &str, mut micros: Vec<f64>) {
+        micros.sort_by(f64::total_cmp);
+        self.add(&format!("{name}_p50_us"), percentile(&micros, 0.50), 0);
+        self.add(&format!("{name}_p99_us"), percentile(&micros, 0.99), 0);
+    }
+
+    pub(crate) fn finish(self) {
+        if self.json {
+            println!("{}", Value::Object(self.values));
+        }
+    }
+}
+
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a place in a short list"
+    )]
+    let place = (sorted.len() as f64 * share) as usize;
+    sorted.get(place.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+}

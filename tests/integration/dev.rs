@@ -1,0 +1,188 @@
+//! `sandbox-manager dev` as a user runs it: what it prints, that what it prints works, and what is left of it.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::{Context as _, ensure};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use sandbox_manager::api::v1alpha1::Sandbox;
+
+use crate::support::{SOON, eventually, get};
+
+/// The running command, and what it has printed on standard output.
+struct Dev {
+    child: Child,
+    banner: String,
+    folder: tempfile::TempDir,
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox-manager"));
+    command
+        .arg("dev")
+        .args(arguments)
+        .env_clear()
+        .env("HOME", folder)
+        .env("TMPDIR", folder)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+impl Dev {
+    /// Starts it on free ports and waits until it has told what runs where.
+    async fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let free = ["--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0"];
+        let mut child = command(folder.path(), &[&free, arguments].concat()).spawn().unwrap();
+        let output = child.stdout.take().unwrap();
+        let errors = child.stderr.take().unwrap();
+        // Read to the end, so that it never waits for us.
+        std::thread::spawn(move || BufReader::new(errors).lines().map_while(Result::ok).for_each(drop));
+        let banner = tokio::task::spawn_blocking(move || {
+            let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+            let mut banner = String::new();
+            for line in lines.by_ref() {
+                banner += &line;
+                banner.push('\n');
+                if line.contains("readyz?verbose") {
+                    break;
+                }
+            }
+            banner
+        });
+        let banner = tokio::time::timeout(2 * SOON, banner).await.expect("the banner").unwrap();
+        Self { child, banner, folder }
+    }
+
+    /// What stands behind a word of the banner.
+    fn place(&self, of: &str) -> &str {
+        let line = self.banner.lines().find_map(|line| line.trim_start().strip_prefix(of));
+        line.and_then(|line| line.split_whitespace().next())
+            .unwrap_or_else(|| panic!("{of}: {}", self.banner))
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        let export = self.banner.split("export KUBECONFIG=").nth(1).expect("the export line");
+        export.lines().next().unwrap().into()
+    }
+
+    /// The commands that are printed to be tried.
+    fn commands(&self) -> Vec<&str> {
+        let after = self.banner.split("Then try:").nth(1).expect("commands to try");
+        after.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+    }
+
+    async fn interrupt(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
+        eventually("it has ended", SOON, async || self.child.try_wait()?.context("it runs")).await
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn what_is_printed_works_and_nothing_is_left_after_ctrl_c() {
+    let mut dev = Dev::start(&["--sandboxes", "30"]).await;
+    let health = dev.place("health").strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
+    assert_eq!(get(&health, "/readyz").await.unwrap().body, "ok");
+    assert!(dev.banner.contains("39 sandboxes"), "{}", dev.banner);
+
+    let kubeconfig = dev.kubeconfig();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let run = |line: &str| {
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(line)
+            .env("PATH", &path)
+            .env("KUBECONFIG", &kubeconfig)
+            .env("HOME", dev.folder.path());
+        let output = shell.output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{line}: {printed}{}", String::from_utf8_lossy(&output.stderr));
+        printed
+    };
+    let has = |program: &str| Command::new(program).arg("--help").output().is_ok();
+    if has("kubectl") && has("curl") {
+        let commands = dev.commands();
+        let [list, patch, metrics, ready] = commands[..] else { panic!("{commands:?}") };
+        assert!(run(list).contains("code-interpreter-running"), "{list}");
+        assert!(run(patch).contains("patched"), "{patch}");
+        eventually("the patch shows in the metrics", SOON, async || {
+            let printed = run(metrics);
+            ensure!(printed.contains("state=\"paused\"} 2"), "{printed}");
+            Ok(())
+        })
+        .await;
+        assert!(run(ready).contains("[+]informer/sandboxes ok"), "{ready}");
+    }
+
+    assert_eq!(dev.interrupt().await.code(), Some(0));
+    assert!(!kubeconfig.exists());
+    let left: Vec<_> =
+        std::fs::read_dir(dev.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == ".kube"), "{left:?}");
+}
+
+#[tokio::test]
+async fn the_kubeconfig_is_the_owner_s_alone_and_leads_to_a_server_that_asks_for_its_token() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    let dev = Dev::start(&["--kubeconfig", path.to_str().unwrap()]).await;
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let client = async |kubeconfig: Kubeconfig| {
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        Client::try_from(config).unwrap()
+    };
+    let mut kubeconfig = Kubeconfig::read_from(&path).unwrap();
+    let sandboxes: Api<Sandbox> = Api::default_namespaced(client(kubeconfig.clone()).await);
+    assert_eq!(sandboxes.list(&Default::default()).await.unwrap().items.len(), 9);
+    for auth in &mut kubeconfig.auth_infos {
+        auth.auth_info = None;
+    }
+    let nobody: Api<Sandbox> = Api::default_namespaced(client(kubeconfig).await);
+    nobody.list(&Default::default()).await.unwrap_err();
+    assert!(dev.place("API server").starts_with("https://127.0.0.1:"), "{}", dev.banner);
+}
+
+#[test]
+fn bad_input_is_refused_in_one_line_with_what_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    std::fs::write(folder.path().join("there"), "").unwrap();
+    let cases: [(&[&str], String); 5] = [
+        (
+            &["--listen", "6443"],
+            "--listen: invalid value \"6443\": expected an address such as 127.0.0.1:6443".into(),
+        ),
+        (
+            &["--sandboxes", "-1"],
+            "--sandboxes: invalid value \"-1\": expected a whole number from 0 to 1000000".into(),
+        ),
+        (&["--listen", &address], format!("--listen: cannot listen on {address}: Address already in use")),
+        (&["--kubeconfig", "there"], "--kubeconfig: cannot write there: File exists".into()),
+        (&["--kubeconfig", "no/where"], "--kubeconfig: cannot write no/where: No such file".into()),
+    ];
+    for (arguments, expected) in cases {
+        let mut child = command(folder.path(), arguments).spawn().unwrap();
+        let mut text = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(2), "{text}");
+        assert!(text.starts_with(&format!("error: {expected}")), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
