@@ -21,6 +21,18 @@ use super::table::Printer;
 static BUILTIN_RESOURCES: LazyLock<Vec<Arc<Resource>>> =
     LazyLock::new(|| BUILTINS.iter().map(|builtin| Arc::new(builtin_resource(builtin))).collect());
 
+/// What can be done to custom kinds, in the order that kube-apiserver lists it in for them.
+const CUSTOM_VERBS: [Verb; 8] = [
+    Verb::Delete,
+    Verb::DeleteCollection,
+    Verb::Get,
+    Verb::List,
+    Verb::Patch,
+    Verb::Create,
+    Verb::Update,
+    Verb::Watch,
+];
+
 /// Everything that is to be served. What did not change since `before` is taken from there.
 pub(crate) fn registry(store: &Store, before: &Registry) -> Registry {
     let definitions = store.list(DEFINITIONS, &Range::default(), None, 0);
@@ -148,7 +160,7 @@ impl Resource {
     pub(crate) fn verbs(&self) -> &'static [Verb] {
         match self.nature {
             Nature::Builtin(builtin) => builtin.verbs,
-            Nature::Custom { .. } => &Verb::ALL,
+            Nature::Custom { .. } => &CUSTOM_VERBS,
         }
     }
 
