@@ -17,8 +17,7 @@ use super::server::Server;
 /// The version of Kubernetes that this server speaks like.
 const VERSION: (&str, &str, &str) = ("1", "35", "v1.35.0");
 
-/// Verbs of a collection and its objects, and of a subresource.
-const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// Verbs of a subresource.
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// Answers a request for anything that is no resource.
@@ -33,22 +32,35 @@ pub(crate) fn answer(
         let verb = parts.method.as_str().to_lowercase();
         return Err(ApiError::forbidden_path(&format!("User {:?} cannot {verb} path {raw:?}", user.name)));
     }
-    if !matches!(parts.method, Method::GET | Method::HEAD) {
-        return Ok(answer::not_served());
-    }
     let registry = server.registry();
+    let reads = matches!(parts.method, Method::GET | Method::HEAD);
     let found = match path {
-        Path::Version { group, version } => resource_list(&registry, group, version),
+        Path::Version { group, version } => {
+            let Some(list) = resource_list(&registry, group, version) else {
+                return unknown(&registry, group);
+            };
+            if !reads && registry.is_own(group) {
+                return Err(ApiError::method_not_allowed());
+            }
+            Some(list)
+        }
         Path::Group(name) => group(&registry, name),
-        Path::Other(path) => return Ok(other(&registry, path)),
+        Path::Other(path) => return other(&registry, path, reads),
         Path::Resource(_) => None,
     };
     Ok(found.as_ref().map_or_else(answer::not_served, answer::value))
 }
 
-fn other(registry: &Registry, path: &str) -> Response<Body> {
-    match path.trim_end_matches('/') {
+/// What a path gets where nothing is, below a group: kube-apiserver says so in JSON in its own groups only.
+pub(crate) fn unknown(registry: &Registry, group: &str) -> Result<Response<Body>, ApiError> {
+    if registry.is_own(group) { Err(ApiError::no_such_resource()) } else { Ok(answer::not_served()) }
+}
+
+fn other(registry: &Registry, path: &str, reads: bool) -> Result<Response<Body>, ApiError> {
+    let path = path.trim_end_matches('/');
+    Ok(match path {
         "/healthz" | "/livez" | "/readyz" => answer::text(StatusCode::OK, "ok"),
+        "/version" | "/api" if !reads => return Err(ApiError::method_not_allowed()),
         "/version" => answer::value(&version()),
         "/api" => answer::value(&json!({
             "kind": "APIVersions", "versions": ["v1"],
@@ -60,12 +72,18 @@ fn other(registry: &Registry, path: &str) -> Response<Body> {
                 groups.keys().filter_map(|name| group(registry, name)).map(strip_kind).collect();
             answer::value(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
         }
-        path => match path.strip_prefix("/openapi/v3") {
-            Some(rest) => openapi::document(registry, rest)
-                .map_or_else(answer::not_served, |document| answer::value(&document)),
-            None => answer::not_served(),
-        },
-    }
+        path => {
+            if let Some(rest) = path.strip_prefix("/openapi/v3") {
+                return Ok(openapi::document(registry, rest)
+                    .map_or_else(answer::not_served, |document| answer::value(&document)));
+            }
+            if path.starts_with("/api/") {
+                return unknown(registry, "");
+            }
+            let group = path.strip_prefix("/apis/").and_then(|rest| rest.split('/').next());
+            return group.map_or_else(|| Ok(answer::not_served()), |group| unknown(registry, group));
+        }
+    })
 }
 
 /// Groups inside of a list do not say what they are.
@@ -111,8 +129,7 @@ fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<Valu
 /// A kind and its subresources.
 fn entries(resource: &Resource) -> Vec<Value> {
     let names = &resource.names;
-    let creates_only = names.kind == "SelfSubjectAccessReview";
-    let verbs: &[&str] = if creates_only { &["create"] } else { &VERBS };
+    let verbs: Vec<_> = resource.verbs().iter().map(|verb| verb.as_str()).collect();
     let mut entry = json!({
         "name": names.plural, "singularName": names.singular, "namespaced": resource.namespaced, "kind": names.kind,
         "verbs": verbs,

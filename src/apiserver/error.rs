@@ -111,6 +111,12 @@ impl ApiError {
         Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
     }
 
+    /// A verb that the objects of a custom kind, or a subresource of theirs, do not have.
+    pub(crate) fn not_supported(about: &About<'_>, verb: &str) -> Self {
+        let message = format!("{verb} is not supported on resources of kind {:?}", about.qualified());
+        Self::new(405, "MethodNotAllowed", message).with_details(about.details())
+    }
+
     pub(crate) fn not_acceptable(accepted: &str) -> Self {
         let message = format!("only the following media types are accepted: {accepted}");
         Self::new(406, "NotAcceptable", message)

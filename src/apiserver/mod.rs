@@ -31,6 +31,8 @@ mod fields;
 mod filter;
 mod form;
 mod go_format;
+#[cfg(test)]
+mod harness;
 mod lifecycle;
 mod load;
 mod metadata;

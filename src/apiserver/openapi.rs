@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::patch::{APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH};
 use super::resource::{Nature, Registry, Resource};
 use super::schema;
 
@@ -83,16 +84,17 @@ fn add_paths(resource: &Resource, paths: &mut Map<String, Value>) {
     ];
     let apply = ["dryRun", "fieldManager", "fieldValidation", "force"];
     let delete = ["dryRun", "gracePeriodSeconds", "propagationPolicy"];
+    let patch = with_body(operation("patch", &apply), patch_types(resource));
     let collection = json!({
         "get": operation("list", &list), "post": operation("post", &write),
         "delete": operation("deletecollection", &delete),
     });
     let object = json!({
-        "get": operation("get", &[]), "put": operation("put", &write), "patch": operation("patch", &apply),
+        "get": operation("get", &[]), "put": operation("put", &write), "patch": patch,
         "delete": operation("delete", &delete),
     });
     let part = json!({
-        "get": operation("get", &[]), "put": operation("put", &write), "patch": operation("patch", &apply),
+        "get": operation("get", &[]), "put": operation("put", &write), "patch": patch,
     });
     for subresource in [resource.status.then_some("status"), resource.scale.is_some().then_some("scale")] {
         if let Some(subresource) = subresource {
@@ -101,6 +103,22 @@ fn add_paths(resource: &Resource, paths: &mut Map<String, Value>) {
     }
     paths.insert(format!("{base}/{{name}}"), object);
     paths.insert(base, collection);
+}
+
+/// The media types that patches of a kind come in.
+fn patch_types(resource: &Resource) -> &'static [&'static str] {
+    // Custom kinds have no strategic merges, which are the first.
+    let all = &[STRATEGIC_MERGE_PATCH, JSON_PATCH, MERGE_PATCH, APPLY_PATCH];
+    if resource.is_custom() { &all[1..] } else { all }
+}
+
+fn with_body(mut operation: Value, media_types: &[&str]) -> Value {
+    let content: Map<_, _> = media_types
+        .iter()
+        .map(|&media_type| (media_type.to_owned(), json!({"schema": {"type": "object"}})))
+        .collect();
+    operation["requestBody"] = json!({"required": true, "content": content});
+    operation
 }
 
 fn parameter(name: &str) -> Value {

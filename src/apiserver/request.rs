@@ -4,6 +4,7 @@ use axum::extract::Query;
 use http::{Method, Uri};
 
 use super::error::ApiError;
+use super::go_format;
 
 /// What is done to what is addressed, as Kubernetes names it in permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,18 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Every verb, in the order of their names.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Delete,
+        Self::DeleteCollection,
+        Self::Get,
+        Self::List,
+        Self::Patch,
+        Self::Update,
+        Self::Watch,
+    ];
+
     /// As permissions name it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -155,6 +168,11 @@ impl Params {
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
+    /// Every value of a parameter, empty ones too.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// Whether a switch is on: there, and neither `false` nor `0`.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.tristate(name).unwrap_or(false)
@@ -173,25 +191,10 @@ impl Params {
     /// When there is something else.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
         let parse = |text: &str| {
-            let refused = |error| ApiError::bad_request(format!("{name}: invalid value {text:?}: {error}"));
-            text.parse::<i64>().map_err(refused)
+            let why = format!("strconv.ParseInt: parsing {}: invalid syntax", go_format::quoted(text));
+            text.parse::<i64>().map_err(|_| ApiError::bad_request(why))
         };
         self.get(name).map(parse).transpose()
-    }
-
-    /// Whether nothing is to be stored (`dryRun=All`).
-    ///
-    /// # Errors
-    ///
-    /// For any other value.
-    pub(crate) fn dry_run(&self) -> Result<bool, ApiError> {
-        match self.get("dryRun") {
-            None => Ok(false),
-            Some("All") => Ok(true),
-            Some(other) => Err(ApiError::bad_request(format!(
-                "dryRun: Unsupported value: {other:?}: supported values: \"All\""
-            ))),
-        }
     }
 }
 

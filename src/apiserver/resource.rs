@@ -48,11 +48,19 @@ pub(crate) struct ScalePaths {
     pub(crate) selector: Option<String>,
 }
 
+/// What objects of a custom kind look like where they are stored.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredForm {
+    pub(crate) version: String,
+    pub(crate) schema: Arc<Schema>,
+}
+
 /// Where a kind comes from, and the rules that follow from it.
 pub(crate) enum Nature {
-    /// Defined by a CRD; objects are stored in this version of it.
+    /// Defined by a CRD.
     Custom {
-        stored_version: String,
+        /// The version of it that objects are stored in.
+        stored: StoredForm,
         origin: super::crds::Origin,
         /// Its schema as the definition has it, for those who ask for documents.
         form: Value,
@@ -113,6 +121,11 @@ impl Registry {
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.resources.values()
+    }
+
+    /// Whether a group is one of the server's own, rather than of definitions.
+    pub(crate) fn is_own(&self, group: &str) -> bool {
+        group.is_empty() || self.all().any(|resource| resource.group == group && !resource.is_custom())
     }
 
     /// The resources of one version of a group.

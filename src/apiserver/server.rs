@@ -30,6 +30,8 @@ pub(crate) struct Server {
     pub(crate) access: Access,
     pub(crate) faults: Faults,
     registry: RwLock<Arc<Registry>>,
+    /// Held while the names of a definition are judged.
+    pub(crate) naming: Mutex<()>,
     /// Raised to end every watch and connection.
     cuts: watch::Sender<u64>,
     /// Raised to have bookmarks sent.
@@ -67,6 +69,7 @@ impl Server {
             access: Access::default(),
             faults: Faults::default(),
             registry: RwLock::default(),
+            naming: Mutex::default(),
             cuts: watch::Sender::new(0),
             nudges: watch::Sender::new(0),
             identity: Mutex::default(),
@@ -146,12 +149,14 @@ impl Server {
         let interference =
             if spared { Interference::default() } else { self.faults.on_request(verb, &target) };
         interference.before(&self).await?;
-        let verb = verb.ok_or_else(ApiError::method_not_allowed)?;
-        self.permit(&user, verb, &target)?;
+        if let Some(verb) = verb {
+            self.permit(&user, verb, &target)?;
+        }
         let registry = self.registry();
         let Some(resource) = registry.find(&target.group, &target.version, &target.plural) else {
-            return Ok(answer::not_served());
+            return Ok(discovery::unknown(&registry, &target.group)?);
         };
+        let verb = verb.ok_or_else(ApiError::method_not_allowed)?;
         let call = Call {
             server: Arc::clone(&self),
             resource: Arc::clone(resource),

@@ -316,6 +316,13 @@ pub(crate) fn expired(asked: u64, unknown: Unknown) -> ApiError {
     }
 }
 
+/// What a watch that can't begin tells instead of events.
+pub(crate) fn refusal(error: &ApiError) -> Bytes {
+    let mut line = BytesMut::new();
+    put_line(&mut line, "ERROR", error.status().to_string().as_bytes());
+    line.freeze()
+}
+
 fn put_line(chunk: &mut BytesMut, kind: &str, object: &[u8]) {
     chunk.reserve(object.len() + 40);
     chunk.put_slice(b"{\"type\":\"");

@@ -30,10 +30,10 @@ pub(crate) const MAX_DEPTH: usize = 100;
 /// All that kube-apiserver says of a patch that does not fit the object.
 const REFUSED: &str = "the server rejected our request due to an error in our request";
 
-const JSON_PATCH: &str = "application/json-patch+json";
-const MERGE_PATCH: &str = "application/merge-patch+json";
-const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
-const APPLY_PATCH: &str = "application/apply-patch+yaml";
+pub(crate) const JSON_PATCH: &str = "application/json-patch+json";
+pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
+pub(crate) const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
+pub(crate) const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 /// What the body of a PATCH request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,6 +27,9 @@ use collection::Collection;
 /// Where namespaces are kept; objects can only be created in one that is there and stays.
 pub(crate) const NAMESPACES: &str = "namespaces";
 
+/// Where definitions of custom kinds are kept, under the name of the collection that holds the objects of each.
+pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -47,6 +50,8 @@ impl Default for Limits {
 pub(crate) enum Expect {
     /// No object.
     Absent,
+    /// No object, of a kind whose definition is there and stays.
+    AbsentAndDefined,
     /// The object as it was at this revision.
     Revision(u64),
 }
@@ -68,6 +73,10 @@ pub(crate) enum Refused {
     NoNamespace,
     /// The namespace is being deleted.
     NamespaceTerminating,
+    /// The kind is not defined any more.
+    NoDefinition,
+    /// The definition of the kind is being deleted.
+    DefinitionTerminating,
 }
 
 /// A state that is no longer known, or not yet.
@@ -123,7 +132,7 @@ impl Store {
     }
 
     pub(crate) fn get(&self, storage: &str, key: &Key) -> Option<Arc<Stored>> {
-        self.state.read().collections.get(storage)?.get(key).cloned()
+        self.state.read().get(storage, key).cloned()
     }
 
     /// How many objects a collection holds.
@@ -184,13 +193,17 @@ impl Store {
         change: Change,
     ) -> Result<Arc<Stored>, Refused> {
         let mut state = self.state.write();
-        let found = state.collections.get(storage).and_then(|collection| collection.get(key));
-        match (expect, found) {
-            (Expect::Absent, None) => state.check_namespace(key)?,
-            (Expect::Revision(revision), Some(found)) if found.revision == revision => {}
-            _ => return Err(Refused::Raced),
-        }
+        state.check(storage, key, expect)?;
         Ok(state.put(storage, key, change, &self.limits))
+    }
+
+    /// Whether such a write would be made now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub(crate) fn check(&self, storage: &str, key: &Key, expect: Expect) -> Result<(), Refused> {
+        self.state.read().check(storage, key, expect)
     }
 
     /// Stores an object whatever is there, whatever it is: the door for tests.
@@ -260,13 +273,37 @@ impl State {
         if revision < oldest { Err(Unknown::Expired { oldest }) } else { Ok(collection) }
     }
 
+    fn get(&self, storage: &str, key: &Key) -> Option<&Arc<Stored>> {
+        self.collections.get(storage)?.get(key)
+    }
+
+    fn check(&self, storage: &str, key: &Key, expect: Expect) -> Result<(), Refused> {
+        match (expect, self.get(storage, key)) {
+            (Expect::Absent, None) => self.check_namespace(key),
+            (Expect::AbsentAndDefined, None) => {
+                self.check_definition(storage)?;
+                self.check_namespace(key)
+            }
+            (Expect::Revision(revision), Some(found)) if found.revision == revision => Ok(()),
+            _ => Err(Refused::Raced),
+        }
+    }
+
+    /// Whether objects of a kind may be created that a definition of this name defines.
+    fn check_definition(&self, name: &str) -> Result<(), Refused> {
+        match self.get(DEFINITIONS, &Key::new("", name)) {
+            None => Err(Refused::NoDefinition),
+            Some(definition) if definition.deleting => Err(Refused::DefinitionTerminating),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Whether an object may be created under this key.
     fn check_namespace(&self, key: &Key) -> Result<(), Refused> {
         if key.namespace.is_empty() {
             return Ok(());
         }
-        let namespaces = self.collections.get(NAMESPACES);
-        match namespaces.and_then(|all| all.get(&Key::new("", &key.namespace))) {
+        match self.get(NAMESPACES, &Key::new("", &key.namespace)) {
             None => Err(Refused::NoNamespace),
             Some(namespace) if namespace.deleting => Err(Refused::NamespaceTerminating),
             Some(_) => Ok(()),
@@ -277,7 +314,7 @@ impl State {
         self.revision += 1;
         let revision = self.revision;
         let location = Location { storage: Arc::clone(storage), key: key.clone() };
-        if let Some(old) = self.collections.get(storage).and_then(|collection| collection.get(key)) {
+        if let Some(old) = self.get(storage, key) {
             let owners = old.owners.clone();
             self.forget_dependent(&owners, &location);
         }

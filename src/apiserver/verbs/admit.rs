@@ -10,12 +10,16 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::Part;
+use super::decode::unreadable;
+use super::options::FieldValidation;
 use super::write::Write;
 use crate::apiserver::builtin::Builtin;
 use crate::apiserver::error::{ApiError, FieldError};
 use crate::apiserver::fields::{self, Endpoint, FieldSet, Origin};
+use crate::apiserver::lifecycle::has_ended;
 use crate::apiserver::metadata;
 use crate::apiserver::object::{self, metadata_mut};
+use crate::apiserver::patch::PatchKind;
 use crate::apiserver::resource::{Nature, Resource};
 use crate::apiserver::schema;
 
@@ -49,8 +53,8 @@ pub(super) fn create(write: &Write<'_>, object: Value, problems: Vec<String>) ->
         return Err(ApiError::unexpected("resourceVersion should not be set on objects to be created"));
     }
     born(write, object);
-    complete(write, None, object);
     track(write, None, object);
+    prepare(write, None, object);
     check(write, None, object)?;
     Ok(admission)
 }
@@ -65,9 +69,9 @@ pub(super) fn update(
     let mut admission = begin(write, object, problems)?;
     set_place(write, &mut admission.object)?;
     check_preconditions(write, live, &admission.object)?;
-    complete(write, Some(live), &mut admission.object);
     track(write, Some(live), &mut admission.object);
     succeed(write, live, &mut admission.object);
+    prepare(write, Some(live), &mut admission.object);
     finish(write, live, &mut admission)?;
     Ok(admission)
 }
@@ -77,12 +81,13 @@ pub(super) fn applied(
     write: &Write<'_>,
     live: Option<&Value>,
     mut applied: Value,
-    force: bool,
 ) -> Result<Admission, ApiError> {
     set_place(write, &mut applied)?;
-    if let Some(live) = live {
-        check_preconditions_of_apply(write, live, &applied)?;
+    match live {
+        None => check_unborn(write, &applied)?,
+        Some(live) => check_preconditions(write, live, &applied)?,
     }
+    let force = write.options.force;
     let object =
         with_endpoint(write, |endpoint| fields::apply(endpoint, &write.manager(), live, &applied, force))?;
     let mut admission = begin(write, object, Vec::new())?;
@@ -90,12 +95,12 @@ pub(super) fn applied(
     match live {
         None => {
             born(write, object);
-            complete(write, None, object);
+            prepare(write, None, object);
             check(write, None, object)?;
         }
         Some(live) => {
-            complete(write, Some(live), object);
             succeed(write, live, object);
+            prepare(write, Some(live), object);
             finish(write, live, &mut admission)?;
         }
     }
@@ -105,29 +110,38 @@ pub(super) fn applied(
 /// Drops what the kind does not know, judges it, and sets what is left out.
 fn begin(write: &Write<'_>, mut object: Value, mut problems: Vec<String>) -> Result<Admission, ApiError> {
     let resource = &write.call.resource;
-    check_types(resource, &object)?;
+    if let Some(why) = type_error(resource, &object) {
+        return Err(unreadable(write.call, &object, write.patch, &why));
+    }
+    let seen = write.patch.is_some().then(|| object.clone());
     let unknown = schema::prune(&mut object, &resource.schema);
     problems.extend(unknown.into_iter().map(|path| format!("unknown field {path:?}")));
-    let warnings = write.validation.judge(problems)?;
+    let warnings = match write.options.validation {
+        _ if problems.is_empty() => problems,
+        FieldValidation::Ignore => Vec::new(),
+        FieldValidation::Warn => problems,
+        FieldValidation::Strict => {
+            let why = format!("strict decoding error: {}", problems.join(", "));
+            return Err(unreadable(write.call, seen.as_ref().unwrap_or(&object), write.patch, &why));
+        }
+    };
     if let Some(builtin) = resource.builtin() {
-        object = builtin.normalize(object)?;
+        object = (builtin.typed)(object)
+            .map_err(|error| unreadable(write.call, &Value::Null, write.patch, &error.to_string()))?;
+        schema::omit_empty(&mut object, &resource.schema);
+        (builtin.default)(&mut object);
     }
     schema::apply_defaults(&mut object, &resource.schema);
     Ok(Admission { object, warnings, unchanged: false, ends: false })
 }
 
-/// Whether every value can be read: of built-in kinds all, of custom ones the metadata.
-fn check_types(resource: &Resource, object: &Value) -> Result<(), ApiError> {
+/// Why an object can't be read, if it can't: of built-in kinds all must have its type, of custom ones the metadata.
+fn type_error(resource: &Resource, object: &Value) -> Option<String> {
     let problem = match resource.builtin() {
         Some(_) => schema::type_error(object, &resource.schema),
         None => schema::metadata_type_error(object, &resource.schema),
     };
-    let problem = problem.or_else(|| fields::check_form(object).err());
-    match (problem, resource.builtin()) {
-        (None, _) => Ok(()),
-        (Some(problem), Some(builtin)) => Err(builtin.not_decoded(&problem)),
-        (Some(problem), None) => Err(ApiError::bad_request(problem)),
-    }
+    problem.or_else(|| fields::check_form(object).err())
 }
 
 /// The object's place must be that of the path; what it leaves out is taken from there.
@@ -197,8 +211,13 @@ fn succeed(write: &Write<'_>, live: &Value, object: &mut Value) {
     } else if write.call.resource.status {
         set_or_remove(object, "status", live["status"].clone());
     }
+    let deleted = |field: &str| field.starts_with("deletion") || (field == "uid" && write.patch.is_some());
     let metadata = metadata_mut(object);
     for field in SYSTEM_FIELDS {
+        if deleted(field) && metadata.get(field).is_some_and(|value| !value.is_null()) {
+            // Validation says that it may not be changed.
+            continue;
+        }
         match &live["metadata"][field] {
             Value::Null => metadata.remove(field),
             kept => metadata.insert(field.to_owned(), kept.clone()),
@@ -218,24 +237,19 @@ fn set_or_remove(object: &mut Value, field: &str, value: Value) {
 /// Whether the version that the client knows is the present one, and the object the same.
 fn check_preconditions(write: &Write<'_>, live: &Value, object: &Value) -> Result<(), ApiError> {
     let resource = &write.call.resource;
-    if object::meta_text(object, "resourceVersion").is_empty() && resource.is_custom() {
+    let (asked, uid) = (object::meta_text(object, "resourceVersion"), object::uid(object));
+    let applies = write.patch == Some(PatchKind::Apply);
+    if asked.is_empty() && resource.is_custom() && !applies {
         let error =
             FieldError::invalid("metadata.resourceVersion", json!(0), "must be specified for an update");
         return Err(ApiError::invalid(&resource.group, &resource.names.kind, object::name(live), &[error]));
     }
-    check_preconditions_of_apply(write, live, object)
-}
-
-/// As [`check_preconditions`], for those who need not say which version they know.
-fn check_preconditions_of_apply(write: &Write<'_>, live: &Value, object: &Value) -> Result<(), ApiError> {
-    let resource = &write.call.resource;
-    let uid = object::uid(object);
-    if !uid.is_empty() && uid != object::uid(live) {
+    // A patch that changes the UID is invalid, which is found later.
+    if write.patch.is_none() && !uid.is_empty() && uid != object::uid(live) {
         let is = object::uid(live);
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}");
         return Err(ApiError::conflict(&resource.about(object::name(live)), &why));
     }
-    let asked = object::meta_text(object, "resourceVersion");
     if !asked.is_empty() && asked != object::meta_text(live, "resourceVersion") {
         let why =
             "the object has been modified; please apply your changes to the latest version and try again";
@@ -244,10 +258,21 @@ fn check_preconditions_of_apply(write: &Write<'_>, live: &Value, object: &Value)
     Ok(())
 }
 
-/// What the kind itself sets.
-fn complete(write: &Write<'_>, live: Option<&Value>, object: &mut Value) {
+/// Whether what is applied is meant to be new.
+fn check_unborn(write: &Write<'_>, applied: &Value) -> Result<(), ApiError> {
+    let uid = object::uid(applied);
+    if uid.is_empty() {
+        return Ok(());
+    }
+    let why =
+        format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+    Err(ApiError::conflict(&write.call.resource.about(object::name(applied)), &why))
+}
+
+/// What the kind sets that clients have no say in, and own no part of.
+fn prepare(write: &Write<'_>, live: Option<&Value>, object: &mut Value) {
     if let Some(builtin) = write.call.resource.builtin() {
-        (builtin.complete)(object, live);
+        (builtin.prepare)(object, live);
     }
 }
 
@@ -310,9 +335,7 @@ fn finish(write: &Write<'_>, live: &Value, admission: &mut Admission) -> Result<
         metadata_mut(object).insert("generation".to_owned(), json!(generation));
     }
     fields::keep_times_of_no_op(live, object);
-    admission.ends = object::is_deleting(live)
-        && object::finalizers(object).is_empty()
-        && object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0;
+    admission.ends = object::is_deleting(live) && has_ended(&resource.storage, object);
     admission.unchanged = !admission.ends && object == live;
     if admission.unchanged { Ok(()) } else { check(write, Some(live), &admission.object) }
 }

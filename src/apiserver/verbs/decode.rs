@@ -1,49 +1,14 @@
-//! From the body of a write to an object of the right kind, and what is said of fields that nobody knows.
+//! From the body of a write to an object of the right kind, and how what can't be read is refused.
 
 use http::header::CONTENT_TYPE;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::apiserver::error::ApiError;
-use crate::apiserver::patch;
-use crate::apiserver::resource::Nature;
+use crate::apiserver::error::{ApiError, FieldError};
+use crate::apiserver::go_format;
+use crate::apiserver::patch::{self, Change, PatchKind};
+use crate::apiserver::resource::Resource;
 use crate::apiserver::schema;
 use crate::apiserver::server::Call;
-
-/// What becomes of fields that the kind does not have, or that are given twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FieldValidation {
-    /// They are dropped in silence.
-    Ignore,
-    /// They are dropped, and the client is told.
-    Warn,
-    /// They are refused.
-    Strict,
-}
-
-impl FieldValidation {
-    pub(super) fn of(call: &Call) -> Result<Self, ApiError> {
-        match call.params.get("fieldValidation") {
-            None | Some("Warn") => Ok(Self::Warn),
-            Some("Ignore") => Ok(Self::Ignore),
-            Some("Strict") => Ok(Self::Strict),
-            Some(other) => Err(ApiError::bad_request(format!(
-                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Warn\", \"Strict\""
-            ))),
-        }
-    }
-
-    /// What follows from fields that are unknown or given twice: warnings, or a refusal.
-    pub(super) fn judge(self, problems: Vec<String>) -> Result<Vec<String>, ApiError> {
-        match self {
-            _ if problems.is_empty() => Ok(problems),
-            Self::Ignore => Ok(Vec::new()),
-            Self::Warn => Ok(problems),
-            Self::Strict => {
-                Err(ApiError::bad_request(format!("strict decoding error: {}", problems.join(", "))))
-            }
-        }
-    }
-}
 
 /// The media type of a body, without its parameters.
 pub(super) fn media_type(call: &Call) -> &str {
@@ -53,13 +18,19 @@ pub(super) fn media_type(call: &Call) -> &str {
 
 /// The object in the body of a create or an update, and the fields in it that are given twice.
 pub(super) fn body(call: &Call) -> Result<(Value, Vec<String>), ApiError> {
-    let (object, duplicates) = match media_type(call) {
-        "" | "application/json" => (json(&call.body)?, duplicates(&call.body)),
-        "application/yaml" => (patch::applied::read(&call.body)?, Vec::new()),
-        other => return Err(unknown_format(other)),
-    };
-    check_kind(call, &object)?;
+    let object = document(call)?;
+    let duplicates = if media_type(call) == "application/yaml" { Vec::new() } else { duplicates(&call.body) };
+    check_kind(call, &object, None)?;
     Ok((object, duplicates))
+}
+
+/// What a body holds, whatever it is.
+pub(super) fn document(call: &Call) -> Result<Value, ApiError> {
+    match media_type(call) {
+        "" | "application/json" => json(&call.body),
+        "application/yaml" => shallow(patch::applied::read(&call.body)?),
+        other => Err(unknown_format(other)),
+    }
 }
 
 /// The fields that a body gives twice, as clients are told of them.
@@ -73,46 +44,72 @@ pub(super) fn json(body: &[u8]) -> Result<Value, ApiError> {
     let refused =
         |what: String| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {what}"));
     let value: Value = serde_json::from_slice(body).map_err(|error| refused(error.to_string()))?;
-    if !value.is_object() {
-        return Err(refused("not an object".to_owned()));
-    }
-    if patch::is_deeper_than(&value, patch::MAX_DEPTH) {
+    if value.is_object() { shallow(value) } else { Err(refused("not an object".to_owned())) }
+}
+
+/// The object that is to be applied.
+pub(super) fn applied(call: &Call) -> Result<Value, ApiError> {
+    shallow(patch::applied::read(&call.body)?)
+}
+
+fn shallow(object: Value) -> Result<Value, ApiError> {
+    if patch::is_deeper_than(&object, patch::MAX_DEPTH) {
         return Err(ApiError::bad_request(format!("nested more than {} levels", patch::MAX_DEPTH)));
     }
-    Ok(value)
+    Ok(object)
 }
 
 /// Whether the object says to be what the path is about. Built-in kinds may leave it out.
-pub(super) fn check_kind(call: &Call, object: &Value) -> Result<(), ApiError> {
-    let (version, kind) = (call.resource.api_version(), &call.resource.names.kind);
+pub(super) fn check_kind(call: &Call, object: &Value, patch: Option<PatchKind>) -> Result<(), ApiError> {
+    let resource = &call.resource;
+    let (version, kind) = (resource.api_version(), &resource.names.kind);
     let said = |field: &str| object[field].as_str().unwrap_or_default();
-    let optional = matches!(call.resource.nature, Nature::Builtin(_));
-    if said("kind").is_empty() && !optional {
-        return Err(ApiError::bad_request(format!("Object 'Kind' is missing in '{object}'")));
+    if !resource.is_custom() {
+        let fits = |said: &str, is: &str| said == is || said.is_empty();
+        if fits(said("apiVersion"), &version) && fits(said("kind"), kind) {
+            return Ok(());
+        }
+        let why = format!("no kind {:?} is registered for version {:?}", said("kind"), said("apiVersion"));
+        return Err(unreadable(call, object, patch, &why));
     }
-    let fits = |said: &str, is: &str| said == is || (said.is_empty() && optional);
-    if fits(said("apiVersion"), &version) && fits(said("kind"), kind) {
+    let (is, wants, field) = if said("kind") != kind.as_str() {
+        (said("kind"), kind, "kind")
+    } else if said("apiVersion") != version {
+        (said("apiVersion"), &version, "apiVersion")
+    } else {
         return Ok(());
+    };
+    if field == "kind" && is.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): Object 'Kind' is missing in '{object}'"
+        )));
     }
-    Err(ApiError::bad_request(format!(
-        "{} in version {:?} cannot be handled as a {kind}: does not match the expected API version ({version}) and \
-         kind ({kind})",
-        said("kind"),
-        said("apiVersion"),
-    )))
+    if patch.is_none() && said("apiVersion") != version {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({}) does not match the expected API version ({version})",
+            said("apiVersion"),
+        )));
+    }
+    let error = FieldError::invalid(field, json!(is), format!("must be {wants}"));
+    Err(ApiError::invalid(&resource.group, said("kind"), crate::apiserver::object::name(object), &[error]))
 }
 
-/// The `DeleteOptions` in a body.
-pub(super) fn options(call: &Call) -> Result<Value, ApiError> {
-    let body = match media_type(call) {
-        "" | "application/json" => json(&call.body)?,
-        "application/yaml" => patch::applied::read(&call.body)?,
-        other => return Err(unknown_format(other)),
+/// The refusal of an object that can't be read, or that has fields which it may not have: of a patch it says what
+/// the patch made of the object.
+pub(super) fn unreadable(call: &Call, object: &Value, patch: Option<PatchKind>, why: &str) -> ApiError {
+    let shown = match patch {
+        Some(PatchKind::Change(Change::Strategic)) => {
+            go_format::go_text(&serde_json::from_slice(&call.body).unwrap_or_default())
+        }
+        Some(PatchKind::Change(_)) => object.to_string(),
+        None | Some(PatchKind::Apply) => return undecoded(&call.resource, why),
     };
-    match body["kind"].as_str() {
-        None | Some("DeleteOptions") => Ok(body),
-        Some(other) => Err(ApiError::bad_request(format!("{other} is no DeleteOptions"))),
-    }
+    ApiError::invalid("", "", "", &[FieldError::invalid("patch", json!(shown), why)])
+}
+
+fn undecoded(resource: &Resource, why: &str) -> ApiError {
+    let (kind, version) = (&resource.names.kind, &resource.version);
+    ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
 }
 
 fn unknown_format(media_type: &str) -> ApiError {

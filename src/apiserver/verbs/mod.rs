@@ -3,6 +3,7 @@
 mod admit;
 mod decode;
 mod delete;
+mod options;
 mod read;
 mod review;
 mod scale;
@@ -11,8 +12,9 @@ mod write;
 use axum::body::Body;
 use http::Response;
 
+use super::answer;
 use super::error::ApiError;
-use super::request::Verb;
+use super::request::{Target, Verb};
 use super::server::Call;
 
 /// The part of an object that a request is about.
@@ -32,33 +34,38 @@ pub(crate) use write::load;
 
 /// Answers a request for a resource that is served.
 pub(crate) fn answer(call: Call) -> Result<Response<Body>, ApiError> {
-    check_place(&call)?;
+    if !is_in_place(&call) {
+        return not_there(&call);
+    }
     let subresource = call.target.subresource.clone();
     match (subresource.as_deref(), call.verb) {
-        (None, verb) => main(call, verb),
-        (Some("status"), Verb::Get) if call.resource.status => read::get(&call),
-        (Some("status"), Verb::Update) if call.resource.status => write::replace(&call, Part::Status),
-        (Some("status"), Verb::Patch) if call.resource.status => write::patch(&call, Part::Status),
-        (Some("scale"), verb) if call.resource.scale.is_some() => scale::answer(&call, verb),
-        (Some("status" | "scale"), Verb::Create | Verb::Delete) => Err(ApiError::method_not_allowed()),
+        (None, _) => main(call),
+        (Some("status"), verb) if call.resource.status => match verb {
+            Verb::Get => read::get(&call),
+            Verb::Update => write::replace(&call, Part::Status),
+            Verb::Patch => write::patch(&call, Part::Status),
+            _ => Err(not_supported(&call)),
+        },
+        (Some("scale"), verb) if call.resource.scale.is_some() => match verb {
+            Verb::Get | Verb::Update | Verb::Patch => scale::answer(&call, verb),
+            _ => Err(not_supported(&call)),
+        },
+        (Some(_), _) if call.resource.is_custom() => Err(call.not_found()),
         (Some(_), _) => Err(ApiError::no_such_resource()),
     }
 }
 
-fn main(call: Call, verb: Verb) -> Result<Response<Body>, ApiError> {
-    if &*call.resource.storage == review::STORAGE {
-        return if verb == Verb::Create {
-            review::create(&call)
-        } else {
-            Err(ApiError::method_not_allowed())
-        };
+fn main(call: Call) -> Result<Response<Body>, ApiError> {
+    let verb = call.verb;
+    if !call.resource.verbs().contains(&verb) || (verb == Verb::Create && call.target.name.is_some()) {
+        return Err(ApiError::method_not_allowed());
     }
     match verb {
+        Verb::Create if &*call.resource.storage == review::STORAGE => review::create(&call),
         Verb::Get => read::get(&call),
         Verb::List => read::list(&call),
         Verb::Watch => read::watch(call),
-        Verb::Create if call.target.name.is_none() => write::create(&call),
-        Verb::Create => Err(ApiError::method_not_allowed()),
+        Verb::Create => write::create(&call),
         Verb::Update => write::replace(&call, Part::Main),
         Verb::Patch => write::patch(&call, Part::Main),
         Verb::Delete => delete::one(&call),
@@ -66,12 +73,32 @@ fn main(call: Call, verb: Verb) -> Result<Response<Body>, ApiError> {
     }
 }
 
-/// Whether the path has a namespace where, and only where, the kind has one.
-fn check_place(call: &Call) -> Result<(), ApiError> {
-    let single = call.target.name.is_some() || call.verb == Verb::Create;
-    match (call.resource.namespaced, &call.target.namespace) {
-        (false, Some(_)) => Err(ApiError::no_such_resource()),
-        (true, None) if single => Err(ApiError::no_such_resource()),
-        _ => Ok(()),
+/// Whether the path has a namespace where, and only where, the kind has one. Only the collection of all
+/// namespaces needs none.
+fn is_in_place(call: &Call) -> bool {
+    let all = call.target.name.is_none() && matches!(call.verb, Verb::List | Verb::Watch);
+    let in_namespace = call.target.namespace.is_some();
+    let has_objects = call.target.name.is_none() || call.resource.verbs().contains(&Verb::Get);
+    has_objects && (call.resource.namespaced == in_namespace || (call.resource.namespaced && all))
+}
+
+/// What a path gets that does not lead to a kind which there is.
+fn not_there(call: &Call) -> Result<Response<Body>, ApiError> {
+    let Target { name, namespace, .. } = &call.target;
+    if call.resource.is_custom() {
+        Ok(answer::not_served())
+    } else if name.is_none() && namespace.is_none() {
+        // The collection of all namespaces can be listed, and no more.
+        Err(ApiError::method_not_allowed())
+    } else {
+        Err(ApiError::no_such_resource())
+    }
+}
+
+fn not_supported(call: &Call) -> ApiError {
+    if call.resource.is_custom() {
+        ApiError::not_supported(&call.resource.about(""), call.verb.as_str())
+    } else {
+        ApiError::method_not_allowed()
     }
 }

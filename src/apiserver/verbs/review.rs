@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::decode;
 use crate::apiserver::access::{self, Attributes};
 use crate::apiserver::answer;
-use crate::apiserver::error::ApiError;
+use crate::apiserver::error::{ApiError, FieldError};
+use crate::apiserver::schema;
 use crate::apiserver::server::Call;
 
 /// Where it would be stored if it were.
@@ -15,16 +16,24 @@ pub(super) const STORAGE: &str = "selfsubjectaccessreviews.authorization.k8s.io"
 
 /// Answers with the question and what the rules say.
 pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+    // What can't be answered is not looked at.
+    call.presenter()?;
     let (mut review, _) = decode::body(call)?;
+    if let Some(why) = schema::type_error(&review, &call.resource.schema) {
+        return Err(decode::unreadable(call, &review, None, &why));
+    }
     let spec = &review["spec"];
     let allowed = match (&spec["resourceAttributes"], &spec["nonResourceAttributes"]) {
         (Value::Null, Value::Null) => {
-            return Err(ApiError::bad_request(
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            ));
+            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            return Err(refused("spec.resourceAttributes", &Value::Null, why));
         }
         (Value::Null, path) => access::may_read_path(&call.user, path["path"].as_str().unwrap_or_default()),
-        (asked, _) => is_allowed(call, asked),
+        (asked, Value::Null) => is_allowed(call, asked),
+        (_, path) => {
+            let why = "cannot be specified in combination with resourceAttributes";
+            return Err(refused("spec.nonResourceAttributes", path, why));
+        }
     };
     review["status"] = json!({"allowed": allowed});
     if allowed && call.user.is_master() {
@@ -33,6 +42,11 @@ pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     review["kind"] = json!(call.resource.names.kind);
     review["apiVersion"] = json!(call.resource.api_version());
     Ok(answer::json(StatusCode::CREATED, review.to_string()))
+}
+
+/// kube-apiserver does not say of which kind.
+fn refused(field: &'static str, value: &Value, why: &str) -> ApiError {
+    ApiError::invalid("authorization.k8s.io", "", "", &[FieldError::invalid(field, value.clone(), why)])
 }
 
 fn is_allowed(call: &Call, asked: &Value) -> bool {

@@ -10,7 +10,7 @@ use super::write::Write;
 use crate::apiserver::answer;
 use crate::apiserver::error::{ApiError, FieldError};
 use crate::apiserver::object::{self, metadata_mut};
-use crate::apiserver::patch::{self, PatchKind};
+use crate::apiserver::patch::PatchKind;
 use crate::apiserver::request::Verb;
 use crate::apiserver::resource::ScalePaths;
 use crate::apiserver::schema::Schema;
@@ -25,15 +25,15 @@ pub(super) fn answer(call: &Call, verb: Verb) -> Result<Response<Body>, ApiError
         Verb::Get => Ok(answer::value(&scale(paths, &call.resource.view_value(&*call.find()?)))),
         Verb::Update => {
             let wanted = decode::json(&call.body)?;
-            write(call, paths, |_| Ok(wanted.clone()))
+            write(call, paths, None, |_| Ok(wanted.clone()))
         }
         Verb::Patch => {
             let kind = PatchKind::from_content_type(decode::media_type(call), true)?;
             let PatchKind::Change(change) = kind else {
-                let wanted = patch::applied::read(&call.body)?;
-                return write(call, paths, |_| Ok(wanted.clone()));
+                let wanted = decode::applied(call)?;
+                return write(call, paths, Some(kind), |_| Ok(wanted.clone()));
             };
-            write(call, paths, |live| change.carry_out(&Schema::default(), live, &call.body))
+            write(call, paths, Some(kind), |live| change.carry_out(&Schema::default(), live, &call.body))
         }
         _ => Err(ApiError::method_not_allowed()),
     }
@@ -61,9 +61,10 @@ fn scale(paths: &ScalePaths, object: &Value) -> Value {
 fn write(
     call: &Call,
     paths: &ScalePaths,
+    patch: Option<PatchKind>,
     make: impl Fn(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let write = Write::of(call, Part::Scale)?;
+    let write = Write::of(call, Part::Scale, patch)?;
     let written = write.update(|live| {
         let wanted = make(&scale(paths, live))?;
         let replicas = checked(&wanted)?;

@@ -4,20 +4,20 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::header::USER_AGENT;
 use http::{Response, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Part;
 use super::admit::{self, Admission};
-use super::decode::{self, FieldValidation};
+use super::decode;
+use super::options::WriteOptions;
 use crate::apiserver::answer;
 use crate::apiserver::error::ApiError;
-use crate::apiserver::fields::{self, Manager};
+use crate::apiserver::fields::Manager;
+use crate::apiserver::form::Presenter;
 use crate::apiserver::object;
-use crate::apiserver::patch::{self, PatchKind};
-use crate::apiserver::request::Verb;
+use crate::apiserver::patch::PatchKind;
 use crate::apiserver::server::Call;
 use crate::apiserver::store::{Change, Expect, Key, Refused, Stored};
 
@@ -28,9 +28,10 @@ const NAME_ATTEMPTS: u32 = 8;
 pub(super) struct Write<'a> {
     pub(super) call: &'a Call,
     pub(super) part: Part,
-    pub(super) validation: FieldValidation,
-    dry_run: bool,
-    manager: String,
+    /// What kind of patch it is, if it is one.
+    pub(super) patch: Option<PatchKind>,
+    pub(super) options: WriteOptions,
+    presenter: Presenter,
     pub(super) now: Timestamp,
 }
 
@@ -43,80 +44,97 @@ pub(super) struct Written {
 
 /// Stores a new object.
 pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
-    let write = Write::of(call, Part::Main)?;
+    let write = Write::of(call, Part::Main, None)?;
     let (object, duplicates) = decode::body(call)?;
     let written = write.create(object, duplicates)?;
-    write.answer(written)
+    Ok(write.answer(&written))
 }
 
 /// Stores a new object, its status included.
 pub(crate) fn load(call: &Call, object: Value) -> Result<Arc<Stored>, ApiError> {
-    Write::of(call, Part::Whole)?.create(object, Vec::new()).map(|written| written.object)
+    Write::of(call, Part::Whole, None)?.create(object, Vec::new()).map(|written| written.object)
 }
 
 /// Replaces an object, or its status.
 pub(super) fn replace(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
-    let write = Write::of(call, part)?;
+    let write = Write::of(call, part, None)?;
     let (object, duplicates) = decode::body(call)?;
     let written = write.update(|_| Ok((object.clone(), duplicates.clone())))?;
-    write.answer(written)
+    Ok(write.answer(&written))
 }
 
 /// Changes an object, or its status.
 pub(super) fn patch(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
     let kind = PatchKind::from_content_type(decode::media_type(call), call.resource.is_custom())?;
-    let write = Write::of(call, part)?;
+    let write = Write::of(call, part, Some(kind))?;
     let PatchKind::Change(change) = kind else {
         let written = write.apply()?;
-        return write.answer(written);
+        return Ok(write.answer(&written));
     };
     let duplicates = decode::duplicates(&call.body);
     let written = write.update(|live| {
         let patched = change.carry_out(&call.resource.schema, live, &call.body)?;
-        decode::check_kind(call, &patched)?;
+        decode::check_kind(call, &patched, write.patch)?;
         Ok((patched, duplicates.clone()))
     })?;
-    write.answer(written)
+    Ok(write.answer(&written))
 }
 
 impl<'a> Write<'a> {
-    pub(super) fn of(call: &'a Call, part: Part) -> Result<Self, ApiError> {
-        Ok(Self {
-            call,
-            part,
-            validation: FieldValidation::of(call)?,
-            dry_run: call.params.dry_run()?,
-            manager: manager_name(call)?,
-            now: Timestamp::now(),
-        })
+    pub(super) fn of(call: &'a Call, part: Part, patch: Option<PatchKind>) -> Result<Self, ApiError> {
+        // What can't be answered is not done.
+        let presenter = call.presenter()?;
+        let options = WriteOptions::of(call, patch)?;
+        Ok(Self { call, part, patch, options, presenter, now: Timestamp::now() })
     }
 
-    fn answer(&self, written: Written) -> Result<Response<Body>, ApiError> {
-        let presenter = self.call.presenter()?;
-        let mut response = answer::json(written.status, presenter.object(&written.object));
+    fn answer(&self, written: &Written) -> Response<Body> {
+        let mut response = answer::json(written.status, self.presenter.object(&written.object));
         answer::warn(&mut response, &written.warnings);
-        Ok(response)
+        response
     }
 
     pub(super) fn manager(&self) -> Manager<'_> {
-        Manager { name: &self.manager, now: self.now }
+        Manager { name: &self.options.manager, now: self.now }
     }
 
     fn create(&self, object: Value, duplicates: Vec<String>) -> Result<Written, ApiError> {
+        self.check_place()?;
         let generates = object::name(&object).is_empty();
         for _ in 0..NAME_ATTEMPTS {
             let admission = admit::create(self, object.clone(), duplicates.clone())?;
-            match self.store(Expect::Absent, admission, StatusCode::CREATED) {
+            match self.store(None, admission) {
                 Err(Failure::Raced(_)) if generates => {}
-                Err(Failure::Raced(key)) => {
-                    return Err(ApiError::already_exists(&self.call.resource.about(&key.name)));
-                }
+                Err(Failure::Raced(key)) => return Err(self.taken(&key)),
                 Err(Failure::Refused(error)) => return Err(error),
                 Ok(written) => return Ok(written),
             }
         }
         let name = object::meta_text(&object, "generateName");
         Err(ApiError::already_exists(&self.call.resource.about(name)))
+    }
+
+    /// Whether there can be new objects in this place, which is asked before what such an object is.
+    fn check_place(&self) -> Result<(), ApiError> {
+        let namespace = self.call.target.namespace.as_deref().unwrap_or_default();
+        let key = Key::new(namespace, "");
+        match self.call.server.store.check(&self.call.resource.storage, &key, self.call.absent()) {
+            Ok(()) | Err(Refused::Raced) => Ok(()),
+            Err(why) => match self.refused(&self.call.key(), &why) {
+                Failure::Raced(_) => Ok(()),
+                Failure::Refused(error) => Err(error),
+            },
+        }
+    }
+
+    /// Why there can't be a new object of this key.
+    fn taken(&self, key: &Key) -> ApiError {
+        let resource = &self.call.resource;
+        let mut error = ApiError::already_exists(&resource.about(&key.name));
+        if self.call.server.store.get(&resource.storage, key).is_some_and(|stored| stored.deleting) {
+            error.message = format!("object is being deleted: {}", error.message);
+        }
+        error
     }
 
     /// Makes a new version from the present one until it can be stored.
@@ -136,24 +154,24 @@ impl<'a> Write<'a> {
     }
 
     fn apply(&self) -> Result<Written, ApiError> {
-        let applied = patch::applied::read(&self.call.body)?;
-        decode::check_kind(self.call, &applied)?;
-        let force = self.call.params.flag("force");
+        let applied = decode::applied(self.call)?;
+        decode::check_kind(self.call, &applied, self.patch)?;
         loop {
             let stored = self.call.server.store.get(&self.call.resource.storage, &self.call.key());
             let Some(stored) = stored else {
                 if self.part == Part::Status {
                     return Err(self.call.not_found());
                 }
-                let object = admit::applied(self, None, applied.clone(), force)?;
-                match self.store(Expect::Absent, object, StatusCode::CREATED) {
+                self.check_place()?;
+                let object = admit::applied(self, None, applied.clone())?;
+                match self.store(None, object) {
                     Err(Failure::Raced(_)) => continue,
                     Err(Failure::Refused(error)) => return Err(error),
                     Ok(written) => return Ok(written),
                 }
             };
             let live = self.call.resource.view_value(&stored);
-            let admission = admit::applied(self, Some(&live), applied.clone(), force)?;
+            let admission = admit::applied(self, Some(&live), applied.clone())?;
             if let Some(written) = self.attempt(&stored, admission)? {
                 return Ok(written);
             }
@@ -166,62 +184,49 @@ impl<'a> Write<'a> {
             let warnings = admission.warnings;
             return Ok(Some(Written { status: StatusCode::OK, object: Arc::clone(stored), warnings }));
         }
-        match self.store(Expect::Revision(stored.revision), admission, StatusCode::OK) {
+        match self.store(Some(stored), admission) {
             Err(Failure::Raced(_)) => Ok(None),
             Err(Failure::Refused(error)) => Err(error),
             Ok(written) => Ok(Some(written)),
         }
     }
 
-    fn store(&self, expect: Expect, admission: Admission, status: StatusCode) -> Result<Written, Failure> {
+    /// Stores an object in the place of an old one, or of none.
+    fn store(&self, old: Option<&Stored>, admission: Admission) -> Result<Written, Failure> {
+        let (expect, status) = match old {
+            Some(old) => (Expect::Revision(old.revision), StatusCode::OK),
+            None => (self.call.absent(), StatusCode::CREATED),
+        };
         let Admission { object, warnings, ends, .. } = admission;
         let key = Key::new(object::namespace(&object), object::name(&object));
         let resource = &self.call.resource;
         let server = &self.call.server;
-        if self.dry_run {
-            let exists = server.store.get(&resource.storage, &key).is_some();
-            if exists && expect == Expect::Absent {
-                return Err(Failure::Raced(key));
-            }
+        if self.options.dry_run {
+            server.store.check(&resource.storage, &key, expect).map_err(|why| self.refused(&key, &why))?;
             let object = Arc::new(Stored::unstored(key, &object));
             return Ok(Written { status, object, warnings });
         }
         let object = resource.to_stored(object);
         let change = if ends { Change::Remove(object) } else { Change::Put(object) };
-        match server.store.write(&resource.storage, &key, expect, change) {
-            Ok(object) => {
-                server.after_write(&resource.storage, &object, ends);
-                Ok(Written { status, object, warnings })
-            }
-            Err(Refused::Raced) => Err(Failure::Raced(key)),
-            Err(Refused::NoNamespace) => Err(Failure::Refused(ApiError::no_namespace(&key.namespace))),
-            Err(Refused::NamespaceTerminating) => Err(Failure::Refused(ApiError::namespace_terminating(
-                &resource.about(&key.name),
-                &key.namespace,
-            ))),
-        }
+        let stored = server.store.write(&resource.storage, &key, expect, change);
+        let object = stored.map_err(|why| self.refused(&key, &why))?;
+        server.after_write(&resource.storage, old, &object, ends);
+        Ok(Written { status, object, warnings })
     }
-}
 
-/// Who writes: whom the request names, else the client's program.
-fn manager_name(call: &Call) -> Result<String, ApiError> {
-    let named = call.params.get("fieldManager").unwrap_or_default();
-    let applies = call.verb == Verb::Patch
-        && PatchKind::from_content_type(decode::media_type(call), true) == Ok(PatchKind::Apply);
-    let errors = fields::check_field_manager(named, applies);
-    if !errors.is_empty() {
-        let kind = match call.verb {
-            Verb::Create => "CreateOptions",
-            Verb::Update => "UpdateOptions",
-            _ => "PatchOptions",
-        };
-        return Err(ApiError::invalid("meta.k8s.io", kind, "", &errors));
+    fn refused(&self, key: &Key, why: &Refused) -> Failure {
+        let about = self.call.resource.about(&key.name);
+        Failure::Refused(match why {
+            Refused::Raced => return Failure::Raced(key.clone()),
+            Refused::NoNamespace => ApiError::no_namespace(&key.namespace),
+            Refused::NamespaceTerminating => ApiError::namespace_terminating(&about, &key.namespace),
+            Refused::NoDefinition => ApiError::no_such_resource(),
+            Refused::DefinitionTerminating => ApiError::forbidden(
+                &about,
+                "create not allowed while custom resource definition is terminating",
+            ),
+        })
     }
-    if named.is_empty() {
-        let agent = call.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-        return Ok(fields::from_user_agent(agent.unwrap_or_default()));
-    }
-    Ok(named.to_owned())
 }
 
 /// Why something was not stored.
