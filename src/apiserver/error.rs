@@ -216,17 +216,8 @@ impl ApiError {
         Self::new(422, "Invalid", message)
     }
 
-    pub(crate) fn too_many_requests(retry_after_seconds: u32) -> Self {
-        let details = Details { retry_after_seconds: Some(retry_after_seconds), ..Details::default() };
-        Self::new(429, "TooManyRequests", "too many requests, please try again later").with_details(details)
-    }
-
     pub(crate) fn internal(message: impl fmt::Display) -> Self {
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
-    }
-
-    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(503, "ServiceUnavailable", message)
     }
 
     /// A version was asked for that this server has not reached.

@@ -30,6 +30,8 @@ mod faults;
 mod fields;
 mod filter;
 mod form;
+#[cfg(test)]
+mod fuzz;
 mod go_format;
 #[cfg(test)]
 mod harness;

@@ -63,11 +63,6 @@ impl Builtin {
         }
     }
 
-    /// All of them.
-    pub(crate) fn all() -> &'static [Self] {
-        &KINDS
-    }
-
     /// The kind of this name, if it is a built-in one.
     pub(crate) fn find(group: &str, version: &str, kind: &str) -> Option<&'static Self> {
         KINDS.iter().find(|one| one.group == group && one.version == version && one.kind == kind)
@@ -284,7 +279,7 @@ mod tests {
     use super::*;
 
     fn schema(kind: &str) -> &'static Schema {
-        Builtin::all().iter().find(|one| one.kind == kind).unwrap().schema()
+        KINDS.iter().find(|one| one.kind == kind).unwrap().schema()
     }
 
     fn at<'a>(schema: &'a Schema, path: &str) -> &'a Schema {
