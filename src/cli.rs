@@ -343,7 +343,7 @@ fn start_dev(matches: &ArgMatches) -> Result<(), CliError> {
         matches.get_one::<OsString>(flag).map(|value| value.to_string_lossy().into_owned())
     };
     let refused =
-        |flag, expected| move |_| CliError::Dev { flag, value: given(flag).unwrap_or_default(), expected };
+        |flag, expected| move |()| CliError::Dev { flag, value: given(flag).unwrap_or_default(), expected };
     let listen = given("listen").unwrap_or_default().parse();
     let sandboxes = given("sandboxes").unwrap_or_default().parse::<usize>().ok();
     let options = DevOptions {

@@ -194,12 +194,9 @@ struct KubeconfigFile {
 
 impl KubeconfigFile {
     fn write(serving: &Serving, wanted: Option<&Path>) -> Result<Self, DevError> {
-        let (path, folder) = match wanted {
-            Some(path) => (path.to_owned(), None),
-            None => {
-                let folder = std::env::temp_dir().join(format!("sandbox-manager-dev-{}", std::process::id()));
-                (folder.join("kubeconfig"), Some(folder))
-            }
+        let (path, folder) = if let Some(path) = wanted { (path.to_owned(), None) } else {
+            let folder = std::env::temp_dir().join(format!("sandbox-manager-dev-{}", std::process::id()));
+            (folder.join("kubeconfig"), Some(folder))
         };
         let yaml = serde_yaml::to_string(&serving.kubeconfig()).map_err(io::Error::other);
         let failed = |source| DevError::Kubeconfig { path: path.clone(), source };
