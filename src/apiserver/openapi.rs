@@ -96,7 +96,10 @@ fn add_paths(resource: &Resource, paths: &mut Map<String, Value>) {
     let part = json!({
         "get": operation("get", &[]), "put": operation("put", &write), "patch": patch,
     });
-    for subresource in [resource.status.then_some("status"), resource.scale.is_some().then_some("scale")].into_iter().flatten() {
+    for subresource in [resource.status.then_some("status"), resource.scale.is_some().then_some("scale")]
+        .into_iter()
+        .flatten()
+    {
         paths.insert(format!("{base}/{{name}}/{subresource}"), part.clone());
     }
     paths.insert(format!("{base}/{{name}}"), object);

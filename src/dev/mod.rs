@@ -194,7 +194,9 @@ struct KubeconfigFile {
 
 impl KubeconfigFile {
     fn write(serving: &Serving, wanted: Option<&Path>) -> Result<Self, DevError> {
-        let (path, folder) = if let Some(path) = wanted { (path.to_owned(), None) } else {
+        let (path, folder) = if let Some(path) = wanted {
+            (path.to_owned(), None)
+        } else {
             let folder = std::env::temp_dir().join(format!("sandbox-manager-dev-{}", std::process::id()));
             (folder.join("kubeconfig"), Some(folder))
         };

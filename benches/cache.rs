@@ -1,0 +1,164 @@
+//! The cache beside plain kube-rs: a reflector of a typed Sandbox, on the same objects in the same process.
+//!
+//! `cargo bench --bench cache` times them; in each group `cache` is ours and `kube` the peer. How much memory each
+//! takes is counted by `tests/allocations.rs`.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use kube::runtime::reflector::ObjectRef;
+use sandbox_manager::api::v1alpha1::{LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_POOL, Sandbox};
+use sandbox_manager::cache::ListSandboxesInPoolOptions;
+use sandbox_manager::dev::workload;
+use sandbox_manager::informer::CachedResource;
+use sandbox_manager::{Cache, Provider as _};
+
+use support::peer::{PlainSandbox, Reflected};
+use support::playback::Playback;
+use support::{Running, runtime};
+
+/// Objects in the cache.
+const OBJECTS: usize = 5_000;
+
+fn record() -> Playback {
+    runtime().block_on(Playback::record(OBJECTS))
+}
+
+/// From JSON to an object.
+fn decode(c: &mut Criterion) {
+    let json = runtime().block_on(Playback::record(1)).objects().remove(0);
+    let mut group = c.benchmark_group("decode");
+    group.throughput(Throughput::Bytes(json.len() as u64));
+    // Another member of its pool is there, as it nearly always is: they share their template.
+    let _other = Sandbox::decode(&json).unwrap();
+    group.bench_function("cache", |b| b.iter(|| Sandbox::decode(black_box(&json)).unwrap()));
+    group.bench_function("kube", |b| {
+        b.iter(|| serde_json::from_str::<PlainSandbox>(black_box(&json)).unwrap());
+    });
+    group.finish();
+}
+
+/// From the bytes of the first list to a store that answers.
+fn insert(c: &mut Criterion) {
+    let (runtime, playback) = (runtime(), record());
+    let mut group = c.benchmark_group("insert");
+    group.throughput(Throughput::Elements(OBJECTS as u64)).sample_size(10);
+    group.bench_function("cache", |b| b.iter(|| runtime.block_on(Running::start(&playback))));
+    group.bench_function("kube", |b| b.iter(|| runtime.block_on(Reflected::start(&playback))));
+    group.finish();
+}
+
+/// From the bytes of a change of each object to a store that shows them.
+fn update(c: &mut Criterion) {
+    let (runtime, playback) = (runtime(), record());
+    let mut group = c.benchmark_group("update");
+    group.throughput(Throughput::Elements(OBJECTS as u64)).sample_size(10);
+    group.bench_function("cache", |b| {
+        let running = runtime.block_on(Running::start(&playback));
+        b.iter_custom(|rounds| {
+            timed(rounds, || {
+                let (changes, version) = playback.change_all();
+                let started = Instant::now();
+                playback.send(changes);
+                runtime.block_on(running.informer.wait_for_version(version));
+                started.elapsed()
+            })
+        });
+    });
+    group.bench_function("kube", |b| {
+        let mut reflected = runtime.block_on(Reflected::start(&playback));
+        b.iter_custom(|rounds| {
+            timed(rounds, || {
+                let (changes, _) = playback.change_all();
+                let started = Instant::now();
+                playback.send(changes);
+                runtime.block_on(reflected.changed(OBJECTS));
+                started.elapsed()
+            })
+        });
+    });
+    group.finish();
+}
+
+/// From the end of a watch whose version is too old to the end of the list that follows; no object has changed.
+fn relist(c: &mut Criterion) {
+    let (runtime, playback) = (runtime(), record());
+    let mut group = c.benchmark_group("relist");
+    group.throughput(Throughput::Elements(OBJECTS as u64)).sample_size(10);
+    group.bench_function("cache", |b| {
+        let running = runtime.block_on(Running::start(&playback));
+        b.iter(|| {
+            let version = playback.expire();
+            runtime.block_on(running.informer.wait_for_version(version));
+        });
+    });
+    group.bench_function("kube", |b| {
+        let mut reflected = runtime.block_on(Reflected::start(&playback));
+        b.iter(|| {
+            playback.expire();
+            runtime.block_on(reflected.relisted());
+        });
+    });
+    group.finish();
+}
+
+/// One object by its name, and the free members of a pool, of which there are ten.
+fn lookups(c: &mut Criterion) {
+    let (runtime, playback) = (runtime(), record());
+    let _context = runtime.enter();
+    let cache = Cache::builder(playback.client()).build();
+    runtime.block_on(cache.start()).unwrap();
+    let store = runtime.block_on(Reflected::start(&playback)).store;
+    let names: Vec<_> = (0..OBJECTS).map(workload::name).collect();
+
+    let mut group = c.benchmark_group("get");
+    let (reader, mut next) = (cache.reader::<Sandbox>(), 0);
+    group.bench_function("cache", |b| {
+        b.iter(|| {
+            next = (next + 7) % OBJECTS;
+            reader.get(workload::NAMESPACE, &names[next]).unwrap().unwrap()
+        });
+    });
+    group.bench_function("kube", |b| {
+        b.iter(|| {
+            next = (next + 7) % OBJECTS;
+            store.get(&ObjectRef::new(&names[next]).within(workload::NAMESPACE)).unwrap()
+        });
+    });
+    group.finish();
+
+    let pool = workload::pool(0);
+    let mut group = c.benchmark_group("list_pool");
+    group.throughput(Throughput::Elements(OBJECTS as u64 / workload::POOLS as u64));
+    group.bench_function("cache", |b| {
+        b.iter(|| {
+            let options = ListSandboxesInPoolOptions { namespace: None, pool: &pool };
+            cache.list_sandboxes_in_pool(options).unwrap()
+        });
+    });
+    group.bench_function("kube", |b| {
+        b.iter(|| {
+            let all = store.state().into_iter();
+            all.filter(|sandbox| is_free_member(sandbox, &pool)).collect::<Vec<_>>()
+        });
+    });
+    group.finish();
+    runtime.block_on(cache.stop());
+}
+
+fn is_free_member(sandbox: &PlainSandbox, pool: &str) -> bool {
+    let label = |key: &str| sandbox.metadata.labels.as_ref().and_then(|labels| labels.get(key));
+    label(LABEL_SANDBOX_POOL).is_some_and(|value| value == pool)
+        && label(LABEL_SANDBOX_CLAIMED).is_some_and(|value| value == "false")
+}
+
+fn timed(rounds: u64, mut round: impl FnMut() -> Duration) -> Duration {
+    (0..rounds).map(|_| round()).sum()
+}
+
+criterion_group!(benches, decode, insert, update, relist, lookups);
+criterion_main!(benches);

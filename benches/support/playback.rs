@@ -1,0 +1,158 @@
+//! An API server that plays back bytes which were recorded before, so that its own work costs next to nothing.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::client::Body;
+use sandbox_manager::api::v1alpha1::{Sandbox, crds};
+use sandbox_manager::apiserver::ApiServer;
+use sandbox_manager::dev::workload;
+use serde_json::json;
+use tokio::sync::broadcast;
+
+/// How much of a body is sent at once, about what a connection delivers.
+const CHUNK: usize = 64 << 10;
+
+type Events = UnsyncBoxBody<Bytes, Infallible>;
+
+/// The workload's sandboxes, as a server sends them.
+#[derive(Clone)]
+pub(crate) struct Playback {
+    objects: Arc<Vec<Recorded>>,
+    /// Every object as it is sent first.
+    initial: Bytes,
+    /// What the next list shows, and the changes that follow it.
+    version: Arc<AtomicU64>,
+    events: broadcast::Sender<Bytes>,
+}
+
+/// The JSON of an object before and after its resource version.
+struct Recorded {
+    head: String,
+    version: u64,
+    tail: String,
+}
+
+impl Recorded {
+    fn new(json: &str) -> Self {
+        let (head, rest) = json.split_once("\"resourceVersion\":\"").unwrap();
+        let (version, tail) = rest.split_once('"').unwrap();
+        let head = format!("{head}\"resourceVersion\":\"");
+        Self { head, version: version.parse().unwrap(), tail: format!("\"{tail}") }
+    }
+
+    fn json(&self, version: u64) -> String {
+        format!("{}{version}{}", self.head, self.tail)
+    }
+}
+
+impl Playback {
+    /// Has the in-memory API server write the first `count` sandboxes of the workload.
+    pub(crate) async fn record(count: usize) -> Self {
+        let server = ApiServer::new();
+        for crd in crds() {
+            server.load(&serde_json::to_value(crd).unwrap()).unwrap();
+        }
+        let resource = ApiResource::erase::<Sandbox>(&());
+        let api: Api<DynamicObject> = Api::default_namespaced_with(server.client(), &resource);
+        for i in 0..count {
+            let object = serde_json::from_value(workload::sandbox(i)).unwrap();
+            api.create(&PostParams::default(), &object).await.unwrap();
+            let status = Patch::Merge(json!({"status": workload::status(i)}));
+            api.patch_status(&workload::name(i), &PatchParams::default(), &status).await.unwrap();
+        }
+        let list = api.list(&ListParams::default()).await.unwrap();
+        let objects = list.items.iter().map(|item| Recorded::new(&serde_json::to_string(item).unwrap()));
+        let objects: Vec<_> = objects.collect();
+        let initial = objects.iter().map(|object| line("ADDED", &object.json(object.version)));
+        Self {
+            initial: initial.collect::<String>().into(),
+            objects: Arc::new(objects),
+            version: Arc::new(server.revision().into()),
+            events: broadcast::channel(16).0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// The JSON of each object.
+    pub(crate) fn objects(&self) -> Vec<String> {
+        self.objects.iter().map(|object| object.json(object.version)).collect()
+    }
+
+    /// A client of this server.
+    pub(crate) fn client(&self) -> kube::Client {
+        let playback = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let sandboxes = request.uri().path().ends_with("/sandboxes");
+            let list = if sandboxes { playback.initial.clone() } else { Bytes::new() };
+            std::future::ready(Ok::<_, Infallible>(playback.watch(list)))
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// A watch that shows the list first, and then whatever happens.
+    fn watch(&self, list: Bytes) -> Response<Events> {
+        let chunks: Vec<_> =
+            (0..list.len()).step_by(CHUNK).map(|at| list.slice(at..list.len().min(at + CHUNK))).collect();
+        let bookmark = json!({
+            "kind": "Sandbox", "apiVersion": "agents.kruise.io/v1alpha1",
+            "metadata": {
+                "resourceVersion": self.version.load(Ordering::SeqCst).to_string(),
+                "annotations": {"k8s.io/initial-events-end": "true"},
+            },
+        });
+        let bookmark = Bytes::from(line("BOOKMARK", &bookmark.to_string()));
+        let later = stream::unfold(self.events.subscribe(), |mut events| async {
+            let event = events.recv().await.ok()?;
+            Some((event, events))
+        });
+        let frames = stream::iter(chunks)
+            .chain(stream::once(std::future::ready(bookmark)))
+            .chain(later)
+            .map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
+        Response::new(StreamBody::new(frames).boxed_unsync())
+    }
+
+    /// A change of every object, to be sent by [`Self::send`], and the version of the last one.
+    pub(crate) fn change_all(&self) -> (Vec<Bytes>, u64) {
+        let changes = self.objects.iter().map(|object| {
+            let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
+            line("MODIFIED", &object.json(version))
+        });
+        // As a server under load sends them: several in one piece.
+        let text = Bytes::from(changes.collect::<String>());
+        (vec![text], self.version.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn send(&self, events: Vec<Bytes>) {
+        for event in events {
+            self.events.send(event).unwrap();
+        }
+    }
+
+    /// Has the server forget its history, which ends every watch. Returns the version of the list to come.
+    pub(crate) fn expire(&self) -> u64 {
+        let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired",
+            "message": "too old resource version", "code": 410,
+        });
+        self.events.send(line("ERROR", &status.to_string()).into()).unwrap();
+        version
+    }
+}
+
+fn line(kind: &str, object: &str) -> String {
+    format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
+}

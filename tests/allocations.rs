@@ -1,0 +1,243 @@
+//! What the cache costs in memory, counted allocation by allocation, so that no machine is too slow or too noisy for
+//! these tests. The tables of `docs/performance.md` are made here: `UPDATE_GENERATED=1 cargo test --test allocations`.
+
+#[path = "../benches/support/mod.rs"]
+mod support;
+
+#[path = "integration/support/generated.rs"]
+#[allow(dead_code, reason = "one of its checks is needed here")]
+mod generated;
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::mem::take;
+
+use parking_lot::Mutex;
+use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::cache::{
+    GetClaimedSandboxOptions, ListSandboxesInPoolOptions, ListSandboxesOptions, indexes,
+};
+use sandbox_manager::dev::workload;
+use sandbox_manager::informer::CachedResource;
+use sandbox_manager::{Cache, Provider as _};
+
+use support::peer::Reflected;
+use support::playback::Playback;
+use support::{Running, runtime};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// Allocations are counted for the whole process: one test at a time.
+static COUNTING: Mutex<()> = Mutex::new(());
+
+/// Of the workload; enough that what is there once counts for nothing.
+const OBJECTS: usize = 1_000;
+
+/// Bytes on the heap and allocations made since the program started to count.
+fn count() -> (usize, u64) {
+    let stats = dhat::HeapStats::get();
+    (stats.curr_bytes, stats.total_blocks)
+}
+
+/// What stays on the heap of what `make` makes, in bytes.
+fn heap<T>(make: impl FnOnce() -> T) -> (T, usize) {
+    let (before, _) = count();
+    let made = make();
+    (made, count().0 - before)
+}
+
+/// How many allocations `run` makes. The test harness may allocate at the same time, so the fewest of several runs.
+fn allocations<T>(mut run: impl FnMut() -> T) -> u64 {
+    let once = |_| {
+        let (_, before) = count();
+        black_box(run());
+        count().1 - before
+    };
+    (0..10).map(once).min().unwrap()
+}
+
+fn profiler() -> dhat::Profiler {
+    dhat::Profiler::builder().testing().build()
+}
+
+fn decoded(playback: &Playback) -> Vec<Sandbox> {
+    playback.objects().iter().map(|json| Sandbox::decode(json).unwrap()).collect()
+}
+
+/// A part of an object, and how it is taken away.
+type Part = (&'static str, fn(&mut Sandbox));
+
+const PARTS: [Part; 9] = [
+    ("name, namespace, UID, version", |sandbox| {
+        let meta = &mut sandbox.metadata;
+        drop((take(&mut meta.name), take(&mut meta.namespace), take(&mut meta.uid)));
+        drop(take(&mut meta.resource_version));
+    }),
+    ("labels", |sandbox| drop(take(&mut sandbox.metadata.labels))),
+    ("annotations (of every second one)", |sandbox| drop(take(&mut sandbox.metadata.annotations))),
+    ("owner reference (of every second one)", |sandbox| drop(take(&mut sandbox.metadata.owner_references))),
+    ("spec.template, shared within a pool", |sandbox| drop(take(&mut sandbox.spec.template))),
+    ("the rest of spec", |sandbox| drop(take(&mut sandbox.spec))),
+    ("status.conditions", |sandbox| {
+        drop(sandbox.status.as_mut().map(|status| take(&mut status.conditions)));
+    }),
+    ("status.podInfo", |sandbox| drop(sandbox.status.as_mut().map(|status| take(&mut status.pod_info)))),
+    ("the rest of status", |sandbox| drop(take(&mut sandbox.status))),
+];
+
+/// Bytes of each part of a cached sandbox.
+fn parts(playback: &Playback) -> Vec<(String, usize)> {
+    let mut objects = decoded(playback);
+    let mut rows = vec![
+        ("the object itself, fields in place".to_owned(), size_of::<Sandbox>()),
+        ("reference counts".to_owned(), 2 * size_of::<usize>()),
+    ];
+    for (name, remove) in PARTS {
+        let (before, _) = count();
+        objects.iter_mut().for_each(remove);
+        rows.push((name.to_owned(), (before - count().0) / OBJECTS));
+    }
+    for object in &objects {
+        assert_eq!(object.metadata.managed_fields, None);
+    }
+    let (running, total) = heap(|| runtime_with(playback));
+    let known: usize = rows.iter().map(|(_, bytes)| bytes).sum();
+    rows.push(("store and indexes".to_owned(), total / OBJECTS - known));
+    drop(running);
+    rows
+}
+
+/// An informer that has synced, and the runtime that it lives in.
+fn runtime_with(playback: &Playback) -> (Running, tokio::runtime::Runtime) {
+    let runtime = runtime();
+    (runtime.block_on(Running::start(playback)), runtime)
+}
+
+/// A cache that has synced, and the runtime that it lives in.
+fn cache(playback: &Playback) -> (Cache, tokio::runtime::Runtime) {
+    let runtime = runtime();
+    let cache = {
+        let _context = runtime.enter();
+        Cache::builder(playback.client()).build()
+    };
+    runtime.block_on(cache.start()).unwrap();
+    (cache, runtime)
+}
+
+fn record() -> Playback {
+    runtime().block_on(Playback::record(OBJECTS))
+}
+
+#[test]
+fn memory_of_a_cached_sandbox_is_what_the_table_says() {
+    let _alone = COUNTING.lock();
+    let playback = record();
+    // What is made once, when the first object comes, belongs to none of them.
+    drop(runtime_with(&playback));
+    let _profiler = profiler();
+    let rows = parts(&playback);
+    let total: usize = rows.iter().map(|(_, bytes)| bytes).sum();
+    let mut text = "| Part | Bytes |\n|---|---:|\n".to_owned();
+    for (name, bytes) in rows {
+        writeln!(text, "| {name} | {bytes} |").unwrap();
+    }
+    writeln!(text, "| **a sandbox in the cache** | **{total}** |").unwrap();
+    generated::assert_section("docs/performance.md", "memory", &text);
+}
+
+#[test]
+fn memory_and_allocations_stay_far_below_those_of_plain_kube() {
+    let _alone = COUNTING.lock();
+    let playback = record();
+    let _profiler = profiler();
+    let measure = |sync: &mut dyn FnMut() -> Box<dyn std::any::Any>| {
+        let (_, made) = count();
+        let (synced, bytes) = heap(sync);
+        let made = count().1 - made;
+        drop(synced);
+        (bytes / OBJECTS, made / OBJECTS as u64)
+    };
+    let ours = measure(&mut || Box::new(runtime_with(&playback)));
+    let peers = measure(&mut || {
+        let runtime = runtime();
+        Box::new((runtime.block_on(Reflected::start(&playback)), runtime))
+    });
+    let text = format!(
+        "| An object | Cache | Plain kube-rs | Ratio |\n|---|---:|---:|---:|\n\
+         | Bytes on the heap | {} | {} | {:.1} |\n| Allocations to store it | {} | {} | {:.1} |\n",
+        ours.0,
+        peers.0,
+        peers.0 as f64 / ours.0 as f64,
+        ours.1,
+        peers.1,
+        peers.1 as f64 / ours.1 as f64,
+    );
+    println!("{text}");
+    assert!(10 * ours.0 <= peers.0, "{text}");
+    assert!(6 * ours.1 <= peers.1, "{text}");
+}
+
+#[test]
+fn single_lookups_allocate_nothing() {
+    let _alone = COUNTING.lock();
+    let (cache, _runtime) = cache(&record());
+    let _profiler = profiler();
+    let id = format!("{}--{}", workload::NAMESPACE, workload::name(1));
+    let claimed = GetClaimedSandboxOptions { namespace: None, sandbox_id: &id };
+    assert_eq!(allocations(|| cache.get_claimed_sandbox(claimed).unwrap()), 0);
+    let (reader, name) = (cache.reader::<Sandbox>(), workload::name(2));
+    assert_eq!(allocations(|| reader.get(workload::NAMESPACE, &name).unwrap().unwrap()), 0);
+    let pool = workload::pool(0);
+    let free = || reader.find(indexes::SANDBOX_POOL, &pool, Sandbox::is_ready).unwrap().unwrap();
+    assert_eq!(allocations(free), 0);
+    assert_eq!(allocations(|| reader.count(indexes::SANDBOX_POOL, &pool, |_| true).unwrap()), 0);
+}
+
+#[test]
+fn lists_allocate_once() {
+    let _alone = COUNTING.lock();
+    let (cache, _runtime) = cache(&record());
+    let _profiler = profiler();
+    let pool = workload::pool(0);
+    let members = ListSandboxesInPoolOptions { namespace: None, pool: &pool };
+    assert_eq!(cache.list_sandboxes_in_pool(members).unwrap().len(), OBJECTS / workload::POOLS);
+    assert_eq!(allocations(|| cache.list_sandboxes_in_pool(members).unwrap()), 1);
+    let user = workload::user(1);
+    let owned = ListSandboxesOptions { namespace: None, user: user.as_deref() };
+    assert_eq!(cache.list_sandboxes(owned).unwrap().len(), OBJECTS / workload::USERS);
+    assert_eq!(allocations(|| cache.list_sandboxes(owned).unwrap()), 1);
+    assert_eq!(allocations(|| cache.list_sandboxes(ListSandboxesOptions::default()).unwrap()), 1);
+}
+
+#[test]
+fn relists_keep_memory_level() {
+    let _alone = COUNTING.lock();
+    let playback = record();
+    let _profiler = profiler();
+    let (running, runtime) = runtime_with(&playback);
+    let relist = || {
+        let version = playback.expire();
+        runtime.block_on(running.informer.wait_for_version(version));
+    };
+    let (before, _) = count();
+    (0..5).for_each(|_| relist());
+    let after = count().0;
+    assert!(after < before + before / 50, "{before} bytes before, {after} after");
+}
+
+#[test]
+fn updates_keep_memory_level() {
+    let _alone = COUNTING.lock();
+    let playback = record();
+    let _profiler = profiler();
+    let (running, runtime) = runtime_with(&playback);
+    let (before, _) = count();
+    for _ in 0..5 {
+        let (changes, version) = playback.change_all();
+        playback.send(changes);
+        runtime.block_on(running.informer.wait_for_version(version));
+    }
+    let after = count().0;
+    assert!(after < before + before / 20, "{before} bytes before, {after} after");
+}
