@@ -11,6 +11,7 @@ mod generated;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::mem::take;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sandbox_manager::api::v1alpha1::Sandbox;
@@ -19,7 +20,9 @@ use sandbox_manager::cache::{
 };
 use sandbox_manager::dev::workload;
 use sandbox_manager::informer::CachedResource;
-use sandbox_manager::{Cache, Provider as _};
+use sandbox_manager::options::BindAddress;
+use sandbox_manager::{Cache, Manager, Observed, Provider as _, SandboxManagerOptions};
+use tokio_util::sync::CancellationToken;
 
 use support::peer::Reflected;
 use support::playback::Playback;
@@ -240,4 +243,42 @@ fn updates_keep_memory_level() {
     }
     let after = count().0;
     assert!(after < before + before / 20, "{before} bytes before, {after} after");
+}
+
+/// A manager that has come to rest with a handler that never returns, or without any.
+fn stuck_manager(playback: &Playback, handler: bool) -> tokio::runtime::Runtime {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let mut options = SandboxManagerOptions::default();
+        options.metrics.bind_address = BindAddress::Off;
+        options.health.bind_address = BindAddress::Off;
+        let mut manager = Manager::builder(options).client(playback.client()).build().unwrap();
+        if handler {
+            manager.sandbox_controller().add_reconcile_handler(|_: Observed<Sandbox>| std::future::pending());
+        }
+        let cache = manager.cache().clone();
+        tokio::spawn(manager.run(CancellationToken::new()));
+        cache.wait_for_cache_sync().await;
+        // The clock stands until everyone waits.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    });
+    runtime
+}
+
+#[test]
+fn memory_of_a_key_that_waits_for_its_handler_is_what_the_text_says() {
+    let _alone = COUNTING.lock();
+    let playback = record();
+    drop(stuck_manager(&playback, true));
+    let _profiler = profiler();
+    let (_idle, without) = heap(|| stuck_manager(&playback, false));
+    let (_stuck, with) = heap(|| stuck_manager(&playback, true));
+    // To the nearest ten: of what there is once, a little is left in it.
+    let bytes = (with - without) / OBJECTS / 10 * 10;
+    generated::assert_part("docs/performance.md", |text| {
+        let (begin, end) = ("<!-- queue: begin -->", "<!-- queue: end -->");
+        let (before, rest) = text.split_once(begin).unwrap();
+        let (_, after) = rest.split_once(end).unwrap();
+        format!("{before}{begin}{bytes}{end}{after}")
+    });
 }

@@ -27,7 +27,7 @@ const WRITERS: usize = 32;
 const BURST: usize = 300;
 
 /// Writes of the stream of events.
-const EVENTS: usize = 10_000;
+const EVENTS: usize = 5_000;
 
 /// Measures on the fleet; `writes` is a client that the cache does not use.
 pub(crate) async fn measure(
@@ -155,10 +155,10 @@ async fn events_per_second(cache: &Cache, api: &Api<Sandbox>, objects: usize) ->
     let mark = format!("events {}", jiff::Timestamp::now());
     let started = Instant::now();
     let writes = stream::iter(0..count).map(|i| {
-        let api = api.clone();
+        let (api, message) = (api.clone(), mark.clone());
         async move {
             let write =
-                async move { set(&api, &workload::name(i), json!({"status": {"message": "event"}})).await };
+                async move { set(&api, &workload::name(i), json!({"status": {"message": message}})).await };
             anyhow::Ok(drop(tokio::spawn(write).await??))
         }
     });

@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""Makes the tables of docs/performance.md and the plot growth.svg from what `scale measure` printed.
+
+    docs/performance/report.py
+
+Results lie beside this script, one file a run: real-20000-1.txt is the first run on a real control plane with 20,000
+sandboxes, memory-200000-2.txt the second one on the in-memory API server with 200,000. Of several runs, the median
+counts. `--check` writes nothing and fails when something would change.
+"""
+
+import argparse
+import re
+import statistics
+import sys
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "performance.md"
+
+# Key, what it is, figure of the Go original on 20,000 objects, goal.
+KEYS = [
+    ("sync_s", "start to synced, s", "7.6", "≤ 4"),
+    ("sync_cpu_s", "CPU time until synced, s", "6.3", "≤ 0.6"),
+    ("drain_s", "synced to every sandbox reconciled, s", "", ""),
+    ("settled_cpu_s", "CPU time 3 s after, s", "", ""),
+    ("rss_kib_per_object", "resident memory of an object, KiB", "12.9", "≤ 3.5"),
+    ("peak_to_settled", "peak ÷ settled resident memory", "1.47", "≤ 1.3"),
+    ("get_claimed_ns", "one claimed sandbox by its id, ns", "5,506", "≤ 150"),
+    ("list_pool_ns", "members of a pool, a tenth of all, ns", "2,784,611", "≤ 30,000"),
+    ("list_user_ns", "sandboxes of a user, a hundredth of all, ns", "118,855", "≤ 4,000"),
+    ("list_all_ns", "all, ns", "19,460,032", "≤ 300,000"),
+    ("find_in_pool_ns", "first free member of a pool, ns", "", ""),
+    ("get_claimed_2_threads_ops_per_s", "by id from 2 threads, a second", "", ""),
+    ("get_claimed_8_threads_ops_per_s", "by id from 8 threads, a second", "305,523", "≥ 8,000,000"),
+    ("wait_from_ack_p50_us", "end of a wait after the write's answer, median, µs", "410", "≤ 100"),
+    ("wait_from_ack_p99_us", "99th percentile, µs", "1,821", "≤ 600"),
+    ("burst_from_ack_p50_us", "of 300 waits at once, median, µs", "223,794", "≤ 30,000"),
+    ("burst_from_ack_p99_us", "99th percentile, µs", "374,635", "≤ 80,000"),
+    ("reconcile_from_ack_p50_us", "handler called after the write's answer, median, µs", "", ""),
+    ("reconcile_from_ack_p99_us", "99th percentile, µs", "", ""),
+    ("events_per_s", "status patches seen by a subscriber, a second", "", ""),
+]
+
+# Key, title, divisor, whether it must grow with the objects (or stay level).
+PANELS = [
+    ("sync_cpu_s", "CPU time until synced, s", 1, True),
+    ("settled_mib", "memory of all objects, MiB", 1, True),
+    ("drain_s", "every sandbox reconciled after, s", 1, True),
+    ("list_all_ns", "list of all, ms", 1e6, True),
+    ("get_claimed_ns", "one by its id, ns", 1, False),
+    ("find_in_pool_ns", "first free member of a pool, ns", 1, False),
+]
+
+
+def runs():
+    """Medians of each key by server and number of objects, and the number of runs."""
+    found = {}
+    for path in HERE.glob("*-*-*.txt"):
+        server, objects, _ = path.stem.split("-")
+        pairs = (line.split() for line in path.read_text().splitlines())
+        values = {key: float(value) for key, value in pairs}
+        values["peak_to_settled"] = values["rss_peak_mib"] / values["rss_mib"]
+        values["settled_mib"] = values["rss_mib"] - values["rss_base_mib"]
+        found.setdefault((server, int(objects)), []).append(values)
+    return {
+        where: ({key: statistics.median(run[key] for run in several) for key in several[0]}, len(several))
+        for where, several in found.items()
+    }
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def keys_table(results):
+    """Every key on every server that was measured."""
+    columns = sorted(results, key=lambda where: (where[0] != "real", where[1]))
+    names = {"real": "kube-apiserver", "memory": "in memory"}
+    head = [f"{names[server]}, {objects:,}" for server, objects in columns]
+    lines = [
+        "| Key | What it is | Go original | Goal | " + " | ".join(head) + " |",
+        "|---|---|---:|---:|" + "---:|" * len(columns),
+    ]
+    for key, what, go, goal in KEYS:
+        values = [number(results[where][0][key]) if key in results[where][0] else "" for where in columns]
+        lines.append(f"| `{key}` | {what} | {go} | {goal} | " + " | ".join(values) + " |")
+    counts = ", ".join(f"{results[where][1]} on {head[i]}" for i, where in enumerate(columns))
+    return "\n".join(lines) + f"\n\nMedians of runs: {counts}.\n"
+
+
+def section(text, name, content):
+    pattern = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.S)
+    if not pattern.search(text):
+        sys.exit(f"{PAGE}: no section {name}")
+    return pattern.sub(lambda match: match[1] + content + match[2], text)
+
+
+def panel(points, title, grows, left, top):
+    """One curve from zero on; for what grows, the straight line that it should follow."""
+    width, height = 250, 150
+    most_x, most_y = max(x for x, _ in points), max(y for _, y in points) * 1.15
+    if not grows:
+        most_y *= 1.6
+    at = lambda x, y: (left + width * x / most_x, top + height * (1 - y / most_y))
+    parts = [
+        f'<text x="{left}" y="{top - 10}" class="title">{escape(title)}</text>',
+        f'<path d="M{left} {top}V{top + height}H{left + width}" class="axis"/>',
+    ]
+    if grows:
+        (x0, y0), (x1, y1) = at(0, 0), at(most_x, points[-1][1])
+        parts.append(f'<path d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}" class="ideal"/>')
+    curve = "L".join(f"{x:.1f} {y:.1f}" for x, y in (at(*point) for point in points))
+    parts.append(f'<path d="M{curve}" class="curve"/>')
+    for x, y in points:
+        px, py = at(x, y)
+        parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3"/>')
+        parts.append(f'<text x="{px + 2:.1f}" y="{py - 7:.1f}" class="value">{number(y)}</text>')
+        parts.append(f'<text x="{px:.1f}" y="{top + height + 15}" class="tick">{x // 1000:.0f}k</text>')
+    return parts
+
+
+def plot(results):
+    sizes = sorted(objects for server, objects in results if server == "memory")
+    style = (
+        "text{font:11px sans-serif;fill:#555}.title{font-weight:bold;fill:#222}.tick,.value{text-anchor:middle}"
+        ".axis{fill:none;stroke:#999}.curve{fill:none;stroke:#1f6feb;stroke-width:2}"
+        ".ideal{fill:none;stroke:#bbb;stroke-dasharray:4}circle{fill:#1f6feb}"
+    )
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 980 460" role="img">',
+        "<title>What grows with the number of sandboxes, and what does not</title>",
+        f"<style>{style}</style>",
+        '<rect width="980" height="460" fill="#fff"/>',
+    ]
+    for i, (key, title, divisor, grows) in enumerate(PANELS):
+        points = [(size, results["memory", size][0][key] / divisor) for size in sizes]
+        parts += panel(points, title, grows, 40 + 320 * (i % 3), 50 + 220 * (i // 3))
+    return "\n".join(parts) + "\n</svg>\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when something would change")
+    check = parser.parse_args().check
+    results = runs()
+    if not results:
+        sys.exit(f"no results in {HERE}; see the page for the commands that make them")
+    wanted = {
+        PAGE: section(PAGE.read_text(), "keys", keys_table(results)),
+        HERE / "growth.svg": plot(results),
+    }
+    for path, text in wanted.items():
+        if path.exists() and path.read_text() == text:
+            continue
+        if check:
+            sys.exit(f"{path.name} is not what docs/performance/report.py makes of the results")
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
