@@ -24,7 +24,7 @@ impl StringMap {
     }
 
     /// Keys and values, in the order of the keys.
-    #[must_use] 
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), &**value))
     }

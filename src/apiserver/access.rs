@@ -197,9 +197,9 @@ fn rule_grants(rule: &Value, asked: &Attributes<'_>) -> bool {
     let resource = names("resources", asked.resource)
         || subresource.is_some_and(|any| array(&rule["resources"]).any(|value| *value == any));
     let restricted = array(&rule["resourceNames"]).next().is_some();
-    let named = !restricted
+    let is_covered = !restricted
         || asked.name.is_some_and(|name| array(&rule["resourceNames"]).any(|value| value == name));
-    names("verbs", asked.verb) && names("apiGroups", asked.group) && resource && named
+    names("verbs", asked.verb) && names("apiGroups", asked.group) && resource && is_covered
 }
 
 fn array(value: &Value) -> impl Iterator<Item = &Value> {
