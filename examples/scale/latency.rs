@@ -18,7 +18,7 @@ use crate::fleet::Fleet;
 use crate::report::Report;
 
 /// How long anything here may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Writers of a burst, and of the stream of events.
 const WRITERS: usize = 32;
@@ -159,7 +159,8 @@ async fn events_per_second(cache: &Cache, api: &Api<Sandbox>, objects: usize) ->
         async move {
             let write =
                 async move { set(&api, &workload::name(i), json!({"status": {"message": message}})).await };
-            anyhow::Ok(drop(tokio::spawn(write).await??))
+            tokio::spawn(write).await??;
+            anyhow::Ok(())
         }
     });
     let writes = writes.buffer_unordered(WRITERS).try_for_each(async |()| Ok(()));

@@ -37,7 +37,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> 
     let (started, cpu) = (Instant::now(), process::cpu()?);
 
     let fleet = Fleet::start(connector).await?;
-    let (sync, sync_cpu) = (started.elapsed(), process::cpu()? - cpu);
+    let (sync, sync_cpu) = (started.elapsed(), process::cpu()?.saturating_sub(cpu));
     let objects = fleet.cache.reader::<Sandbox>().len()?;
     ensure!(objects > 1, "there are no sandboxes: scale load --count 20000");
     let synced = Instant::now();
@@ -52,7 +52,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> 
     report.add("sync_s", sync.as_secs_f64(), 2);
     report.add("sync_cpu_s", sync_cpu.as_secs_f64(), 2);
     report.add("drain_s", drained.as_secs_f64(), 2);
-    report.add("settled_cpu_s", (process::cpu()? - cpu).as_secs_f64(), 2);
+    report.add("settled_cpu_s", process::cpu()?.saturating_sub(cpu).as_secs_f64(), 2);
     report.add("rss_base_mib", base, 1);
     report.add("rss_mib", memory.resident, 1);
     report.add("rss_peak_mib", memory.peak, 1);

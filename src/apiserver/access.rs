@@ -29,6 +29,13 @@ pub(crate) const ROLE_BINDINGS: &str = "rolebindings.rbac.authorization.k8s.io";
 const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
 const DISCOVERY: [&str; 3] = ["/api", "/apis", "/openapi"];
 
+/// What every known user may create, by group and plural.
+const SELF_REVIEWS: [(&str, &str); 3] = [
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews"),
+    ("authentication.k8s.io", "selfsubjectreviews"),
+];
+
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
@@ -137,8 +144,16 @@ pub(crate) fn may_read_path(user: &User, path: &str) -> bool {
 /// Whether the stored rules let a user do something.
 pub(crate) fn is_allowed(store: &Store, user: &User, asked: &Attributes<'_>) -> bool {
     user.is_master()
+        || (user.is_known() && asks_about_self(asked))
         || bound(store, user, CLUSTER_ROLE_BINDINGS, None, asked)
         || asked.namespace.is_some_and(|namespace| bound(store, user, ROLE_BINDINGS, Some(namespace), asked))
+}
+
+/// Whether this is to learn of one's own name or rights, which the default bindings of a cluster grant to every known
+/// user.
+fn asks_about_self(asked: &Attributes<'_>) -> bool {
+    let kind = (asked.group, asked.resource);
+    asked.verb == "create" && SELF_REVIEWS.contains(&kind)
 }
 
 /// What a user who may not is told.
@@ -197,9 +212,9 @@ fn rule_grants(rule: &Value, asked: &Attributes<'_>) -> bool {
     let resource = names("resources", asked.resource)
         || subresource.is_some_and(|any| array(&rule["resources"]).any(|value| *value == any));
     let restricted = array(&rule["resourceNames"]).next().is_some();
-    let named = !restricted
+    let is_covered = !restricted
         || asked.name.is_some_and(|name| array(&rule["resourceNames"]).any(|value| value == name));
-    names("verbs", asked.verb) && names("apiGroups", asked.group) && resource && named
+    names("verbs", asked.verb) && names("apiGroups", asked.group) && resource && is_covered
 }
 
 fn array(value: &Value) -> impl Iterator<Item = &Value> {

@@ -54,8 +54,8 @@ impl Harness {
         self.send(Method::POST, path, "application/json", &object).await
     }
 
-    pub(crate) async fn merge(&self, path: &str, patch: Value) -> (u16, Value) {
-        self.send(Method::PATCH, path, "application/merge-patch+json", &patch).await
+    pub(crate) async fn merge(&self, path: &str, change: Value) -> (u16, Value) {
+        self.send(Method::PATCH, path, "application/merge-patch+json", &change).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> (u16, Value) {

@@ -72,7 +72,7 @@ pub(super) fn load(server: &Arc<Server>, object: &Value) -> Result<Value, LoadEr
     let (resource, namespace) = place(server, object)?;
     ensure_namespace(server, &namespace)?;
     let call = call(server, &resource, &namespace);
-    let stored = verbs::load(&call, object.clone()).map_err(refused)?;
+    let stored = verbs::load(&call, object).map_err(refused)?;
     Ok(resource.view_value(&stored))
 }
 

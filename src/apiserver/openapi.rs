@@ -144,7 +144,7 @@ fn component(resource: &Resource) -> String {
             let found = schema::components().iter().find(|(_, component)| is_own(component));
             found.map(|(name, _)| name.clone()).unwrap_or_default()
         }
-        Nature::Custom { .. } => {
+        Nature::Custom(_) => {
             let group: Vec<_> = resource.group.rsplit('.').collect();
             format!("{}.{}.{}", group.join("."), resource.version, resource.names.kind)
         }
@@ -157,8 +157,8 @@ fn add_schemas(resource: &Resource, schemas: &mut Map<String, Value>) {
     let own = component(resource);
     match &resource.nature {
         Nature::Builtin(_) => wanted.push(own.clone()),
-        Nature::Custom { form, .. } => {
-            let mut form = form.clone();
+        Nature::Custom(custom) => {
+            let mut form = custom.form.clone();
             form["properties"]["metadata"] =
                 json!({"allOf": [{"$ref": format!("{REFERENCE}{OBJECT_META}")}]});
             for field in ["apiVersion", "kind"] {

@@ -119,7 +119,7 @@ impl Path {
         if rest.iter().any(|segment| segment.is_empty()) || target.namespace.as_deref() == Some("") {
             return None;
         }
-        target.plural = (*plural).to_owned();
+        (*plural).clone_into(&mut target.plural);
         target.name = name.map(|name| (*name).to_owned());
         target.subresource = subresource.map(|subresource| (*subresource).to_owned());
         Some(Self::Resource(target))

@@ -31,6 +31,7 @@ pub(crate) struct Resource {
 
 /// What a kind is called.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[expect(clippy::struct_field_names, reason = "`short_names` is what Kubernetes calls the field")]
 pub(crate) struct Names {
     pub(crate) kind: String,
     pub(crate) list_kind: String,
@@ -55,18 +56,21 @@ pub(crate) struct StoredForm {
     pub(crate) schema: Arc<Schema>,
 }
 
+/// What is known of a custom kind beyond what every kind has.
+pub(crate) struct Custom {
+    /// The version of it that objects are stored in.
+    pub(crate) stored: StoredForm,
+    pub(crate) origin: super::crds::Origin,
+    /// Its schema as the definition has it, for those who ask for documents.
+    pub(crate) form: Value,
+    /// Checks what the schema demands of values.
+    pub(crate) validator: Validator,
+}
+
 /// Where a kind comes from, and the rules that follow from it.
 pub(crate) enum Nature {
     /// Defined by a CRD.
-    Custom {
-        /// The version of it that objects are stored in.
-        stored: StoredForm,
-        origin: super::crds::Origin,
-        /// Its schema as the definition has it, for those who ask for documents.
-        form: Value,
-        /// Checks what the schema demands of values.
-        validator: Validator,
-    },
+    Custom(Box<Custom>),
     /// Part of every API server.
     Builtin(&'static super::builtin::Builtin),
 }
@@ -78,7 +82,7 @@ impl Resource {
     }
 
     pub(crate) fn is_custom(&self) -> bool {
-        matches!(self.nature, Nature::Custom { .. })
+        matches!(self.nature, Nature::Custom(_))
     }
 
     /// For error texts about an object of this kind; about the kind itself if `name` is empty.
@@ -89,7 +93,7 @@ impl Resource {
     /// Whether an object's `generation` counts changes of it.
     pub(crate) fn has_generation(&self) -> bool {
         match &self.nature {
-            Nature::Custom { .. } => true,
+            Nature::Custom(_) => true,
             Nature::Builtin(builtin) => builtin.has_generation,
         }
     }

@@ -115,8 +115,8 @@ async fn connection(server: Arc<Server>, stream: TcpStream, identity: Arc<Identi
     };
     tokio::select! {
         _ = cuts.changed() => {}
-        served = serving => {
-            if let Err(error) = served {
+        outcome = serving => {
+            if let Err(error) = outcome {
                 tracing::debug!(%error, "a connection ended early");
             }
         }

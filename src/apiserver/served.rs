@@ -138,17 +138,17 @@ impl Resource {
         match &self.nature {
             Nature::Builtin(builtin) if builtin.group == "events.k8s.io" => Conversion::Events,
             // What is stored was made to the measure of this version, unless that has changed since.
-            Nature::Custom { stored, origin, .. }
-                if stored.version != self.version || origin.has_changed() =>
+            Nature::Custom(custom)
+                if custom.stored.version != self.version || custom.origin.has_changed() =>
             {
-                Conversion::Custom(stored)
+                Conversion::Custom(&custom.stored)
             }
             _ => Conversion::None,
         }
     }
 
     fn is_of(&self, origin: &crds::Origin) -> bool {
-        matches!(&self.nature, Nature::Custom { origin: own, .. } if own == origin)
+        matches!(&self.nature, Nature::Custom(custom) if custom.origin == *origin)
     }
 
     /// Whether a finalizer has to begin with a domain, unless it is one that every server knows.
@@ -160,14 +160,14 @@ impl Resource {
     pub(crate) fn verbs(&self) -> &'static [Verb] {
         match self.nature {
             Nature::Builtin(builtin) => builtin.verbs,
-            Nature::Custom { .. } => &CUSTOM_VERBS,
+            Nature::Custom(_) => &CUSTOM_VERBS,
         }
     }
 
     pub(crate) fn name_rule(&self) -> NameRule {
         match self.nature {
             Nature::Builtin(builtin) => builtin.name_rule,
-            Nature::Custom { .. } => NameRule::Subdomain,
+            Nature::Custom(_) => NameRule::Subdomain,
         }
     }
 }

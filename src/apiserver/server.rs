@@ -168,7 +168,7 @@ impl Server {
             body: read(body).await?,
             interference: interference.clone(),
         };
-        interference.after(verbs::answer(call)?)
+        interference.after(verbs::answer(&call)?)
     }
 
     fn permit(&self, user: &User, verb: Verb, target: &Target) -> Result<(), ApiError> {

@@ -206,14 +206,14 @@ impl Watch {
     /// An event as this watch tells it; `None` when it does not concern it.
     fn line_of(&self, event: &Event) -> Option<Bytes> {
         let passes = |stored: &Stored| self.request.filter.passes(stored);
-        let passed = event.old.as_deref().is_some_and(passes);
+        let before = event.old.as_deref().is_some_and(passes);
         let presenter = &self.request.presenter;
         let line = |kind, stored: &Stored| {
             let mut line = BytesMut::new();
             put_line(&mut line, kind, &presenter.event_object(stored));
             Some(line.freeze())
         };
-        match (event.kind, passed, passes(&event.new)) {
+        match (event.kind, before, passes(&event.new)) {
             (EventKind::Deleted, true, _) => line("DELETED", &event.new),
             (EventKind::Deleted, false, _) | (_, false, false) => None,
             (_, true, true) => line("MODIFIED", &event.new),

@@ -181,8 +181,8 @@ async fn load(api: &ApiServer, sandboxes: usize) -> Result<(), LoadError> {
 }
 
 fn progress(done: usize, all: usize, started: Instant) {
-    let seconds = started.elapsed().as_secs_f64();
-    tracing::info!(done, all, per_second = (done as f64 / seconds).round(), "loading sandboxes");
+    let per_second = done as u128 * 1000 / started.elapsed().as_millis().max(1);
+    tracing::info!(done, all, per_second, "loading sandboxes");
 }
 
 /// A kubeconfig on disk, readable by its owner alone. Removed when dropped.
@@ -250,26 +250,30 @@ impl Places {
         let path = |base: &Option<String>, path: &str| {
             base.as_ref().map_or_else(off, |base| format!("{base}{path}"))
         };
-        let mut text = format!(
+        format!(
             "\nEverything runs in this process until Ctrl-C:\n\n  \
              API server  {} (in memory, {sandboxes} sandboxes)\n  \
              health      {}\n  \
              metrics     {}\n\n\
-             In another terminal:\n\n  export KUBECONFIG={}\n\nThen try:\n\n  kubectl get sandboxes\n",
+             In another terminal:\n\n  export KUBECONFIG={}\n\nThen try:\n\n  {}\n\n",
             self.api,
             path(&health, "/readyz"),
             path(&metrics, "/metrics"),
             self.kubeconfig.display(),
-        );
-        let paused = r#"'{"status":{"phase":"Paused"}}'"#;
-        let running = format!("{}-running", sample::POOL);
-        text += &format!("  kubectl patch sandbox {running} --subresource=status --type=merge -p {paused}\n");
-        if let Some(metrics) = metrics {
-            text += &format!("  curl -s {metrics}/metrics | grep '^sandboxes{{.*{}'\n", sample::POOL);
-        }
-        if let Some(health) = health {
-            text += &format!("  curl -s '{health}/readyz?verbose'\n");
-        }
-        text + "\n"
+            commands(health.as_deref(), metrics.as_deref()).join("\n  "),
+        )
     }
+}
+
+/// What is worth trying on what runs.
+fn commands(health: Option<&str>, metrics: Option<&str>) -> Vec<String> {
+    let pool = sample::POOL;
+    let paused = r#"'{"status":{"phase":"Paused"}}'"#;
+    let mut commands = vec![
+        "kubectl get sandboxes".to_owned(),
+        format!("kubectl patch sandbox {pool}-running --subresource=status --type=merge -p {paused}"),
+    ];
+    commands.extend(metrics.map(|base| format!("curl -s {base}/metrics | grep '^sandboxes{{.*{pool}'")));
+    commands.extend(health.map(|base| format!("curl -s '{base}/readyz?verbose'")));
+    commands
 }

@@ -28,7 +28,7 @@
 //! ```
 //!
 //! What can go wrong is part of the test server, too: see [`TestCache::server`] and
-//! [`FaultPlan`](crate::apiserver::FaultPlan).
+//! [`FaultPlan`].
 
 pub mod fixtures;
 
@@ -72,6 +72,9 @@ pub struct TestCache {
     running: JoinHandle<Result<(), ManagerError>>,
 }
 
+/// Adds a handler to the controller that it is for.
+type AddHandler = Box<dyn FnOnce(&mut Manager) + Send>;
+
 /// Collects what a [`TestCache`] is made with.
 #[must_use]
 pub struct TestCacheBuilder {
@@ -79,7 +82,7 @@ pub struct TestCacheBuilder {
     options: SandboxManagerOptions,
     objects: Vec<Result<Value, serde_json::Error>>,
     plan: FaultPlan,
-    handlers: Vec<Box<dyn FnOnce(&mut Manager) + Send>>,
+    handlers: Vec<AddHandler>,
 }
 
 impl TestCacheBuilder {
@@ -158,7 +161,9 @@ impl TestCacheBuilder {
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
         let mut manager = Manager::builder(options).client(server.client()).build()?;
-        handlers.into_iter().for_each(|add| add(&mut manager));
+        for add in handlers {
+            add(&mut manager);
+        }
         let (cache, stop) = (manager.cache().clone(), CancellationToken::new());
         let running = tokio::spawn(manager.run(stop.clone()));
         Ok(TestCache { server, cache, stop: stop.drop_guard(), running })

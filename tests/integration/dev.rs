@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, ensure};
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use sandbox_manager::api::v1alpha1::Sandbox;
@@ -99,13 +100,13 @@ async fn what_is_printed_works_and_nothing_is_left_after_ctrl_c() {
     assert!(dev.banner.contains("39 sandboxes"), "{}", dev.banner);
 
     let kubeconfig = dev.kubeconfig();
-    let path = std::env::var("PATH").unwrap_or_default();
+    let programs = std::env::var("PATH").unwrap_or_default();
     let run = |line: &str| {
         let mut shell = Command::new("sh");
         shell
             .arg("-c")
             .arg(line)
-            .env("PATH", &path)
+            .env("PATH", &programs)
             .env("KUBECONFIG", &kubeconfig)
             .env("HOME", dev.folder.path());
         let output = shell.output().unwrap();
@@ -149,12 +150,12 @@ async fn the_kubeconfig_is_the_owner_s_alone_and_leads_to_a_server_that_asks_for
     };
     let mut kubeconfig = Kubeconfig::read_from(&path).unwrap();
     let sandboxes: Api<Sandbox> = Api::default_namespaced(client(kubeconfig.clone()).await);
-    assert_eq!(sandboxes.list(&Default::default()).await.unwrap().items.len(), 9);
+    assert_eq!(sandboxes.list(&ListParams::default()).await.unwrap().items.len(), 9);
     for auth in &mut kubeconfig.auth_infos {
         auth.auth_info = None;
     }
     let nobody: Api<Sandbox> = Api::default_namespaced(client(kubeconfig).await);
-    nobody.list(&Default::default()).await.unwrap_err();
+    nobody.list(&ListParams::default()).await.unwrap_err();
     assert!(dev.place("API server").starts_with("https://127.0.0.1:"), "{}", dev.banner);
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn install_printed_crds(cluster: &Cluster) {
     let binary = env!("CARGO_BIN_EXE_sandbox-manager");
     let printed = tokio::process::Command::new(binary).arg("crd").output().await.unwrap();
     let yaml = String::from_utf8(printed.stdout).unwrap();
-    if let Some(kubectl) = Kubectl::find(&cluster).await {
+    if let Some(kubectl) = Kubectl::find(cluster).await {
         kubectl.succeed(&["apply", "--server-side", "-f", "-"], &yaml).await;
     }
     // Applying the same again changes nothing, but waits until they are served.

@@ -26,6 +26,7 @@ pub(crate) use kinds::BUILTINS;
 pub(crate) use service::FIRST_ADDRESS;
 
 /// A built-in kind in one version.
+#[expect(clippy::struct_excessive_bools, reason = "a row of a table of independent facts, not a state")]
 pub(crate) struct Builtin {
     pub(crate) group: &'static str,
     pub(crate) version: &'static str,

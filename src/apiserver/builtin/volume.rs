@@ -97,7 +97,9 @@ fn validate_modes(spec: &Value, why_required: &'static str, errors: &mut Vec<Fie
     if modes.is_empty() {
         errors.push(FieldError::required("spec.accessModes", why_required));
     }
-    modes.iter().for_each(|mode| one_of("spec.accessModes", mode, &ACCESS_MODES, errors));
+    for mode in modes {
+        one_of("spec.accessModes", mode, &ACCESS_MODES, errors);
+    }
     if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
         let why = "may not use ReadWriteOncePod with other access modes";
         errors.push(FieldError::forbidden("spec.accessModes", why));

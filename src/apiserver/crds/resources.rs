@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Origin, stored_version, text, versions};
 use crate::apiserver::object;
-use crate::apiserver::resource::{Names, Nature, Resource, ScalePaths, StoredForm};
+use crate::apiserver::resource::{Custom, Names, Nature, Resource, ScalePaths, StoredForm};
 use crate::apiserver::schema::CustomKind;
 use crate::apiserver::selector::SelectableFields;
 use crate::apiserver::table::Printer;
@@ -52,12 +52,12 @@ fn resource(definition: &Value, version: &Value, stored: &StoredForm) -> Option<
             selector: scale.get("labelSelectorPath").map(path).filter(|path| !path.is_empty()),
         }),
         selectable_fields: SelectableFields::custom(namespaced, fields.map(|field| text(&field["jsonPath"]))),
-        nature: Nature::Custom {
+        nature: Nature::Custom(Box::new(Custom {
             stored: stored.clone(),
             origin: Origin::of(definition),
             form: version["schema"]["openAPIV3Schema"].clone(),
             validator,
-        },
+        })),
     })
 }
 

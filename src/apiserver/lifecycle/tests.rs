@@ -280,14 +280,14 @@ async fn a_namespace_that_is_empty_still_waits_for_its_own_finalizers() {
 }
 
 /// A kind with an object, and the path of its objects.
-async fn with_thing(h: &Harness, finalizers: Value) -> String {
+async fn with_thing(h: &Harness, finalizers: &Value) -> String {
     h.create(DEFINITIONS, definition("crd.test", "Thing")).await;
     let path = "/apis/crd.test/v1/namespaces/default/things".to_owned();
     h.create(&path, thing("a", finalizers)).await;
     path
 }
 
-fn thing(name: &str, finalizers: Value) -> Value {
+fn thing(name: &str, finalizers: &Value) -> Value {
     json!({
         "apiVersion": "crd.test/v1", "kind": "Thing", "metadata": {"name": name, "finalizers": finalizers},
     })
@@ -296,11 +296,11 @@ fn thing(name: &str, finalizers: Value) -> Value {
 #[tokio::test]
 async fn a_definition_waits_for_objects_that_finalizers_hold() {
     let h = Harness::new();
-    let things = with_thing(&h, json!([HOLD])).await;
+    let things = with_thing(&h, &json!([HOLD])).await;
     let at_definition = format!("{DEFINITIONS}/things.crd.test");
     h.delete(&at_definition).await;
     assert!(h.is_deleting(&format!("{things}/a")).await);
-    let (code, status) = h.post(&things, thing("late", json!(null))).await;
+    let (code, status) = h.post(&things, thing("late", &json!(null))).await;
     assert_eq!((code, &status["reason"]), (403, &json!("Forbidden")));
     let (_, held) = h.get(&at_definition).await;
     let conditions = held["status"]["conditions"].as_array().unwrap();
@@ -313,14 +313,14 @@ async fn a_definition_waits_for_objects_that_finalizers_hold() {
 #[tokio::test]
 async fn a_definition_goes_though_its_stored_version_is_not_served() {
     let h = Harness::new();
-    let things = with_thing(&h, json!([HOLD])).await;
+    let things = with_thing(&h, &json!([HOLD])).await;
     let version = |name: &str, served: bool| {
         let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
         json!({"name": name, "served": served, "storage": !served, "schema": {"openAPIV3Schema": schema}})
     };
     let path = format!("{DEFINITIONS}/things.crd.test");
-    let patch = json!({"spec": {"versions": [version("v1", false), version("v2", true)]}});
-    assert_eq!(h.merge(&path, patch).await.0, 200);
+    let change = json!({"spec": {"versions": [version("v1", false), version("v2", true)]}});
+    assert_eq!(h.merge(&path, change).await.0, 200);
     assert!(!h.has(&things).await);
     h.delete(&path).await;
     h.free(&format!("{}/a", things.replace("v1", "v2"))).await;
@@ -330,10 +330,10 @@ async fn a_definition_goes_though_its_stored_version_is_not_served() {
 #[tokio::test]
 async fn a_definition_that_comes_again_knows_nothing_of_the_objects_before() {
     let h = Harness::new();
-    let things = with_thing(&h, json!(null)).await;
+    let things = with_thing(&h, &json!(null)).await;
     h.delete(&format!("{DEFINITIONS}/things.crd.test")).await;
     assert_eq!(h.get(&things).await.0, 404);
-    with_thing(&h, json!(null)).await;
+    with_thing(&h, &json!(null)).await;
     let (code, list) = h.get(&things).await;
     assert_eq!((code, list["items"].as_array().map(Vec::len)), (200, Some(1)));
 }
@@ -341,8 +341,8 @@ async fn a_definition_that_comes_again_knows_nothing_of_the_objects_before() {
 #[tokio::test]
 async fn watches_of_a_kind_that_is_removed_tell_what_was_deleted_and_end() {
     let h = Harness::new();
-    let things = with_thing(&h, json!(null)).await;
-    h.create(&things, thing("b", json!(null))).await;
+    let things = with_thing(&h, &json!(null)).await;
+    h.create(&things, thing("b", &json!(null))).await;
     let path = format!("{things}?watch=true");
     let told = async {
         // Once the watch has begun.

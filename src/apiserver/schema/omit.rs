@@ -31,7 +31,9 @@ fn omit_in(value: &mut Value, schema: &Schema) {
         }
         Value::Array(list) => {
             if let Some(items) = &schema.items {
-                list.iter_mut().for_each(|item| omit_in(item, items));
+                for item in list {
+                    omit_in(item, items);
+                }
             }
         }
         _ => {}

@@ -52,15 +52,12 @@ proptest! {
         for (name, content) in steps {
             let name = format!("w{name}");
             let mut state = states.last().unwrap().1.clone();
-            match content {
-                Some(content) => {
-                    put(&store, &name, content);
-                    state.insert(name, u64::from(content));
-                }
-                None => {
-                    remove(&store, &name);
-                    state.remove(&name);
-                }
+            if let Some(content) = content {
+                put(&store, &name, content);
+                state.insert(name, u64::from(content));
+            } else {
+                remove(&store, &name);
+                state.remove(&name);
             }
             states.push((store.revision(), state));
         }

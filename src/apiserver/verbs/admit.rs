@@ -310,10 +310,10 @@ fn check(write: &Write<'_>, live: Option<&Value>, object: &Value) -> Result<(), 
     let mut errors = metadata::validate(resource, live, object);
     errors.extend(fields::check_limits(object));
     match &resource.nature {
-        Nature::Custom { validator, .. } => errors.extend(match (live, write.part) {
-            (None, _) => validator.validate(object),
-            (Some(live), Part::Status) => validator.validate_status_update(object, live),
-            (Some(live), _) => validator.validate_update(object, live),
+        Nature::Custom(custom) => errors.extend(match (live, write.part) {
+            (None, _) => custom.validator.validate(object),
+            (Some(live), Part::Status) => custom.validator.validate_status_update(object, live),
+            (Some(live), _) => custom.validator.validate_update(object, live),
         }),
         Nature::Builtin(builtin) => {
             errors.extend(schema::missing_fields(object, &resource.schema));
@@ -342,9 +342,10 @@ fn finish(write: &Write<'_>, live: &Value, admission: &mut Admission) -> Result<
 
 /// Whether anything but metadata differs, and the status where that is a part of its own.
 fn spec_differs(resource: &Resource, live: &Value, object: &Value) -> bool {
-    let counts = |field: &&String| {
-        !matches!(field.as_str(), "metadata" | "apiVersion" | "kind")
-            && !(*field == "status" && resource.status)
+    let counts = |field: &&String| match field.as_str() {
+        "metadata" | "apiVersion" | "kind" => false,
+        "status" => !resource.status,
+        _ => true,
     };
     let fields = |object: &Value| -> BTreeSet<String> {
         object.as_object().into_iter().flat_map(|fields| fields.keys()).filter(counts).cloned().collect()
@@ -357,7 +358,7 @@ impl Resource {
     pub(crate) fn builtin(&self) -> Option<&'static Builtin> {
         match self.nature {
             Nature::Builtin(builtin) => Some(builtin),
-            Nature::Custom { .. } => None,
+            Nature::Custom(_) => None,
         }
     }
 }

@@ -33,43 +33,42 @@ pub(crate) enum Part {
 pub(crate) use write::load;
 
 /// Answers a request for a resource that is served.
-pub(crate) fn answer(call: Call) -> Result<Response<Body>, ApiError> {
-    if !is_in_place(&call) {
-        return not_there(&call);
+pub(crate) fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
+    if !is_in_place(call) {
+        return not_there(call);
     }
-    let subresource = call.target.subresource.clone();
-    match (subresource.as_deref(), call.verb) {
+    match (call.target.subresource.as_deref(), call.verb) {
         (None, _) => main(call),
         (Some("status"), verb) if call.resource.status => match verb {
-            Verb::Get => read::get(&call),
-            Verb::Update => write::replace(&call, Part::Status),
-            Verb::Patch => write::patch(&call, Part::Status),
-            _ => Err(not_supported(&call)),
+            Verb::Get => read::get(call),
+            Verb::Update => write::replace(call, Part::Status),
+            Verb::Patch => write::patch(call, Part::Status),
+            _ => Err(not_supported(call)),
         },
         (Some("scale"), verb) if call.resource.scale.is_some() => match verb {
-            Verb::Get | Verb::Update | Verb::Patch => scale::answer(&call, verb),
-            _ => Err(not_supported(&call)),
+            Verb::Get | Verb::Update | Verb::Patch => scale::answer(call, verb),
+            _ => Err(not_supported(call)),
         },
         (Some(_), _) if call.resource.is_custom() => Err(call.not_found()),
         (Some(_), _) => Err(ApiError::no_such_resource()),
     }
 }
 
-fn main(call: Call) -> Result<Response<Body>, ApiError> {
+fn main(call: &Call) -> Result<Response<Body>, ApiError> {
     let verb = call.verb;
     if !call.resource.verbs().contains(&verb) || (verb == Verb::Create && call.target.name.is_some()) {
         return Err(ApiError::method_not_allowed());
     }
     match verb {
-        Verb::Create if &*call.resource.storage == review::STORAGE => review::create(&call),
-        Verb::Get => read::get(&call),
-        Verb::List => read::list(&call),
+        Verb::Create if &*call.resource.storage == review::STORAGE => review::create(call),
+        Verb::Get => read::get(call),
+        Verb::List => read::list(call),
         Verb::Watch => read::watch(call),
-        Verb::Create => write::create(&call),
-        Verb::Update => write::replace(&call, Part::Main),
-        Verb::Patch => write::patch(&call, Part::Main),
-        Verb::Delete => delete::one(&call),
-        Verb::DeleteCollection => delete::collection(&call),
+        Verb::Create => write::create(call),
+        Verb::Update => write::replace(call, Part::Main),
+        Verb::Patch => write::patch(call, Part::Main),
+        Verb::Delete => delete::one(call),
+        Verb::DeleteCollection => delete::collection(call),
     }
 }
 

@@ -182,14 +182,14 @@ fn list_text(
 }
 
 /// A collection from some point on.
-pub(super) fn watch(call: Call) -> Result<Response<Body>, ApiError> {
+pub(super) fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
     let presenter = call.presenter()?;
-    let options = WatchOptions::of(&call)?;
+    let options = WatchOptions::of(call)?;
     let asked = options.version;
     // As etcd-backed servers do it: without a version, or with 0, what is there comes first.
     let wants_initial = options.initial_events.unwrap_or(matches!(asked, None | Some(0)));
     let (initial, from) = if wants_initial {
-        match initial(&call, &options) {
+        match initial(call, &options) {
             Ok(initial) => initial,
             // The watch has begun, so that it is in the stream that the client is told.
             Err(error) => return Ok(answer::json(StatusCode::OK, watch::refusal(&error))),

@@ -46,13 +46,13 @@ pub(super) struct Written {
 pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     let write = Write::of(call, Part::Main, None)?;
     let (object, duplicates) = decode::body(call)?;
-    let written = write.create(object, duplicates)?;
+    let written = write.create(&object, &duplicates)?;
     Ok(write.answer(&written))
 }
 
 /// Stores a new object, its status included.
-pub(crate) fn load(call: &Call, object: Value) -> Result<Arc<Stored>, ApiError> {
-    Write::of(call, Part::Whole, None)?.create(object, Vec::new()).map(|written| written.object)
+pub(crate) fn load(call: &Call, object: &Value) -> Result<Arc<Stored>, ApiError> {
+    Write::of(call, Part::Whole, None)?.create(object, &[]).map(|written| written.object)
 }
 
 /// Replaces an object, or its status.
@@ -98,11 +98,11 @@ impl<'a> Write<'a> {
         Manager { name: &self.options.manager, now: self.now }
     }
 
-    fn create(&self, object: Value, duplicates: Vec<String>) -> Result<Written, ApiError> {
+    fn create(&self, object: &Value, duplicates: &[String]) -> Result<Written, ApiError> {
         self.check_place()?;
-        let generates = object::name(&object).is_empty();
+        let generates = object::name(object).is_empty();
         for _ in 0..NAME_ATTEMPTS {
-            let admission = admit::create(self, object.clone(), duplicates.clone())?;
+            let admission = admit::create(self, object.clone(), duplicates.to_vec())?;
             match self.store(None, admission) {
                 Err(Failure::Raced(_)) if generates => {}
                 Err(Failure::Raced(key)) => return Err(self.taken(&key)),
@@ -110,7 +110,7 @@ impl<'a> Write<'a> {
                 Ok(written) => return Ok(written),
             }
         }
-        let name = object::meta_text(&object, "generateName");
+        let name = object::meta_text(object, "generateName");
         Err(ApiError::already_exists(&self.call.resource.about(name)))
     }
 

@@ -17,6 +17,7 @@ on_every_server![
     anyone_known_may_look_around,
     an_administrator_may_do_what_they_ask_for,
     a_user_without_grants_may_not,
+    anyone_known_may_ask_about_themselves_and_nobody_else,
     an_access_review_asks_for_something,
 ];
 
@@ -166,12 +167,31 @@ async fn a_user_without_grants_may_not(server: &Server) {
         for verb in ["get", "list", "watch", "create", "delete"] {
             let attributes = json!({ "verb": verb, "resource": "configmaps", "namespace": "default" });
             let spec = json!({ "resourceAttributes": attributes });
-            // Whom nothing at all is granted may not even ask.
-            let reviews = nobody.at(REVIEWS, "authorization.k8s.io/v1", "SelfSubjectAccessReview");
-            let answer = reviews.create(json!({ "spec": spec })).await;
-            assert!(answer.code == 403 || answer.created()["status"]["allowed"] == false, "{answer:?}");
+            assert_eq!(review(&nobody, spec).await, false, "{user} {verb}");
         }
     }
+}
+
+async fn anyone_known_may_ask_about_themselves_and_nobody_else(server: &Server) {
+    let nobody = server.asked_by(User::Named(NOBODY)).await;
+    for (verb, group, resource, expected) in [
+        ("create", "authorization.k8s.io", "selfsubjectaccessreviews", true),
+        ("create", "authorization.k8s.io", "selfsubjectrulesreviews", true),
+        ("create", "authentication.k8s.io", "selfsubjectreviews", true),
+        ("create", "authorization.k8s.io", "subjectaccessreviews", false),
+        ("create", "authentication.k8s.io", "tokenreviews", false),
+        ("create", "", "selfsubjectaccessreviews", false),
+        ("list", "authorization.k8s.io", "selfsubjectaccessreviews", false),
+    ] {
+        let attributes = json!({ "verb": verb, "group": group, "resource": resource });
+        let allowed = review(&nobody, json!({ "resourceAttributes": attributes })).await;
+        assert_eq!(allowed, expected, "{verb} {resource} of {group:?}");
+    }
+    let stranger = server.asked_by(User::Anonymous).await;
+    let reviews = stranger.at(REVIEWS, "authorization.k8s.io/v1", "SelfSubjectAccessReview");
+    let answer =
+        reviews.create(json!({ "spec": { "nonResourceAttributes": { "path": "/", "verb": "get" } } })).await;
+    assert!([401, 403].contains(&answer.code), "{answer:?}");
 }
 
 async fn an_access_review_asks_for_something(server: &Server) {

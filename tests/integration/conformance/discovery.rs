@@ -20,6 +20,7 @@ on_every_server![
     core_kinds_are_listed,
     kinds_of_other_groups_are_listed,
     custom_kinds_are_listed_with_all_their_names,
+    verbs_are_listed_in_the_order_of_the_sort_of_kind,
     subresources_are_listed,
     kinds_of_a_group_are_listed_together,
     a_client_finds_a_kind,
@@ -196,6 +197,22 @@ async fn custom_kinds_are_listed_with_all_their_names(server: &Server) {
     server.sandboxes().await;
     let list = resources(server, "/apis/agents.kruise.io/v1alpha1").await;
     assert_eq!(resource(&list, "sandboxes"), ("Sandbox", "sandbox", true, vec!["sbx"], ALL.to_vec()));
+}
+
+/// The verbs of a resource, in the order they are listed in.
+fn listed_verbs<'a>(list: &'a Value, name: &str) -> Vec<&'a str> {
+    let resource = list["resources"].as_array().unwrap().iter().find(|resource| resource["name"] == name);
+    resource.unwrap()["verbs"].as_array().unwrap().iter().map(|verb| verb.as_str().unwrap()).collect()
+}
+
+async fn verbs_are_listed_in_the_order_of_the_sort_of_kind(server: &Server) {
+    let list = resources(server, "/api/v1").await;
+    assert_eq!(listed_verbs(&list, "configmaps"), ALL);
+    server.sandboxes().await;
+    let list = resources(server, "/apis/agents.kruise.io/v1alpha1").await;
+    let custom = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
+    assert_eq!(listed_verbs(&list, "sandboxes"), custom);
+    assert_eq!(listed_verbs(&list, "sandboxes/status"), SUBRESOURCE);
 }
 
 async fn subresources_are_listed(server: &Server) {

@@ -136,13 +136,21 @@ async fn strict_writes_refuse_unknown_fields(server: &Server) {
     let widgets = server.widgets().await;
     let status = create(&widgets, "?fieldValidation=Strict", "a", unknown()).await.refused(400, "BadRequest");
     let message = text(&status, "/message");
-    assert!(message.starts_with(r#"Widget in version "v1" cannot be handled as a Widget: "#), "{message}");
+    let start = r#"Widget in version "v1" cannot be handled as a Widget: strict decoding error: "#;
+    assert!(message.starts_with(start), "{message}");
     assert_eq!(strict_errors(message), UNKNOWN.map(|field| format!("unknown field {field:?}")));
 
     let maps = server.config_maps().await;
     let object = json!({ "extra": 1 });
     let status = create(&maps, "?fieldValidation=Strict", "a", object).await.refused(400, "BadRequest");
-    assert_eq!(strict_errors(text(&status, "/message")), [r#"unknown field "extra""#]);
+    let expected = r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "extra""#;
+    assert_eq!(text(&status, "/message"), expected);
+
+    let sandboxes = server.sandboxes().await;
+    let object = json!({ "extra": 1, "spec": {} });
+    let status = create(&sandboxes, "?fieldValidation=Strict", "a", object).await.refused(400, "BadRequest");
+    let expected = r#"Sandbox in version "v1alpha1" cannot be handled as a Sandbox: strict decoding error: unknown field "extra""#;
+    assert_eq!(text(&status, "/message"), expected);
 
     for (objects, known) in
         [(widgets, json!({ "spec": { "text": "a" } })), (maps, json!({ "data": { "a": "b" } }))]

@@ -25,7 +25,9 @@ pub(super) fn default(pod: &mut Value) {
     ] {
         default_in(pod, "spec", field, value);
     }
-    CONTAINERS.iter().for_each(|list| items_mut(pod, list).for_each(default_container));
+    for list in CONTAINERS {
+        items_mut(pod, list).for_each(default_container);
+    }
     items_mut(pod, "/spec/volumes").for_each(default_volume);
 }
 
@@ -47,8 +49,9 @@ fn default_container(container: &mut Value) {
         set(port, "protocol", json!("TCP"));
     }
     for variable in items_mut(container, "/env") {
-        let field = variable.pointer_mut("/valueFrom/fieldRef").and_then(Value::as_object_mut);
-        field.into_iter().for_each(|field| set(field, "apiVersion", json!("v1")));
+        if let Some(field) = variable.pointer_mut("/valueFrom/fieldRef").and_then(Value::as_object_mut) {
+            set(field, "apiVersion", json!("v1"));
+        }
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         container.get_mut(probe).and_then(Value::as_object_mut).into_iter().for_each(default_probe);
