@@ -1,6 +1,12 @@
 //! The in-memory API server: how fast it can be filled, written to and watched. A test of an outage is only as good
 //! as the load that it bears.
 
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark ends at the first error, and documents itself above"
+)]
+
 use std::pin::Pin;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -83,8 +89,8 @@ fn list(c: &mut Criterion) {
 fn watch(c: &mut Criterion) {
     let (runtime, server) = (runtime(), server(OBJECTS));
     let (client, api) = (server.client(), sandboxes(&server));
-    let path = format!("{SANDBOXES}?watch=true&resourceVersion={}", server.revision());
-    let request = http::Request::get(path).body(Vec::new()).unwrap();
+    let target = format!("{SANDBOXES}?watch=true&resourceVersion={}", server.revision());
+    let request = http::Request::get(target).body(Vec::new()).unwrap();
     let stream = runtime.block_on(client.request_stream(request)).unwrap();
     let mut stream: Pin<Box<dyn AsyncBufRead>> = Box::pin(stream);
     let mut change = 0;

@@ -3,10 +3,17 @@
 //! `cargo bench --bench cache` times them; in each group `cache` is ours and `kube` the peer. How much memory each
 //! takes is counted by `tests/allocations.rs`.
 
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark ends at the first error, and documents itself above"
+)]
+
 #[path = "support/mod.rs"]
 mod support;
 
 use std::hint::black_box;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -24,13 +31,12 @@ use support::{Running, runtime};
 /// Objects in the cache.
 const OBJECTS: usize = 5_000;
 
-fn record() -> Playback {
-    runtime().block_on(Playback::record(OBJECTS))
-}
+/// Recorded once for all of them.
+static PLAYBACK: LazyLock<Playback> = LazyLock::new(|| runtime().block_on(Playback::record(OBJECTS)));
 
 /// From JSON to an object.
 fn decode(c: &mut Criterion) {
-    let json = runtime().block_on(Playback::record(1)).objects().remove(0);
+    let json = PLAYBACK.objects().remove(0);
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Bytes(json.len() as u64));
     // Another member of its pool is there, as it nearly always is: they share their template.
@@ -44,21 +50,21 @@ fn decode(c: &mut Criterion) {
 
 /// From the bytes of the first list to a store that answers.
 fn insert(c: &mut Criterion) {
-    let (runtime, playback) = (runtime(), record());
+    let (runtime, playback) = (runtime(), &*PLAYBACK);
     let mut group = c.benchmark_group("insert");
     group.throughput(Throughput::Elements(OBJECTS as u64)).sample_size(10);
-    group.bench_function("cache", |b| b.iter(|| runtime.block_on(Running::start(&playback))));
-    group.bench_function("kube", |b| b.iter(|| runtime.block_on(Reflected::start(&playback))));
+    group.bench_function("cache", |b| b.iter(|| runtime.block_on(Running::start(playback))));
+    group.bench_function("kube", |b| b.iter(|| runtime.block_on(Reflected::start(playback))));
     group.finish();
 }
 
 /// From the bytes of a change of each object to a store that shows them.
 fn update(c: &mut Criterion) {
-    let (runtime, playback) = (runtime(), record());
+    let (runtime, playback) = (runtime(), &*PLAYBACK);
     let mut group = c.benchmark_group("update");
     group.throughput(Throughput::Elements(OBJECTS as u64)).sample_size(10);
     group.bench_function("cache", |b| {
-        let running = runtime.block_on(Running::start(&playback));
+        let running = runtime.block_on(Running::start(playback));
         b.iter_custom(|rounds| {
             timed(rounds, || {
                 let (changes, version) = playback.change_all();
@@ -70,7 +76,7 @@ fn update(c: &mut Criterion) {
         });
     });
     group.bench_function("kube", |b| {
-        let mut reflected = runtime.block_on(Reflected::start(&playback));
+        let mut reflected = runtime.block_on(Reflected::start(playback));
         b.iter_custom(|rounds| {
             timed(rounds, || {
                 let (changes, _) = playback.change_all();
@@ -86,18 +92,18 @@ fn update(c: &mut Criterion) {
 
 /// From the end of a watch whose version is too old to the end of the list that follows; no object has changed.
 fn relist(c: &mut Criterion) {
-    let (runtime, playback) = (runtime(), record());
+    let (runtime, playback) = (runtime(), &*PLAYBACK);
     let mut group = c.benchmark_group("relist");
     group.throughput(Throughput::Elements(OBJECTS as u64)).sample_size(10);
     group.bench_function("cache", |b| {
-        let running = runtime.block_on(Running::start(&playback));
+        let running = runtime.block_on(Running::start(playback));
         b.iter(|| {
             let version = playback.expire();
             runtime.block_on(running.informer.wait_for_version(version));
         });
     });
     group.bench_function("kube", |b| {
-        let mut reflected = runtime.block_on(Reflected::start(&playback));
+        let mut reflected = runtime.block_on(Reflected::start(playback));
         b.iter(|| {
             playback.expire();
             runtime.block_on(reflected.relisted());
@@ -108,11 +114,11 @@ fn relist(c: &mut Criterion) {
 
 /// One object by its name, and the free members of a pool, of which there are ten.
 fn lookups(c: &mut Criterion) {
-    let (runtime, playback) = (runtime(), record());
+    let (runtime, playback) = (runtime(), &*PLAYBACK);
     let _context = runtime.enter();
     let cache = Cache::builder(playback.client()).build();
     runtime.block_on(cache.start()).unwrap();
-    let store = runtime.block_on(Reflected::start(&playback)).store;
+    let store = runtime.block_on(Reflected::start(playback)).store;
     let names: Vec<_> = (0..OBJECTS).map(workload::name).collect();
 
     let mut group = c.benchmark_group("get");

@@ -1,6 +1,8 @@
 //! What the cache costs in memory, counted allocation by allocation, so that no machine is too slow or too noisy for
 //! these tests. The tables of `docs/performance.md` are made here: `UPDATE_GENERATED=1 cargo test --test allocations`.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "nothing but tests")]
+
 #[path = "../benches/support/mod.rs"]
 mod support;
 
@@ -46,8 +48,8 @@ fn count() -> (usize, u64) {
 /// What stays on the heap of what `make` makes, in bytes.
 fn heap<T>(make: impl FnOnce() -> T) -> (T, usize) {
     let (before, _) = count();
-    let made = make();
-    (made, count().0 - before)
+    let product = make();
+    (product, count().0 - before)
 }
 
 /// How many allocations `run` makes. The test harness may allocate at the same time, so the fewest of several runs.
@@ -58,6 +60,30 @@ fn allocations<T>(mut run: impl FnMut() -> T) -> u64 {
         count().1 - before
     };
     (0..10).map(once).min().unwrap()
+}
+
+/// Whether two texts differ in nothing but numbers, and in those by little: hash tables are laid out at random.
+fn is_close(is: &str, should_be: &str) -> bool {
+    let words = |text: &str| text.split([' ', '*', '\n']).map(str::to_owned).collect::<Vec<_>>();
+    let (is, should_be) = (words(is), words(should_be));
+    is.len() == should_be.len()
+        && is.iter().zip(&should_be).all(|(is, should_be)| {
+            match (is.parse::<u64>(), should_be.parse::<u64>()) {
+                (Ok(is), Ok(should_be)) => is.abs_diff(should_be) <= 8.max(should_be / 50),
+                _ => is == should_be,
+            }
+        })
+}
+
+/// What stands between the markers of this name must be nearly this.
+fn assert_documented(name: &str, expected: &str) {
+    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
+    generated::assert_part("docs/performance.md", |text| {
+        let (before, rest) = text.split_once(&begin).unwrap();
+        let (is, after) = rest.split_once(&end).unwrap();
+        let text = if is_close(is, expected) { is } else { expected };
+        format!("{before}{begin}{text}{end}{after}")
+    });
 }
 
 fn profiler() -> dhat::Profiler {
@@ -146,7 +172,7 @@ fn memory_of_a_cached_sandbox_is_what_the_table_says() {
         writeln!(text, "| {name} | {bytes} |").unwrap();
     }
     writeln!(text, "| **a sandbox in the cache** | **{total}** |").unwrap();
-    generated::assert_section("docs/performance.md", "memory", &text);
+    assert_documented("memory", &text);
 }
 
 #[test]
@@ -167,18 +193,13 @@ fn memory_and_allocations_stay_far_below_those_of_plain_kube() {
         Box::new((runtime.block_on(Reflected::start(&playback)), runtime))
     });
     let text = format!(
-        "| An object | Cache | Plain kube-rs | Ratio |\n|---|---:|---:|---:|\n\
-         | Bytes on the heap | {} | {} | {:.1} |\n| Allocations to store it | {} | {} | {:.1} |\n",
-        ours.0,
-        peers.0,
-        peers.0 as f64 / ours.0 as f64,
-        ours.1,
-        peers.1,
-        peers.1 as f64 / ours.1 as f64,
+        "| An object | Cache | Plain kube-rs |\n|---|---:|---:|\n\
+         | Bytes on the heap | {} | {} |\n| Allocations to store it | {} | {} |\n",
+        ours.0, peers.0, ours.1, peers.1,
     );
-    println!("{text}");
     assert!(10 * ours.0 <= peers.0, "{text}");
     assert!(6 * ours.1 <= peers.1, "{text}");
+    assert_documented("peer memory", &text);
 }
 
 #[test]
@@ -273,12 +294,8 @@ fn memory_of_a_key_that_waits_for_its_handler_is_what_the_text_says() {
     let _profiler = profiler();
     let (_idle, without) = heap(|| stuck_manager(&playback, false));
     let (_stuck, with) = heap(|| stuck_manager(&playback, true));
-    // To the nearest ten: of what there is once, a little is left in it.
-    let bytes = (with - without) / OBJECTS / 10 * 10;
-    generated::assert_part("docs/performance.md", |text| {
-        let (begin, end) = ("<!-- queue: begin -->", "<!-- queue: end -->");
-        let (before, rest) = text.split_once(begin).unwrap();
-        let (_, after) = rest.split_once(end).unwrap();
-        format!("{before}{begin}{bytes}{end}{after}")
-    });
+    assert_documented(
+        "queue",
+        &format!("A key that waits in the queue takes {} bytes.\n", (with - without) / OBJECTS),
+    );
 }

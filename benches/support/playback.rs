@@ -96,13 +96,13 @@ impl Playback {
         let service = tower::service_fn(move |request: Request<Body>| {
             let sandboxes = request.uri().path().ends_with("/sandboxes");
             let list = if sandboxes { playback.initial.clone() } else { Bytes::new() };
-            std::future::ready(Ok::<_, Infallible>(playback.watch(list)))
+            std::future::ready(Ok::<_, Infallible>(playback.watch(&list)))
         });
         kube::Client::new(service, "default")
     }
 
     /// A watch that shows the list first, and then whatever happens.
-    fn watch(&self, list: Bytes) -> Response<Events> {
+    fn watch(&self, list: &Bytes) -> Response<Events> {
         let chunks: Vec<_> =
             (0..list.len()).step_by(CHUNK).map(|at| list.slice(at..list.len().min(at + CHUNK))).collect();
         let bookmark = json!({

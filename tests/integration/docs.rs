@@ -70,7 +70,8 @@ fn anchor(heading: &str) -> String {
 fn links_lead_to_files_and_headings_that_exist() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let mut pages = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
-    pages.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    pages.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
     let mut links = 0;
     for page in pages {
         let text = std::fs::read_to_string(&page).unwrap();
