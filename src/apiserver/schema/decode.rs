@@ -78,7 +78,7 @@ impl Field<'_> {
             }
             Value::Bool(_) if schema.kind == "boolean" => None,
             _ if schema.kind.is_empty() => None,
-            _ => Some(self.mismatch(token(value), &go_type(schema))),
+            _ => Some(self.mismatch(go_format::json_type(value), &go_type(schema))),
         }
     }
 
@@ -96,7 +96,7 @@ impl Field<'_> {
             Value::String(_) => None,
             Value::Number(number) if is_integer(number, "int32") => None,
             Value::Number(number) => Some(self.mismatch(&format!("number {number}"), "int32")),
-            other => Some(self.mismatch(token(other), "int32")),
+            other => Some(self.mismatch(go_format::json_type(other), "int32")),
         }
     }
 
@@ -123,18 +123,6 @@ fn check_text(text: &str, schema: &Schema) -> Option<String> {
             Some(format!("illegal base64 data at input byte {at}"))
         }
         _ => None,
-    }
-}
-
-/// The kind of a value as Go names what it reads.
-fn token(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }
 

@@ -3,35 +3,18 @@
 use serde_json::{Map, Value};
 
 use super::super::error::FieldError;
-use super::Schema;
 use super::path::Path;
+use super::{Schema, walk};
 
 /// Adds an error for each resource inside that has no version or kind that could be one. The object itself is not
 /// looked at: without both it would not have come here.
 pub(super) fn check(value: &Value, schema: &Schema, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    match value {
-        Value::Object(fields) => {
-            let is_root = matches!(path, Path::Root(_));
-            if schema.embedded_resource && !is_root {
-                check_resource(fields, path, errors);
-            }
-            for (name, value) in fields.iter().filter(|(_, value)| value.is_object() || value.is_array()) {
-                match (schema.properties.get(name), &schema.values) {
-                    (Some(property), _) => check(value, property, &path.field(name), errors),
-                    (None, Some(values)) => check(value, values, &path.key(name), errors),
-                    (None, None) => {}
-                }
-            }
+    walk::objects(value, schema, path, &mut |fields, schema, path| {
+        let is_root = matches!(path, Path::Root(_));
+        if schema.embedded_resource && !is_root {
+            check_resource(fields, path, errors);
         }
-        Value::Array(list) => {
-            for (index, item) in list.iter().enumerate() {
-                if let Some(items) = &schema.items {
-                    check(item, items, &path.index(index), errors);
-                }
-            }
-        }
-        _ => {}
-    }
+    });
 }
 
 fn check_resource(fields: &Map<String, Value>, path: &Path<'_>, errors: &mut Vec<FieldError>) {

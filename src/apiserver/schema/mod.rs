@@ -25,6 +25,7 @@ mod required;
 mod rules;
 mod structural;
 mod validate;
+mod walk;
 
 #[cfg(test)]
 mod tests;

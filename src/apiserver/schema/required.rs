@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::super::error::FieldError;
-use super::Schema;
 use super::path::Path;
+use super::{Schema, walk};
 
 /// Fields whose documentation calls them required, though what is absent is taken to be empty.
 const MAY_BE_ABSENT: [(&str, &str); 4] = [
@@ -41,28 +41,11 @@ fn is_required(name: &String, schema: &Schema) -> bool {
 }
 
 fn check(value: &Value, schema: &Schema, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    match value {
-        Value::Object(fields) => {
-            for name in schema.required.iter().filter(|name| is_required(name, schema)) {
-                if fields.get(name).is_none_or(Value::is_null) {
-                    errors.push(FieldError::required(path.field(name).to_string(), ""));
-                }
-            }
-            for (name, value) in fields.iter().filter(|(_, value)| value.is_object() || value.is_array()) {
-                match (schema.properties.get(name), &schema.values) {
-                    (Some(property), _) => check(value, property, &path.field(name), errors),
-                    (None, Some(values)) => check(value, values, &path.key(name), errors),
-                    (None, None) => {}
-                }
+    walk::objects(value, schema, path, &mut |fields, schema, path| {
+        for name in schema.required.iter().filter(|name| is_required(name, schema)) {
+            if fields.get(name).is_none_or(Value::is_null) {
+                errors.push(FieldError::required(path.field(name).to_string(), ""));
             }
         }
-        Value::Array(list) => {
-            for (index, item) in list.iter().enumerate() {
-                if let Some(items) = &schema.items {
-                    check(item, items, &path.index(index), errors);
-                }
-            }
-        }
-        _ => {}
-    }
+    });
 }
