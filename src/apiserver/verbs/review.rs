@@ -22,6 +22,7 @@ pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     if let Some(why) = schema::type_error(&review, &call.resource.schema) {
         return Err(decode::unreadable(call, &review, None, &why));
     }
+    omit_empty_texts(&mut review);
     let spec = &review["spec"];
     let allowed = match (&spec["resourceAttributes"], &spec["nonResourceAttributes"]) {
         (Value::Null, Value::Null) => {
@@ -42,6 +43,15 @@ pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     review["kind"] = json!(call.resource.names.kind);
     review["apiVersion"] = json!(call.resource.api_version());
     Ok(answer::json(StatusCode::CREATED, review.to_string()))
+}
+
+/// To Go an empty text is none.
+fn omit_empty_texts(review: &mut Value) {
+    for attributes in ["/spec/resourceAttributes", "/spec/nonResourceAttributes"] {
+        if let Some(fields) = review.pointer_mut(attributes).and_then(Value::as_object_mut) {
+            fields.retain(|_, value| value != "");
+        }
+    }
 }
 
 /// kube-apiserver does not say of which kind.
