@@ -18,6 +18,7 @@ on_every_server![
     an_administrator_may_do_what_they_ask_for,
     a_user_without_grants_may_not,
     anyone_known_may_ask_about_themselves_and_nobody_else,
+    an_empty_text_in_an_access_review_is_none,
     an_access_review_asks_for_something,
 ];
 
@@ -201,6 +202,14 @@ async fn anyone_known_may_ask_about_themselves_and_nobody_else(server: &Server) 
     let answer =
         reviews.create(json!({ "spec": { "nonResourceAttributes": { "path": "/", "verb": "get" } } })).await;
     assert!([401, 403].contains(&answer.code), "{answer:?}");
+}
+
+async fn an_empty_text_in_an_access_review_is_none(server: &Server) {
+    let reviews = server.at(REVIEWS, "authorization.k8s.io/v1", "SelfSubjectAccessReview");
+    let spec =
+        json!({ "resourceAttributes": { "verb": "get", "group": "", "resource": "pods", "name": "" } });
+    let review = reviews.create(json!({ "spec": spec })).await.created();
+    assert_eq!(review["spec"], json!({ "resourceAttributes": { "verb": "get", "resource": "pods" } }));
 }
 
 async fn an_access_review_asks_for_something(server: &Server) {
