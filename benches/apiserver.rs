@@ -51,6 +51,7 @@ fn sandboxes(server: &ApiServer) -> Api<DynamicObject> {
 /// Filling it directly, and by a request that is followed by the one that deletes the object again.
 fn write(c: &mut Criterion) {
     let (runtime, server) = (runtime(), server(OBJECTS));
+    let _context = runtime.enter();
     let api = sandboxes(&server);
     c.bench_function("create_and_delete", |b| {
         let object: DynamicObject = serde_json::from_value(workload::sandbox(OBJECTS)).unwrap();
@@ -73,6 +74,7 @@ fn write(c: &mut Criterion) {
 /// Everything in one answer.
 fn list(c: &mut Criterion) {
     let (runtime, server) = (runtime(), server(OBJECTS));
+    let _context = runtime.enter();
     let client = server.client();
     let mut group = c.benchmark_group("list");
     group.throughput(Throughput::Elements(OBJECTS as u64)).sample_size(10);
@@ -88,6 +90,7 @@ fn list(c: &mut Criterion) {
 /// From a patch to the line that tells its watcher.
 fn watch(c: &mut Criterion) {
     let (runtime, server) = (runtime(), server(OBJECTS));
+    let _context = runtime.enter();
     let (client, api) = (server.client(), sandboxes(&server));
     let target = format!("{SANDBOXES}?watch=true&resourceVersion={}", server.revision());
     let request = http::Request::get(target).body(Vec::new()).unwrap();

@@ -85,7 +85,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// A new token of a user; `valid` ones are kept until they are revoked.
+    /// A new token of a user, which is good until it is revoked.
     pub(crate) fn issue(&self, user: User) -> String {
         let token = uuid::Uuid::new_v4().simple().to_string();
         self.tokens.lock().insert(token.clone(), user);

@@ -47,7 +47,17 @@ pub(super) fn ensure(server: &Arc<Server>, object: &Value) -> Result<(), LoadErr
     if server.store.get(&resource.storage, &Key::new(&namespace, object::name(object))).is_some() {
         return Ok(());
     }
-    load(server, object).map(|_| ())
+    unless_there(load(server, object), || {
+        server.store.get(&resource.storage, &Key::new(&namespace, object::name(object))).is_some()
+    })
+}
+
+/// Somebody else may have created it between the look and the write.
+fn unless_there(loaded: Result<Value, LoadError>, is_there: impl Fn() -> bool) -> Result<(), LoadError> {
+    match loaded {
+        Err(error) if !is_there() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The kind of an object, and the namespace that it is to be created in.
@@ -77,11 +87,12 @@ pub(super) fn load(server: &Arc<Server>, object: &Value) -> Result<Value, LoadEr
 }
 
 fn ensure_namespace(server: &Arc<Server>, namespace: &str) -> Result<(), LoadError> {
-    if namespace.is_empty() || server.store.get(NAMESPACES, &Key::new("", namespace)).is_some() {
+    let is_there = || server.store.get(NAMESPACES, &Key::new("", namespace)).is_some();
+    if namespace.is_empty() || is_there() {
         return Ok(());
     }
-    load(server, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))
-        .map(|_| ())
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    unless_there(load(server, &object), is_there)
 }
 
 fn call(server: &Arc<Server>, resource: &Arc<Resource>, namespace: &str) -> Call {

@@ -10,7 +10,8 @@
 //!                                 Faults                   └─▶ watches
 //! ```
 //!
-//! Objects are kept as JSON text and are typed only at the edges. Everything is in memory and bounded. Imports
+//! Objects are kept as JSON text and are typed only at the edges. Everything is in memory; what each kind
+//! keeps of its history is bounded. Imports
 //! `api` and `options` (for label selectors) and nothing else of the crate.
 //!
 //! # What it is not
@@ -195,7 +196,7 @@ impl ApiServer {
         self.server.faults.fired()
     }
 
-    /// Breaks every connection and every watch off.
+    /// Breaks off every watch, and every connection over TCP.
     pub fn cut(&self) {
         self.server.cut();
     }

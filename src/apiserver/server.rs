@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::access::{self, Access, Attributes, User};
 use super::answer;
@@ -196,8 +198,13 @@ impl Server {
     }
 }
 
+/// A client that stalls keeps its connection, of which there are only so many, no longer than this.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
 async fn read(body: Body) -> Result<Bytes, ApiError> {
-    match Limited::new(body, MAX_BODY).collect().await {
+    let body = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
+    let late = |_| ApiError::bad_request(format!("the request's body took more than {BODY_TIMEOUT:?}"));
+    match body.map_err(late)? {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             Err(ApiError::request_too_large(MAX_BODY))

@@ -197,7 +197,8 @@ impl Watch {
             if let Some(line) = self.line_of(event) {
                 self.tell(chunk, line, &event.new);
             }
-            if self.mood != Mood::Open || self.holds_until().is_some() {
+            // What does not fit any more is read from the ring again.
+            if self.mood != Mood::Open || self.holds_until().is_some() || chunk.len() >= CHUNK {
                 return;
             }
         }
@@ -229,8 +230,15 @@ impl Watch {
     /// Writes a line, unless a fault has other plans with it.
     fn tell(&mut self, chunk: &mut BytesMut, line: Bytes, about: &Stored) {
         let plural = &self.request.presenter.resource.names.plural;
-        let kept = self.kept.take();
-        match self.server.faults.on_event(plural, about) {
+        let mut kept = self.kept.take();
+        let fault = self.server.faults.on_event(plural, about);
+        let goes_on =
+            matches!(fault, None | Some(WatchFault::Duplicate | WatchFault::Reorder | WatchFault::Hold(_)));
+        if !goes_on && let Some(kept) = kept.take() {
+            // Nothing comes after this one that it could change places with.
+            chunk.put_slice(&kept.line);
+        }
+        match fault {
             None => chunk.put_slice(&line),
             Some(WatchFault::Duplicate) => {
                 chunk.put_slice(&line);
@@ -290,7 +298,8 @@ impl Watch {
     }
 
     fn has_unread(&self) -> bool {
-        self.unread().is_ok_and(|events| !events.is_empty())
+        // Events that were lost are still to be told of.
+        self.unread().map_or(true, |events| !events.is_empty())
     }
 
     /// Tells the version that has been reached, which may be past the last event of this kind.

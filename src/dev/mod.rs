@@ -9,7 +9,7 @@ pub mod workload;
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -195,7 +195,9 @@ struct KubeconfigFile {
 impl KubeconfigFile {
     fn write(serving: &Serving, wanted: Option<&Path>) -> Result<Self, DevError> {
         let (path, folder) = if let Some(path) = wanted {
-            (path.to_owned(), None)
+            // It is told to other terminals, which may be elsewhere.
+            let absolute = std::path::absolute(path);
+            (absolute.map_err(|source| DevError::Kubeconfig { path: path.to_owned(), source })?, None)
         } else {
             let folder = std::env::temp_dir().join(format!("sandbox-manager-dev-{}", std::process::id()));
             (folder.join("kubeconfig"), Some(folder))
@@ -204,7 +206,8 @@ impl KubeconfigFile {
         let failed = |source| DevError::Kubeconfig { path: path.clone(), source };
         let written = yaml.and_then(|yaml| {
             if let Some(folder) = &folder {
-                std::fs::create_dir_all(folder)?;
+                // One that is there already may be anybody's, who could then exchange what is in it.
+                std::fs::DirBuilder::new().mode(0o700).create(folder)?;
             }
             // A file of somebody else's is not overwritten.
             let mut file =

@@ -1,12 +1,10 @@
 //! Faults on demand: a [`FaultPlan`] says which requests and events go wrong, and how.
 //!
-//! A plan is a value. It prints as Rust would write it, and one made by [`FaultPlan::random`] can be made again from
+//! A plan is a value. It prints what it holds, and one made by [`FaultPlan::random`] can be made again from
 //! its seed, so that what it broke can be broken again. Faults of a plan count by themselves: the *n*-th request
 //! that a trigger matches is counted since the plan was injected.
 
 mod plan;
-#[cfg(test)]
-mod tests;
 
 use std::io;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use crate::apiserver::request::{Target, Verb};
 use crate::apiserver::store::Stored;
 
-/// Faults to happen. Prints as it is written in Rust.
+/// Faults to happen. Its `Debug` says all that it holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FaultPlan {
     /// What the plan was made from, if it was made by chance.
@@ -30,7 +30,7 @@ pub enum Fault {
         /// What happens to them.
         then: RequestFault,
     },
-    /// Something happens to events of watches, each watch counting by itself toward the same number.
+    /// Something happens to events of watches; those of all watches count together.
     Event {
         /// Which events count; the verb is of no matter.
         on: On,
@@ -90,7 +90,7 @@ pub enum RequestFault {
     },
     /// A watch sends no bookmarks.
     NoBookmarks,
-    /// A watch is broken off after this time.
+    /// A watch ends after this time.
     CutAfter(Duration),
 }
 

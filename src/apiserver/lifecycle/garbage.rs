@@ -81,12 +81,18 @@ impl Server {
         self.edit(location, tasks, |object| drop_finalizer(object, ORPHAN));
     }
 
-    /// Deletes a dependent that no owner holds. One that is held forgets the owners that do not hold it.
+    /// Deletes a dependent that no owner holds. One that is held forgets the owners that do not hold it. What is
+    /// written is written to the object that was judged, or it is judged again.
     fn collect(&self, location: &Location, tasks: &mut Tasks) {
-        let Some(stored) = self.store.get(&location.storage, &location.key) else { return };
-        if stored.deleting {
-            return;
+        while let Some(stored) = self.store.get(&location.storage, &location.key) {
+            if stored.deleting || self.collected(location, &stored, tasks) {
+                return;
+            }
         }
+    }
+
+    /// `false` when it has changed meanwhile.
+    fn collected(&self, location: &Location, stored: &Arc<Stored>, tasks: &mut Tasks) -> bool {
         let object = stored.value();
         let owners: Vec<_> = owner_references(&object)
             .iter()
@@ -96,23 +102,29 @@ impl Server {
         if with(Hold::Solid) {
             let loose = owners.iter().filter(|(_, hold)| *hold != Hold::Solid).map(|(uid, _)| *uid);
             let loose: HashSet<_> = loose.collect();
-            return self.edit(location, tasks, |object| drop_owners(object, &loose));
+            return self.edit_judged(location, stored, tasks, |object| drop_owners(object, &loose));
         }
         let dependents = self.store.dependents(object::uid(&object));
         if with(Hold::Waiting) && !dependents.is_empty() {
-            self.collect_in_foreground(location, &dependents, tasks);
+            self.collect_in_foreground(location, stored, &dependents, tasks)
         } else {
-            self.remove(location, tasks);
+            self.remove_judged(location, stored, tasks)
         }
     }
 
     /// Deletes a dependent after its own dependents. Of a circle of owners, somebody has to go first.
-    fn collect_in_foreground(&self, location: &Location, dependents: &[Location], tasks: &mut Tasks) {
+    fn collect_in_foreground(
+        &self,
+        location: &Location,
+        stored: &Arc<Stored>,
+        dependents: &[Location],
+        tasks: &mut Tasks,
+    ) -> bool {
         let is_circle = dependents.iter().any(|dependent| {
             let found = self.store.get(&dependent.storage, &dependent.key);
             found.is_some_and(|found| found.deleting && is_waiting(&found.value()))
         });
-        self.edit(location, tasks, |object| {
+        self.edit_judged(location, stored, tasks, |object| {
             if is_circle {
                 unblock_owners(object);
             }
@@ -120,7 +132,7 @@ impl Server {
                 add_foreground(object);
             }
             mark_deleted(&location.storage, object, 0);
-        });
+        })
     }
 
     /// What an owner is to a dependent of this key, and where it is, if it is there.

@@ -112,36 +112,65 @@ impl Server {
     /// Changes an object as it is now, if it is there; again if it changes meanwhile. An object that deletion
     /// waits for no longer is removed.
     fn edit(&self, location: &Location, tasks: &mut Tasks, change: impl Fn(&mut Value)) {
-        let Location { storage, key } = location;
-        while let Some(stored) = self.store.get(storage, key) {
-            let before = stored.value();
-            let mut object = before.clone();
-            change(&mut object);
-            if object == before {
+        while let Some(stored) = self.store.get(&location.storage, &location.key) {
+            if self.edit_judged(location, &stored, tasks, &change) {
                 return;
-            }
-            let gone = has_ended(storage, &object);
-            let change = if gone { Change::Remove(object) } else { Change::Put(object) };
-            if let Ok(written) = self.store.write(storage, key, Expect::Revision(stored.revision), change) {
-                return self.follow_up(storage, Some(&stored), &written, gone, tasks);
             }
         }
     }
 
+    /// Changes an object that is still what it was; otherwise `false`, and nothing has happened.
+    fn edit_judged(
+        &self,
+        location: &Location,
+        stored: &Arc<Stored>,
+        tasks: &mut Tasks,
+        change: impl Fn(&mut Value),
+    ) -> bool {
+        let storage = &location.storage;
+        let before = stored.value();
+        let mut object = before.clone();
+        change(&mut object);
+        if object == before {
+            return true;
+        }
+        let gone = has_ended(storage, &object);
+        let change = if gone { Change::Remove(object) } else { Change::Put(object) };
+        self.write_judged(location, stored, change, gone, tasks)
+    }
+
+    fn write_judged(
+        &self,
+        location: &Location,
+        stored: &Arc<Stored>,
+        change: Change,
+        gone: bool,
+        tasks: &mut Tasks,
+    ) -> bool {
+        let Location { storage, key } = location;
+        let written = self.store.write(storage, key, Expect::Revision(stored.revision), change);
+        written.is_ok_and(|written| {
+            self.follow_up(storage, Some(stored), &written, gone, tasks);
+            true
+        })
+    }
+
     /// Deletes an object, at once unless a finalizer keeps it.
     fn remove(&self, location: &Location, tasks: &mut Tasks) {
-        let Location { storage, key } = location;
-        while let Some(stored) = self.store.get(storage, key) {
-            let object = stored.value();
-            if !may_go(storage, &object) {
-                return self.edit(location, tasks, |object| mark_deleted(storage, object, 0));
-            }
-            let write =
-                self.store.write(storage, key, Expect::Revision(stored.revision), Change::Remove(object));
-            if let Ok(written) = write {
-                return self.follow_up(storage, Some(&stored), &written, true, tasks);
+        while let Some(stored) = self.store.get(&location.storage, &location.key) {
+            if self.remove_judged(location, &stored, tasks) {
+                return;
             }
         }
+    }
+
+    /// As [`Self::remove`], of an object that is still what it was; otherwise `false`.
+    fn remove_judged(&self, location: &Location, stored: &Arc<Stored>, tasks: &mut Tasks) -> bool {
+        let object = stored.value();
+        if may_go(&location.storage, &object) {
+            return self.write_judged(location, stored, Change::Remove(object), true, tasks);
+        }
+        self.edit_judged(location, stored, tasks, |object| mark_deleted(&location.storage, object, 0))
     }
 
     fn all(&self, storage: &str) -> Vec<Arc<Stored>> {

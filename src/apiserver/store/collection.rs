@@ -98,7 +98,7 @@ impl Collection {
 
     fn tell(&mut self, event: Event) {
         let revision = event.new.revision;
-        self.bytes += event.new.text.len();
+        self.bytes += size(&event);
         self.events.push_back(Arc::new(event));
         self.changed.send_replace(revision);
     }
@@ -107,7 +107,7 @@ impl Collection {
     pub(super) fn evict(&mut self, limits: &Limits) {
         while self.events.len() > limits.events || self.bytes > limits.bytes {
             let Some(event) = self.events.pop_front() else { return };
-            self.bytes -= event.new.text.len();
+            self.bytes -= size(&event);
             self.floor = event.new.revision;
         }
     }
@@ -178,4 +178,9 @@ fn bounds(range: &Range<'_>) -> (Bound<Key>, Bound<Key>) {
         (None, None) => Bound::Unbounded,
     };
     (start, Bound::Unbounded)
+}
+
+/// What an event keeps in memory, in bytes: the object as it was is often kept by nothing else.
+fn size(event: &Event) -> usize {
+    event.new.text.len() + event.old.as_ref().map_or(0, |old| old.text.len())
 }
