@@ -199,7 +199,7 @@ impl Server {
 }
 
 /// A client that stalls keeps its connection, of which there are only so many, no longer than this.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 
 async fn read(body: Body) -> Result<Bytes, ApiError> {
     let body = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;

@@ -14,7 +14,7 @@ use sandbox_manager::testing::fixtures::TestObject;
 use serde_json::json;
 
 use super::oracle::Oracle;
-use super::{SANDBOXES, api};
+use super::{SANDBOXES, api, no_streaming_lists};
 
 /// How many plans are tried in one run.
 const PLANS: u64 = 150;
@@ -36,6 +36,8 @@ async fn the_cache_comes_to_show_the_truth_whatever_went_wrong() {
     };
     for seed in seeds {
         let plan = FaultPlan::random(seed, SANDBOXES);
+        // Lists by pages, which fail by themselves, in every third run.
+        let plan = if seed % 3 == 0 { no_streaming_lists().and(plan) } else { plan };
         if let Err(error) = run(seed, &plan).await {
             panic!("{plan:#?}\n{error:#}");
         }
