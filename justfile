@@ -12,6 +12,7 @@ fmt:
 lint:
     cargo fmt --check
     cargo clippy --all-targets --locked -- -D warnings
+    cargo clippy --lib --bins --no-default-features --features jemalloc --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --document-private-items --all-features
 
 # Everything on this machine without a cluster, until Ctrl-C.
@@ -45,6 +46,8 @@ generate:
     cp config/crd/bases/*.yaml charts/sandbox-manager/crds/
     UPDATE_GENERATED=1 cargo test --quiet --locked --test integration -- readme:: docs::reference chart::files::
     UPDATE_GENERATED=1 tests/chart/run.sh chart::config_folder::config_holds
+    UPDATE_GENERATED=1 cargo test --quiet --locked --test allocations
+    docs/performance/report.py
 
 # Benchmarks.
 bench *ARGUMENTS:

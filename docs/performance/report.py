@@ -60,6 +60,8 @@ def runs():
         server, objects, _ = path.stem.split("-")
         pairs = (line.split() for line in path.read_text().splitlines())
         values = {key: float(value) for key, value in pairs}
+        if "events_per_s" not in values:
+            sys.exit(f"{path.name}: not a whole run of `scale measure`")
         values["peak_to_settled"] = values["rss_peak_mib"] / values["rss_mib"]
         values["settled_mib"] = values["rss_mib"] - values["rss_base_mib"]
         found.setdefault((server, int(objects)), []).append(values)
@@ -144,8 +146,8 @@ def main():
     parser.add_argument("--check", action="store_true", help="write nothing; fail when something would change")
     check = parser.parse_args().check
     results = runs()
-    if not results:
-        sys.exit(f"no results in {HERE}; see the page for the commands that make them")
+    if not any(server == "memory" for server, _ in results):
+        sys.exit(f"no memory-*-*.txt in {HERE}; see the page for the commands that make them")
     wanted = {
         PAGE: section(PAGE.read_text(), "keys", keys_table(results)),
         HERE / "growth.svg": plot(results),

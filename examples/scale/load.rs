@@ -68,5 +68,5 @@ async fn create(api: &Api<DynamicObject>, i: usize) -> anyhow::Result<()> {
 }
 
 fn describe(client: &Client) -> String {
-    format!("namespace {}", client.default_namespace())
+    format!("namespace {}", workload::NAMESPACE)
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `load` creates sandboxes that are the same everywhere (`sandbox_manager::dev::workload`), so that other
-//! implementations can be measured on them. `measure` runs the cache with both controllers on whatever is there and
+//! implementations can be measured on them. `measure` runs the cache with both controllers on the sandboxes that are there and
 //! prints one `key value` a line, or JSON. `docs/performance.md` says what each key means.
 
 mod fleet;
@@ -52,7 +52,7 @@ struct ClusterArguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Create the sandboxes of the workload, each with its status; those that are there are left as they are.
+    /// Create the sandboxes of the workload, each with its status; those that are there get their status anew.
     Load(load::LoadArguments),
     /// Run the cache and both controllers on what is there, and print what that costs.
     Measure(measure::MeasureArguments),

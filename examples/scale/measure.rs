@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use clap::Args;
 use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::cache::indexes;
 use sandbox_manager::client::Connector;
+use sandbox_manager::dev::workload;
 
 use crate::fleet::Fleet;
 use crate::report::Report;
@@ -58,15 +60,24 @@ pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> 
     report.add("rss_peak_mib", memory.peak, 1);
     report.add("rss_kib_per_object", (memory.resident - base) * 1024.0 / number, 2);
     if !arguments.sync_only {
+        let members = workload_members(&fleet)?;
+        ensure!(members > 1, "there are no sandboxes of the workload: scale load --count 20000");
         let cache = fleet.cache.clone();
         report = tokio::task::spawn_blocking(move || {
-            lookups::measure(&cache, objects, &mut report);
+            lookups::measure(&cache, members, &mut report);
             report
         })
         .await?;
-        latency::measure(&fleet, writer, objects, arguments.waits as usize, &mut report).await?;
+        latency::measure(&fleet, writer, members, arguments.waits as usize, &mut report).await?;
     }
     fleet.stop().await?;
     report.finish();
     Ok(())
+}
+
+/// Sandboxes that `load` made, or the like; there may be others besides.
+fn workload_members(fleet: &Fleet) -> anyhow::Result<usize> {
+    let reader = fleet.cache.reader::<Sandbox>();
+    let count = |i| reader.count(indexes::SANDBOX_POOL, &workload::pool(i), |_| true);
+    Ok((0..workload::POOLS).map(count).sum::<Result<usize, _>>()?)
 }

@@ -203,7 +203,9 @@ impl KubeconfigFile {
             (folder.join("kubeconfig"), Some(folder))
         };
         let yaml = serde_yaml::to_string(&serving.kubeconfig()).map_err(io::Error::other);
-        let failed = |source| DevError::Kubeconfig { path: path.clone(), source };
+        // By the name that it was asked for.
+        let asked = wanted.unwrap_or(&path).to_owned();
+        let failed = |source| DevError::Kubeconfig { path: asked, source };
         let written = yaml.and_then(|yaml| {
             if let Some(folder) = &folder {
                 // One that is there already may be anybody's, who could then exchange what is in it.

@@ -1,6 +1,6 @@
 //! The objects that performance is measured on: the same ones for every implementation and every API server.
 //!
-//! Sandbox *i* belongs to pool *i mod 10*; odd ones are claimed by one of a hundred users, even ones are free members
+//! Sandbox *i* belongs to pool *i mod 10*; odd ones are claimed by one of fifty users, even ones are free members
 //! of their pool. Each is 2.8 KB of JSON before a server adds `managedFields`; half of that is the pod template, of
 //! which there is one a pool.
 
@@ -14,7 +14,7 @@ use crate::api::v1alpha1::{
 /// How many pools share the sandboxes.
 pub const POOLS: usize = 10;
 
-/// How many users share the claimed ones.
+/// Users are numbered below this; as even sandboxes are claimed by nobody, half of the numbers are used.
 pub const USERS: usize = 100;
 
 /// The namespace of all of them.
