@@ -4,8 +4,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
+use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
 use sandbox_manager::api::v1alpha1::Sandbox;
 use sandbox_manager::client::Connector;
 use sandbox_manager::dev::workload;
@@ -25,7 +25,7 @@ pub(crate) struct LoadArguments {
 pub(crate) async fn run(connector: &Connector, arguments: &LoadArguments) -> anyhow::Result<()> {
     let client = connector.client()?;
     let api: Api<DynamicObject> =
-        Api::namespaced_with(client.clone(), workload::NAMESPACE, &ApiResource::erase::<Sandbox>(&()));
+        Api::namespaced_with(client, workload::NAMESPACE, &ApiResource::erase::<Sandbox>(&()));
     if let Err(kube::Error::Api(status)) = api.list(&ListParams::default().limit(1)).await
         && status.code == 404
     {
@@ -50,7 +50,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &LoadArguments) -> any
         })
         .await?;
     bar.finish();
-    eprintln!("{} sandboxes are there ({})", arguments.count, describe(&client));
+    eprintln!("{} sandboxes are there (namespace {})", arguments.count, workload::NAMESPACE);
     Ok(())
 }
 
@@ -65,8 +65,4 @@ async fn create(api: &Api<DynamicObject>, i: usize) -> anyhow::Result<()> {
     let status = Patch::Merge(json!({"status": workload::status(i)}));
     api.patch_status(&workload::name(i), &PatchParams::default(), &status).await?;
     Ok(())
-}
-
-fn describe(client: &Client) -> String {
-    format!("namespace {}", workload::NAMESPACE)
 }
