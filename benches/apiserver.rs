@@ -15,7 +15,7 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParam
 use sandbox_manager::api::v1alpha1::{Sandbox, crds};
 use sandbox_manager::apiserver::ApiServer;
 use sandbox_manager::dev::workload;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
 /// Objects on the server.
@@ -33,15 +33,9 @@ fn server(objects: usize) -> ApiServer {
         server.load(&serde_json::to_value(crd).unwrap()).unwrap();
     }
     for i in 0..objects {
-        server.load(&with_status(i)).unwrap();
+        server.load(&workload::sandbox_with_status(i)).unwrap();
     }
     server
-}
-
-fn with_status(i: usize) -> Value {
-    let mut object = workload::sandbox(i);
-    object["status"] = workload::status(i);
-    object
 }
 
 fn sandboxes(server: &ApiServer) -> Api<DynamicObject> {
@@ -66,7 +60,7 @@ fn write(c: &mut Criterion) {
     c.bench_function("load", |b| {
         b.iter(|| {
             next += 1;
-            server.load(&with_status(next)).unwrap()
+            server.load(&workload::sandbox_with_status(next)).unwrap()
         });
     });
 }

@@ -77,12 +77,8 @@ fn is_close(is: &str, should_be: &str) -> bool {
 
 /// What stands between the markers of this name must be nearly this.
 fn assert_documented(name: &str, expected: &str) {
-    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
-    generated::assert_part("docs/performance.md", |text| {
-        let (before, rest) = text.split_once(&begin).unwrap();
-        let (is, after) = rest.split_once(&end).unwrap();
-        let text = if is_close(is, expected) { is } else { expected };
-        format!("{before}{begin}{text}{end}{after}")
+    generated::assert_section_from("docs/performance.md", name, |is| {
+        if is_close(is, expected) { is } else { expected }.to_owned()
     });
 }
 

@@ -125,20 +125,18 @@ impl Playback {
     }
 
     /// A change of every object, to be sent by [`Self::send`], and the version of the last one.
-    pub(crate) fn change_all(&self) -> (Vec<Bytes>, u64) {
+    pub(crate) fn change_all(&self) -> (Bytes, u64) {
         let changes = self.objects.iter().map(|object| {
             let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
             line("MODIFIED", &object.json(version))
         });
         // As a server under load sends them: several in one piece.
-        let text = Bytes::from(changes.collect::<String>());
-        (vec![text], self.version.load(Ordering::SeqCst))
+        let text = changes.collect::<String>().into();
+        (text, self.version.load(Ordering::SeqCst))
     }
 
-    pub(crate) fn send(&self, events: Vec<Bytes>) {
-        for event in events {
-            self.events.send(event).unwrap();
-        }
+    pub(crate) fn send(&self, events: Bytes) {
+        self.events.send(events).unwrap();
     }
 
     /// Has the server forget its history, which ends every watch. Returns the version of the list to come.
@@ -148,7 +146,7 @@ impl Playback {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired",
             "message": "too old resource version", "code": 410,
         });
-        self.events.send(line("ERROR", &status.to_string()).into()).unwrap();
+        self.send(line("ERROR", &status.to_string()).into());
         version
     }
 }

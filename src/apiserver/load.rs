@@ -44,12 +44,12 @@ impl LoadError {
 /// Creates an object unless it is there.
 pub(super) fn ensure(server: &Arc<Server>, object: &Value) -> Result<(), LoadError> {
     let (resource, namespace) = place(server, object)?;
-    if server.store.get(&resource.storage, &Key::new(&namespace, object::name(object))).is_some() {
+    let key = Key::new(&namespace, object::name(object));
+    let is_there = || server.store.get(&resource.storage, &key).is_some();
+    if is_there() {
         return Ok(());
     }
-    unless_there(load(server, object), || {
-        server.store.get(&resource.storage, &Key::new(&namespace, object::name(object))).is_some()
-    })
+    unless_there(load(server, object), is_there)
 }
 
 /// Somebody else may have created it between the look and the write.

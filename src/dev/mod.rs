@@ -163,9 +163,7 @@ async fn load(api: &ApiServer, sandboxes: usize) -> Result<(), LoadError> {
     }
     let (started, mut told) = (Instant::now(), Instant::now());
     for i in 0..sandboxes {
-        let mut object = workload::sandbox(i);
-        object["status"] = workload::status(i);
-        api.load(&object)?;
+        api.load(&workload::sandbox_with_status(i))?;
         if i % BATCH == BATCH - 1 {
             tokio::task::yield_now().await;
         }

@@ -145,15 +145,21 @@ pub fn status(i: usize) -> Value {
     })
 }
 
+/// Sandbox `i` with its status, as [`ApiServer::load`](crate::apiserver::ApiServer::load) takes it.
+#[must_use]
+pub fn sandbox_with_status(i: usize) -> Value {
+    let mut object = sandbox(i);
+    object["status"] = status(i);
+    object
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::v1alpha1::{Sandbox, StateKind};
 
     fn typed(i: usize) -> Sandbox {
-        let mut object = sandbox(i);
-        object["status"] = status(i);
-        serde_json::from_value(object).unwrap()
+        serde_json::from_value(sandbox_with_status(i)).unwrap()
     }
 
     #[test]

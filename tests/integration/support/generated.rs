@@ -17,11 +17,17 @@ pub(crate) fn assert_file(file: &str, expected: &str) {
 /// The part of a file between the markers of this name must be this text.
 #[track_caller]
 pub(crate) fn assert_section(file: &str, name: &str, expected: &str) {
+    assert_section_from(file, name, |_| expected.to_owned());
+}
+
+/// The part of a file between the markers of this name must be what is made of it.
+#[track_caller]
+pub(crate) fn assert_section_from(file: &str, name: &str, generate: impl FnOnce(&str) -> String) {
     assert_part(file, |text| {
         let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
         let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{file}: no {begin}"));
-        let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{file}: no {end}"));
-        format!("{before}{begin}{expected}{end}{after}")
+        let (is, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{file}: no {end}"));
+        format!("{before}{begin}{}{end}{after}", generate(is))
     });
 }
 
