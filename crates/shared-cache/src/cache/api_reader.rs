@@ -1,0 +1,166 @@
+//! [`ApiReader`]: reads that bypass the cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use kube::api::{GetParams, Request};
+use kube::client::Body;
+use kube::core::Status;
+use serde::de::DeserializeOwned;
+
+use crate::error_text::error_text;
+use crate::kind::{CacheObject, DecodeError, decode_json};
+use crate::object::ObjectKey;
+
+/// How long one live read may take, from sending it to the last byte.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest object that is read; the API server takes bodies of 3 MB.
+const MAX_BODY: usize = 16 << 20;
+
+/// Why a live read has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The API server refused.
+    #[error("reading {kind} {key}: HTTP {}: {}", .status.code, .status.message)]
+    Status {
+        /// Kind that was read.
+        kind: String,
+        /// Object that was read.
+        key: ObjectKey,
+        /// What the API server said.
+        status: Box<Status>,
+    },
+    /// The request did not get through.
+    #[error("reading {kind} {key}: {cause}")]
+    Transport {
+        /// Kind that was read.
+        kind: String,
+        /// Object that was read.
+        key: ObjectKey,
+        /// What went wrong, with its causes.
+        cause: String,
+    },
+    /// No whole answer within [`READ_TIMEOUT`].
+    #[error("reading {kind} {key}: no answer within {} s", READ_TIMEOUT.as_secs())]
+    Timeout {
+        /// Kind that was read.
+        kind: String,
+        /// Object that was read.
+        key: ObjectKey,
+    },
+    /// No object can have this name or be in this namespace.
+    #[error("reading {kind} {key}: not a name that an object can have")]
+    InvalidName {
+        /// Kind that was read.
+        kind: String,
+        /// What was asked for.
+        key: ObjectKey,
+    },
+    /// The object can't be decoded.
+    #[error("reading {kind} {key}: {cause}")]
+    Decode {
+        /// Kind that was read.
+        kind: String,
+        /// Object that was read.
+        key: ObjectKey,
+        /// The field that does not fit.
+        cause: DecodeError,
+    },
+}
+
+/// Reads objects from the API server itself, each with a deadline. They look like cached ones: without
+/// `managedFields`. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiReader {
+    client: kube::Client,
+}
+
+impl ApiReader {
+    pub(super) fn new(client: kube::Client) -> Self {
+        Self { client }
+    }
+
+    /// The object as the API server has it now; `None` when there is none. The namespace of cluster-scoped
+    /// kinds is `""`. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]; all but [`ReadError::Decode`] may pass.
+    pub async fn get<K: CacheObject + DeserializeOwned>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<K>>, ReadError> {
+        self.read(namespace, name, &decode_json::<K>).await
+    }
+
+    /// As [`Self::get`], with the decoder of the caller.
+    pub(super) async fn read<K: CacheObject>(
+        &self,
+        namespace: &str,
+        name: &str,
+        decode: &(dyn Fn(&str) -> Result<K, DecodeError> + Sync),
+    ) -> Result<Option<Arc<K>>, ReadError> {
+        let key = ObjectKey::new(namespace, name);
+        if !is_path_segment(name) || !(namespace.is_empty() || is_path_segment(namespace)) {
+            return Err(ReadError::InvalidName { kind: K::kind(&()).into_owned(), key });
+        }
+        let kind = || K::kind(&()).into_owned();
+        let transport =
+            |key: &ObjectKey, cause| ReadError::Transport { kind: kind(), key: key.clone(), cause };
+        let read = async {
+            let path = K::url_path(&(), Some(namespace).filter(|ns| !ns.is_empty()));
+            let request = Request::new(path)
+                .get(name, &GetParams::default())
+                .map_err(|error| transport(&key, error_text(&error)))?;
+            let response = self.client.send(request.map(Body::from)).await;
+            let (parts, body) = response.map_err(|error| transport(&key, error_text(&error)))?.into_parts();
+            let body = Limited::new(body, MAX_BODY).collect().await;
+            let body = body.map_err(|error| transport(&key, error_text(&*error)))?.to_bytes();
+            Ok((parts.status.as_u16(), body))
+        };
+        let read = tokio::time::timeout(READ_TIMEOUT, read).await;
+        let (code, body) = read.map_err(|_| ReadError::Timeout { kind: kind(), key: key.clone() })??;
+        let text = String::from_utf8_lossy(&body);
+        match code {
+            200 => match decode(&text) {
+                Ok(object) => Ok(Some(Arc::new(object))),
+                Err(cause) => Err(ReadError::Decode { kind: kind(), key, cause }),
+            },
+            code => {
+                let status = serde_json::from_str::<Status>(&text).unwrap_or_default();
+                // A 404 also says that the kind is not served; only one that names the object means that it is gone.
+                let names_it = status.details.as_ref().is_some_and(|details| details.name == name);
+                if code == 404 && names_it {
+                    return Ok(None);
+                }
+                Err(ReadError::Status { kind: kind(), key, status: status.with_code(code).boxed() })
+            }
+        }
+    }
+}
+
+/// Whether a text can be one part of a path and nothing else, as every name and namespace of Kubernetes can.
+fn is_path_segment(text: &str) -> bool {
+    !matches!(text, "" | "." | "..")
+        && !text.contains(['/', '%', '?', '#'])
+        && text.chars().all(|c| c.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_change_what_is_read_is_refused() {
+        for name in ["", ".", "..", "a/status", "../secrets/b", "a?x=y", "a#b", "%2e", "a b", "ü"] {
+            assert!(!is_path_segment(name), "{name}");
+        }
+        for name in ["a", "a-1.b", "system:node", "A_b"] {
+            assert!(is_path_segment(name), "{name}");
+        }
+    }
+}

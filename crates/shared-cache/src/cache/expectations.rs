@@ -1,0 +1,221 @@
+//! [`ResourceVersionExpectations`]: own writes that the cache has not seen yet (behaviours K1, K2).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use kube::Resource;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::kind::CacheObject;
+use crate::object::{Batch, Delta, Observer, parse_version, version_of};
+
+/// After this long without the write being seen, the answer is [`Satisfaction::Expired`].
+pub const EXPIRES_AFTER: Duration = Duration::from_mins(1);
+
+/// How many writes are remembered one by one. Reaching it takes a watch that stands still under a flood of
+/// writes; they are then remembered as one: nothing is satisfied until the watch has passed them all.
+const CAPACITY: usize = 65_536;
+
+/// Whether the cache has seen an own write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Satisfaction {
+    /// The cache is as new as the write, or nothing was expected.
+    Satisfied,
+    /// The cache is still older than the write.
+    Unsatisfied {
+        /// Time since the write.
+        age: Duration,
+    },
+    /// The cache is still older than the write after more than [`EXPIRES_AFTER`]: do a live read.
+    Expired {
+        /// Time since the write.
+        age: Duration,
+    },
+}
+
+impl Satisfaction {
+    /// Whether what the cache shows can be relied upon.
+    #[must_use]
+    pub fn is_satisfied(self) -> bool {
+        self == Self::Satisfied
+    }
+}
+
+struct Expected {
+    version: u64,
+    since: Instant,
+}
+
+/// The newest version of each object that this process has written and the cache has not shown yet, by UID.
+#[derive(Default)]
+pub(crate) struct ResourceVersionExpectations {
+    expected: Mutex<Expectations>,
+}
+
+#[derive(Default)]
+struct Expectations {
+    by_uid: HashMap<String, Expected>,
+    /// The newest of those that were too many to be remembered one by one, since the oldest of them.
+    overflow: Option<Expected>,
+}
+
+impl ResourceVersionExpectations {
+    /// Records a write. An older version than the one already expected changes nothing.
+    pub(crate) fn expect<K: Resource>(&self, object: &K) {
+        let (Some(uid), Some(version)) = (object.meta().uid.clone(), version_of(object)) else {
+            return;
+        };
+        let mut expected = self.expected.lock();
+        if expected.by_uid.len() >= CAPACITY && !expected.by_uid.contains_key(&uid) {
+            expected.overflow();
+        }
+        let now = Instant::now();
+        let entry = expected.by_uid.entry(uid).or_insert(Expected { version, since: now });
+        if version > entry.version {
+            *entry = Expected { version, since: now };
+        }
+    }
+
+    /// Whether the cache is as new as what was written of this object, given the version of the object that
+    /// it holds, if any, and the version that the whole watch has reached.
+    pub(crate) fn check(&self, uid: &str, held: Option<u64>, reached: u64) -> Satisfaction {
+        let mut expected = self.expected.lock();
+        if expected.overflow.as_ref().is_some_and(|overflow| reached >= overflow.version) {
+            expected.overflow = None;
+        }
+        // The watch has passed the write: if the object is not there, it has gone since.
+        let newest = held.unwrap_or_default().max(reached);
+        if expected.by_uid.get(uid).is_some_and(|entry| newest >= entry.version) {
+            expected.by_uid.remove(uid);
+        }
+        let Some(unmet) = expected.by_uid.get(uid).or(expected.overflow.as_ref()) else {
+            return Satisfaction::Satisfied;
+        };
+        let age = unmet.since.elapsed();
+        if age > EXPIRES_AFTER { Satisfaction::Expired { age } } else { Satisfaction::Unsatisfied { age } }
+    }
+
+    /// Number of writes that the cache has not shown yet, and the age of the oldest.
+    pub(crate) fn outstanding(&self) -> (usize, Duration) {
+        let expected = self.expected.lock();
+        let all = expected.by_uid.values().chain(&expected.overflow);
+        let oldest = all.map(|entry| entry.since.elapsed()).max();
+        (expected.by_uid.len(), oldest.unwrap_or_default())
+    }
+}
+
+impl Expectations {
+    /// Puts all that is remembered into one.
+    fn overflow(&mut self) {
+        let all = || self.by_uid.values().chain(&self.overflow);
+        let version = all().map(|entry| entry.version).max();
+        let since = all().map(|entry| entry.since).min();
+        self.overflow = version.zip(since).map(|(version, since)| Expected { version, since });
+        self.by_uid.clear();
+    }
+}
+
+impl<K: CacheObject> Observer<K> for ResourceVersionExpectations {
+    fn observe(&self, batch: &Batch<K>) {
+        let expected = &mut self.expected.lock().by_uid;
+        if expected.is_empty() {
+            return;
+        }
+        for delta in &batch.deltas {
+            let object = delta.object();
+            let Some(uid) = object.meta().uid.as_deref() else {
+                continue;
+            };
+            let gone = matches!(delta, Delta::Deleted { .. });
+            let seen = object.meta().resource_version.as_deref().and_then(parse_version);
+            if gone || expected.get(uid).is_some_and(|entry| seen.is_some_and(|seen| seen >= entry.version)) {
+                expected.remove(uid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::api::ObjectMeta;
+
+    use super::*;
+
+    fn object(uid: &str, version: &str) -> ConfigMap {
+        let metadata = ObjectMeta {
+            uid: Some(uid.into()),
+            resource_version: Some(version.into()),
+            ..ObjectMeta::default()
+        };
+        ConfigMap { metadata, ..ConfigMap::default() }
+    }
+
+    fn observe(expectations: &ResourceVersionExpectations, delta: Delta<ConfigMap>) {
+        expectations.observe(&Batch { sequence: 1, deltas: vec![delta] });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k1_a_write_is_expected_until_the_cache_has_seen_its_version() {
+        let expectations = ResourceVersionExpectations::default();
+        assert!(expectations.check("u", None, 0).is_satisfied(), "nothing was expected");
+        expectations.expect(&object("u", "10"));
+        expectations.expect(&object("u", "9"));
+        assert_eq!(expectations.check("u", Some(9), 9), Satisfaction::Unsatisfied { age: Duration::ZERO });
+        assert!(expectations.check("other", Some(9), 9).is_satisfied());
+        observe(&expectations, Delta::Applied { old: None, new: Arc::new(object("u", "9")) });
+        assert!(!expectations.check("u", Some(9), 9).is_satisfied());
+        observe(&expectations, Delta::Applied { old: None, new: Arc::new(object("u", "10")) });
+        assert_eq!(expectations.outstanding().0, 0);
+        assert!(expectations.check("u", Some(10), 10).is_satisfied());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k1_a_write_that_was_seen_before_it_was_expected_is_satisfied() {
+        let expectations = ResourceVersionExpectations::default();
+        expectations.expect(&object("u", "10"));
+        assert!(expectations.check("u", Some(10), 3).is_satisfied(), "the object has that version");
+        expectations.expect(&object("u", "10"));
+        assert!(expectations.check("u", None, 11).is_satisfied(), "the object came and went");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k1_deletion_clears_the_expectation_by_uid() {
+        let expectations = ResourceVersionExpectations::default();
+        expectations.expect(&object("u", "10"));
+        let last_known = Arc::new(object("u", "5"));
+        observe(
+            &expectations,
+            Delta::Deleted { last_known, reason: crate::object::DeletionReason::FinalStateUnknown },
+        );
+        assert!(expectations.check("u", None, 5).is_satisfied());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k1_after_a_minute_the_answer_is_expired_and_never_satisfied() {
+        let expectations = ResourceVersionExpectations::default();
+        expectations.expect(&object("u", "10"));
+        tokio::time::advance(Duration::from_mins(1)).await;
+        assert!(matches!(expectations.check("u", Some(9), 9), Satisfaction::Unsatisfied { .. }));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let age = Duration::from_secs(61);
+        assert_eq!(expectations.check("u", Some(9), 9), Satisfaction::Expired { age });
+        assert_eq!(expectations.outstanding(), (1, age));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k1_what_is_remembered_is_bounded_and_nothing_of_it_counts_as_seen_too_early() {
+        let expectations = ResourceVersionExpectations::default();
+        for i in 0..=CAPACITY {
+            expectations.expect(&object(&i.to_string(), &(100 + i).to_string()));
+        }
+        assert_eq!(expectations.outstanding().0, 1);
+        let newest = 100 + CAPACITY as u64 - 1;
+        assert!(!expectations.check("0", Some(100), newest - 1).is_satisfied());
+        assert!(expectations.check("0", Some(100), newest).is_satisfied());
+        assert!(!expectations.check(&CAPACITY.to_string(), None, newest).is_satisfied());
+    }
+}

@@ -1,0 +1,60 @@
+//! Counts lookups without making readers meet on one cache line.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Enough for more reader threads than the machines that this runs on have cores.
+const STRIPES: usize = 16;
+
+/// Counters of one stripe, alone on their cache lines (two, since they are fetched in pairs).
+#[derive(Default)]
+#[repr(align(128))]
+struct Stripe {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// Lookups of one kind by outcome. Each thread counts in a stripe of its own; reading adds them up.
+#[derive(Default)]
+pub(crate) struct Lookups {
+    stripes: [Stripe; STRIPES],
+}
+
+thread_local! {
+    static STRIPE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES
+    };
+}
+
+impl Lookups {
+    /// Counts one lookup; a hit found something.
+    pub(crate) fn count(&self, hit: bool) {
+        let stripe = &self.stripes[STRIPE.with(|stripe| *stripe)];
+        let counter = if hit { &stripe.hits } else { &stripe.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Hits and misses so far.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let sum = |pick: fn(&Stripe) -> &AtomicU64| {
+            self.stripes.iter().map(|s| pick(s).load(Ordering::Relaxed)).sum()
+        };
+        (sum(|stripe| &stripe.hits), sum(|stripe| &stripe.misses))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_count_is_lost_between_threads() {
+        let lookups = Lookups::default();
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| (0..1000).for_each(|i| lookups.count(i % 4 == 0)));
+            }
+        });
+        assert_eq!(lookups.totals(), (5_000, 15_000));
+    }
+}

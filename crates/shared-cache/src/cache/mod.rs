@@ -1,0 +1,36 @@
+//! [`SharedCache`]: many kinds, each watched once, looked up from memory.
+
+mod api_reader;
+mod builder;
+mod cached_kind;
+mod error;
+mod expectations;
+mod kinds;
+mod lookups;
+mod metrics;
+mod outage;
+mod patch;
+mod reader;
+mod refresh;
+mod selection;
+mod shared_cache;
+mod waits;
+mod watch;
+mod watch_thread;
+mod watched;
+
+#[cfg(test)]
+mod tests;
+
+pub use api_reader::{ApiReader, READ_TIMEOUT, ReadError};
+pub use builder::{BuildError, SharedCacheBuilder, WatchThreadError};
+pub use cached_kind::{CachedKind, CachedObject};
+pub use error::LookupError;
+pub use expectations::{EXPIRES_AFTER, Satisfaction};
+pub use metrics::CacheCollector;
+pub use patch::{Patch, PatchError};
+pub use reader::Reader;
+pub use refresh::{RefreshError, VersionError};
+pub use selection::Selection;
+pub use shared_cache::{SharedCache, StartError};
+pub use watch::Watch;

@@ -1,0 +1,249 @@
+//! [`Patch`]: writes exactly what a closure changed of a cached object.
+//!
+//! A cached object lacks `managedFields`, the last-applied annotation and every field that a transform dropped. A PUT of
+//! it would remove those fields on the server; a merge patch of the difference leaves them alone.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http_body_util::{BodyExt, Limited};
+use kube::client::Body;
+use kube::core::Status;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::shared_cache::SharedCache;
+use crate::error_text::error_text;
+use crate::kind::{CacheObject, DecodeError};
+use crate::object::ObjectKey;
+
+/// How long a write may take, from sending it to the last byte of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest answer that is read.
+const MAX_BODY: usize = 16 << 20;
+
+/// Why a patch was not written, or its answer could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatchError {
+    /// The object cannot be written as JSON.
+    #[error("patching {kind} {key}: cannot write the object as JSON: {source}")]
+    Serialize {
+        /// Kind of the object.
+        kind: String,
+        /// The object.
+        key: ObjectKey,
+        /// The error of the serializer.
+        source: serde_json::Error,
+    },
+    /// The cache does not have the kind.
+    #[error("patching {kind} {key}: the cache does not have this kind")]
+    OutOfScope {
+        /// Kind of the object.
+        kind: String,
+        /// The object.
+        key: ObjectKey,
+    },
+    /// The API server rejected the patch.
+    #[error("patching {kind} {key}: HTTP {}: {}", .status.code, .status.message)]
+    Status {
+        /// Kind of the object.
+        kind: String,
+        /// The object.
+        key: ObjectKey,
+        /// The answer of the API server.
+        status: Box<Status>,
+    },
+    /// The request or its answer did not get through. The patch may have been written.
+    #[error("patching {kind} {key}: {cause}")]
+    Transport {
+        /// Kind of the object.
+        kind: String,
+        /// The object.
+        key: ObjectKey,
+        /// What went wrong, with its causes.
+        cause: String,
+    },
+    /// No whole answer in time. The patch may have been written.
+    #[error("patching {kind} {key}: no answer within {} s", WRITE_TIMEOUT.as_secs())]
+    Timeout {
+        /// Kind of the object.
+        kind: String,
+        /// The object.
+        key: ObjectKey,
+    },
+    /// The patch was written, but the object that the API server returned cannot be decoded.
+    #[error("patching {kind} {key}: written, but the answer cannot be decoded: {cause}")]
+    Decode {
+        /// Kind of the object.
+        kind: String,
+        /// The object.
+        key: ObjectKey,
+        /// The field that does not fit.
+        cause: DecodeError,
+    },
+}
+
+impl PatchError {
+    /// True if the object has changed since it was read (HTTP 409), so that the caller should read it again.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if status.code == 409)
+    }
+
+    /// True if the object no longer exists (HTTP 404).
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if status.code == 404)
+    }
+}
+
+/// A write of a cached object. Await it. Created by [`SharedCache::patch`].
+///
+/// Sends a JSON merge patch (RFC 7386) of exactly what the closure changed, and nothing at all if it changed nothing.
+/// A list that differs is written as a whole. The answer is recorded as an
+/// [expectation](SharedCache::expect), so the cache knows when it has seen the write.
+///
+/// If the future is dropped, the patch may or may not have been written.
+#[must_use = "a patch is sent only when it is awaited"]
+pub struct Patch<K: CacheObject> {
+    cache: SharedCache,
+    old: Arc<K>,
+    patch: Result<Value, serde_json::Error>,
+    subresource: Option<&'static str>,
+    if_unchanged: bool,
+}
+
+impl SharedCache {
+    /// A write of what `change` changes of a cached object.
+    pub fn patch<K: CacheObject + Serialize + Clone>(
+        &self,
+        old: &Arc<K>,
+        change: impl FnOnce(&mut K),
+    ) -> Patch<K> {
+        let mut new = K::clone(old);
+        change(&mut new);
+        let patch =
+            serde_json::to_value(&**old).and_then(|old| Ok(difference(&old, &serde_json::to_value(&new)?)));
+        Patch { cache: self.clone(), old: Arc::clone(old), patch, subresource: None, if_unchanged: false }
+    }
+}
+
+impl<K: CacheObject> Patch<K> {
+    /// Fails with a conflict if the object has changed since it was cached: sends its resource version along.
+    pub fn if_unchanged(mut self) -> Self {
+        self.if_unchanged = true;
+        self
+    }
+
+    /// Writes the status subresource, which ignores all other fields.
+    pub fn status(mut self) -> Self {
+        self.subresource = Some("status");
+        self
+    }
+
+    async fn send(self) -> Result<Arc<K>, PatchError> {
+        let (kind, key) = (K::kind(&()).into_owned(), ObjectKey::of(&*self.old));
+        let mut patch = match self.patch {
+            Ok(Value::Object(patch)) => patch,
+            Ok(_) => Map::new(),
+            Err(source) => return Err(PatchError::Serialize { kind, key, source }),
+        };
+        if patch.is_empty() {
+            return Ok(self.old);
+        }
+        let Some(watched) = self.cache.watched::<K>() else {
+            return Err(PatchError::OutOfScope { kind, key });
+        };
+        if self.if_unchanged {
+            let metadata = patch.entry("metadata").or_insert_with(|| json!({}));
+            metadata["resourceVersion"] = json!(self.old.meta().resource_version);
+        }
+        let path = K::url_path(&(), self.old.meta().namespace.as_deref());
+        let subresource = self.subresource.map_or(String::new(), |name| format!("/{name}"));
+        let request = http::Request::patch(format!("{path}/{}{subresource}", key.name))
+            .header(CONTENT_TYPE, "application/merge-patch+json")
+            .body(Body::from(Value::Object(patch).to_string().into_bytes()));
+        let exchange = async {
+            let request = request.map_err(|error| error_text(&error))?;
+            let response = self.cache.client().send(request).await.map_err(|error| error_text(&error))?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| error_text(&*error))?;
+            Ok((parts.status.as_u16(), body.to_bytes()))
+        };
+        let answer = match tokio::time::timeout(WRITE_TIMEOUT, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => return Err(PatchError::Timeout { kind, key }),
+        };
+        let (code, body) = match answer {
+            Ok(answer) => answer,
+            Err(cause) => return Err(PatchError::Transport { kind, key, cause }),
+        };
+        let text = String::from_utf8_lossy(&body);
+        if !(200..300).contains(&code) {
+            let status = serde_json::from_str::<Status>(&text).unwrap_or_default().with_code(code).boxed();
+            return Err(PatchError::Status { kind, key, status });
+        }
+        match watched.params.decode(&text) {
+            Ok(written) => {
+                self.cache.expect(&written);
+                Ok(Arc::new(written))
+            }
+            Err(cause) => Err(PatchError::Decode { kind, key, cause }),
+        }
+    }
+}
+
+impl<K: CacheObject> IntoFuture for Patch<K> {
+    type Output = Result<Arc<K>, PatchError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+/// The merge patch that turns one value into another; an empty object if they are equal objects.
+fn difference(old: &Value, new: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+        return new.clone();
+    };
+    let mut patch = Map::new();
+    for name in old.keys().filter(|name| !new.contains_key(*name)) {
+        patch.insert(name.clone(), Value::Null);
+    }
+    for (name, value) in new {
+        match old.get(name) {
+            Some(old) if old == value => {}
+            // A merge patch cannot set a field to null; a null field and a missing one mean the same to Kubernetes.
+            Some(old) => {
+                patch.insert(name.clone(), difference(old, value));
+            }
+            None if value.is_null() => {}
+            None => {
+                patch.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    Value::Object(patch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn w3_the_difference_holds_exactly_what_changed() {
+        let old =
+            json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"list": [1, 2], "same": true}});
+        let new = json!({"metadata": {"labels": {"a": "1", "c": "3"}}, "spec": {"list": [2], "same": true, "no": null}});
+        let expected = json!({"metadata": {"labels": {"b": null, "c": "3"}}, "spec": {"list": [2]}});
+        assert_eq!(difference(&old, &new), expected);
+        assert_eq!(difference(&old, &old), json!({}));
+        assert_eq!(difference(&json!({"a": {"b": 1}}), &json!({"a": 5})), json!({"a": 5}));
+    }
+}

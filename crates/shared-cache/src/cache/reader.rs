@@ -1,0 +1,254 @@
+//! [`Reader`]: lookups of one kind, straight from its store.
+
+use std::sync::Arc;
+
+use super::error::LookupError;
+use super::selection::{Selection, copy, has_any};
+use super::watched::Watched;
+use crate::kind::{CacheObject, Index, NAMESPACE_INDEX};
+use crate::object::{KeyRef, ObjectKey};
+use crate::store::{View, in_predicate};
+
+/// Lookups of one kind. Cheap to clone; created by [`SharedCache::reader`](crate::SharedCache::reader).
+///
+/// All methods are synchronous and do no I/O: they take the store's read lock, copy `Arc`s and release it. The results
+/// are immutable and as new as the last event of the watch. Lists are in no particular order. A namespace of `None` or
+/// `""` searches everything that is watched.
+pub struct Reader<K: CacheObject> {
+    /// `None` if the cache does not have the kind.
+    watched: Option<Arc<Watched<K>>>,
+}
+
+impl<K: CacheObject> Clone for Reader<K> {
+    fn clone(&self) -> Self {
+        Self { watched: self.watched.clone() }
+    }
+}
+
+impl<K: CacheObject> Reader<K> {
+    pub(super) fn new(watched: Option<Arc<Watched<K>>>) -> Self {
+        Self { watched }
+    }
+
+    /// True if lookups have answers: the cache has the kind, and its first list is complete.
+    #[must_use]
+    pub fn has_synced(&self) -> bool {
+        self.watched.as_ref().is_some_and(|watched| watched.informer.has_synced())
+    }
+
+    /// The object of this name, if there is one. The namespace of cluster-scoped kinds is `""`.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
+    pub fn get(&self, namespace: &str, name: &str) -> Result<Option<Arc<K>>, LookupError> {
+        self.look(Some(namespace), Option::is_some, |view| view.get(KeyRef { namespace, name }).cloned())
+    }
+
+    /// All objects, of one namespace if it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
+    pub fn list(&self, namespace: Option<&str>) -> Result<Vec<Arc<K>>, LookupError> {
+        self.look(namespace, has_any, |view| match given(namespace) {
+            Some(namespace) => {
+                copy(view.by_index(NAMESPACE_INDEX, namespace), view.count(NAMESPACE_INDEX, namespace))
+            }
+            None => copy(view.iter(), view.iter().len()),
+        })
+    }
+
+    /// The objects filed under a value of an index.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::UnknownIndex`], [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
+    pub fn by_index(&self, index: impl Into<Index<K>>, value: &str) -> Result<Vec<Arc<K>>, LookupError> {
+        let index = self.number(index)?;
+        self.look(None, has_any, |view| copy(view.by_index(index, value), view.count(index, value)))
+    }
+
+    /// The objects filed under a value of each of two indexes; walks the shorter list (B7).
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::UnknownIndex`], [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
+    pub fn by_indexes(
+        &self,
+        a: (impl Into<Index<K>>, &str),
+        b: (impl Into<Index<K>>, &str),
+    ) -> Result<Vec<Arc<K>>, LookupError> {
+        let (a, b) = ((self.number(a.0)?, a.1), (self.number(b.0)?, b.1));
+        self.look(None, has_any, |view| view.by_indexes(a, b).cloned().collect())
+    }
+
+    /// The first object filed under a value of an index that satisfies the predicate; nothing else is copied
+    /// (A9). Which one is first is unspecified.
+    ///
+    /// The predicate runs under the store's read lock: it must be quick. It may look things up itself.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::UnknownIndex`], [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
+    pub fn find(
+        &self,
+        index: impl Into<Index<K>>,
+        value: &str,
+        mut predicate: impl FnMut(&K) -> bool,
+    ) -> Result<Option<Arc<K>>, LookupError> {
+        let index = self.number(index)?;
+        self.look(None, Option::is_some, |view| {
+            let mut objects = view.by_index(index, value);
+            in_predicate(|| objects.find(|object| predicate(object)).cloned())
+        })
+    }
+
+    /// How many objects filed under a value of an index satisfy the predicate. Copies nothing; the
+    /// predicate runs as in [`Self::find`].
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::UnknownIndex`], [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
+    pub fn count(
+        &self,
+        index: impl Into<Index<K>>,
+        value: &str,
+        mut predicate: impl FnMut(&K) -> bool,
+    ) -> Result<usize, LookupError> {
+        let index = self.number(index)?;
+        self.look(
+            None,
+            |&count| count > 0,
+            |view| in_predicate(|| view.by_index(index, value).filter(|object| predicate(object)).count()),
+        )
+    }
+
+    /// Number of objects.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
+    #[expect(clippy::len_without_is_empty, reason = "an unsynced cache is neither empty nor not")]
+    pub fn len(&self) -> Result<usize, LookupError> {
+        self.look(None, |&count| count > 0, |view| view.iter().len())
+    }
+
+    /// The one object under a value of an index, in a namespace if it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::NotFound`]; [`LookupError::Ambiguous`] with all candidates if there are several;
+    /// [`LookupError::UnknownIndex`], [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
+    pub fn one(
+        &self,
+        index: impl Into<Index<K>>,
+        value: &str,
+        namespace: Option<&str>,
+    ) -> Result<Arc<K>, LookupError> {
+        let index = self.number(index)?;
+        let found = self.look(namespace, Result::is_ok, |view| {
+            let mut matches =
+                view.by_index(index, value).filter(|object| in_namespace(&***object, namespace));
+            match (matches.next(), matches.next()) {
+                (Some(only), None) => Ok(Arc::clone(only)),
+                (None, _) => Err(Vec::new()),
+                (Some(a), Some(b)) => {
+                    Err([a, b].into_iter().chain(matches).map(|k| ObjectKey::of(&**k)).collect())
+                }
+            }
+        })?;
+        found.map_err(|mut candidates| {
+            let (kind, id) = (K::kind(&()), value.to_owned());
+            candidates.sort();
+            if candidates.is_empty() {
+                LookupError::NotFound { kind, id }
+            } else {
+                LookupError::Ambiguous { kind, id, candidates }
+            }
+        })
+    }
+
+    /// Calls `collect` with the objects in a namespace and under a value of an index, each if given. An empty value has
+    /// no objects. For results that [`Self::list`] and [`Self::by_index`] cannot express without a copy.
+    ///
+    /// `collect` runs under the store's read lock: it must be quick. It may look up objects itself. The lookup counts as
+    /// a hit in the metrics if `hit` says so.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::UnknownIndex`], [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
+    pub fn select<R>(
+        &self,
+        namespace: Option<&str>,
+        index: impl Into<Index<K>>,
+        value: Option<&str>,
+        hit: impl FnOnce(&R) -> bool,
+        collect: impl FnOnce(&Selection<'_, K>) -> R,
+    ) -> Result<R, LookupError> {
+        let index = self.number(index)?;
+        let namespace = given(namespace);
+        self.look(namespace, hit, |view| {
+            let filed = value.map(|value| (index, value));
+            let within = namespace.map(|namespace| (NAMESPACE_INDEX, namespace));
+            let params = self.watched.as_ref().map(|watched| &*watched.params);
+            in_predicate(|| collect(&Selection::new(view, params, filed, within)))
+        })
+    }
+
+    /// The object of a name together with the number of the last batch of changes that the store contains
+    /// ([`Batch::sequence`](crate::Batch::sequence)), so that an observer can tell whether it has seen them all.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
+    pub fn get_at(&self, namespace: &str, name: &str) -> Result<(Option<Arc<K>>, u64), LookupError> {
+        let found = |(object, _): &(Option<Arc<K>>, u64)| object.is_some();
+        self.look(Some(namespace), found, |view| {
+            (view.get(KeyRef { namespace, name }).cloned(), view.sequence())
+        })
+    }
+
+    /// Looks at the store if it has an answer, and counts.
+    fn look<R>(
+        &self,
+        namespace: Option<&str>,
+        hit: impl FnOnce(&R) -> bool,
+        look: impl FnOnce(&View<'_, K>) -> R,
+    ) -> Result<R, LookupError> {
+        let kind = || K::kind(&());
+        let Some(watched) = &self.watched else {
+            return Err(LookupError::OutOfScope { kind: kind(), namespace: None });
+        };
+        if let Some(asked) = given(namespace).filter(|asked| !watched.covers(asked)) {
+            return Err(LookupError::OutOfScope { kind: kind(), namespace: Some(asked.into()) });
+        }
+        if !watched.informer.has_synced() {
+            return Err(LookupError::NotSynced { kind: kind() });
+        }
+        let found = look(&watched.informer.store().view());
+        watched.lookups.count(hit(&found));
+        Ok(found)
+    }
+
+    fn number(&self, index: impl Into<Index<K>>) -> Result<u8, LookupError> {
+        let (kind, name) = (K::kind(&()), index.into().name());
+        let Some(watched) = &self.watched else {
+            return Err(LookupError::OutOfScope { kind, namespace: None });
+        };
+        watched.params.index_number(name).ok_or_else(|| LookupError::UnknownIndex {
+            kind,
+            index: name.into(),
+            known: watched.params.index_names().collect(),
+        })
+    }
+}
+
+/// An empty text filters nothing.
+pub(super) fn given(filter: Option<&str>) -> Option<&str> {
+    filter.filter(|text| !text.is_empty())
+}
+
+fn in_namespace<K: CacheObject>(object: &K, namespace: Option<&str>) -> bool {
+    given(namespace).is_none_or(|namespace| object.meta().namespace.as_deref() == Some(namespace))
+}

@@ -1,0 +1,284 @@
+//! [`SharedCache`]: start, stop, and the ways into the kinds.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::api_reader::ApiReader;
+use super::builder::SharedCacheBuilder;
+use super::cached_kind::{CachedKind, Driven};
+use super::kinds::Kinds;
+use super::reader::Reader;
+use super::watch_thread::WatchThread;
+use super::watched::Watched;
+use crate::informer::Snapshot;
+use crate::kind::CacheObject;
+use crate::object::Observer;
+use crate::subscription::Subscription;
+use crate::wait::WaitMetrics;
+
+/// Why a cache could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// It was started before; a stopped cache cannot be started again either.
+    #[error("the cache was started before")]
+    AlreadyStarted,
+    /// Some kinds were not synced in time. Everything that had begun has been stopped.
+    #[error("not synced within {} s: {}", .timeout.as_secs_f64(), .kinds.iter().map(|(k, e)| format!("{k} ({e})")).collect::<Vec<_>>().join(", "))]
+    NotSynced {
+        /// How long the start waited.
+        timeout: Duration,
+        /// Plural of each kind that is not synced, and why not.
+        kinds: Vec<(String, String)>,
+    },
+}
+
+/// The shared cache. Cheap to clone; all clones are one cache, which stops when the last one is dropped.
+///
+/// Embed it in one of two ways: [`SharedCache::start`] runs the watches on the current tokio runtime until
+/// [`SharedCache::stop`]; or a process with its own task management drives the futures of
+/// [`SharedCache::informers`].
+///
+/// # Guarantees
+///
+/// - There is one watch per kind (and namespace, if several are given), however many readers it has. Lookups are
+///   synchronous and never do I/O.
+/// - Objects that are handed out are immutable and shared.
+/// - A lookup that has no answer returns an error, never an empty list: not synced, out of scope, unknown index.
+/// - No failure of the API server ends a watch. [`SharedCache::kinds`] reports the state of each.
+///
+/// # Staleness
+///
+/// A lookup shows the state after the last event of the watch. That is milliseconds behind the API server while the
+/// watch is up, and as old as the outage while it is down. [`SharedCache::await_version`] and [`SharedCache::expect`]
+/// let a writer read its own writes; [`SharedCache::refresh`] reads from the API server if the cache cannot know.
+#[derive(Clone)]
+pub struct SharedCache {
+    inner: Arc<Inner>,
+}
+
+/// What a built cache consists of.
+pub(super) struct Parts {
+    pub(super) client: kube::Client,
+    pub(super) kinds: Kinds,
+    /// Where the watches run, if not on the runtime on which the cache is started.
+    pub(super) watch_thread: Option<WatchThread>,
+    pub(super) wait_metrics: WaitMetrics,
+    pub(super) sync_timeout: Duration,
+}
+
+struct Inner {
+    parts: Parts,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    started: Mutex<bool>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl fmt::Debug for SharedCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = self.kinds().iter().map(|kind| (kind.plural(), kind.objects()));
+        f.debug_map().entries(kinds).finish()
+    }
+}
+
+/// A reference to a cache that does not keep it running.
+#[derive(Clone)]
+pub(super) struct WeakCache(Weak<Inner>);
+
+impl WeakCache {
+    pub(super) fn upgrade(&self) -> Option<SharedCache> {
+        self.0.upgrade().map(|inner| SharedCache { inner })
+    }
+}
+
+/// Cancels `to` when `from` is cancelled.
+async fn forward(from: &CancellationToken, to: &CancellationToken) {
+    from.cancelled().await;
+    to.cancel();
+}
+
+impl SharedCache {
+    /// Creates a builder. The client is used for the watches and for live reads, and handlers can get it from the cache.
+    pub fn builder(client: kube::Client) -> SharedCacheBuilder {
+        SharedCacheBuilder::new(client)
+    }
+
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                parts,
+                stop: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+                started: Mutex::new(false),
+            }),
+        }
+    }
+
+    /// Starts the watches and returns once every kind that is not optional is synced.
+    ///
+    /// If the future is dropped, the watches go on until [`SharedCache::stop`].
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::NotSynced`] after the sync timeout, with each kind that is not synced and the reason; everything
+    /// that had begun is stopped by then. [`StartError::AlreadyStarted`] for a second start.
+    pub async fn start(&self) -> Result<(), StartError> {
+        self.spawn()?;
+        let timeout = self.inner.parts.sync_timeout;
+        if tokio::time::timeout(timeout, self.wait_for_cache_sync()).await.is_ok() {
+            return Ok(());
+        }
+        let kinds = self.not_synced();
+        self.stop().await;
+        Err(StartError::NotSynced { timeout, kinds })
+    }
+
+    /// Starts the watches and returns at once. They run on the current tokio runtime unless they have a
+    /// [thread of their own](SharedCacheBuilder::watch_thread), and recover from every failure by themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::AlreadyStarted`] for a second start.
+    pub fn spawn(&self) -> Result<(), StartError> {
+        for informer in self.informers(&self.inner.stop)? {
+            match &self.inner.parts.watch_thread {
+                Some(thread) => self.inner.tasks.spawn_on(informer, thread.handle()),
+                None => self.inner.tasks.spawn(informer),
+            };
+        }
+        Ok(())
+    }
+
+    /// The watches as plain futures, one a kind, for a process that manages its own tasks. Each ends soon after `stop`
+    /// is cancelled, or when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::AlreadyStarted`] for a second start.
+    pub fn informers(&self, stop: &CancellationToken) -> Result<Vec<BoxFuture<'static, ()>>, StartError> {
+        let mut started = self.inner.started.lock();
+        if std::mem::replace(&mut *started, true) || self.inner.stop.is_cancelled() {
+            return Err(StartError::AlreadyStarted);
+        }
+        let run = |kind: &Arc<dyn CachedKind>| {
+            let (own, theirs, reader) = (self.inner.stop.child_token(), stop.clone(), self.api_reader());
+            let kind = Arc::clone(kind);
+            async move {
+                let run = kind.run(reader, own.clone());
+                futures::future::join(run, own.clone().run_until_cancelled(forward(&theirs, &own))).await;
+            }
+            .boxed()
+        };
+        Ok(self.kinds().iter().map(run).collect())
+    }
+
+    /// Resolves once every kind that is not optional is synced. Cancel safe.
+    pub async fn wait_for_cache_sync(&self) {
+        let required = self.kinds().iter().filter(|kind| !kind.is_optional());
+        join_all(required.map(|kind| Driven::synced(Arc::clone(kind)))).await;
+    }
+
+    /// Resolves once one kind is synced; never if the cache does not have it. Cancel safe.
+    pub async fn wait_for_sync_of<K: CacheObject>(&self) {
+        match self.watched::<K>() {
+            Some(watched) => watched.informer.wait_for_sync().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops the watches and returns once all their tasks have ended. Lookups then show the last state that was seen.
+    /// Before the start it does nothing; a second stop waits like the first.
+    pub async fn stop(&self) {
+        if !*self.inner.started.lock() {
+            return;
+        }
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Stops the watches when it is dropped, however many clones of the cache exist.
+    #[must_use]
+    pub fn stop_on_drop(&self) -> DropGuard {
+        self.inner.stop.clone().drop_guard()
+    }
+
+    /// Lookups of one kind. If the cache does not have the kind, every lookup returns
+    /// [`LookupError::OutOfScope`](crate::LookupError::OutOfScope); [`SharedCache::has_kind`] tells beforehand.
+    #[must_use]
+    pub fn reader<K: CacheObject>(&self) -> Reader<K> {
+        Reader::new(self.watched::<K>())
+    }
+
+    /// True if the cache watches the kind.
+    #[must_use]
+    pub fn has_kind<K: CacheObject>(&self) -> bool {
+        self.watched::<K>().is_some()
+    }
+
+    /// A stream of the objects of a kind and then of every change; `None` if the cache does not have the kind.
+    pub fn subscribe<K: CacheObject>(&self) -> Option<Subscription<K>> {
+        let watched = self.watched::<K>()?;
+        Some(Subscription::new(|observer| watched.informer.attach(observer)))
+    }
+
+    /// Attaches an observer until it is dropped, and returns the objects that exist at that moment; `None` if the cache
+    /// does not have the kind. For most uses [`SharedCache::subscribe`] is simpler.
+    pub fn observe<K: CacheObject>(&self, observer: &Arc<impl Observer<K> + 'static>) -> Option<Snapshot<K>> {
+        let observer: Arc<dyn Observer<K>> = Arc::clone(observer) as _;
+        Some(self.watched::<K>()?.informer.attach(Arc::downgrade(&observer)))
+    }
+
+    /// The kinds, for reports: the state of each watch, and what its store holds.
+    #[must_use]
+    pub fn kinds(&self) -> &[Arc<dyn CachedKind>] {
+        self.inner.parts.kinds.all()
+    }
+
+    /// The client, for writes and live reads.
+    #[must_use]
+    pub fn client(&self) -> &kube::Client {
+        &self.inner.parts.client
+    }
+
+    /// Reads that bypass the cache, for answers that must be the API server's own.
+    #[must_use]
+    pub fn api_reader(&self) -> ApiReader {
+        ApiReader::new(self.inner.parts.client.clone())
+    }
+
+    fn not_synced(&self) -> Vec<(String, String)> {
+        let required = self.kinds().iter().filter(|kind| !kind.is_optional());
+        let kinds = required.filter_map(|kind| {
+            let report = kind.report();
+            let problem = report.last_error.map_or("the list is not complete".into(), |error| error.message);
+            (!report.synced).then(|| (kind.plural().into_owned(), problem))
+        });
+        kinds.collect()
+    }
+
+    pub(super) fn watched<K: CacheObject>(&self) -> Option<Arc<Watched<K>>> {
+        self.inner.parts.kinds.get()
+    }
+
+    pub(super) fn wait_metrics(&self) -> &WaitMetrics {
+        &self.inner.parts.wait_metrics
+    }
+
+    pub(super) fn downgrade(&self) -> WeakCache {
+        WeakCache(Arc::downgrade(&self.inner))
+    }
+}

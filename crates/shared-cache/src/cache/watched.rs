@@ -1,0 +1,75 @@
+//! [`Watched`]: one kind of the cache, with everything that the cache keeps beside its informer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use super::expectations::ResourceVersionExpectations;
+use super::lookups::Lookups;
+use super::watch::Watch;
+use crate::informer::Informer;
+use crate::kind::{CacheObject, KindParams};
+use crate::object::Observer;
+use crate::wait::{ChangeSignal, WaitSource, Waits};
+
+/// Pause before a watch whose task has panicked is run again.
+const REST_AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// One kind of the cache.
+pub(crate) struct Watched<K: CacheObject> {
+    /// True if the cache does not wait for the kind.
+    pub(crate) optional: bool,
+    pub(crate) params: Arc<KindParams<K>>,
+    pub(crate) informer: Arc<Informer<K>>,
+    pub(crate) waits: Arc<Waits<K>>,
+    pub(crate) changes: Arc<ChangeSignal>,
+    pub(crate) lookups: Lookups,
+    pub(crate) expectations: Arc<ResourceVersionExpectations>,
+}
+
+impl<K: CacheObject> Watched<K> {
+    pub(super) fn new(client: kube::Client, params: KindParams<K>, watch: Watch, page_size: u32) -> Self {
+        let optional = watch.is_optional();
+        let params = Arc::new(params);
+        let waits = Arc::new(Waits::new());
+        let changes = Arc::new(ChangeSignal::new());
+        let expectations = Arc::new(ResourceVersionExpectations::default());
+        // Waits before expectations: a caller is blocked on them.
+        let observers: Vec<Arc<dyn Observer<K>>> =
+            vec![Arc::clone(&waits) as _, Arc::clone(&changes) as _, Arc::clone(&expectations) as _];
+        let informer = Informer::new(client, Arc::clone(&params), watch.into_options(page_size), observers);
+        Self {
+            optional,
+            params,
+            informer: Arc::new(informer),
+            waits,
+            changes,
+            lookups: Lookups::default(),
+            expectations,
+        }
+    }
+
+    /// Where the waits of the kind get their states from.
+    pub(super) fn wait_source(&self) -> WaitSource<K> {
+        WaitSource { informer: Arc::clone(&self.informer), waits: Arc::clone(&self.waits) }
+    }
+
+    /// True if the kind is watched in this namespace.
+    pub(crate) fn covers(&self, namespace: &str) -> bool {
+        let namespaces = &self.informer.options().namespaces;
+        namespaces.is_empty() || namespaces.iter().any(|watched| watched == namespace)
+    }
+
+    /// Watches until cancelled. If an index function or a decoder panics, the watch begins anew with a list.
+    pub(super) async fn watch(&self, stop: CancellationToken) {
+        while AssertUnwindSafe(self.informer.run(stop.clone())).catch_unwind().await.is_err() {
+            tracing::error!(kind = %K::kind(&()), "watch panicked, starting it again");
+            if stop.run_until_cancelled(tokio::time::sleep(REST_AFTER_PANIC)).await.is_none() {
+                return;
+            }
+        }
+    }
+}

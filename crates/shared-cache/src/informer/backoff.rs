@@ -1,0 +1,128 @@
+//! How long an informer waits before it tries again.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::error::WatchError;
+
+/// First delay after a failure; client-go's reflector starts with the same.
+const FIRST: Duration = Duration::from_millis(800);
+
+/// No delay of our own choosing is longer.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// A missing CRD or permission must be noticed within 30 s of its coming (behaviour C5).
+const LONGEST_WHEN_MENDED_BY_HAND: Duration = Duration::from_secs(15);
+
+/// A server that asks for more patience than this is asked again anyway.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
+
+/// A connection that lived this long proves that all is well again.
+const HEALTHY: Duration = Duration::from_mins(2);
+
+/// A watch that lived this long may be resumed at once.
+const SHORT_LIVED: Duration = Duration::from_secs(5);
+
+/// Exponential back-off with jitter of one informer (behaviour E7).
+#[derive(Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+    /// Whether the last failure was an expired version, which says that the server is back.
+    expired: bool,
+}
+
+impl Backoff {
+    /// The delay after a connection that ended, cleanly or not, having fed the store for `lived`; a request
+    /// that got no successful response, or a list that was not completed, has not lived at all.
+    pub(crate) fn after(&mut self, lived: Duration, failure: Option<&WatchError>) -> Duration {
+        if lived >= HEALTHY {
+            self.failures = 0;
+        }
+        let expired = failure.is_some_and(WatchError::is_expired);
+        if expired && !self.expired {
+            self.failures = 0;
+        }
+        self.expired = expired;
+        let asked = failure.and_then(WatchError::retry_after).map(|asked| asked.min(LONGEST_RETRY_AFTER));
+        if lived >= SHORT_LIVED && asked.is_none() {
+            return Duration::ZERO;
+        }
+        let longest = match failure.and_then(WatchError::code) {
+            Some(403 | 404) => LONGEST_WHEN_MENDED_BY_HAND,
+            _ => LONGEST,
+        };
+        let delay = FIRST.saturating_mul(1 << self.failures.min(10)).min(longest);
+        self.failures = self.failures.saturating_add(1);
+        // Jitter only shortens, so that the bounds hold; a server's wish is never undercut.
+        let jittered = delay.mul_f64(rand::rng().random_range(0.75..=1.0));
+        jittered.max(asked.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    fn status(code: u16, retry_after: Option<Duration>) -> WatchError {
+        WatchError::Status { status: Status::failure("", "").with_code(code).boxed(), retry_after }
+    }
+
+    fn delays(backoff: &mut Backoff, failure: &WatchError, count: usize) -> Vec<Duration> {
+        (0..count).map(|_| backoff.after(Duration::ZERO, Some(failure))).collect()
+    }
+
+    #[test]
+    fn e7_delays_double_from_800_ms_to_30_s_with_jitter() {
+        let delays = delays(&mut Backoff::default(), &status(500, None), 12);
+        for (i, delay) in delays.iter().enumerate() {
+            let full = Duration::from_millis(800 * (1 << i.min(10))).min(LONGEST);
+            assert!(*delay <= full && *delay >= full.mul_f64(0.75), "{i}: {delay:?} of {full:?}");
+        }
+    }
+
+    #[test]
+    fn e7_a_clean_end_is_followed_at_once_unless_it_lived_under_5_s() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.after(Duration::from_secs(5), None), Duration::ZERO);
+        assert!(backoff.after(Duration::from_millis(4999), None) >= Duration::from_millis(600));
+    }
+
+    #[test]
+    fn e7_two_minutes_of_health_reset_the_delay() {
+        let mut backoff = Backoff::default();
+        let failure = status(500, None);
+        delays(&mut backoff, &failure, 8);
+        assert_eq!(backoff.after(Duration::from_secs(119), Some(&failure)), Duration::ZERO);
+        assert!(backoff.after(Duration::ZERO, Some(&failure)) > Duration::from_secs(20));
+        assert_eq!(backoff.after(Duration::from_mins(2), Some(&failure)), Duration::ZERO);
+        assert!(backoff.after(Duration::ZERO, Some(&failure)) <= FIRST);
+    }
+
+    #[test]
+    fn e7_retry_after_is_honoured_within_reason() {
+        let mut backoff = Backoff::default();
+        let asked = Duration::from_secs(17);
+        assert_eq!(backoff.after(Duration::ZERO, Some(&status(429, Some(asked)))), asked);
+        assert_eq!(backoff.after(Duration::from_mins(1), Some(&status(503, Some(asked)))), asked);
+        let day = status(503, Some(Duration::from_hours(24)));
+        assert_eq!(backoff.after(Duration::ZERO, Some(&day)), LONGEST_RETRY_AFTER);
+    }
+
+    #[test]
+    fn e7_the_first_expired_version_after_an_outage_is_met_with_a_short_delay() {
+        let mut backoff = Backoff::default();
+        delays(&mut backoff, &status(500, None), 8);
+        assert!(backoff.after(Duration::ZERO, Some(&status(410, None))) <= FIRST);
+        assert!(backoff.after(Duration::ZERO, Some(&status(410, None))) > FIRST, "but not again and again");
+    }
+
+    #[test]
+    fn c5_a_missing_crd_or_permission_is_asked_for_again_within_15_s() {
+        for code in [403, 404] {
+            let delays = delays(&mut Backoff::default(), &status(code, None), 20);
+            assert!(delays.iter().all(|&delay| delay <= LONGEST_WHEN_MENDED_BY_HAND));
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! [`Health`]: the state of an informer's watches, from which readiness and metrics are made.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::error::WatchError;
+use crate::store::Partition;
+
+/// How long a watch may be down before its kind no longer counts as ready.
+pub const STALE_AFTER: Duration = Duration::from_secs(10);
+
+/// What an informer was doing when it failed; the verb that a permission must name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// A paged list.
+    List,
+    /// A watch, or a streaming list.
+    Watch,
+}
+
+impl Verb {
+    /// As Kubernetes spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+/// The last failure of a watch.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LastError {
+    /// What failed.
+    pub verb: Verb,
+    /// [`WatchError::reason`].
+    pub reason: &'static str,
+    /// What a person should read.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The state of one informer at one moment.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Whether the store shows a whole list, and has not been cleared since.
+    pub synced: bool,
+    /// For how long no watch has fed the store. `None` while one does.
+    pub stale_for: Option<Duration>,
+    /// The last failure since the watch last worked; `None` while all is well.
+    pub last_error: Option<LastError>,
+    /// Failures in a row.
+    pub consecutive_failures: u32,
+    /// When the last event came.
+    pub last_event: Option<Timestamp>,
+    /// When the last bookmark came.
+    pub last_bookmark: Option<Timestamp>,
+    /// Lists that began after the first was complete.
+    pub relists: u64,
+    /// Failures so far by verb and reason.
+    pub errors: BTreeMap<(Verb, &'static str), u64>,
+    /// Objects that exist but can't be decoded, and so are kept out.
+    pub undecodable: usize,
+}
+
+impl Report {
+    /// Whether lookups may be relied upon: synced, and no watch outage longer than [`STALE_AFTER`].
+    ///
+    /// # Errors
+    ///
+    /// Why not, for people.
+    pub fn ready(&self) -> Result<(), String> {
+        let why = || self.last_error.as_ref().map(|error| error.message.clone());
+        if !self.synced {
+            return Err(why().map_or("not synced yet".into(), |why| format!("not synced: {why}")));
+        }
+        match self.stale_for {
+            Some(down) if down >= STALE_AFTER => {
+                let why = why().unwrap_or_else(|| "connecting".into());
+                Err(format!("watch down for {} s: {why}", down.as_secs()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The state of one list and watch.
+#[derive(Clone, Default)]
+struct State {
+    report: Report,
+    synced: bool,
+    stale_since: Option<Instant>,
+}
+
+/// The health of one informer. Its task writes it, anyone may read it; no lock is held across either.
+pub struct Health {
+    /// True if every partition is synced. Kept outside the lock, since every lookup reads it.
+    synced: AtomicBool,
+    /// True if a watch feeds every partition of the store.
+    live: watch::Sender<bool>,
+    /// One for each partition.
+    states: Mutex<Vec<State>>,
+}
+
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report().fmt(f)
+    }
+}
+
+impl Health {
+    pub(crate) fn new(partitions: usize) -> Self {
+        let state = State { stale_since: Some(Instant::now()), ..State::default() };
+        Self {
+            synced: AtomicBool::new(false),
+            live: watch::Sender::new(false),
+            states: Mutex::new(vec![state; partitions]),
+        }
+    }
+
+    /// True if the store shows a whole list. Acquire: a caller that sees `true` sees that list.
+    #[must_use]
+    pub fn has_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// The state now. For a kind that is watched in several namespaces, the worst of them.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let states = self.states.lock();
+        let mut merged = Report { synced: true, ..Report::default() };
+        for state in &*states {
+            let stale_for = state.stale_since.map(|since| since.elapsed());
+            merged.merge(&Report { synced: state.synced, stale_for, ..state.report.clone() });
+        }
+        merged
+    }
+
+    /// Resolves once a watch feeds the whole store (`true`), or part of it is not fed (`false`). Cancel safe.
+    pub(crate) async fn until_live(&self, live: bool) {
+        // The sender lives as long as `self`, so the wait cannot fail.
+        let _ = self.live.subscribe().wait_for(|&now| now == live).await;
+    }
+
+    /// The part of one list and watch.
+    pub(super) fn partition(&self, partition: Partition) -> PartitionHealth<'_> {
+        PartitionHealth { health: self, index: usize::from(partition) }
+    }
+
+    /// No watch feeds the store any more.
+    pub(super) fn all_down(&self) {
+        // The lock is released first: each step takes it again.
+        let partitions = self.states.lock().len();
+        for partition in 0..partitions {
+            PartitionHealth { health: self, index: partition }.down();
+        }
+    }
+}
+
+impl Report {
+    /// Takes over whatever is worse in another report, and adds up the counts.
+    fn merge(&mut self, other: &Self) {
+        self.synced &= other.synced;
+        self.stale_for = self.stale_for.max(other.stale_for);
+        if self.last_error.is_none() {
+            self.last_error.clone_from(&other.last_error);
+        }
+        self.consecutive_failures = self.consecutive_failures.max(other.consecutive_failures);
+        self.last_event = self.last_event.max(other.last_event);
+        self.last_bookmark = self.last_bookmark.max(other.last_bookmark);
+        self.relists += other.relists;
+        for (key, count) in &other.errors {
+            *self.errors.entry(*key).or_default() += count;
+        }
+        self.undecodable += other.undecodable;
+    }
+}
+
+/// The health of one list and watch, as its task reports it.
+#[derive(Clone, Copy)]
+pub(super) struct PartitionHealth<'a> {
+    health: &'a Health,
+    index: usize,
+}
+
+impl PartitionHealth<'_> {
+    fn update<R>(self, update: impl FnOnce(&mut State) -> R) -> R {
+        let mut states = self.health.states.lock();
+        let result = update(&mut states[self.index]);
+        self.health.synced.store(states.iter().all(|state| state.synced), Ordering::Release);
+        let live = states.iter().all(|state| state.stale_since.is_none());
+        drop(states);
+        self.health.live.send_if_modified(|was| std::mem::replace(was, live) != live);
+        result
+    }
+
+    pub(super) fn has_synced(self) -> bool {
+        self.health.states.lock()[self.index].synced
+    }
+
+    pub(super) fn list_started(self) {
+        self.update(|state| state.report.relists += u64::from(state.synced));
+    }
+
+    /// The initial list, or a relist, has completed.
+    pub(super) fn list_complete(self) {
+        self.update(|state| state.synced = true);
+    }
+
+    /// The partition was emptied because its kind is gone.
+    pub(super) fn cleared(self) {
+        self.update(|state| state.synced = false);
+    }
+
+    /// A watch feeds the partition.
+    pub(super) fn live(self) {
+        self.update(|state| {
+            state.stale_since = None;
+            state.report.last_error = None;
+            state.report.consecutive_failures = 0;
+        });
+    }
+
+    /// No watch feeds the partition any more.
+    pub(super) fn down(self) {
+        self.update(|state| {
+            state.stale_since.get_or_insert_with(Instant::now);
+        });
+    }
+
+    /// Records a failure. Returns true if it differs from the last one since the watch was live.
+    pub(super) fn failed(self, verb: Verb, error: &WatchError, message: String) -> bool {
+        self.update(|state| {
+            let report = &mut state.report;
+            *report.errors.entry((verb, error.reason())).or_default() += 1;
+            report.consecutive_failures += 1;
+            let last = report.last_error.as_ref().map(|last| (last.verb, last.reason));
+            report.last_error =
+                Some(LastError { verb, reason: error.reason(), message, at: Timestamp::now() });
+            last != Some((verb, error.reason()))
+        })
+    }
+
+    pub(super) fn seen(self, events: bool, bookmark: bool) {
+        let now = Some(Timestamp::now());
+        let mut states = self.health.states.lock();
+        let report = &mut states[self.index].report;
+        if events {
+            report.last_event = now;
+        }
+        if bookmark {
+            report.last_bookmark = now;
+        }
+    }
+
+    pub(super) fn undecodable(self, count: usize) {
+        self.health.states.lock()[self.index].report.undecodable = count;
+    }
+}

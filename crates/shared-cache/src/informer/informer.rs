@@ -1,0 +1,144 @@
+//! [`Informer`]: owns the store of one kind and runs its lists and watches.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::health::Health;
+use super::informer_options::InformerOptions;
+use super::observers::Snapshot;
+use super::reflector::Reflector;
+use super::state::InformerState;
+use crate::kind::{CacheObject, KindParams};
+use crate::object::Observer;
+use crate::store::{Partition, Store};
+
+/// Longest sleep before the wall clock is read again: it may be set meanwhile.
+const CLOCK_CHECK: Duration = Duration::from_secs(30);
+
+/// The lists and watches of one kind. See the [module](super).
+pub(crate) struct Informer<K: CacheObject> {
+    state: InformerState<K>,
+    /// Held by the one run at a time.
+    running: Mutex<()>,
+}
+
+impl<K: CacheObject> Informer<K> {
+    /// An informer that does nothing until it is run. `observers` are called with every batch before attached
+    /// observers are.
+    pub(crate) fn new(
+        client: kube::Client,
+        params: Arc<KindParams<K>>,
+        options: InformerOptions,
+        observers: Vec<Arc<dyn Observer<K>>>,
+    ) -> Self {
+        Self { state: InformerState::new(client, params, options, observers), running: Mutex::new(()) }
+    }
+
+    /// Lists and watches until `stop` is cancelled, which drops connections at once. Never fails: see
+    /// [`Self::health`]. Runs on any executor with tokio's time; a second run waits for the first to end.
+    ///
+    /// If the future is dropped, the store stays as it is, and observers are told that no batch will come.
+    pub(crate) async fn run(&self, stop: CancellationToken) {
+        let _running = self.running.lock().await;
+        self.state.observers.open();
+        let mut ended = Ended { state: &self.state, stopped: false };
+        let partitions = 0..Partition::try_from(self.state.list_watches.len()).unwrap_or(Partition::MAX);
+        let reflectors = partitions.map(|partition| async move {
+            Reflector::new(&self.state, partition).list_and_watch().await;
+        });
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            _ = join_all(reflectors) => {}
+            () = self.follow_the_clock() => {}
+        }
+        ended.stopped = true;
+    }
+
+    pub(crate) fn store(&self) -> &Store<K> {
+        &self.state.store
+    }
+
+    pub(crate) fn health(&self) -> &Health {
+        &self.state.health
+    }
+
+    /// True if the store shows a whole list.
+    pub(crate) fn has_synced(&self) -> bool {
+        self.state.health.has_synced()
+    }
+
+    /// What is watched.
+    pub(crate) fn options(&self) -> &InformerOptions {
+        &self.state.options
+    }
+
+    /// Resolves once the store shows a whole list; at once if it does. Cancel safe.
+    pub(crate) async fn wait_for_sync(&self) {
+        let mut version = self.state.versions.subscribe();
+        while !self.has_synced() {
+            if version.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Resolves once the store has passed a resource version, by an event or a bookmark. Cancel safe. May take until
+    /// the next bookmark, about a minute, if no object of this kind changes any more.
+    pub(crate) async fn wait_for_version(&self, version: u64) {
+        let mut reached = self.state.versions.subscribe();
+        if reached.wait_for(|&reached| reached >= version).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The version that the store has reached; 0 before the first list.
+    pub(crate) fn version(&self) -> u64 {
+        self.state.versions.reached()
+    }
+
+    /// Attaches an observer until it is dropped, and returns the objects that exist at that moment.
+    pub(crate) fn attach(&self, observer: Weak<dyn Observer<K>>) -> Snapshot<K> {
+        self.state.observers.attach(&self.state.store, observer)
+    }
+
+    /// Indexes objects again when time alone has changed their index values (behaviour B2).
+    async fn follow_the_clock(&self) {
+        let (store, observers) = (&self.state.store, &self.state.observers);
+        loop {
+            let next = store.reindex_due(Timestamp::now(), |batch| observers.observe(&batch));
+            let until = next.map_or(CLOCK_CHECK, |at| time_until(at).min(CLOCK_CHECK));
+            tokio::select! {
+                () = tokio::time::sleep(until) => {}
+                () = store.transitions_changed() => {}
+            }
+        }
+    }
+}
+
+/// However a run ends, the watch is down. Unless the run is about to begin anew after a panic, no batch will come.
+struct Ended<'a, K: CacheObject> {
+    state: &'a InformerState<K>,
+    stopped: bool,
+}
+
+impl<K: CacheObject> Drop for Ended<'_, K> {
+    fn drop(&mut self) {
+        self.state.health.all_down();
+        if !std::thread::panicking() {
+            self.state.observers.close(self.stopped);
+        }
+    }
+}
+
+/// How long until the wall clock has passed an instant, rounded up to what a timer can do.
+fn time_until(at: Timestamp) -> Duration {
+    let left = at.duration_since(Timestamp::now()).unsigned_abs();
+    let ahead = at > Timestamp::now();
+    if ahead { left + Duration::from_millis(1) } else { Duration::from_millis(1) }
+}

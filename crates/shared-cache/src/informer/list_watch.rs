@@ -1,0 +1,216 @@
+//! The requests of an informer: list a page, open a watch, read its lines. Knows HTTP and JSON framing and
+//! nothing of stores.
+//!
+//! `kube::runtime::watcher` hides bookmarks and versions, fails a whole page for one bad object and notices a
+//! dead connection only after five minutes, so the requests are made here on [`kube::Client`] itself.
+//! Everything has a deadline ([`RESPONSE_TIMEOUT`], [`SILENCE_TIMEOUT`]) and a bound ([`MAX_LINE`],
+//! [`MAX_PAGE`]).
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, RETRY_AFTER};
+use http_body_util::BodyExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use kube::api::{ListParams, Request, WatchParams};
+use kube::client::Body;
+use kube::core::Status;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::error::WatchError;
+use crate::error_text::error_text;
+use crate::object::parse_version;
+
+/// How long response headers may take (behaviour E8).
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a watch may be silent. Bookmarks are due every 60 s, give or take a second; with the time
+/// that a new connection then takes to fail, a dead peer is noticed within 90 s (E8).
+pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Longest watch event that is read. etcd takes objects of 1.5 MiB, the API server bodies of 3 MB.
+pub(crate) const MAX_LINE: usize = 16 << 20;
+
+/// Largest list page that is read. A page that is larger is asked for again with fewer objects.
+pub(crate) const MAX_PAGE: usize = 256 << 20;
+
+/// Longest error body that is read.
+const MAX_STATUS: usize = 64 << 10;
+
+/// What one informer asks for: a collection, and which of its objects.
+#[derive(Clone)]
+pub(crate) struct ListWatch {
+    client: kube::Client,
+    path: String,
+    label_selector: Option<String>,
+    field_selector: Option<String>,
+}
+
+/// One page of a list.
+pub(crate) struct Page {
+    body: Bytes,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct PageContent<'a> {
+    #[serde(default)]
+    pub(crate) metadata: ListMeta,
+    #[serde(borrow, default)]
+    pub(crate) items: Vec<&'a RawValue>,
+}
+
+impl PageContent<'_> {
+    /// The version that the list shows.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.metadata.resource_version.as_deref().and_then(parse_version)
+    }
+}
+
+impl Page {
+    pub(crate) fn content(&self) -> Result<PageContent<'_>, WatchError> {
+        serde_json::from_slice(&self.body).map_err(|error| WatchError::Protocol(error.to_string()))
+    }
+}
+
+impl ListWatch {
+    pub(crate) fn new(
+        client: kube::Client,
+        path: String,
+        label_selector: Option<String>,
+        field_selector: Option<String>,
+    ) -> Self {
+        Self { client, path, label_selector, field_selector }
+    }
+
+    /// Lists one page from the quorum. `limit` 0 asks for everything at once.
+    pub(crate) async fn list(&self, limit: u32, continue_token: Option<String>) -> Result<Page, WatchError> {
+        let params = ListParams {
+            label_selector: self.label_selector.clone(),
+            field_selector: self.field_selector.clone(),
+            limit: (limit > 0).then_some(limit),
+            continue_token,
+            ..ListParams::default()
+        };
+        let request = Request::new(self.path.as_str()).list(&params);
+        let mut body = self.send(request).await?;
+        let mut page = BytesMut::new();
+        while let Some(chunk) = next_chunk(&mut body).await? {
+            if page.len() + chunk.len() > MAX_PAGE {
+                return Err(WatchError::TooLarge(MAX_PAGE));
+            }
+            page.extend_from_slice(&chunk);
+        }
+        Ok(Page { body: page.freeze() })
+    }
+
+    /// Watches from a version on; `None` asks for a streaming list: every object first, then a bookmark that
+    /// ends the list, then changes.
+    /// `lifetime` is how long the server should keep it open; `None` leaves that to the server.
+    pub(crate) async fn watch(
+        &self,
+        version: Option<&str>,
+        lifetime: Option<Duration>,
+    ) -> Result<Lines, WatchError> {
+        let params = WatchParams {
+            label_selector: self.label_selector.clone(),
+            field_selector: self.field_selector.clone(),
+            timeout: lifetime.and_then(|lifetime| u32::try_from(lifetime.as_secs()).ok()),
+            bookmarks: true,
+            send_initial_events: version.is_none(),
+            ..WatchParams::default()
+        };
+        // An empty version means "most recent", read from the quorum.
+        let request = Request::new(self.path.as_str()).watch(&params, version.unwrap_or_default());
+        Ok(Lines { body: self.send(request).await?, buffer: BytesMut::new(), scanned: 0 })
+    }
+
+    async fn send(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Body, WatchError> {
+        let mut request = request.map_err(|error| WatchError::Protocol(error_text(&error)))?;
+        // From 1.37 on the API server compresses each event by itself, which no client of ours decodes.
+        request.headers_mut().insert(ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
+        let response = timeout(RESPONSE_TIMEOUT, self.client.send(request.map(Body::from)))
+            .await
+            .map_err(|_| WatchError::ResponseTimeout(RESPONSE_TIMEOUT))?
+            .map_err(|error| WatchError::Transport(error_text(&error)))?;
+        if response.status().is_success() {
+            Ok(response.into_body())
+        } else {
+            Err(read_status(response).await)
+        }
+    }
+}
+
+async fn read_status(response: http::Response<Body>) -> WatchError {
+    let code = response.status().as_u16();
+    let seconds =
+        response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let mut body = response.into_body();
+    let mut text = Vec::new();
+    while let Ok(Some(chunk)) = next_chunk(&mut body).await {
+        text.extend_from_slice(&chunk);
+        if text.len() > MAX_STATUS {
+            break;
+        }
+    }
+    let mut status: Status = serde_json::from_slice(&text).unwrap_or_else(|_| {
+        let message: String = String::from_utf8_lossy(&text).trim().chars().take(200).collect();
+        Status::failure(&message, "")
+    });
+    status.code = code;
+    WatchError::Status { status: status.boxed(), retry_after: seconds.map(Duration::from_secs) }
+}
+
+async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, WatchError> {
+    loop {
+        let frame =
+            timeout(SILENCE_TIMEOUT, body.frame()).await.map_err(|_| WatchError::Silent(SILENCE_TIMEOUT))?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(WatchError::Transport(error_text(&error))),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// The lines of an open watch.
+pub(crate) struct Lines {
+    body: Body,
+    buffer: BytesMut,
+    /// How much of the buffer is known to hold no line end.
+    scanned: usize,
+}
+
+impl Lines {
+    /// The next chunk of whole lines, at least one; `None` at the clean end of the watch. Cancel safe.
+    ///
+    /// A last line without its end is dropped: its event comes again when the watch is resumed.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, WatchError> {
+        loop {
+            if let Some(end) = memchr::memrchr(b'\n', &self.buffer[self.scanned..]) {
+                let lines = self.buffer.split_to(self.scanned + end + 1).freeze();
+                self.scanned = self.buffer.len();
+                return Ok(Some(lines));
+            }
+            self.scanned = self.buffer.len();
+            if self.scanned > MAX_LINE {
+                return Err(WatchError::TooLarge(MAX_LINE));
+            }
+            match next_chunk(&mut self.body).await? {
+                None => return Ok(None),
+                Some(chunk) if self.buffer.is_empty() && chunk.last() == Some(&b'\n') => {
+                    return Ok(Some(chunk));
+                }
+                Some(chunk) => self.buffer.extend_from_slice(&chunk),
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! [`Informer`]: the list and watch of one kind, which feed its [`Store`](crate::store::Store) and its observers.
+//!
+//! ```text
+//!  list / watch ──▶ Informer<K> ──▶ Store<K> ◀── readers
+//!                       │ Batch<K> (deltas in order, outside every lock)
+//!                       └──▶ Observer<K> (waits, expectations, subscriptions, work queues)
+//! ```
+//!
+//! One task writes the store, everyone else reads it. No failure of the API server ends the task: it retries, counts
+//! and reports the failure in [`Health`].
+
+mod backoff;
+mod error;
+mod health;
+#[expect(clippy::module_inception, reason = "a file per concept, named after it")]
+mod informer;
+mod informer_options;
+mod isolation;
+mod list_watch;
+mod observers;
+mod raw_event;
+mod reflector;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::WatchError;
+pub use health::{Health, LastError, Report, STALE_AFTER, Verb};
+pub(crate) use informer::Informer;
+pub(crate) use informer_options::InformerOptions;
+pub use observers::Snapshot;
+
+#[cfg(test)]
+pub(crate) use observers::Observers;

@@ -1,0 +1,103 @@
+//! [`Observers`]: who is told of the changes of one kind.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::kind::CacheObject;
+use crate::object::{Batch, Observer};
+use crate::store::Store;
+
+/// The objects of a kind at the moment at which an observer was attached.
+pub struct Snapshot<K> {
+    /// The objects, in no particular order.
+    pub objects: Vec<Arc<K>>,
+    /// Number of the last batch that is part of `objects`; see [`Batch::sequence`].
+    pub sequence: u64,
+    /// True if the initial list had completed, so that [`Observer::synced`] will not be called.
+    pub synced: bool,
+    /// `Some` if the informer has ended, so that no batch will come. See [`Observer::closed`].
+    pub closed: Option<bool>,
+}
+
+/// The observers of one kind: those that it was built with, and those that were attached later.
+pub(crate) struct Observers<K> {
+    /// Called first, in this order.
+    fixed: Vec<Arc<dyn Observer<K>>>,
+    attached: Mutex<Attached<K>>,
+}
+
+struct Attached<K> {
+    /// An observer and the last batch that was part of its snapshot. The observer ends by being dropped.
+    observers: Vec<(Weak<dyn Observer<K>>, u64)>,
+    synced: bool,
+    closed: Option<bool>,
+}
+
+impl<K: CacheObject> Observers<K> {
+    pub(crate) fn new(fixed: Vec<Arc<dyn Observer<K>>>) -> Self {
+        let attached = Attached { observers: Vec::new(), synced: false, closed: None };
+        Self { fixed, attached: Mutex::new(attached) }
+    }
+
+    /// Attaches an observer and returns what it has to know of the time before.
+    ///
+    /// The objects are copied, and the observer is registered, under the store's read lock: no change is missed and
+    /// none comes twice.
+    pub(crate) fn attach(&self, store: &Store<K>, observer: Weak<dyn Observer<K>>) -> Snapshot<K> {
+        let view = store.view();
+        let objects = view.iter().cloned().collect();
+        let sequence = view.sequence();
+        let mut attached = self.attached.lock();
+        attached.observers.retain(|(observer, _)| observer.strong_count() > 0);
+        attached.observers.push((observer, sequence));
+        Snapshot { objects, sequence, synced: attached.synced, closed: attached.closed }
+    }
+
+    pub(crate) fn observe(&self, batch: &Batch<K>) {
+        if batch.deltas.is_empty() {
+            return;
+        }
+        for observer in &self.fixed {
+            guarded::<K>(|| observer.observe(batch));
+        }
+        for (observer, since) in self.live() {
+            if batch.sequence > since {
+                guarded::<K>(|| observer.observe(batch));
+            }
+        }
+    }
+
+    /// The initial list has completed. Only the first call has an effect.
+    pub(crate) fn synced(&self) {
+        if !std::mem::replace(&mut self.attached.lock().synced, true) {
+            self.live().iter().for_each(|(observer, _)| guarded::<K>(|| observer.synced()));
+        }
+    }
+
+    /// No batch will come any more.
+    pub(crate) fn close(&self, stopped: bool) {
+        self.attached.lock().closed = Some(stopped);
+        self.fixed.iter().for_each(|observer| guarded::<K>(|| observer.closed(stopped)));
+        self.live().iter().for_each(|(observer, _)| guarded::<K>(|| observer.closed(stopped)));
+    }
+
+    /// A run begins: batches come again.
+    pub(crate) fn open(&self) {
+        self.attached.lock().closed = None;
+    }
+
+    fn live(&self) -> Vec<(Arc<dyn Observer<K>>, u64)> {
+        let attached = self.attached.lock();
+        let live = attached.observers.iter();
+        live.filter_map(|(observer, since)| Some((observer.upgrade()?, *since))).collect()
+    }
+}
+
+/// Calls one observer. A panic is logged, so that the others are still called.
+fn guarded<K: CacheObject>(call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        tracing::error!(kind = %K::kind(&()), "an observer panicked");
+    }
+}

@@ -1,0 +1,87 @@
+//! [`InformerState`]: what the lists and watches of one kind share.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::health::Health;
+use super::informer_options::InformerOptions;
+use super::list_watch::ListWatch;
+use super::observers::Observers;
+use crate::kind::{CacheObject, KindParams};
+use crate::object::Observer;
+use crate::store::{Partition, Store};
+
+/// The store of a kind, its health, its observers, and the requests of each partition.
+pub(super) struct InformerState<K: CacheObject> {
+    pub(super) store: Store<K>,
+    pub(super) health: Health,
+    pub(super) options: InformerOptions,
+    /// One for each partition.
+    pub(super) list_watches: Vec<ListWatch>,
+    pub(super) observers: Observers<K>,
+    pub(super) versions: Versions,
+}
+
+impl<K: CacheObject> InformerState<K> {
+    pub(super) fn new(
+        client: kube::Client,
+        params: Arc<KindParams<K>>,
+        options: InformerOptions,
+        observers: Vec<Arc<dyn Observer<K>>>,
+    ) -> Self {
+        let list_watch = |namespace: Option<&str>| {
+            let path = K::url_path(&(), namespace);
+            let (labels, fields) = (options.label_selector.clone(), options.field_selector.clone());
+            ListWatch::new(client.clone(), path, labels, fields)
+        };
+        let list_watches: Vec<_> = if options.namespaces.is_empty() {
+            vec![list_watch(None)]
+        } else {
+            options.namespaces.iter().map(|namespace| list_watch(Some(namespace))).collect()
+        };
+        let partitions = list_watches.len();
+        Self {
+            store: Store::new(params, partitions),
+            health: Health::new(partitions),
+            options,
+            list_watches,
+            observers: Observers::new(observers),
+            versions: Versions::new(partitions),
+        }
+    }
+}
+
+/// The resource version that each partition has reached.
+pub(super) struct Versions {
+    partitions: Mutex<Vec<u64>>,
+    /// The lowest of them: what every partition has reached; 0 before the first list.
+    reached: watch::Sender<u64>,
+}
+
+impl Versions {
+    fn new(partitions: usize) -> Self {
+        Self { partitions: Mutex::new(vec![0; partitions]), reached: watch::Sender::new(0) }
+    }
+
+    pub(super) fn of(&self, partition: Partition) -> u64 {
+        self.partitions.lock()[usize::from(partition)]
+    }
+
+    /// A partition has reached a version. Always wakes those who wait: the kind may also have synced.
+    pub(super) fn advance(&self, partition: Partition, version: u64) {
+        let mut partitions = self.partitions.lock();
+        partitions[usize::from(partition)] = version;
+        let lowest = partitions.iter().copied().min().unwrap_or_default();
+        self.reached.send_replace(lowest);
+    }
+
+    pub(super) fn reached(&self) -> u64 {
+        *self.reached.borrow()
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.reached.subscribe()
+    }
+}

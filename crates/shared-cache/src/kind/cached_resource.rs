@@ -1,0 +1,44 @@
+//! [`CacheObject`], which every cached kind satisfies, and [`CachedResource`], which a kind may implement.
+
+use jiff::Timestamp;
+use kube::Resource;
+use serde::de::DeserializeOwned;
+
+use super::decode::{DecodeError, decode_json};
+use super::index::IndexFunc;
+
+/// A type that the cache can hold: any statically typed Kubernetes kind. Implemented for every such type.
+pub trait CacheObject: Resource<DynamicType = (), Scope: 'static> + Send + Sync + 'static {}
+
+impl<K: Resource<DynamicType = (), Scope: 'static> + Send + Sync + 'static> CacheObject for K {}
+
+/// A kind that brings its own indexes, decoder and time-driven changes.
+///
+/// Register it with [`SharedCacheBuilder::cached_kind`](crate::SharedCacheBuilder::cached_kind). A kind without such
+/// rules needs no implementation: [`SharedCacheBuilder::kind`](crate::SharedCacheBuilder::kind) takes any kind.
+///
+/// The informer's task calls these functions while it holds no lock. They must not block.
+pub trait CachedResource: CacheObject + DeserializeOwned {
+    /// The indexes of the kind. Production and tests use this one definition.
+    #[must_use]
+    fn indexes() -> &'static [IndexFunc<Self>] {
+        &[]
+    }
+
+    /// The next instant at which the values of [`Self::indexes`] change without an event; `None` if they never do.
+    ///
+    /// The result depends on the object only. The store extracts the values again once the wall clock has passed
+    /// the instant.
+    fn next_transition(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Decodes an object from its JSON text. The default is [`decode_json`].
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`], which names the field that does not fit.
+    fn decode(json: &str) -> Result<Self, DecodeError> {
+        decode_json(json)
+    }
+}

@@ -1,0 +1,107 @@
+//! [`decode_json`]: decodes an object and drops what the cache never keeps.
+
+use kube::Resource;
+use serde::de::DeserializeOwned;
+
+/// `kubectl apply` stores a whole copy of the object in this annotation. The cache drops it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Decodes an object from its JSON text, without `managedFields` and without the annotation in which
+/// `kubectl apply` stores a copy of the object.
+///
+/// # Errors
+///
+/// [`DecodeError`], which names the field that does not fit.
+pub fn decode_json<K: Resource<DynamicType = ()> + DeserializeOwned>(json: &str) -> Result<K, DecodeError> {
+    let mut object: K = serde_json::from_str(json).map_err(|_| DecodeError::locate::<K>(json))?;
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove(LAST_APPLIED);
+        if annotations.is_empty() {
+            meta.annotations = None;
+        }
+    }
+    if meta.name.as_deref().is_none_or(str::is_empty) {
+        return Err(DecodeError { field: "metadata.name".into(), problem: "is missing".into() });
+    }
+    Ok(object)
+}
+
+/// Describes why a JSON text is not an object of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct DecodeError {
+    /// Path of the field, such as `spec.template.spec.containers[0].image`; `.` for the object as a whole.
+    pub field: String,
+    /// What is wrong with the field.
+    pub problem: String,
+}
+
+impl DecodeError {
+    /// Moves the inner part of a path from the problem to the field.
+    ///
+    /// A field that is decoded from text by itself, such as a pod template, reports a problem that begins with the
+    /// rest of the path.
+    fn at(field: String, problem: String) -> Self {
+        let last = field.rsplit('.').next().unwrap_or_default();
+        match problem.split_once(": ") {
+            Some((path, rest))
+                if path
+                    .strip_prefix(last)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])) =>
+            {
+                Self { field: format!("{field}{}", &path[last.len()..]), problem: rest.to_owned() }
+            }
+            _ => Self { field, problem },
+        }
+    }
+
+    /// Decodes the text again and tracks the path. This is slower, so it only runs after a failure.
+    fn locate<K: DeserializeOwned>(json: &str) -> Self {
+        let deserializer = &mut serde_json::Deserializer::from_str(json);
+        match serde_path_to_error::deserialize::<_, K>(deserializer) {
+            Ok(_) => Self { field: ".".into(), problem: "trailing characters after the object".into() },
+            Err(error) => Self::at(error.path().to_string(), error.inner().to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    #[test]
+    fn e6_a_decode_error_names_the_whole_path_of_the_field() {
+        let error = |spec: &str| {
+            let json = format!(r#"{{"metadata": {{"name": "a"}}, "spec": {spec}}}"#);
+            decode_json::<Pod>(&json).unwrap_err()
+        };
+        let image = error(r#"{"containers": [{"name": "a", "image": 5}]}"#);
+        assert_eq!(image.field, "spec.containers[0].image");
+        assert!(image.problem.starts_with("invalid type: integer"), "{}", image.problem);
+        let nameless = decode_json::<Pod>(r#"{"metadata": {}, "spec": {"containers": []}}"#).unwrap_err();
+        assert_eq!(nameless.to_string(), "metadata.name: is missing");
+    }
+
+    #[test]
+    fn e6_the_path_inside_a_field_that_is_decoded_by_itself_is_joined_to_the_field() {
+        let error = DecodeError::at("spec.template".into(), "template.spec.a: invalid type".into());
+        assert_eq!(
+            error,
+            DecodeError { field: "spec.template.spec.a".into(), problem: "invalid type".into() }
+        );
+        let error = DecodeError::at("spec.template".into(), "templates: odd".into());
+        assert_eq!(error, DecodeError { field: "spec.template".into(), problem: "templates: odd".into() });
+    }
+
+    #[test]
+    fn e2_managed_fields_and_the_last_applied_copy_are_dropped() {
+        let json = r#"{"metadata": {"name": "a", "managedFields": [{"manager": "m"}],
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}}"#;
+        let pod: Pod = decode_json(json).unwrap();
+        assert_eq!((pod.metadata.managed_fields, pod.metadata.annotations), (None, None));
+    }
+}

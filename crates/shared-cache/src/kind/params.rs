@@ -1,0 +1,111 @@
+//! [`KindParams`]: everything that the store and the informer must know of one kind.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::Resource;
+use serde::de::DeserializeOwned;
+
+use super::cached_resource::{CacheObject, CachedResource};
+use super::decode::{DecodeError, decode_json};
+use super::index::{Index, IndexFunc, IndexKeys, IndexValues, NAMESPACE_INDEX};
+
+/// Extracts the values of one index.
+pub(crate) type Extract<K> = Arc<dyn Fn(&K, &mut IndexKeys<'_>) + Send + Sync>;
+
+/// Changes an object before it is stored.
+pub(crate) type Transform<K> = Arc<dyn Fn(&mut K) + Send + Sync>;
+
+/// One index: its name and the function that extracts its values.
+pub(crate) struct IndexDefinition<K> {
+    pub(crate) index: Index<K>,
+    pub(crate) extract: Extract<K>,
+}
+
+/// The decoder, the indexes and the time rule of one kind. Immutable once the cache is built.
+pub(crate) struct KindParams<K> {
+    decode: fn(&str) -> Result<K, DecodeError>,
+    next_transition: fn(&K) -> Option<Timestamp>,
+    transforms: Vec<Transform<K>>,
+    indexes: Vec<IndexDefinition<K>>,
+}
+
+impl<K: CacheObject> KindParams<K> {
+    /// A kind without rules of its own.
+    pub(crate) fn plain() -> Self
+    where
+        K: DeserializeOwned,
+    {
+        Self {
+            decode: decode_json::<K>,
+            next_transition: |_| None,
+            transforms: Vec::new(),
+            indexes: Vec::new(),
+        }
+    }
+
+    /// A kind with the rules of its [`CachedResource`] implementation.
+    pub(crate) fn cached() -> Self
+    where
+        K: CachedResource,
+    {
+        let definition = |func: &IndexFunc<K>| {
+            let extract = func.extract;
+            IndexDefinition { index: func.index, extract: Arc::new(extract) as Extract<K> }
+        };
+        Self {
+            decode: K::decode,
+            next_transition: K::next_transition,
+            transforms: Vec::new(),
+            indexes: K::indexes().iter().map(definition).collect(),
+        }
+    }
+
+    pub(crate) fn add_index(&mut self, definition: IndexDefinition<K>) {
+        self.indexes.push(definition);
+    }
+
+    pub(crate) fn add_transform(&mut self, transform: Transform<K>) {
+        self.transforms.push(transform);
+    }
+
+    /// Decodes an object and applies the transforms.
+    pub(crate) fn decode(&self, json: &str) -> Result<K, DecodeError> {
+        let mut object = (self.decode)(json)?;
+        self.transforms.iter().for_each(|transform| transform(&mut object));
+        Ok(object)
+    }
+
+    pub(crate) fn next_transition(&self, object: &K) -> Option<Timestamp> {
+        (self.next_transition)(object)
+    }
+
+    /// All index values of an object at a time.
+    pub(crate) fn index_values(&self, object: &K, now: Timestamp) -> IndexValues {
+        let mut values = IndexValues::default();
+        values.push(NAMESPACE_INDEX, Resource::meta(object).namespace.as_deref().unwrap_or_default());
+        for (number, definition) in (NAMESPACE_INDEX + 1..).zip(&self.indexes) {
+            (definition.extract)(object, &mut IndexKeys::new(&mut values, number, now));
+        }
+        values
+    }
+
+    /// Number of an index by its name.
+    pub(crate) fn index_number(&self, name: &str) -> Option<u8> {
+        (NAMESPACE_INDEX + 1..)
+            .zip(&self.indexes)
+            .find(|(_, d)| d.index.name() == name)
+            .map(|(number, _)| number)
+    }
+
+    /// Names of the indexes, in the order of their numbers.
+    pub(crate) fn index_names(&self) -> impl Iterator<Item = &'static str> {
+        self.indexes.iter().map(|definition| definition.index.name())
+    }
+
+    /// Name of an index by its number; `None` for the index by namespace.
+    pub(crate) fn index_name(&self, number: u8) -> Option<&'static str> {
+        let position = number.checked_sub(NAMESPACE_INDEX + 1)?;
+        self.indexes.get(usize::from(position)).map(|definition| definition.index.name())
+    }
+}

@@ -1,0 +1,153 @@
+//! [`Queue`]: what one subscription still has to deliver, at most one entry a key.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::task::AtomicWaker;
+use kube::Resource;
+use parking_lot::Mutex;
+
+use super::event::Event;
+use super::subscription::SubscriptionEnd;
+use crate::kind::CacheObject;
+use crate::object::{Batch, DeletionReason, Delta, KeyRef, Observer};
+use crate::store::{Keyed, KeyedSlab, Slot};
+
+/// Stands in the order of keys for [`Event::Synced`].
+const SYNCED: Slot = Slot::MAX;
+
+/// The pending events of one key: a deletion, an application, or a deletion followed by an application.
+struct Pending<K> {
+    deleted: Option<(Arc<K>, DeletionReason)>,
+    applied: Option<(Option<Arc<K>>, Arc<K>)>,
+}
+
+impl<K: Resource<DynamicType = ()>> Keyed for Pending<K> {
+    fn key(&self) -> KeyRef<'_> {
+        let object =
+            self.applied.as_ref().map(|(_, new)| new).or(self.deleted.as_ref().map(|(last, _)| last));
+        object.map_or(KeyRef { namespace: "", name: "" }, |object| KeyRef::of(&**object))
+    }
+}
+
+impl<K> Pending<K> {
+    fn new(delta: Delta<K>) -> Self {
+        match delta {
+            Delta::Applied { old, new } => Self { deleted: None, applied: Some((old, new)) },
+            Delta::Deleted { last_known, reason } => {
+                Self { deleted: Some((last_known, reason)), applied: None }
+            }
+        }
+    }
+
+    fn merge(&mut self, delta: Delta<K>) {
+        match delta {
+            Delta::Applied { old, new } => {
+                // The subscriber last saw the oldest `old` that is still pending.
+                let old = self.applied.take().map_or(old, |(first, _)| first);
+                self.applied = Some((old, new));
+            }
+            Delta::Deleted { last_known, reason } => {
+                self.applied = None;
+                // If a deletion is pending already, the subscriber never saw the object of this one.
+                self.deleted.get_or_insert((last_known, reason));
+            }
+        }
+    }
+
+    /// Takes the next event; the deletion comes first.
+    fn pop(&mut self) -> Option<Event<K>> {
+        if let Some((last_known, reason)) = self.deleted.take() {
+            return Some(Event::Deleted { last_known, reason });
+        }
+        self.applied.take().map(|(old, new)| Event::Applied { old, new })
+    }
+}
+
+/// The queue of one subscription. The informer's task fills it, the subscriber empties it.
+pub(super) struct Queue<K> {
+    pub(super) state: Mutex<QueueState<K>>,
+    pub(super) waker: AtomicWaker,
+}
+
+pub(super) struct QueueState<K> {
+    /// The objects of the snapshot that were not delivered yet. They come before all pending events.
+    pub(super) initial: std::vec::IntoIter<Arc<K>>,
+    pending: KeyedSlab<Pending<K>>,
+    order: VecDeque<Slot>,
+    pub(super) end: Option<SubscriptionEnd>,
+}
+
+impl<K: Resource<DynamicType = ()>> Queue<K> {
+    pub(super) fn new() -> Self {
+        let state = QueueState {
+            initial: Vec::new().into_iter(),
+            pending: KeyedSlab::new(),
+            order: VecDeque::new(),
+            end: None,
+        };
+        Self { state: Mutex::new(state), waker: AtomicWaker::new() }
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> QueueState<K> {
+    pub(super) fn len(&self) -> usize {
+        self.initial.len() + self.pending.len()
+    }
+
+    pub(super) fn push_synced(&mut self) {
+        self.order.push_back(SYNCED);
+    }
+
+    fn push(&mut self, delta: Delta<K>) {
+        if let Some(slot) = self.pending.find(delta.key())
+            && let Some(pending) = self.pending.get_mut(slot)
+        {
+            pending.merge(delta);
+            return;
+        }
+        let slot = self.pending.insert(Pending::new(delta));
+        self.order.push_back(slot);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Event<K>> {
+        if let Some(new) = self.initial.next() {
+            return Some(Event::Applied { old: None, new });
+        }
+        if self.initial.as_slice().is_empty() && !self.order.is_empty() {
+            // Frees the memory of the initial list.
+            self.initial = Vec::new().into_iter();
+        }
+        let &slot = self.order.front()?;
+        if slot == SYNCED {
+            self.order.pop_front();
+            return Some(Event::Synced);
+        }
+        let pending = self.pending.get_mut(slot)?;
+        if pending.deleted.is_some() && pending.applied.is_some() {
+            // The entry stays in front: its second event is next, and later changes must find the key.
+            return pending.pop();
+        }
+        self.order.pop_front();
+        self.pending.remove(slot).and_then(|mut pending| pending.pop())
+    }
+}
+
+impl<K: CacheObject> Observer<K> for Queue<K> {
+    fn observe(&self, batch: &Batch<K>) {
+        let mut state = self.state.lock();
+        batch.deltas.iter().for_each(|delta| state.push(delta.clone()));
+        drop(state);
+        self.waker.wake();
+    }
+
+    fn synced(&self) {
+        self.state.lock().push_synced();
+        self.waker.wake();
+    }
+
+    fn closed(&self, stopped: bool) {
+        self.state.lock().end = Some(SubscriptionEnd::of(stopped));
+        self.waker.wake();
+    }
+}

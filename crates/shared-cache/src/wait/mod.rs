@@ -1,0 +1,35 @@
+//! Waiting until an object, or a set of objects, satisfies a condition.
+//!
+//! ```text
+//!  Informer<K> ── batch ──▶ Waits<K> (observer) ──▶ Registry: waiters of that key
+//!                                                      │ judge: UID, version floor, condition
+//!                                                      ▼ (in the informer's task, no lock held)
+//!                                                    slot ──▶ wakes the caller's task
+//! ```
+//!
+//! A wait has no timer, no task and no polling but the caller's own future. A change of a key that nobody waits for
+//! costs one look-up in a hash map, and not even that while there are no waits.
+
+mod changes;
+mod check;
+mod error;
+mod holds;
+mod metrics;
+mod on_key;
+mod on_set;
+mod outcome;
+mod registry;
+mod sync;
+mod task;
+mod waits;
+
+pub use check::{Check, Floor};
+pub use error::{WaitAction, WaitConflict, WaitError, WaitTarget};
+pub use on_key::KeyWait;
+pub use on_set::SetWait;
+pub use task::{AcquiredWaitTask, WaitTask};
+
+pub(crate) use changes::ChangeSignal;
+pub(crate) use metrics::{PrefixedWaitMetrics, WaitMetrics};
+pub(crate) use task::WaitSource;
+pub(crate) use waits::Waits;

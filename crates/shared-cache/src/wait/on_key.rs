@@ -1,0 +1,179 @@
+//! [`KeyWait`]: waits for the object of a name, whether or not it exists yet.
+
+use std::future::{Future, IntoFuture, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::wait::Condition;
+
+use super::error::{WaitAction, WaitError, WaitTarget};
+use super::metrics::WaitMetrics;
+use super::outcome::{End, Ending, Judgement, Pending, Place, Seen};
+use super::registry::{Verdict, Waiter};
+use super::task::WaitSource;
+use crate::kind::CacheObject;
+use crate::object::{KeyRef, ObjectKey, parse_version, version_of};
+
+/// How long a wait takes at most unless told otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
+
+type Matches<K> = Arc<dyn Fn(Option<&K>) -> bool + Send + Sync>;
+
+/// A wait for the object of a name, or for its absence. Await it. Created by
+/// [`SharedCache::wait_for`](crate::SharedCache::wait_for).
+///
+/// The stored object is checked first, then each change as it comes. Other than a
+/// [`WaitTask`](crate::WaitTask), it does not follow one object by its UID: an object that is deleted and created anew
+/// under the name counts too, and a deleted object is seen as absent.
+#[must_use = "a wait does nothing until it is awaited"]
+pub struct KeyWait<K: CacheObject> {
+    source: Option<WaitSource<K>>,
+    metrics: WaitMetrics,
+    key: ObjectKey,
+    action: WaitAction,
+    floor: u64,
+    timeout: Duration,
+    matches: Matches<K>,
+}
+
+impl<K: CacheObject> KeyWait<K> {
+    pub(crate) fn new(
+        source: Option<WaitSource<K>>,
+        metrics: WaitMetrics,
+        key: ObjectKey,
+        condition: impl Condition<K> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            source,
+            metrics,
+            key,
+            action: WaitAction::new("wait"),
+            floor: 0,
+            timeout: DEFAULT_TIMEOUT,
+            matches: Arc::new(move |object| condition.matches_object(object)),
+        }
+    }
+
+    /// The longest time to wait; one minute by default. Zero checks the stored object once.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The name of the wait, in messages and metric labels; `wait` by default.
+    pub fn action(mut self, action: WaitAction) -> Self {
+        self.action = action;
+        self
+    }
+
+    /// Ignores states older than this resource version, such as the one that a write returned. A version that is not a
+    /// number changes nothing.
+    pub fn after(mut self, resource_version: &str) -> Self {
+        self.floor = parse_version(resource_version).unwrap_or(self.floor);
+        self
+    }
+
+    async fn wait(self) -> Result<Option<Arc<K>>, WaitError> {
+        let active = self.metrics.begin(self.action);
+        let result = self.wait_registered(active.started()).await;
+        active.end(&result);
+        result
+    }
+
+    async fn wait_registered(&self, started: tokio::time::Instant) -> Result<Option<Arc<K>>, WaitError> {
+        let target = WaitTarget::new(K::kind(&()), Some(self.key.clone()), self.action);
+        let Some(source) = &self.source else {
+            return Err(WaitError::OutOfScope(Box::new(target)));
+        };
+        let place = source.register(&target, &self.key, Waiter::new(Box::new(self.judge())))?;
+        self.look_at_stored(source, &place);
+        let waiter = place.waiter();
+        let mut ended = if self.timeout.is_zero() {
+            waiter.take_end()
+        } else {
+            tokio::time::timeout(self.timeout, poll_fn(|cx| waiter.poll(cx))).await.ok()
+        };
+        if ended.is_none() {
+            self.look_at_stored(source, &place);
+            ended = waiter.take_end();
+        }
+        if let Some(end) = ended {
+            return end.map_err(|end| error(target, end));
+        }
+        let pending = waiter.take_reason();
+        Err(WaitError::NotSatisfied {
+            target: Box::new(target),
+            waited: started.elapsed(),
+            last_observed: pending.as_ref().and_then(|pending| pending.version.clone()),
+            reason: pending.map_or_else(
+                || format!("no state of version {} or newer was seen", self.floor),
+                |pending| pending.reason.into_owned(),
+            ),
+        })
+    }
+
+    fn look_at_stored(&self, source: &WaitSource<K>, place: &Place<K>) {
+        // The version is read before the store: once it has been passed, the store shows the state after it.
+        let passed = source.informer.version() >= self.floor;
+        let key = KeyRef::from(&self.key);
+        let stored = source.informer.store().view().get(key).cloned();
+        match stored {
+            Some(object) => place.waiter().see(&Seen::Present(object)),
+            None if passed => place.waiter().see(&Seen::Missing),
+            None => {}
+        }
+    }
+
+    /// The function that judges a state of the object, or its absence.
+    fn judge(&self) -> impl Fn(&Seen<K>) -> Judgement<K> + use<K> {
+        let (floor, matches) = (self.floor, Arc::clone(&self.matches));
+        move |seen| match seen {
+            Seen::Present(object) => {
+                let version = version_of(&**object).unwrap_or(floor);
+                (version >= floor).then(|| (version, check(&matches, Some(object))))
+            }
+            Seen::Deleted(last) => {
+                let version = version_of(&**last).unwrap_or(floor);
+                (version >= floor).then(|| (version, check(&matches, None)))
+            }
+            Seen::Missing => Some((floor, check(&matches, None))),
+            Seen::Undecodable => {
+                let reason = "the newest version of the object cannot be decoded".into();
+                Some((floor, Verdict::GoOn(Pending { version: None, reason })))
+            }
+        }
+    }
+}
+
+/// Calls the condition. A panic fails this wait alone.
+fn check<K: CacheObject>(matches: &Matches<K>, object: Option<&Arc<K>>) -> Verdict<Ending<K>, Pending> {
+    match catch_unwind(AssertUnwindSafe(|| matches(object.map(|object| &**object)))) {
+        Ok(true) => Verdict::End(Ok(object.cloned())),
+        Ok(false) => Verdict::GoOn(Pending {
+            version: object.and_then(|object| object.meta().resource_version.clone()),
+            reason: if object.is_some() { "the condition does not hold" } else { "there is no such object" }
+                .into(),
+        }),
+        Err(_) => Verdict::Final(Err(End::Failed(Arc::from(Box::from("the condition panicked"))))),
+    }
+}
+
+fn error(target: WaitTarget, end: End) -> WaitError {
+    let target = Box::new(target);
+    match end {
+        End::Gone => WaitError::Gone(target),
+        End::Stopped => WaitError::Stopped(target),
+        End::Failed(cause) => WaitError::Failed { target, cause },
+    }
+}
+
+impl<K: CacheObject> IntoFuture for KeyWait<K> {
+    type Output = Result<Option<Arc<K>>, WaitError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.wait())
+    }
+}

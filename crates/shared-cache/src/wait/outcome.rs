@@ -1,0 +1,48 @@
+//! What a wait can see, and how it can end.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::sync::Arc;
+
+use super::registry::{Registration, Registry, Verdict};
+use crate::object::ObjectKey;
+
+/// What can be seen of an object that a caller waits for.
+pub(super) enum Seen<K> {
+    /// The object exists in this state.
+    Present(Arc<K>),
+    /// The object was deleted; this was its last state.
+    Deleted(Arc<K>),
+    /// The object exists, but its newest version cannot be decoded.
+    Undecodable,
+    /// The object does not exist, as of a version at which it would.
+    Missing,
+}
+
+/// How a wait ends without its condition.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    Gone,
+    Stopped,
+    Failed(Arc<dyn Error + Send + Sync>),
+}
+
+/// Why a wait goes on.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    /// Resource version of the state that did not satisfy the condition.
+    pub(super) version: Option<String>,
+    pub(super) reason: Cow<'static, str>,
+}
+
+/// How a wait ends; `None` if its condition holds without an object.
+pub(super) type Ending<K> = Result<Option<Arc<K>>, End>;
+
+/// The version of what was seen and what it means for the wait; `None` if it means nothing.
+pub(super) type Judgement<K> = Option<(u64, Verdict<Ending<K>, Pending>)>;
+
+/// The waits of a kind by the key of their object.
+pub(super) type WaitRegistry<K> = Registry<ObjectKey, Seen<K>, Ending<K>, Pending>;
+
+/// A place among the waiters of a key.
+pub(super) type Place<K> = Registration<ObjectKey, Seen<K>, Ending<K>, Pending>;
