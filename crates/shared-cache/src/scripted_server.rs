@@ -1,6 +1,8 @@
 //! An API server whose every answer is written by the test: the requests of an informer come out one by
 //! one, and the test says what each gets. No socket, so it works under paused time.
 
+#![allow(dead_code, reason = "each crate that includes this file uses its own part of it")]
+
 use std::collections::BTreeMap;
 use std::io;
 

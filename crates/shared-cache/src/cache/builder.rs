@@ -246,7 +246,6 @@ impl SharedCacheBuilder {
 fn build_kind<K: CacheObject>(pending: Box<dyn Any + Send>, context: &KindContext<'_>, kinds: &mut Kinds) {
     if let Ok(pending) = pending.downcast::<PendingKind<K>>() {
         let PendingKind { watch, params } = *pending;
-        let client = context.client.clone();
-        kinds.add(Arc::new(Watched::new(client, params, watch, context.page_size)));
+        kinds.add(Arc::new(Watched::new(context.client, params, watch, context.page_size)));
     }
 }

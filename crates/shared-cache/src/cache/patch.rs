@@ -113,7 +113,7 @@ impl PatchError {
 pub struct Patch<K: CacheObject> {
     cache: SharedCache,
     old: Arc<K>,
-    patch: Result<Value, serde_json::Error>,
+    changes: Result<Value, serde_json::Error>,
     subresource: Option<&'static str>,
     if_unchanged: bool,
 }
@@ -127,9 +127,9 @@ impl SharedCache {
     ) -> Patch<K> {
         let mut new = K::clone(old);
         change(&mut new);
-        let patch =
+        let changes =
             serde_json::to_value(&**old).and_then(|old| Ok(difference(&old, &serde_json::to_value(&new)?)));
-        Patch { cache: self.clone(), old: Arc::clone(old), patch, subresource: None, if_unchanged: false }
+        Patch { cache: self.clone(), old: Arc::clone(old), changes, subresource: None, if_unchanged: false }
     }
 }
 
@@ -148,26 +148,26 @@ impl<K: CacheObject> Patch<K> {
 
     async fn send(self) -> Result<Arc<K>, PatchError> {
         let (kind, key) = (K::kind(&()).into_owned(), ObjectKey::of(&*self.old));
-        let mut patch = match self.patch {
-            Ok(Value::Object(patch)) => patch,
+        let mut changes = match self.changes {
+            Ok(Value::Object(changes)) => changes,
             Ok(_) => Map::new(),
             Err(source) => return Err(PatchError::Serialize { kind, key, source }),
         };
-        if patch.is_empty() {
+        if changes.is_empty() {
             return Ok(self.old);
         }
         let Some(watched) = self.cache.watched::<K>() else {
             return Err(PatchError::OutOfScope { kind, key });
         };
         if self.if_unchanged {
-            let metadata = patch.entry("metadata").or_insert_with(|| json!({}));
+            let metadata = changes.entry("metadata").or_insert_with(|| json!({}));
             metadata["resourceVersion"] = json!(self.old.meta().resource_version);
         }
         let path = K::url_path(&(), self.old.meta().namespace.as_deref());
         let subresource = self.subresource.map_or(String::new(), |name| format!("/{name}"));
         let request = http::Request::patch(format!("{path}/{}{subresource}", key.name))
             .header(CONTENT_TYPE, "application/merge-patch+json")
-            .body(Body::from(Value::Object(patch).to_string().into_bytes()));
+            .body(Body::from(Value::Object(changes).to_string().into_bytes()));
         let exchange = async {
             let request = request.map_err(|error| error_text(&error))?;
             let response = self.cache.client().send(request).await.map_err(|error| error_text(&error))?;
@@ -175,9 +175,8 @@ impl<K: CacheObject> Patch<K> {
             let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| error_text(&*error))?;
             Ok((parts.status.as_u16(), body.to_bytes()))
         };
-        let answer = match tokio::time::timeout(WRITE_TIMEOUT, exchange).await {
-            Ok(answer) => answer,
-            Err(_) => return Err(PatchError::Timeout { kind, key }),
+        let Ok(answer) = tokio::time::timeout(WRITE_TIMEOUT, exchange).await else {
+            return Err(PatchError::Timeout { kind, key });
         };
         let (code, body) = match answer {
             Ok(answer) => answer,

@@ -230,6 +230,7 @@ impl SharedCache {
     }
 
     /// A stream of the objects of a kind and then of every change; `None` if the cache does not have the kind.
+    #[must_use]
     pub fn subscribe<K: CacheObject>(&self) -> Option<Subscription<K>> {
         let watched = self.watched::<K>()?;
         Some(Subscription::new(|observer| watched.informer.attach(observer)))

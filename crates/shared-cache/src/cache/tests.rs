@@ -320,7 +320,7 @@ async fn w2_waits_take_closures_conditions_of_kube_and_sets() {
     let stored = cache.reader::<ConfigMap>().get("one", "a").unwrap().unwrap();
     let task = cache.wait_task(&stored, WaitAction::new("test"), |_, _| Check::not_yet("never"));
     let (ended, set, ()) = tokio::join!(
-        task.wait(Duration::from_secs(60)),
+        task.wait(Duration::from_mins(1)),
         async { cache.wait_until(|_: &Reader<ConfigMap>| None::<()>).await },
         async {
             tokio::time::sleep(Duration::from_secs(1)).await;

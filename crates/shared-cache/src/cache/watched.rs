@@ -31,7 +31,7 @@ pub(crate) struct Watched<K: CacheObject> {
 }
 
 impl<K: CacheObject> Watched<K> {
-    pub(super) fn new(client: kube::Client, params: KindParams<K>, watch: Watch, page_size: u32) -> Self {
+    pub(super) fn new(client: &kube::Client, params: KindParams<K>, watch: Watch, page_size: u32) -> Self {
         let optional = watch.is_optional();
         let params = Arc::new(params);
         let waits = Arc::new(Waits::new());

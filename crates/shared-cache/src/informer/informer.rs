@@ -31,7 +31,7 @@ impl<K: CacheObject> Informer<K> {
     /// An informer that does nothing until it is run. `observers` are called with every batch before attached
     /// observers are.
     pub(crate) fn new(
-        client: kube::Client,
+        client: &kube::Client,
         params: Arc<KindParams<K>>,
         options: InformerOptions,
         observers: Vec<Arc<dyn Observer<K>>>,

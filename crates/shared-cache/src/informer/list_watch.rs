@@ -119,7 +119,6 @@ impl ListWatch {
             timeout: lifetime.and_then(|lifetime| u32::try_from(lifetime.as_secs()).ok()),
             bookmarks: true,
             send_initial_events: version.is_none(),
-            ..WatchParams::default()
         };
         // An empty version means "most recent", read from the quorum.
         let request = Request::new(self.path.as_str()).watch(&params, version.unwrap_or_default());

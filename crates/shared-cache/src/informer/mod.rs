@@ -12,7 +12,6 @@
 mod backoff;
 mod error;
 mod health;
-#[expect(clippy::module_inception, reason = "a file per concept, named after it")]
 mod informer;
 mod informer_options;
 mod isolation;

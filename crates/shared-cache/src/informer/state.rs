@@ -26,7 +26,7 @@ pub(super) struct InformerState<K: CacheObject> {
 
 impl<K: CacheObject> InformerState<K> {
     pub(super) fn new(
-        client: kube::Client,
+        client: &kube::Client,
         params: Arc<KindParams<K>>,
         options: InformerOptions,
         observers: Vec<Arc<dyn Observer<K>>>,

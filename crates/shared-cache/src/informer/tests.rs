@@ -33,7 +33,7 @@ fn start() -> Fixture {
 
 fn start_with(options: InformerOptions) -> Fixture {
     let (client, server) = server();
-    let informer = Arc::new(Informer::new(client, params(), options, Vec::new()));
+    let informer = Arc::new(Informer::new(&client, params(), options, Vec::new()));
     let events = subscribe(&informer);
     let stop = CancellationToken::new();
     let task = tokio::spawn({
@@ -531,7 +531,7 @@ async fn an_observer_that_panics_keeps_nobody_from_being_told() {
     }
     let (client, mut server) = server();
     let informer =
-        Arc::new(Informer::new(client, params(), InformerOptions::default(), vec![Arc::new(Panicking)]));
+        Arc::new(Informer::new(&client, params(), InformerOptions::default(), vec![Arc::new(Panicking)]));
     let mut events = subscribe(&informer);
     let running = Arc::clone(&informer);
     tokio::spawn(async move { running.run(CancellationToken::new()).await });
