@@ -5,13 +5,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use super::Cache;
-use super::api_reader::ApiReader;
-use super::error::LookupError;
-use super::indexes::{CHECKPOINT_ID, CLAIMED_SANDBOX_ID, RESERVED_FAILED, SANDBOX_POOL, TEMPLATE_ID, USER};
-use super::reader::{given, has_any};
+use shared_cache::{AcquiredWaitTask, ApiReader, LookupError, WaitConflict, WaitTask};
+
+use super::indexes::{
+    CHECKPOINT_ID, CHECKPOINT_USER, CLAIMED_SANDBOX_ID, RESERVED_FAILED, SANDBOX_POOL, SANDBOX_USER, TEMPLATE_ID,
+};
+use super::sandbox_cache::SandboxCache;
 use crate::api::v1alpha1::{Checkpoint, LABEL_TRUE, Sandbox, SandboxPhase, SandboxSet, StateKind};
-use crate::wait::{AcquiredWaitTask, WaitConflict, WaitTask};
 
 /// What [`Provider::get_claimed_sandbox`] looks for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,7 +74,8 @@ pub struct ListSandboxesInPoolOptions<'a> {
     pub pool: &'a str,
 }
 
-/// Lookups of what a sandbox manager asks all day, and the waits that it does. Implemented by [`Cache`].
+/// Lookups of what a sandbox manager asks all day, and the waits that it does. Implemented by
+/// [`SandboxCache`].
 ///
 /// Every lookup reads memory only: no I/O, nothing to await, no lock held once it returns (A1). Objects are
 /// shared and immutable. Each method fails with [`LookupError::NotSynced`] before the first list of its kind
@@ -131,7 +132,7 @@ pub trait Provider: Send + Sync {
     ) -> Result<Vec<Arc<Checkpoint>>, LookupError>;
 
     /// The sandboxes that a pool can hand out or is about to (B1). To claim one of many, search with
-    /// [`Reader::find`](super::Reader::find) instead: it stops at the first match.
+    /// [`Reader::find`](shared_cache::Reader::find) instead: it stops at the first match.
     ///
     /// # Errors
     ///
@@ -189,7 +190,7 @@ pub trait Provider: Send + Sync {
     fn api_reader(&self) -> ApiReader;
 }
 
-impl Provider for Cache {
+impl Provider for SandboxCache {
     fn get_claimed_sandbox(
         &self,
         options: GetClaimedSandboxOptions<'_>,
@@ -213,7 +214,7 @@ impl Provider for Cache {
     }
 
     fn list_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<Vec<Arc<Sandbox>>, LookupError> {
-        self.sandboxes().select(options.namespace, USER, given(options.user), has_any, |sandboxes| {
+        self.sandboxes().select(options.namespace, SANDBOX_USER, given(options.user), has_any, |sandboxes| {
             // Looking for the label in each of them would take longer than all the rest.
             if sandboxes.any_filed(RESERVED_FAILED, LABEL_TRUE) {
                 sandboxes.copy_if(|sandbox| !sandbox.is_reserved_failed())
@@ -227,7 +228,7 @@ impl Provider for Cache {
         &self,
         options: ListCheckpointsOptions<'_>,
     ) -> Result<Vec<Arc<Checkpoint>>, LookupError> {
-        self.checkpoints().select(options.namespace, USER, given(options.user), has_any, |checkpoints| {
+        self.checkpoints().select(options.namespace, CHECKPOINT_USER, given(options.user), has_any, |checkpoints| {
             checkpoints.copy_if(|_| true)
         })
     }
@@ -246,7 +247,7 @@ impl Provider for Cache {
         let active =
             |sandbox: &Sandbox| !sandbox.is_reserved_failed() && sandbox.state(now).kind != StateKind::Dead;
         let any = |count: &usize| *count > 0;
-        self.sandboxes().select(options.namespace, USER, given(options.user), any, |sandboxes| {
+        self.sandboxes().select(options.namespace, SANDBOX_USER, given(options.user), any, |sandboxes| {
             let mut count = 0;
             sandboxes.for_each(|sandbox| count += usize::from(active(sandbox)));
             count
@@ -256,7 +257,7 @@ impl Provider for Cache {
     fn list_live_sandboxes_by_owner(&self, user: &str) -> Result<Vec<Arc<Sandbox>>, LookupError> {
         let live =
             |sandbox: &Sandbox| !sandbox.is_deleting() && sandbox.phase() != Some(&SandboxPhase::Terminating);
-        let mut sandboxes = self.sandboxes().by_index(USER, user)?;
+        let mut sandboxes = self.sandboxes().by_index(SANDBOX_USER, user)?;
         sandboxes.retain(|sandbox| live(sandbox));
         Ok(sandboxes)
     }
@@ -282,10 +283,20 @@ impl Provider for Cache {
     }
 
     fn client(&self) -> &kube::Client {
-        self.kube_client()
+        self.shared().client()
     }
 
     fn api_reader(&self) -> ApiReader {
-        ApiReader::new(self.kube_client().clone())
+        self.shared().api_reader()
     }
+}
+
+/// An empty filter filters nothing.
+fn given(filter: Option<&str>) -> Option<&str> {
+    filter.filter(|text| !text.is_empty())
+}
+
+#[expect(clippy::ptr_arg, reason = "passed where a function of the list itself is expected")]
+fn has_any<K>(list: &Vec<K>) -> bool {
+    !list.is_empty()
 }

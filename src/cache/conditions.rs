@@ -1,41 +1,16 @@
-//! The conditions of the production waits (behaviours G): pure functions of one object.
-
-use std::borrow::Cow;
-use std::error::Error;
+//! The conditions of the waits (behaviours G): pure functions of one object.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use shared_cache::Check;
 
 use crate::api::v1alpha1::{
     CONDITION_INPLACE_UPDATE, CONDITION_READY, CONDITION_SANDBOX_PAUSED, Checkpoint, CheckpointPhase,
     REASON_INPLACE_UPDATING, REASON_START_CONTAINER_FAILED, Sandbox, SandboxPhase, StateKind,
 };
 
-/// What a condition says of an object.
-#[derive(Debug)]
-pub enum Check {
-    /// What was waited for is there.
-    Satisfied,
-    /// Not yet; what is missing, for people.
-    NotYet(Cow<'static, str>),
-    /// It never will be.
-    Failed(Box<dyn Error + Send + Sync>),
-}
-
-impl Check {
-    /// Not yet, for this reason.
-    pub fn not_yet(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self::NotYet(reason.into())
-    }
-
-    /// It never will be, for this reason.
-    pub fn failed(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::Failed(cause.into())
-    }
-}
-
 /// G1: the condition `SandboxPaused` is True. Fails for a sandbox that may not be paused (J7).
-pub(crate) fn paused(sandbox: &Sandbox) -> Check {
+pub(super) fn paused(sandbox: &Sandbox) -> Check {
     let verdict = sandbox.pausable();
     if !verdict.allowed {
         return Check::failed(format!("the sandbox can't be paused: {}", verdict.reason));
@@ -49,7 +24,7 @@ pub(crate) fn paused(sandbox: &Sandbox) -> Check {
 
 /// G2: the condition `Ready` is True, in a status that has caught up with the generation that the caller knows
 /// of. Fails for a sandbox that may not be resumed (J8).
-pub(crate) fn resumed(sandbox: &Sandbox, generation: i64, now: Timestamp) -> Check {
+pub(super) fn resumed(sandbox: &Sandbox, generation: i64, now: Timestamp) -> Check {
     let verdict = sandbox.resumable(now);
     if !verdict.allowed {
         return Check::failed(format!("the sandbox can't be resumed: {}", verdict.reason));
@@ -62,7 +37,7 @@ pub(crate) fn resumed(sandbox: &Sandbox, generation: i64, now: Timestamp) -> Che
 }
 
 /// G3: the sandbox runs what its spec says, and has an address.
-pub(crate) fn ready(sandbox: &Sandbox, now: Timestamp) -> Check {
+pub(super) fn ready(sandbox: &Sandbox, now: Timestamp) -> Check {
     use SandboxPhase::{Failed, Succeeded, Terminating};
     if sandbox.is_deleting() {
         return Check::failed("the sandbox is being deleted");
@@ -97,7 +72,7 @@ pub(crate) fn ready(sandbox: &Sandbox, now: Timestamp) -> Check {
 }
 
 /// G4: the checkpoint has succeeded and has an id.
-pub(crate) fn checkpointed(checkpoint: &Checkpoint) -> Check {
+pub(super) fn checkpointed(checkpoint: &Checkpoint) -> Check {
     let place = || format!("{}/{}", checkpoint.namespace_or_empty(), checkpoint.name_or_empty());
     let message = checkpoint.status.as_ref().and_then(|status| status.message.as_deref()).unwrap_or_default();
     match checkpoint.phase() {
@@ -114,7 +89,7 @@ pub(crate) fn checkpointed(checkpoint: &Checkpoint) -> Check {
 }
 
 /// G5: the claim is bound to a volume.
-pub(crate) fn bound(claim: &PersistentVolumeClaim) -> Check {
+pub(super) fn bound(claim: &PersistentVolumeClaim) -> Check {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
     let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
     match (phase, volume) {
@@ -135,7 +110,7 @@ fn message(sandbox: &Sandbox) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
-/// What is missing of a condition that should be True.
+/// Describes why a condition that should be True is not.
 fn missing(sandbox: &Sandbox, type_: &str) -> String {
     match sandbox.condition(type_) {
         None => format!("there is no condition {type_}"),

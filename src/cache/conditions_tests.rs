@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::holds::Holds;
-use super::*;
+use jiff::Timestamp;
+use shared_cache::Check;
+
+use super::conditions::{bound, checkpointed, paused, ready, resumed};
 use crate::api::v1alpha1::{Checkpoint, Sandbox};
 
 #[expect(clippy::needless_pass_by_value, reason = "made for the call")]

@@ -1,0 +1,102 @@
+//! The eight kinds that are cached, their indexes, and what each watch is limited to (behaviours B, C).
+//!
+//! A kind is added here and nowhere else.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret};
+use shared_cache::{CachedResource, IndexFunc, SharedCacheBuilder, Watch};
+
+use super::indexes;
+use super::scope::Scope;
+use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet, SandboxTemplate};
+
+impl CachedResource for Sandbox {
+    fn indexes() -> &'static [IndexFunc<Self>] {
+        &[
+            IndexFunc { index: indexes::SANDBOX_POOL, extract: indexes::sandbox_pool },
+            IndexFunc { index: indexes::CLAIMED_SANDBOX_ID, extract: indexes::claimed_sandbox_id },
+            IndexFunc { index: indexes::SANDBOX_USER, extract: indexes::sandbox_user },
+            IndexFunc { index: indexes::RESERVED_FAILED, extract: indexes::reserved_failed },
+        ]
+    }
+
+    /// At its shutdown time a sandbox leaves its pool without a write (B2).
+    fn next_transition(&self) -> Option<Timestamp> {
+        self.shutdown_at()
+    }
+}
+
+impl CachedResource for SandboxSet {
+    fn indexes() -> &'static [IndexFunc<Self>] {
+        &[IndexFunc { index: indexes::TEMPLATE_ID, extract: indexes::template_id }]
+    }
+}
+
+impl CachedResource for Checkpoint {
+    fn indexes() -> &'static [IndexFunc<Self>] {
+        &[
+            IndexFunc { index: indexes::CHECKPOINT_ID, extract: indexes::checkpoint_id },
+            IndexFunc { index: indexes::CHECKPOINT_USER, extract: indexes::checkpoint_user },
+        ]
+    }
+}
+
+impl CachedResource for SandboxTemplate {}
+
+/// Adds the kinds of a scope. Secrets and ConfigMaps are watched only in the system namespace, if there is one (C3);
+/// PersistentVolumes are cluster-scoped and never limited (C4).
+pub(super) fn add(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuilder {
+    let builder = builder
+        .cached_kind::<Sandbox>(sandboxes(scope))
+        .cached_kind::<SandboxSet>(sandboxes(scope))
+        .cached_kind::<SandboxTemplate>(sandboxes(scope))
+        .cached_kind::<Checkpoint>(sandboxes(scope))
+        .kind::<PersistentVolumeClaim>(sandboxes(scope))
+        .index(indexes::CLAIM_USER, indexes::claim_user)
+        .index(indexes::VOLUME_NAME, indexes::claim_volume)
+        .kind::<PersistentVolume>(Watch::all());
+    match &scope.system_namespace {
+        None => builder,
+        Some(namespace) => builder
+            .kind::<Secret>(Watch::namespaced(namespace))
+            .kind::<ConfigMap>(Watch::namespaced(namespace)),
+    }
+}
+
+/// What the watches of the sandbox kinds are limited to (C1, C2).
+fn sandboxes(scope: &Scope) -> Watch {
+    let watch = match &scope.sandbox_namespace {
+        None => Watch::all(),
+        Some(namespace) => Watch::namespaced(namespace),
+    };
+    match &scope.label_selector {
+        None => watch,
+        Some(selector) => watch.labels(selector),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared_cache::SharedCache;
+
+    use super::*;
+    use crate::cache::scripted_server::server;
+
+    #[tokio::test]
+    async fn c4_every_scope_builds() {
+        for namespace in [None, Some("team-a")] {
+            for selector in [None, Some("a=b,c in (d)")] {
+                for system in [None, Some("sys")] {
+                    let scope = Scope {
+                        sandbox_namespace: namespace.map(str::to_owned),
+                        label_selector: selector.map(|text| text.parse().unwrap()),
+                        system_namespace: system.map(str::to_owned),
+                    };
+                    let (client, _server) = server();
+                    let cache = add(SharedCache::builder(client), &scope).build().unwrap();
+                    assert_eq!(cache.kinds().len(), if system.is_some() { 8 } else { 6 });
+                }
+            }
+        }
+    }
+}
