@@ -95,7 +95,8 @@
 //! | wait until a sandbox is ready, paused or resumed | [`Provider::sandbox_wait_ready_task`] and [`wait`] |
 //! | read your own writes | [`Cache::expect`], [`Cache::refresh_sandbox`], [`Cache::await_version`] |
 //! | know what a sandbox is doing | [`Sandbox::state`](api::v1alpha1::Sandbox::state) |
-//! | take options from a file, variables and flags | [`SandboxManagerOptions`] |
+//! | have the binary with your own handlers: flags, file, log, exit codes | [`main`] |
+//! | load options from a file, variables and flags | [`options::OptionsLoader`] |
 //!
 //! In the repository, `docs/embedding.md` goes through these one by one, and `docs/migration.md` has the names of the
 //! Go package beside those here.
@@ -106,7 +107,7 @@
 //!
 //! | Module | What it holds |
 //! |---|---|
-//! | [`cli`] | the command line of the binary |
+//! | [`cli`] | the command line of the binary, a file per subcommand |
 //! | [`manager`] | [`Manager`]: start order, shutdown, health, metrics of the fleet |
 //! | [`controller`] | [`Controller`] calls each [`ReconcileHandler`] for what has changed |
 //! | [`cache`] | [`Cache`]: the watched kinds, their indexes, [`Reader`] and [`Provider`] |
@@ -115,7 +116,7 @@
 //! | [`api`] | the custom resources, and what their fields say about a sandbox's state |
 //! | [`client`] | the client of the API server: found, limited, counted |
 //! | [`http`] | the listeners and what they serve |
-//! | [`options`] | [`SandboxManagerOptions`]: read from a file, variables and flags, and checked |
+//! | [`options`] | [`SandboxManagerOptions`]: the one declaration of all settings, and how they are loaded |
 //! | [`metrics`], [`telemetry`] | the metrics registry; logging |
 //!
 //! Besides, where the features of these names are on:
@@ -146,6 +147,7 @@ mod version;
 pub mod wait;
 
 pub use cache::{Cache, Provider, Reader};
+pub use cli::main;
 pub use controller::{Action, Controller, Observed, ReconcileHandler};
 pub use manager::Manager;
 pub use options::SandboxManagerOptions;

@@ -1,12 +1,12 @@
-//! The `sandbox-manager` binary: hands the command line to the library.
+//! The `sandbox-manager` binary: the library's `main` without further handlers.
 
 use std::process::ExitCode;
 
-/// Measured against that of the system, see `docs/performance.md`.
+/// A cached sandbox takes less memory and CPU with jemalloc than with glibc, see `docs/performance.md`.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    sandbox_manager::cli::run(std::env::args_os())
+    sandbox_manager::main(|_| ())
 }

@@ -1,13 +1,16 @@
-//! Logging of the process: one line an event on standard error, as JSON or as text.
+//! Logging of the process: one line per event on standard error, as JSON or as text.
 //!
-//! Called once by the `cli` module, before anything is started. This module imports nothing else of the crate.
+//! The `cli` module calls [`init`] once, before it starts anything. This module imports nothing else of the crate.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+};
 
 use tracing::{Level, Subscriber};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-/// Crates that tell at `info` what only their authors want to know. Held at `warn` unless the level is `debug`.
+/// Crates whose `info` events are of use to their authors only. They log at `warn` unless the level is `debug`.
 const NOISY: [&str; 10] = [
     "h2",
     "hyper",
@@ -21,77 +24,95 @@ const NOISY: [&str; 10] = [
     "tower_http",
 ];
 
-/// Reports every failed request as an error and without its cause, many times while the API server is away. Whoever
-/// sent the request gets the error with its cause, and says so where it matters; off unless the level is `debug`.
+/// This module logs every failed request as an error without its cause, many times while the API server is away. The
+/// caller that sent the request gets the error with its cause and logs it. Off unless the level is `debug`.
 const CAUSELESS: &str = "kube_client::client::builder";
 
-/// Shape of a log line.
+/// Format of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object: `timestamp`, `level`, `target`, `message`, and the event's fields beside them.
+    /// One JSON object: `timestamp`, `level`, `target`, `message`, and the fields of the event beside them.
     Json,
-    /// For a person, in colours on a terminal.
+    /// Text, with colours on a terminal.
     Text,
 }
 
-/// Why logging could not be set up.
+/// Selects the events that are logged. Prints itself as directives.
+#[derive(Debug)]
+pub struct Filter(EnvFilter);
+
+/// The reason why a text is no list of directives.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid value {value:?}: {reason}; expected directives such as `info,sandbox_manager=debug`")]
+pub struct DirectivesError {
+    /// The text as given.
+    pub value: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The reason why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// `RUST_LOG` is no list of directives.
-    #[error(
-        "RUST_LOG: invalid value {value:?}: {reason}; expected directives such as `info,sandbox_manager=debug`"
-    )]
-    Directives {
-        /// The variable's value.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Something else in this process has set up logging already.
+    /// Another part of this process has set up logging.
     #[error("logging is set up already")]
     AlreadySet,
 }
 
-/// Sends all events of at least `level` to standard error, for the rest of the process.
-///
-/// The environment variable `RUST_LOG`, if set and not empty, takes the place of `level`.
+impl Filter {
+    /// Selects events of at least `level`, of noisy libraries only those that matter to a user of this program.
+    #[must_use]
+    pub fn from_level(level: Level) -> Self {
+        let quiet: String = match level {
+            Level::INFO => NOISY.iter().flat_map(|name| [",", name, "=warn"]).collect(),
+            _ => String::new(),
+        };
+        let causeless = match level {
+            Level::DEBUG | Level::TRACE => String::new(),
+            _ => format!(",{CAUSELESS}=off"),
+        };
+        Self(EnvFilter::new(format!("{level}{quiet}{causeless}")))
+    }
+
+    /// Selects events by directives, in the syntax of the environment variable `RUST_LOG`. This function does not read
+    /// the variable.
+    ///
+    /// # Errors
+    ///
+    /// The text is no list of directives.
+    pub fn parse(directives: &str) -> Result<Self, DirectivesError> {
+        let rejected = |reason| DirectivesError { value: directives.to_owned(), reason };
+        EnvFilter::try_new(directives).map(Self).map_err(|error| rejected(error.to_string()))
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Logs the events that `filter` selects to standard error, for the rest of the process.
 ///
 /// # Errors
 ///
-/// When `RUST_LOG` is malformed, or logging has been set up before; nothing is changed then.
-pub fn init(level: Level, format: Format) -> Result<(), TelemetryError> {
-    let filter = filter(level, std::env::var("RUST_LOG").ok().as_deref())?;
+/// Logging was set up before. The call changes nothing then.
+pub fn init(filter: Filter, format: Format) -> Result<(), TelemetryError> {
     let failed = |_| TelemetryError::AlreadySet;
     match format {
         Format::Json => tracing::subscriber::set_global_default(json(filter, io::stderr)).map_err(failed),
         Format::Text => {
             let colours = io::stderr().is_terminal();
-            let text =
-                tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+            let text = tracing_subscriber::fmt()
+                .with_env_filter(filter.0)
+                .with_writer(io::stderr)
+                .with_ansi(colours);
             tracing::subscriber::set_global_default(text.finish()).map_err(failed)
         }
     }
 }
 
-fn filter(level: Level, directives: Option<&str>) -> Result<EnvFilter, TelemetryError> {
-    if let Some(value) = directives.filter(|value| !value.is_empty()) {
-        return EnvFilter::try_new(value).map_err(|error| TelemetryError::Directives {
-            value: value.to_owned(),
-            reason: error.to_string(),
-        });
-    }
-    let quiet: String = match level {
-        Level::INFO => NOISY.iter().flat_map(|name| [",", name, "=warn"]).collect(),
-        _ => String::new(),
-    };
-    let causeless = match level {
-        Level::DEBUG | Level::TRACE => String::new(),
-        _ => format!(",{CAUSELESS}=off"),
-    };
-    Ok(EnvFilter::new(format!("{level}{quiet}{causeless}")))
-}
-
-fn json<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+fn json<W>(filter: Filter, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -100,7 +121,7 @@ where
         .flatten_event(true)
         .with_current_span(true)
         .with_span_list(false)
-        .with_env_filter(filter)
+        .with_env_filter(filter.0)
         .with_writer(writer)
         .finish()
 }
@@ -127,10 +148,10 @@ mod tests {
         }
     }
 
-    fn logged(level: Level, directives: Option<&str>, log: impl FnOnce()) -> Vec<serde_json::Value> {
+    fn logged(filter: Filter, log: impl FnOnce()) -> Vec<serde_json::Value> {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = json(filter(level, directives).unwrap(), move || writer.clone());
+        let subscriber = json(filter, move || writer.clone());
         tracing::subscriber::with_default(subscriber, log);
         let text = String::from_utf8(lines.0.lock().clone()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -138,7 +159,7 @@ mod tests {
 
     #[test]
     fn an_event_is_one_json_line_with_its_fields() {
-        let lines = logged(Level::INFO, None, || {
+        let lines = logged(Filter::from_level(Level::INFO), || {
             tracing::info!(kind = "Sandbox", objects = 3, "two\nlines");
         });
         assert_eq!(lines.len(), 1);
@@ -157,33 +178,33 @@ mod tests {
             tracing::info!(target: "kube_client::client", "hidden");
             tracing::warn!(target: "kube_client::client", "shown");
         };
-        assert_eq!(logged(Level::INFO, None, noise).len(), 1);
-        assert_eq!(logged(Level::ERROR, None, noise).len(), 0);
-        assert_eq!(logged(Level::DEBUG, None, noise).len(), 2);
-        assert_eq!(logged(Level::ERROR, Some("kube_client=info"), noise).len(), 2);
-        assert_eq!(logged(Level::INFO, Some(""), noise).len(), 1);
+        assert_eq!(logged(Filter::from_level(Level::INFO), noise).len(), 1);
+        assert_eq!(logged(Filter::from_level(Level::ERROR), noise).len(), 0);
+        assert_eq!(logged(Filter::from_level(Level::DEBUG), noise).len(), 2);
+        assert_eq!(logged(Filter::parse("kube_client=info").unwrap(), noise).len(), 2);
     }
 
     #[test]
-    fn errors_without_a_cause_are_left_to_those_who_know_it() {
+    fn errors_without_a_cause_are_not_logged_by_default() {
         let noise = || tracing::error!(target: CAUSELESS, "failed with error client error (Connect)");
         for (level, lines) in [(Level::ERROR, 0), (Level::INFO, 0), (Level::DEBUG, 1)] {
-            assert_eq!(logged(level, None, noise).len(), lines, "{level}");
+            assert_eq!(logged(Filter::from_level(level), noise).len(), lines, "{level}");
         }
-        assert_eq!(logged(Level::INFO, Some("info"), noise).len(), 1);
+        assert_eq!(logged(Filter::parse("info").unwrap(), noise).len(), 1);
     }
 
     #[test]
-    fn malformed_directives_are_refused_by_name() {
-        let error = filter(Level::INFO, Some("a=b=c")).unwrap_err().to_string();
-        assert!(error.starts_with("RUST_LOG: invalid value \"a=b=c\": "), "{error}");
+    fn malformed_directives_are_refused() {
+        let error = Filter::parse("a=b=c").unwrap_err().to_string();
+        assert!(error.starts_with("invalid value \"a=b=c\": "), "{error}");
         assert!(error.ends_with("expected directives such as `info,sandbox_manager=debug`"), "{error}");
     }
 
     #[test]
     fn a_second_set_up_is_refused_and_does_not_panic() {
-        // The first may fail too, when another test was here before.
-        let _ = init(Level::ERROR, Format::Text);
-        assert!(matches!(init(Level::ERROR, Format::Json), Err(TelemetryError::AlreadySet)));
+        let filter = || Filter::from_level(Level::ERROR);
+        // The first call fails too if another test of this process has set up logging.
+        let _ = init(filter(), Format::Text);
+        assert!(matches!(init(filter(), Format::Json), Err(TelemetryError::AlreadySet)));
     }
 }

@@ -30,6 +30,9 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Objects that are loaded before others get a turn.
 const BATCH: usize = 256;
 
+/// An error of the program that `dev` is part of.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// What `dev` is asked to do.
 #[derive(Clone, Debug)]
 pub struct DevOptions {
@@ -101,6 +104,9 @@ pub enum DevError {
     /// Metrics can't be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The program's own set-up of the manager failed.
+    #[error("cannot set up the manager: {0}")]
+    Setup(#[source] BoxError),
     /// The manager can't start, or did not end in order.
     #[error(transparent)]
     Manager(#[from] ManagerError),
@@ -110,12 +116,16 @@ pub enum DevError {
 }
 
 /// Runs all of it until `stop` is cancelled. Progress goes to standard error; what runs where, and what to try, to
-/// standard output once everything is ready.
+/// standard output once everything is ready. `setup` adds handlers to the manager before it starts.
 ///
 /// # Errors
 ///
 /// When an address or the kubeconfig's file can't be had, and as [`Manager::run`].
-pub async fn run(options: DevOptions, stop: CancellationToken) -> Result<(), DevError> {
+pub async fn run(
+    options: DevOptions,
+    stop: CancellationToken,
+    setup: impl FnOnce(&mut Manager) -> Result<(), BoxError>,
+) -> Result<(), DevError> {
     let api = ApiServer::new();
     let serving = api.serve(options.listen).await;
     let serving = serving.map_err(|source| DevError::Listen { address: options.listen, source })?;
@@ -131,6 +141,7 @@ pub async fn run(options: DevOptions, stop: CancellationToken) -> Result<(), Dev
     let connector = Connector::new(config, &options.manager.client, &metrics);
     let mut manager = Manager::builder(options.manager).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
+    setup(&mut manager).map_err(DevError::Setup)?;
     let manager = manager.bind().await?;
     let tell = tell_when_ready(
         manager.cache().clone(),

@@ -1,4 +1,4 @@
-//! Addresses that a listener binds: `host:port`, `:port`, or `0` for "do not listen".
+//! [`BindAddress`]: the address of a listener, or `0` for no listener.
 
 use std::{
     fmt,
@@ -6,29 +6,29 @@ use std::{
     str::FromStr,
 };
 
-/// Where a listener binds, as controller-runtime reads it.
+/// The address of a listener, in the syntax of controller-runtime.
 ///
-/// Printed as it was read, but for needless zeros.
+/// Prints the text that was parsed, without redundant zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindAddress {
-    /// Nothing is listened on. Written `0`.
+    /// No listener. Written as `0`.
     Off,
-    /// Listens on this port; port 0 takes a free one.
+    /// A listener on this port. Port 0 binds a free port.
     Listen {
-        /// Host name or IP address (IPv6 without brackets); empty for every interface.
+        /// Host name or IP address (IPv6 without brackets). Empty: every interface.
         host: String,
         /// TCP port.
         port: u16,
     },
 }
 
-/// A text that is no bind address. The caller knows what is accepted and says so.
+/// A text that is no bind address.
 #[derive(Debug, thiserror::Error)]
 #[error("not a bind address")]
 pub struct InvalidAddress;
 
 impl BindAddress {
-    /// Listens on `host` and `port`; an empty host stands for every interface.
+    /// Creates the address of a listener on `host` and `port`. Empty host: every interface.
     pub fn listen(host: impl Into<String>, port: u16) -> Self {
         Self::Listen { host: host.into(), port }
     }
@@ -45,7 +45,7 @@ impl FromStr for BindAddress {
             return Ok(Self::listen(address.ip().to_string(), address.port()));
         }
         let (host, port) = text.rsplit_once(':').ok_or(InvalidAddress)?;
-        // u16's own parser would take a leading plus sign.
+        // u16::from_str would also accept a plus sign.
         if !port.bytes().all(|b| b.is_ascii_digit()) || !(host.is_empty() || is_host_name(host)) {
             return Err(InvalidAddress);
         }
@@ -64,7 +64,7 @@ impl fmt::Display for BindAddress {
     }
 }
 
-/// A DNS name. A last label of digits only would be a mistyped IPv4 address (`10.0.0:80`), so it is refused.
+/// Returns true for a DNS name. A last label of digits only is rejected: it is a mistyped IPv4 address (`10.0.0:80`).
 fn is_host_name(host: &str) -> bool {
     let label = |label: &str| {
         let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);

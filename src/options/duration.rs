@@ -1,7 +1,7 @@
 //! Durations as Go and Kubernetes write them: `2m`, `1h30m`, `1.5s`, `500ms`.
 //!
-//! Pure functions, used by the settings table. Both directions are exact to the nanosecond, so what is printed
-//! parses to the same duration.
+//! Pure functions, called by the forms of text. Both directions are exact to the nanosecond, so that a printed
+//! duration parses as the same duration.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -15,14 +15,14 @@ const UNITS: [(&str, u128); 6] = [
     ("ns", 1),
 ];
 
-/// Longest duration that Go can hold (about 292 years); anything longer is surely a mistake.
+/// The maximum of Go's durations, about 292 years.
 const MAX_NANOS: u128 = i64::MAX as u128;
 
-/// Reads a non-negative duration: one or more of number and unit without blanks, or a bare `0`.
+/// Parses a duration: numbers, each with its unit, without blanks; or `0`.
 ///
-/// `None` for anything else: negative, no unit, unknown unit, too long, or finer than a nanosecond.
-#[must_use]
-pub fn parse(text: &str) -> Option<Duration> {
+/// Returns `None` for every other text: with a sign, without a unit, with an unknown unit, above the maximum, or with
+/// fractions of a nanosecond.
+pub(super) fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
@@ -46,7 +46,7 @@ fn in_nanos(number: &str, unit: &str) -> Option<u128> {
     let unit = if matches!(unit, "µs" | "μs") { "us" } else { unit };
     let (_, scale) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    // Nineteen digits are more than any accepted duration needs, and cannot overflow below.
+    // Every accepted duration has at most nineteen digits. With more, the sums below could overflow.
     if (whole.is_empty() && fraction.is_empty()) || whole.len() > 19 || fraction.len() > 19 {
         return None;
     }
@@ -59,9 +59,8 @@ fn in_nanos(number: &str, unit: &str) -> Option<u128> {
     Some(digits(whole)? * scale + part / tenths)
 }
 
-/// Writes a duration with whole units only, largest first: `1h30m`, `1s500ms`, `0s`.
-#[must_use]
-pub fn format(duration: Duration) -> String {
+/// Prints a duration in whole units, the largest first: `1h30m`, `1s500ms`, `0s`.
+pub(super) fn format(duration: Duration) -> String {
     let mut left = duration.as_nanos();
     let mut text = String::new();
     for (name, scale) in UNITS {

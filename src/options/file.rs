@@ -1,214 +1,292 @@
-//! The options file: YAML in, YAML out. The only file that knows the YAML library.
+//! The file of options: YAML in, YAML out.
 //!
-//! Fields are read straight into [`SandboxManagerOptions`] through the settings table. The first thing wrong ends
-//! the reading with one error that names file, line, column, field and what is accepted there. A field without a
-//! value (`cache:`) counts as left out, as in Kubernetes.
+//! Each fault has file, line, column, field, and what is accepted there. A fault does not end the reading: the walk
+//! over the events of the YAML parser skips the value and goes on. A field without a value (`cache:`) counts as left
+//! out, as in Kubernetes.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt,
     fs::File,
     io::{self, Read as _},
     path::Path,
 };
 
-use serde::{
-    Deserialize as _,
-    de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor},
-};
-use serde_yaml::{Mapping, Value};
+use granit_parser::{Event, Marker, Parser, ScalarStyle};
+use serde::Serialize;
 
 use super::{
     SandboxManagerOptions,
-    setting::{InvalidValue, Kind, SETTINGS, Setting},
+    loader::{Fault, Origin},
+    setting::{SETTINGS, SetError, Setting, join, most_similar},
 };
 
 /// `apiVersion` that a file must state.
 pub const API_VERSION: &str = "config.agents.kruise.io/v1alpha1";
 /// `kind` that a file must state.
 pub const KIND: &str = "SandboxManagerOptions";
-/// Longest file that is read: 1 MiB.
+/// Maximum size of a file: 1 MiB.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The two fields that say what the file is, and their only values.
 const HEADER: [(&str, &str); 2] = [("apiVersion", API_VERSION), ("kind", KIND)];
 
-/// Why an options file was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// The file is missing or may not be read.
-    #[error("{file}: cannot be read: {source}")]
-    Read {
-        /// Path of the file.
-        file: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// More than [`MAX_FILE_BYTES`].
-    #[error("{file}: larger than {MAX_FILE_BYTES} bytes, this is no options file")]
-    TooLarge {
-        /// Path of the file.
-        file: String,
-    },
-    /// Bytes that are no UTF-8.
-    #[error("{file}:{line}: not UTF-8 text")]
-    NotUtf8 {
-        /// Path of the file.
-        file: String,
-        /// Line of the first such byte, from 1.
-        line: usize,
-    },
-    /// Nothing in it but blanks and comments.
-    #[error("{file}: empty, expected at least `apiVersion: {API_VERSION}` and `kind: {KIND}`")]
-    Empty {
-        /// Path of the file.
-        file: String,
-    },
-    /// Not YAML at all.
-    #[error("{file}: not valid YAML: {message}")]
-    Syntax {
-        /// Path of the file, with line and column where known.
-        file: String,
-        /// What the YAML parser says.
-        message: String,
-    },
-    /// Something in it is not accepted.
-    #[error("{file}: {message}")]
-    Field {
-        /// Path of the file, with line and column where known.
-        file: String,
-        /// The field, what is wrong with it, and what is accepted.
-        message: String,
-    },
-    /// Options that cannot be printed.
-    #[error("cannot print the options as YAML: {message}")]
-    Print {
-        /// What the YAML library says.
-        message: String,
-    },
-}
-
-/// Lays the file at `path` over `options`.
-pub(super) fn load(path: &Path, options: &mut SandboxManagerOptions) -> Result<(), FileError> {
+/// Loads the file at `path` over `options` and adds its faults.
+pub(super) fn load(path: &Path, options: &mut SandboxManagerOptions, faults: &mut Vec<Fault>) {
     let file = path.display().to_string();
+    match read(path) {
+        Ok(text) => parse(&file, &text, options, faults),
+        Err((position, problem)) => faults.push(fault(&file, position, problem)),
+    }
+}
+
+type Position = Option<(usize, usize)>;
+
+fn fault(file: &str, position: impl Into<Position>, problem: String) -> Fault {
+    Fault { origin: Origin::File { path: file.to_owned(), position: position.into() }, problem }
+}
+
+fn read(path: &Path) -> Result<String, (Position, String)> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|source| FileError::Read { file: file.clone(), source })?;
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|error: io::Error| (None, format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(FileError::TooLarge { file });
+        return Err((None, format!("larger than {MAX_FILE_BYTES} bytes, the maximum of a file of options")));
     }
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(&file, text, options),
-        Err(error) => {
-            let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
-            Err(FileError::NotUtf8 { file, line })
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let lines: Vec<_> = valid.split(|byte| *byte == b'\n').collect();
+        let column = lines.last().map_or(0, |line| String::from_utf8_lossy(line).chars().count()) + 1;
+        (Some((lines.len(), column)), "not UTF-8 text".to_owned())
+    })
+}
+
+/// Loads a file's text over `options`; `file` is its name, for the faults.
+fn parse(file: &str, text: &str, options: &mut SandboxManagerOptions, faults: &mut Vec<Fault>) {
+    match Document::parse(text) {
+        Ok(document) => {
+            let mut walk = Walk { file, document: &document, options, faults };
+            walk.section("", 0);
         }
+        Err((position, problem)) => faults.push(fault(file, position, problem)),
     }
 }
 
-/// Lays a file's text over `options`; `file` is its name, for errors.
-pub(super) fn parse(file: &str, text: &str, options: &mut SandboxManagerOptions) -> Result<(), FileError> {
-    check_syntax(file, text)?;
-    let mut reading = Reading { options, problem: None, empty: false };
-    let root = Section { reading: &mut reading, path: String::new() };
-    let result = root.deserialize(serde_yaml::Deserializer::from_str(text));
-    match result {
-        Ok(_) if reading.empty => Err(FileError::Empty { file: file.to_owned() }),
-        Ok(seen) => match HEADER.into_iter().find(|(field, _)| !seen.iter().any(|name| name == field)) {
-            Some((field, value)) => Err(field_error(file, format!("{field}: missing, expected \"{value}\""))),
-            None => Ok(()),
-        },
-        Err(error) => {
-            // Our own finding, at the place that the YAML parser was at; else the parser's own complaint.
-            let message = reading.problem.unwrap_or_else(|| error.to_string());
-            Err(FileError::Field { file: place(file, &error), message })
-        }
+/// Prints these options as a file.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Printed<'o> {
+    api_version: &'static str,
+    kind: &'static str,
+    #[serde(flatten)]
+    options: &'o SandboxManagerOptions,
+}
+
+impl SandboxManagerOptions {
+    /// Returns these options as the text of a file that loads as the same options.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        to_yaml(self)
     }
 }
 
-/// Exactly one well-formed document. Checked by itself and first: a text that is no YAML would also stop the
-/// reading below, which would then blame the field it had come to.
-fn check_syntax(file: &str, text: &str) -> Result<(), FileError> {
-    let mut documents = serde_yaml::Deserializer::from_str(text);
-    let Some(first) = documents.next() else {
-        return Err(FileError::Empty { file: file.to_owned() });
-    };
-    if let Err(error) = IgnoredAny::deserialize(first) {
-        return Err(FileError::Syntax { file: place(file, &error), message: error.to_string() });
-    }
-    // Never more than one further: after an error the parser yields documents without end.
-    match documents.next() {
-        Some(_) => Err(field_error(file, "more than one document, expected exactly one")),
-        None => Ok(()),
-    }
+fn to_yaml(options: &SandboxManagerOptions) -> String {
+    let printed = Printed { api_version: API_VERSION, kind: KIND, options };
+    serde_yaml::to_string(&printed).expect("the options hold only sections, texts, numbers and booleans")
 }
 
-fn place(file: &str, error: &serde_yaml::Error) -> String {
-    match error.location() {
-        Some(at) => format!("{file}:{}:{}", at.line(), at.column()),
-        None => file.to_owned(),
-    }
+/// The events of one YAML document: the nodes in the order of the text, and the ends of sections and lists.
+struct Document<'t> {
+    events: Vec<(Event<'t>, Marker)>,
+    /// The node of each anchor, as an index into `events`.
+    anchors: BTreeMap<usize, usize>,
 }
 
-fn field_error(file: &str, message: impl Into<String>) -> FileError {
-    FileError::Field { file: file.to_owned(), message: message.into() }
-}
-
-/// These options as a file.
-pub(super) fn to_yaml(options: &SandboxManagerOptions) -> Result<String, FileError> {
-    let failed = |message: String| FileError::Print { message };
-    let mut root = Mapping::new();
-    for (field, value) in HEADER {
-        root.insert(field.into(), value.into());
-    }
-    for setting in SETTINGS {
-        let text = setting.get(options);
-        let value = match setting.kind() {
-            Kind::Text => Value::String(text),
-            Kind::Number => {
-                Value::Number(text.parse::<u64>().map_err(|error| failed(error.to_string()))?.into())
+impl<'t> Document<'t> {
+    fn parse(text: &'t str) -> Result<Self, (Position, String)> {
+        let mut parsed = Self { events: Vec::new(), anchors: BTreeMap::new() };
+        let mut documents = 0;
+        for event in Parser::new_from_str(text) {
+            let (event, span) = event
+                .map_err(|error| (Some(at(error.marker())), format!("not valid YAML: {}", error.info())))?;
+            match event {
+                Event::DocumentStart(..) if documents == 1 => {
+                    return Err((
+                        Some(at(&span.start)),
+                        "more than one document, expected exactly one".to_owned(),
+                    ));
+                }
+                Event::DocumentStart(..) => documents = 1,
+                Event::Alias(_) | Event::SequenceEnd | Event::MappingEnd => {
+                    parsed.events.push((event, span.start));
+                }
+                event if event.is_node() => {
+                    if let Some(anchor) = event.anchor_id() {
+                        parsed.anchors.insert(anchor, parsed.events.len());
+                    }
+                    parsed.events.push((event, span.start));
+                }
+                // Comments, and the beginning and the end of the stream.
+                _ => {}
             }
-            Kind::Boolean => Value::Bool(text == "true"),
-        };
-        let (sections, field) = setting.path.rsplit_once('.').unwrap_or(("", setting.path));
-        let mut section = &mut root;
-        for name in sections.split('.').filter(|name| !name.is_empty()) {
-            let inner = section.entry(name.into()).or_insert_with(|| Value::Mapping(Mapping::new()));
-            section = inner.as_mapping_mut().ok_or_else(|| failed(format!("{name} is no section")))?;
         }
-        section.insert(field.into(), value);
+        if parsed.events.is_empty() || parsed.is_null(0) {
+            let header = HEADER.map(|(field, value)| format!("`{field}: {value}`")).join(" and ");
+            return Err((None, format!("empty, expected at least {header}")));
+        }
+        Ok(parsed)
     }
-    serde_yaml::to_string(&root).map_err(|error| failed(error.to_string()))
-}
 
-/// What is known while a file is read.
-struct Reading<'o> {
-    options: &'o mut SandboxManagerOptions,
-    /// The first thing wrong, in our words. The YAML error that carries it adds line and column.
-    problem: Option<String>,
-    /// The document is there but holds nothing (`null`).
-    empty: bool,
-}
+    /// The index of the node itself, if the one at `index` is an alias of it.
+    fn resolve(&self, index: usize) -> usize {
+        let anchor = self.events[index].0.alias_id();
+        anchor.and_then(|anchor| self.anchors.get(&anchor)).copied().unwrap_or(index)
+    }
 
-impl Reading<'_> {
-    fn refuse<E: de::Error>(&mut self, path: &str, message: impl fmt::Display) -> E {
-        let message = if path.is_empty() { message.to_string() } else { format!("{path}: {message}") };
-        E::custom(self.problem.get_or_insert(message))
+    /// The text of a scalar, and whether it is written without quotes.
+    fn scalar(&self, index: usize) -> Option<(&str, bool)> {
+        let (text, style) = self.events[self.resolve(index)].0.scalar()?;
+        Some((text, style == ScalarStyle::Plain))
+    }
+
+    fn is_null(&self, index: usize) -> bool {
+        matches!(self.scalar(index), Some(("" | "~" | "null" | "Null" | "NULL", true)))
+    }
+
+    /// The index after the node at `index` and everything in it.
+    fn end(&self, index: usize) -> usize {
+        let mut depth = 0;
+        for (position, (event, _)) in self.events.iter().enumerate().skip(index) {
+            match event {
+                Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+                Event::SequenceEnd | Event::MappingEnd => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                return position + 1;
+            }
+        }
+        self.events.len()
+    }
+
+    /// The indexes of the names and the values in a section; `None` if the node is no section.
+    fn fields(&self, index: usize) -> Option<Vec<(usize, usize)>> {
+        let start = self.resolve(index);
+        let Event::MappingStart(..) = self.events[start].0 else { return None };
+        let (mut fields, mut next) = (Vec::new(), start + 1);
+        while next < self.events.len() && self.events[next].0 != Event::MappingEnd {
+            let value = self.end(next);
+            fields.push((next, value));
+            next = self.end(value);
+        }
+        Some(fields)
     }
 }
 
-fn join(section: &str, field: &str) -> String {
-    if section.is_empty() { field.to_owned() } else { format!("{section}.{field}") }
+fn at(marker: &Marker) -> (usize, usize) {
+    (marker.line(), marker.col() + 1)
 }
 
-/// Names accepted directly in a section, in the order of the file.
+/// Sets options from a document. Its recursion ends where the structure of the options ends, however deep the
+/// document is.
+struct Walk<'w> {
+    file: &'w str,
+    document: &'w Document<'w>,
+    options: &'w mut SandboxManagerOptions,
+    faults: &'w mut Vec<Fault>,
+}
+
+impl Walk<'_> {
+    fn reject(&mut self, index: usize, path: &str, problem: impl fmt::Display) {
+        let position = at(&self.document.events[index].1);
+        self.faults.push(fault(self.file, position, join(path, ": ", &problem.to_string())));
+    }
+
+    fn section(&mut self, path: &str, index: usize) {
+        let accepted = fields_of(path);
+        if self.document.is_null(index) {
+            return;
+        }
+        let Some(fields) = self.document.fields(index) else {
+            self.reject(
+                index,
+                path,
+                format_args!("expected a section with the fields {}", accepted.join(", ")),
+            );
+            return;
+        };
+        let mut seen = BTreeSet::new();
+        for (name, value) in fields {
+            let Some((text, _)) = self.document.scalar(name) else {
+                self.reject(name, path, "expected the name of a field");
+                continue;
+            };
+            let field = join(path, ".", &text.escape_debug().to_string());
+            if !accepted.contains(&text) {
+                self.reject(name, &field, unknown_field(path, text, &accepted));
+            } else if seen.insert(text) {
+                self.field(&field, value);
+            } else {
+                self.reject(name, &field, "given twice, expected once");
+            }
+        }
+        if path.is_empty() {
+            for (field, only) in HEADER.iter().filter(|(field, _)| !seen.contains(field)) {
+                self.faults.push(fault(self.file, None, format!("{field}: missing, expected \"{only}\"")));
+            }
+        }
+    }
+
+    fn field(&mut self, path: &str, index: usize) {
+        let header = HEADER.iter().find(|(field, _)| *field == path).map(|(_, only)| only);
+        let setting = SETTINGS.iter().find(|setting| setting.path == path);
+        let accepts = match (header, setting) {
+            (Some(only), _) => format!("\"{only}\""),
+            (None, Some(setting)) => setting.accepts.clone(),
+            (None, None) => return self.section(path, index),
+        };
+        if self.document.is_null(index) {
+            if header.is_some() {
+                self.reject(index, path, format_args!("missing, expected {accepts}"));
+            }
+            return;
+        }
+        let Some((text, is_plain)) = self.document.scalar(index) else {
+            return self.reject(index, path, format_args!("expected {accepts}"));
+        };
+        let done = match setting {
+            Some(setting) => self.set(setting, text, is_plain),
+            None if header == Some(&text) => Ok(()),
+            None => Err(SetError { value: text.to_owned(), reason: format!("expected {accepts}") }),
+        };
+        if let Err(error) = done {
+            self.reject(index, path, error);
+        }
+    }
+
+    fn set(&mut self, setting: &Setting, text: &str, is_plain: bool) -> Result<(), SetError> {
+        // The other spellings of YAML.
+        let value = match text {
+            "True" | "TRUE" if setting.is_switch() => "true",
+            "False" | "FALSE" if setting.is_switch() => "false",
+            text => text,
+        };
+        setting.set(self.options, value)?;
+        if setting.is_plain() && !is_plain {
+            let reason = format!("expected {} without quotes", setting.accepts);
+            return Err(SetError { value: text.to_owned(), reason });
+        }
+        Ok(())
+    }
+}
+
+/// Names accepted directly in a section, in the order of the structure.
 fn fields_of(section: &str) -> Vec<&'static str> {
     let header = HEADER.iter().map(|(field, _)| *field).filter(|_| section.is_empty());
     let inner = SETTINGS.iter().filter_map(|setting| {
-        let rest = if section.is_empty() {
-            setting.path
-        } else {
-            setting.path.strip_prefix(section)?.strip_prefix('.')?
+        let rest = match section {
+            "" => &setting.path,
+            _ => setting.path.strip_prefix(section)?.strip_prefix('.')?,
         };
         rest.split('.').next()
     });
@@ -217,248 +295,29 @@ fn fields_of(section: &str) -> Vec<&'static str> {
     fields
 }
 
-/// What an unknown field may have been meant to be: a like name in its section, or the same name elsewhere.
-fn suggestion(section: &str, unknown: &str) -> Option<String> {
-    let likeness = |name: &str| strsim::jaro_winkler(&name.to_lowercase(), &unknown.to_lowercase());
-    let near = fields_of(section)
-        .into_iter()
-        .map(|name| (likeness(name), name))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    let elsewhere =
-        || SETTINGS.iter().map(|setting| setting.path).find(|path| path.rsplit('.').next() == Some(unknown));
-    near.map(|(_, name)| join(section, name)).or_else(|| elsewhere().map(str::to_owned))
-}
-
-/// Reads one section and what is below it. Yields the names of the fields that were there.
-struct Section<'r, 'o> {
-    reading: &'r mut Reading<'o>,
-    path: String,
-}
-
-impl<'de> DeserializeSeed<'de> for Section<'_, '_> {
-    type Value = Vec<String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_option(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Section<'_, '_> {
-    type Value = Vec<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a section with the fields {}", fields_of(&self.path).join(", "))
-    }
-
-    fn visit_none<E: de::Error>(self) -> Result<Self::Value, E> {
-        self.reading.empty = self.path.is_empty();
-        Ok(Vec::new())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        let Section { reading, path } = self;
-        let inner = Section { reading: &mut *reading, path: path.clone() };
-        deserializer.deserialize_map(inner).inspect_err(|_| {
-            // Only when nothing below had a complaint of its own: the value itself is no section.
-            let fields = fields_of(&path).join(", ");
-            let _: de::value::Error =
-                reading.refuse(&path, format_args!("expected a section with the fields {fields}"));
-        })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let Section { reading, path: section } = self;
-        let mut seen = Vec::new();
-        while let Some(field) =
-            map.next_key_seed(Key { reading: &mut *reading, section: &section, seen: &seen })?
-        {
-            let path = join(&section, &field);
-            if let Some((_, only)) = HEADER.into_iter().find(|(name, _)| *name == path) {
-                map.next_value_seed(Leaf {
-                    reading: &mut *reading,
-                    path: &path,
-                    target: Target::Header(only),
-                })?;
-            } else if let Some(setting) = SETTINGS.iter().find(|setting| setting.path == path) {
-                map.next_value_seed(Leaf {
-                    reading: &mut *reading,
-                    path: &path,
-                    target: Target::Setting(setting),
-                })?;
-            } else {
-                map.next_value_seed(Section { reading: &mut *reading, path })?;
-            }
-            seen.push(field);
-        }
-        Ok(seen)
-    }
-}
-
-/// Reads the name of a field: known in its section, and not there twice. Refusing it here, and not later, makes
-/// the error point at the name itself.
-struct Key<'r, 'o, 's> {
-    reading: &'r mut Reading<'o>,
-    section: &'s str,
-    seen: &'s [String],
-}
-
-impl<'de> DeserializeSeed<'de> for Key<'_, '_, '_> {
-    type Value = String;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key<'_, '_, '_> {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a field")
-    }
-
-    fn visit_str<E: de::Error>(self, name: &str) -> Result<String, E> {
-        let accepted = fields_of(self.section);
-        let path = join(self.section, &name.escape_debug().to_string());
-        if !accepted.contains(&name) {
-            let hint = suggestion(self.section, name)
-                .map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
-            let message = format!("unknown field{hint} (accepted here: {})", accepted.join(", "));
-            return Err(self.reading.refuse(&path, message));
-        }
-        if self.seen.iter().any(|seen| seen == name) {
-            return Err(self.reading.refuse(&path, "given twice, expected once"));
-        }
-        Ok(name.to_owned())
-    }
-}
-
-enum Target {
-    /// A field with one possible value.
-    Header(&'static str),
-    Setting(&'static Setting),
-}
-
-impl Target {
-    /// Its text counts, with or without quotes.
-    fn is_text(&self) -> bool {
-        match self {
-            Self::Header(_) => true,
-            Self::Setting(setting) => setting.kind() == Kind::Text,
-        }
-    }
-}
-
-/// Reads one value.
-struct Leaf<'r, 'o, 'p> {
-    reading: &'r mut Reading<'o>,
-    path: &'p str,
-    target: Target,
-}
-
-impl Leaf<'_, '_, '_> {
-    fn accepts(&self) -> String {
-        match self.target {
-            Target::Header(only) => format!("\"{only}\""),
-            Target::Setting(setting) => setting.accepts.to_owned(),
-        }
-    }
-
-    /// `plain`: the file wrote it without quotes, or it is a text, where quotes do not matter.
-    fn take<E: de::Error>(self, text: &str, plain: bool) -> Result<(), E> {
-        let refused = match self.target {
-            Target::Header(only) if text == only => None,
-            Target::Header(only) => {
-                Some(InvalidValue { value: text.to_owned(), reason: format!("expected \"{only}\"") })
-            }
-            Target::Setting(setting) => match setting.set(self.reading.options, text) {
-                Ok(()) if plain => None,
-                Ok(()) => Some(InvalidValue {
-                    value: text.to_owned(),
-                    reason: format!("expected {} without quotes", setting.accepts),
-                }),
-                Err(refused) => Some(refused),
-            },
-        };
-        refused.map_or(Ok(()), |refused| Err(self.reading.refuse(self.path, refused)))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Leaf<'_, '_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_option(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Leaf<'_, '_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.accepts())
-    }
-
-    fn visit_none<E: de::Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        let message = format!("expected {}", self.accepts());
-        let Leaf { reading, path, target } = self;
-        let is_text = target.is_text();
-        let inner = Leaf { reading: &mut *reading, path, target };
-        let result =
-            if is_text { deserializer.deserialize_str(inner) } else { deserializer.deserialize_any(inner) };
-        result.inspect_err(|_| {
-            // Only when the value itself had no complaint: it is a list or a section.
-            let _: de::value::Error = reading.refuse(path, message);
-        })
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
-        let plain = self.target.is_text();
-        self.take(text, plain)
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
-        self.take(&value.to_string(), true)
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
-        self.take(&value.to_string(), true)
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
-        self.take(&value.to_string(), true)
-    }
-
-    fn visit_u128<E: de::Error>(self, value: u128) -> Result<(), E> {
-        self.take(&value.to_string(), true)
-    }
-
-    fn visit_i128<E: de::Error>(self, value: i128) -> Result<(), E> {
-        self.take(&value.to_string(), true)
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
-        self.take(&format!("{value:?}"), true)
-    }
+/// The user can have meant a similar name in the section, or the same name in another section.
+fn unknown_field(section: &str, unknown: &str, accepted: &[&str]) -> String {
+    let similar = most_similar(unknown, accepted.iter().copied()).map(|name| join(section, ".", name));
+    let elsewhere = || SETTINGS.iter().find(|setting| setting.path.rsplit('.').next() == Some(unknown));
+    let meant = similar.or_else(|| elsewhere().map(|setting| setting.path.clone()));
+    let hint = meant.map_or_else(String::new, |meant| format!(", did you mean `{meant}`?"));
+    format!("unknown field{hint} (accepted here: {})", accepted.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_yaml::Value;
 
     use super::*;
 
     const HEAD: &str = "apiVersion: config.agents.kruise.io/v1alpha1\nkind: SandboxManagerOptions\n";
 
     fn read(text: &str) -> Result<SandboxManagerOptions, String> {
-        let mut options = SandboxManagerOptions::default();
-        parse("config.yaml", text, &mut options).map_err(|error| error.to_string())?;
-        Ok(options)
+        let (mut options, mut faults) = (SandboxManagerOptions::default(), Vec::new());
+        parse("config.yaml", text, &mut options, &mut faults);
+        let lines: Vec<_> = faults.iter().map(Fault::to_string).collect();
+        if lines.is_empty() { Ok(options) } else { Err(lines.join("\n")) }
     }
 
     fn error(body: &str) -> String {
@@ -540,54 +399,102 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_kind_is_refused() {
-        assert_eq!(
-            read("apiVersion: apps/v1\nkind: Deployment\n").unwrap_err(),
-            r#"config.yaml:1:13: apiVersion: invalid value "apps/v1": expected "config.agents.kruise.io/v1alpha1""#
-        );
-        assert_eq!(
-            read(&format!("apiVersion: {API_VERSION}\nkind: Other\n")).unwrap_err(),
-            r#"config.yaml:2:7: kind: invalid value "Other": expected "SandboxManagerOptions""#
-        );
+    fn y8_every_fault_of_a_file_is_reported_at_once_in_the_order_of_the_file() {
+        let text = "kind: Other\ncache:\n  pageSize: many\n  syncTimeout: 5\n  zzz: {a: [b]}\nlog: [x]\nlog:\n\
+                    ? [x]\n: y\nclient: {qps: 7, burst: 0}\n";
+        let expected = [
+            r#"config.yaml:1:7: kind: invalid value "Other": expected "SandboxManagerOptions""#,
+            r#"config.yaml:3:13: cache.pageSize: invalid value "many": expected a whole number from 1 to 10000"#,
+            r#"config.yaml:4:16: cache.syncTimeout: invalid value "5": expected a duration above zero such as 30s, 2m or 1h30m"#,
+            "config.yaml:5:3: cache.zzz: unknown field (accepted here: syncTimeout, pageSize)",
+            "config.yaml:6:6: log: expected a section with the fields level, format",
+            "config.yaml:7:1: log: given twice, expected once",
+            "config.yaml:8:3: expected the name of a field",
+            r#"config.yaml:10:25: client.burst: invalid value "0": expected a whole number from 1 to 1000000"#,
+            r#"config.yaml: apiVersion: missing, expected "config.agents.kruise.io/v1alpha1""#,
+        ];
+        assert_eq!(read(text).unwrap_err(), expected.join("\n"));
+    }
+
+    #[test]
+    fn a_file_without_its_kind_is_refused() {
         assert_eq!(
             read(&format!("apiVersion: {API_VERSION}\n")).unwrap_err(),
             r#"config.yaml: kind: missing, expected "SandboxManagerOptions""#
         );
+        assert_eq!(
+            read(&format!("kind:\napiVersion: {API_VERSION}\n")).unwrap_err(),
+            r#"config.yaml:1:5: kind: missing, expected "SandboxManagerOptions""#
+        );
+    }
+
+    #[test]
+    fn an_alias_stands_for_its_anchor_and_cannot_make_the_reading_endless() {
+        let options = read(&format!(
+            "{HEAD}sandboxNamespace: &name team-a\nsystemNamespace: *name\n\
+             controllers: {{sandbox: &one {{maxConcurrentReconciles: 9}}, sandboxSet: *one}}\n"
+        ))
+        .unwrap();
+        assert_eq!(options.system_namespace, "team-a");
+        assert_eq!(options.controllers.sandbox_set.max_concurrent_reconciles, 9);
+        assert_eq!(
+            error("controllers: &loop\n  sandbox: *loop\n"),
+            "config.yaml:4:3: controllers.sandbox.sandbox: unknown field (accepted here: maxConcurrentReconciles)"
+        );
+    }
+
+    #[test]
+    fn other_spellings_of_yaml_are_accepted() {
+        let options =
+            read(&format!("\u{feff}---\n{HEAD}debug: {{enabled: TRUE}}\nlog: {{level: 'warn'}}\n...\n"));
+        let options = options.unwrap();
+        assert!(options.debug.enabled);
+        assert_eq!(options.log.level, super::super::LogLevel::Warn);
+        assert!(error("debug: {enabled: 'true'}\n").ends_with("expected true or false without quotes"));
     }
 
     #[test]
     fn what_is_no_options_file_at_all_is_refused() {
         for empty in ["", "# nothing\n", "---\n", "~\n"] {
-            assert!(
-                read(empty).unwrap_err().starts_with("config.yaml: empty, expected at least "),
+            assert_eq!(
+                read(empty).unwrap_err(),
+                "config.yaml: empty, expected at least `apiVersion: config.agents.kruise.io/v1alpha1` and \
+                 `kind: SandboxManagerOptions`",
                 "{empty:?}"
             );
         }
         assert_eq!(
             read("a: b\n---\nc: d\n").unwrap_err(),
-            "config.yaml: more than one document, expected exactly one"
+            "config.yaml:2:1: more than one document, expected exactly one"
         );
-        let syntax = read("a: [b\n").unwrap_err();
-        assert!(syntax.starts_with("config.yaml:2:1: not valid YAML: "), "{syntax}");
-        assert!(
-            read("just text\n").unwrap_err().contains("expected a section with the fields apiVersion, kind")
-        );
+        assert_eq!(read("a: [b\n").unwrap_err(), "config.yaml:1:4: not valid YAML: unclosed bracket '['");
+        let deep = read(&"[".repeat(100_000)).unwrap_err();
+        assert!(deep.contains(": not valid YAML: "), "{deep}");
+        assert!(read("just text\n").unwrap_err().starts_with(
+            "config.yaml:1:1: expected a section with the fields apiVersion, kind, sandboxNamespace"
+        ));
     }
 
     #[test]
     fn unreadable_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let load_bytes = |bytes: &[u8]| {
-            let path = folder.path().join("config.yaml");
-            std::fs::write(&path, bytes).unwrap();
-            load(&path, &mut SandboxManagerOptions::default()).unwrap_err()
+        let faults_of = |path: &Path| {
+            let mut faults = Vec::new();
+            load(path, &mut SandboxManagerOptions::default(), &mut faults);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            faults.remove(0).to_string().replace(&format!("{}", folder.path().display()), "")
         };
-        assert!(matches!(load_bytes(b"a: b\n\xff"), FileError::NotUtf8 { line: 2, .. }));
-        assert!(matches!(load_bytes(&vec![b'#'; 1 + (1 << 20)]), FileError::TooLarge { .. }));
-        assert!(matches!(
-            load(folder.path(), &mut SandboxManagerOptions::default()),
-            Err(FileError::Read { .. })
-        ));
+        let path = folder.path().join("config.yaml");
+        let faults_of_bytes = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            faults_of(&path)
+        };
+        assert_eq!(faults_of_bytes(b"a: b\nc: \xff"), "/config.yaml:2:4: not UTF-8 text");
+        assert_eq!(
+            faults_of_bytes(&vec![b'#'; 1 + (1 << 20)]),
+            "/config.yaml: larger than 1048576 bytes, the maximum of a file of options"
+        );
+        assert!(faults_of(folder.path()).starts_with(": cannot be read: "));
     }
 
     #[test]
@@ -596,8 +503,7 @@ mod tests {
         assert_eq!(read(documented).unwrap(), SandboxManagerOptions::default());
         // Written out in full, so that a changed default cannot hide behind a field that is left out.
         let value: Value = serde_yaml::from_str(documented).unwrap();
-        let printed: Value =
-            serde_yaml::from_str(&to_yaml(&SandboxManagerOptions::default()).unwrap()).unwrap();
+        let printed: Value = serde_yaml::from_str(&SandboxManagerOptions::default().to_yaml()).unwrap();
         assert_eq!(value, printed);
     }
 
@@ -636,7 +542,7 @@ mod tests {
     proptest! {
         #[test]
         fn printed_options_parse_to_the_same(options in options()) {
-            prop_assert_eq!(read(&to_yaml(&options).unwrap()).unwrap(), options);
+            prop_assert_eq!(read(&options.to_yaml()).unwrap(), options);
         }
 
         #[test]

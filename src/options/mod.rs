@@ -1,128 +1,85 @@
-//! The settings of the process: what they are, their defaults, and the layers they come from.
+//! The settings of the process, their defaults, and the sources that set them.
 //!
-//! [`SandboxManagerOptions`] holds plain values. They come, each layer over the one before, from the defaults,
-//! a YAML file ([`SandboxManagerOptions::load_file`]), the environment and the command line
-//! ([`SandboxManagerOptions::set`], which the `cli` module calls). [`SETTINGS`] is the one list of what can be
-//! set: the file's fields, the variables, the flags, their help and the printed YAML all follow from it.
+//! [`SandboxManagerOptions`] is the one declaration of all settings. To add a setting, add a field here with its doc
+//! comment, default and limits, then run `just generate`. Everything else is derived from the field:
 //!
-//! Whatever came through these doors is valid. Options that a program fills in by hand are checked where they are
-//! used ([`Scope::from_options`]). This module imports nothing else of the crate and does no I/O but to read the
-//! one file.
+//! ```text
+//!  field, doc comment, default ──▶ SETTINGS ──▶ field of the file, environment variable, flag, help text
+//!                                     │
+//!                                     └──▶ JSON schema of the chart, docs/configuration.md, config/manager
+//! ```
+//!
+//! [`OptionsLoader`] reads the sources and collects every fault in them. Each source overrides the one before:
+//! defaults, file, environment, flags. Values that a program assigns directly are checked where they are used
+//! ([`Scope::from_options`]). This module imports nothing else of the crate; its only I/O is to read the file.
 
 mod address;
-pub mod duration;
+mod duration;
 mod file;
+mod loader;
 mod schema;
 mod scope;
 mod setting;
+mod text;
 
-use std::{fmt, path::Path, str::FromStr, time::Duration};
+use std::time::Duration;
 
 pub use label_selector::{LabelSelector, Operator, Requirement, SelectorError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use self::text::{AnyDuration, Namespace, PositiveDuration, Selector, Text};
 pub use self::{
     address::{BindAddress, InvalidAddress},
-    file::{API_VERSION, FileError, KIND, MAX_FILE_BYTES},
+    file::{API_VERSION, KIND, MAX_FILE_BYTES},
+    loader::{ENV_PREFIX, Fault, OTHER_VARIABLES, OptionsError, OptionsLoader, Origin},
     scope::{Scope, ScopeError, WatchScope},
-    setting::{InvalidValue, SETTINGS, Setting},
+    setting::{SETTINGS, SetError, Setting},
 };
 
-/// All settings of the process. [`Default`] is what the documentation calls the defaults.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+// The flag of a setting is its path in kebab case: `cache.pageSize` is `--cache-page-size`. `x-flag` on a field
+// replaces the flag; `x-flag` on a section replaces the part of the flag that stands for the section.
+
+/// The settings of sandbox-manager, as in its file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct SandboxManagerOptions {
-    /// Namespace of the sandboxes; empty: every namespace.
+    /// Namespace of the sandboxes. Empty: every namespace.
+    #[serde(with = "Text::<Namespace>")]
     pub sandbox_namespace: String,
-    /// Kubernetes label selector for the sandbox kinds; empty: everything.
+    /// Label selector of the sandbox kinds, in the syntax of kubectl. Empty: every object.
+    #[serde(with = "Text::<Selector>")]
     pub sandbox_label_selector: String,
-    /// Namespace of the Secrets and `ConfigMap`s; empty: they are not read at all.
+    /// Namespace from which Secrets and ConfigMaps are read. Empty: none are read.
+    #[serde(with = "Text::<Namespace>")]
     pub system_namespace: String,
-    /// Where metrics are served.
+    /// The listener for metrics.
     pub metrics: MetricsOptions,
-    /// Where health (and debug) is served.
+    /// The listener for health.
     pub health: HealthOptions,
     /// Debug endpoints.
     pub debug: DebugOptions,
-    /// One entry per controller.
+    /// A section for each controller.
+    #[schemars(extend("x-flag" = ""))]
     pub controllers: ControllersOptions,
-    /// How the cache is filled.
+    /// How the cache reads from the API server.
     pub cache: CacheOptions,
-    /// Client-side limit of requests to the API server.
+    /// Limit of the requests that this process sends to the API server.
+    #[schemars(extend("x-flag" = "kube-api"))]
     pub client: ClientOptions,
-    /// What is logged, and how.
+    /// Level and format of the log.
     pub log: LogOptions,
-    /// How the process ends.
+    /// How the process stops.
     pub shutdown: ShutdownOptions,
 }
 
 /// `metrics` of the options.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct MetricsOptions {
-    /// Listener of `/metrics`.
+    /// Address of /metrics. Port 0 binds a free port, `0` disables the listener.
+    #[serde(with = "Text::<BindAddress>")]
     pub bind_address: BindAddress,
-}
-
-/// `health` of the options.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthOptions {
-    /// Listener of `/livez`, `/healthz`, `/readyz` and, when enabled, `/debug`.
-    pub bind_address: BindAddress,
-}
-
-/// `debug` of the options.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DebugOptions {
-    /// Serves `/debug/cache/{plural}` on the health address.
-    pub enabled: bool,
-}
-
-/// `controllers` of the options.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControllersOptions {
-    /// The controller of Sandbox.
-    pub sandbox: ControllerOptions,
-    /// The controller of SandboxSet.
-    pub sandbox_set: ControllerOptions,
-}
-
-/// Settings of one controller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControllerOptions {
-    /// How many objects are reconciled at once; at least 1.
-    pub max_concurrent_reconciles: u16,
-}
-
-/// `cache` of the options.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheOptions {
-    /// How long a start of the cache may take until every kind is synced; more than zero.
-    pub sync_timeout: Duration,
-    /// Objects in one page of a paged list, 1 to 10000.
-    pub page_size: u32,
-}
-
-/// `client` of the options.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientOptions {
-    /// Requests a second over time; 0: no limit.
-    pub qps: u32,
-    /// Requests that may start at once after a quiet time; at least 1.
-    pub burst: u32,
-}
-
-/// `log` of the options.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogOptions {
-    /// Least level that is logged.
-    pub level: LogLevel,
-    /// Shape of a log line.
-    pub format: LogFormat,
-}
-
-/// `shutdown` of the options.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShutdownOptions {
-    /// How long running handlers may go on after the signal to end.
-    pub grace_period: Duration,
 }
 
 impl Default for MetricsOptions {
@@ -131,10 +88,39 @@ impl Default for MetricsOptions {
     }
 }
 
+/// `health` of the options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct HealthOptions {
+    /// Address of /livez, /healthz and /readyz. Port 0 binds a free port, `0` disables the listener.
+    #[serde(with = "Text::<BindAddress>")]
+    #[schemars(extend("x-flag" = "health-probe-bind-address"))]
+    pub bind_address: BindAddress,
+}
+
 impl Default for HealthOptions {
     fn default() -> Self {
         Self { bind_address: BindAddress::listen("0.0.0.0", 8081) }
     }
+}
+
+/// `debug` of the options.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct DebugOptions {
+    /// Serve /debug/cache/{plural} on the health address: names, owners and ids of the cached objects.
+    #[schemars(extend("x-flag" = "debug-endpoints"))]
+    pub enabled: bool,
+}
+
+/// `controllers` of the options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ControllersOptions {
+    /// The controller of Sandbox.
+    pub sandbox: ControllerOptions,
+    /// The controller of SandboxSet.
+    pub sandbox_set: ControllerOptions,
 }
 
 impl Default for ControllersOptions {
@@ -146,10 +132,43 @@ impl Default for ControllersOptions {
     }
 }
 
+/// Settings of one controller. They have no default of their own: it depends on the controller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ControllerOptions {
+    /// Maximum number of objects that the controller reconciles at the same time.
+    #[schemars(range(min = 1))]
+    pub max_concurrent_reconciles: u16,
+}
+
+/// `cache` of the options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct CacheOptions {
+    /// Maximum time for the first sync, for a cache that is started without a manager. A manager waits without limit.
+    #[serde(with = "Text::<PositiveDuration>")]
+    pub sync_timeout: Duration,
+    /// Number of objects in one page of a list. Used only if the API server cannot stream lists.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub page_size: u32,
+}
+
 impl Default for CacheOptions {
     fn default() -> Self {
         Self { sync_timeout: Duration::from_mins(2), page_size: 500 }
     }
+}
+
+/// `client` of the options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientOptions {
+    /// Average number of requests per second to the API server. A watch counts once, at its start. 0: no limit.
+    #[schemars(range(max = 1_000_000))]
+    pub qps: u32,
+    /// Number of requests to the API server that can start at once after an idle period.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: u32,
 }
 
 impl Default for ClientOptions {
@@ -158,134 +177,55 @@ impl Default for ClientOptions {
     }
 }
 
-impl Default for ShutdownOptions {
-    fn default() -> Self {
-        Self { grace_period: Duration::from_secs(30) }
-    }
+/// `log` of the options.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct LogOptions {
+    /// Minimum log level. `RUST_LOG` overrides it, except if the level is set by a flag.
+    pub level: LogLevel,
+    /// Format of the log lines.
+    pub format: LogFormat,
 }
 
-/// Least level that is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Minimum log level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Only what failed.
+    /// Failures.
     Error,
-    /// And what is about to.
+    /// Also conditions that can lead to failures.
     Warn,
-    /// And what an operator wants to know of a healthy process.
+    /// Also the main steps of a healthy process.
     #[default]
     Info,
-    /// And every step.
+    /// Also every step of this program.
     Debug,
-    /// And every detail, libraries included.
+    /// Also the details of all libraries.
     Trace,
 }
 
-/// Shape of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Format of the log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     #[default]
     Json,
-    /// For a person at a terminal.
+    /// Text for a terminal.
     Text,
 }
 
-/// A name that is not one of an enumeration's.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown name")]
-pub struct UnknownName;
-
-impl LogLevel {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
+/// `shutdown` of the options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShutdownOptions {
+    /// Maximum time for running handlers to finish after SIGTERM or SIGINT.
+    #[serde(with = "Text::<AnyDuration>")]
+    pub grace_period: Duration,
 }
 
-impl FromStr for LogLevel {
-    type Err = UnknownName;
-
-    fn from_str(text: &str) -> Result<Self, UnknownName> {
-        [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace]
-            .into_iter()
-            .find(|level| level.name() == text)
-            .ok_or(UnknownName)
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for LogFormat {
-    type Err = UnknownName;
-
-    fn from_str(text: &str) -> Result<Self, UnknownName> {
-        match text {
-            "json" => Ok(Self::Json),
-            "text" => Ok(Self::Text),
-            _ => Err(UnknownName),
-        }
-    }
-}
-
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Json => "json",
-            Self::Text => "text",
-        })
-    }
-}
-
-/// Why settings were refused. One line each: where, which setting, and what is accepted.
-#[derive(Debug, thiserror::Error)]
-pub enum OptionsError {
-    /// The file cannot be used, or something in it.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The value of a flag or of an environment variable.
-    #[error("{origin}: {reason}")]
-    Value {
-        /// The flag (`--cache-page-size`) or the variable (`SANDBOX_MANAGER_CACHE_PAGE_SIZE`).
-        origin: String,
-        /// What is wrong, and what is accepted.
-        reason: InvalidValue,
-    },
-}
-
-impl SandboxManagerOptions {
-    /// Lays the YAML file at `path` over these options. Fields that it leaves out stay as they are.
-    ///
-    /// # Errors
-    ///
-    /// The first thing wrong with the file; the options are then half changed and must not be used.
-    pub fn load_file(&mut self, path: &Path) -> Result<(), OptionsError> {
-        Ok(file::load(path, self)?)
-    }
-
-    /// Sets one value from a flag or a variable; `origin` is its name, for the error.
-    ///
-    /// # Errors
-    ///
-    /// When the text is not what the setting accepts.
-    pub fn set(&mut self, setting: &Setting, origin: &str, text: &str) -> Result<(), OptionsError> {
-        setting.set(self, text).map_err(|reason| OptionsError::Value { origin: origin.to_owned(), reason })
-    }
-
-    /// These options as a file that parses to the same options.
-    ///
-    /// # Errors
-    ///
-    /// None is known; what serialization says is handed on.
-    pub fn to_yaml(&self) -> Result<String, OptionsError> {
-        Ok(file::to_yaml(self)?)
+impl Default for ShutdownOptions {
+    fn default() -> Self {
+        Self { grace_period: Duration::from_secs(30) }
     }
 }

@@ -1,57 +1,57 @@
-//! What each kind's watch is limited to (behaviours C1–C4).
+//! [`Scope`]: the namespaces and labels that the watches of each kind are limited to (behaviours C1–C4).
 //!
-//! A [`Scope`] is made once from the options, before anything is started, and read by the cache when it makes its
-//! informers. It is a value: nothing in it changes.
+//! A program creates the scope once from the options, before it starts the cache. The scope never changes.
 
 use std::str::FromStr as _;
 
-use super::{LabelSelector, SandboxManagerOptions, SelectorError};
+use super::{LabelSelector, SandboxManagerOptions, SelectorError, text::is_namespace};
 
-/// What the watches of this process are limited to. The default watches the sandbox kinds everywhere and no
-/// Secrets or `ConfigMap`s.
+/// The limits of all watches of this process. The default watches the sandbox kinds in every namespace, and no
+/// Secrets or ConfigMaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// The one namespace of the sandbox kinds; `None`: every namespace.
+    /// The namespace of the sandbox kinds. `None`: every namespace.
     pub sandbox_namespace: Option<String>,
-    /// Selector of the sandbox kinds, as the API server reads it; `None`: everything.
+    /// The label selector of the sandbox kinds, in the syntax of the API server. `None`: every object.
     pub label_selector: Option<String>,
-    /// The one namespace of Secrets and `ConfigMap`s; `None`: they are not watched.
+    /// The namespace of Secrets and ConfigMaps. `None`: these kinds are not watched.
     pub system_namespace: Option<String>,
 }
 
-/// The limits of one kind's watch. The default has none.
+/// The limits of the watch of one kind. The default has no limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchScope {
-    /// The one namespace that is watched; `None`: all of the cluster.
+    /// The namespace that is watched. `None`: the whole cluster.
     pub namespace: Option<String>,
-    /// `labelSelector` of the list and the watch; `None`: everything.
+    /// `labelSelector` of the list and the watch. `None`: every object.
     pub label_selector: Option<String>,
 }
 
-/// Options that describe no scope. Names the field as the options file does.
+/// Options that describe no scope. The error names the field by its path in the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScopeError {
     /// The selector of the sandbox kinds is malformed.
     #[error("sandboxLabelSelector: {0}")]
     Selector(#[from] SelectorError),
-    /// A namespace that Kubernetes would not allow.
+    /// Kubernetes does not allow this name of a namespace.
     #[error(
         "{field}: invalid namespace {value:?}: expected a DNS-1123 label of at most 63 characters, or nothing"
     )]
     Namespace {
         /// `sandboxNamespace` or `systemNamespace`.
         field: &'static str,
-        /// The text as given.
+        /// The value of the field.
         value: String,
     },
 }
 
 impl Scope {
-    /// The scope that these options describe.
+    /// Creates the scope that these options describe.
     ///
     /// # Errors
     ///
-    /// A malformed selector or namespace, which only options that a program filled in by hand can hold.
+    /// A malformed selector or namespace. Only options that a program has assigned directly can have one: an
+    /// [`OptionsLoader`](super::OptionsLoader) rejects both.
     pub fn from_options(options: &SandboxManagerOptions) -> Result<Self, ScopeError> {
         let selector = LabelSelector::from_str(&options.sandbox_label_selector)?;
         let selects_all = selector.requirements.is_empty();
@@ -62,22 +62,25 @@ impl Scope {
         })
     }
 
-    /// Limits of Sandbox, SandboxSet, Checkpoint, SandboxTemplate and PersistentVolumeClaim.
+    /// Returns the limits of Sandbox, SandboxSet, Checkpoint, SandboxTemplate and PersistentVolumeClaim.
     #[must_use]
     pub fn sandboxes(&self) -> WatchScope {
         WatchScope { namespace: self.sandbox_namespace.clone(), label_selector: self.label_selector.clone() }
     }
 
-    /// Limits of Secret and `ConfigMap`; `None`: do not watch them.
+    /// Returns the limits of Secret and ConfigMap. `None`: these kinds are not watched.
     #[must_use]
     pub fn system(&self) -> Option<WatchScope> {
         let namespace = self.system_namespace.clone()?;
         Some(WatchScope { namespace: Some(namespace), label_selector: None })
     }
 
-    /// Limits of PersistentVolume, which has no namespace and is never filtered.
+    /// Returns the limits of PersistentVolume: none, because the kind has no namespace and no labels of sandboxes.
     #[must_use]
-    #[allow(clippy::unused_self, reason = "asked like the other two, whatever it may come to depend on")]
+    #[allow(
+        clippy::unused_self,
+        reason = "callers ask for the limits of each group of kinds in the same way"
+    )]
     pub fn cluster(&self) -> WatchScope {
         WatchScope::default()
     }
@@ -87,20 +90,11 @@ fn namespace(field: &'static str, value: &str) -> Result<Option<String>, ScopeEr
     if value.is_empty() {
         return Ok(None);
     }
-    if is_dns_label(value) {
+    if is_namespace(value) {
         Ok(Some(value.to_owned()))
     } else {
         Err(ScopeError::Namespace { field, value: value.to_owned() })
     }
-}
-
-/// Lower-case letters, digits and `-`, beginning and ending with a letter or digit, at most 63 (DNS-1123 label).
-pub(super) fn is_dns_label(text: &str) -> bool {
-    let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    text.len() <= 63
-        && text.as_bytes().first().is_some_and(inner)
-        && text.as_bytes().last().is_some_and(inner)
-        && text.as_bytes().iter().all(|byte| inner(byte) || *byte == b'-')
 }
 
 #[cfg(test)]

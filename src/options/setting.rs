@@ -1,99 +1,218 @@
-//! The one list of settings: field of the file, flag, variable, help, and how a text becomes a value.
+//! [`SETTINGS`]: what the fields of [`SandboxManagerOptions`] say about each setting, as a list.
 //!
-//! `file.rs` reads and prints through it and the `cli` module makes flags from it, so that a setting cannot exist
-//! in one place and be missing in another.
+//! The list is derived from the schema of the structure. The file, the environment, the flags and the documentation
+//! use it, so that a setting cannot exist in one of them and be missing in another.
 
-use std::{ops::RangeInclusive, str::FromStr};
+use std::{ops::RangeInclusive, sync::LazyLock};
 
-use super::{LabelSelector, SandboxManagerOptions, duration, schema::Shape, scope};
+use serde::Deserialize as _;
+use serde_json::Value;
 
-/// What YAML must write for a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Any scalar; its text counts, so `bindAddress: 0` needs no quotes.
-    Text,
-    /// A number without quotes.
-    Number,
-    /// `true` or `false` without quotes.
-    Boolean,
-}
+use super::{SandboxManagerOptions, loader::ENV_PREFIX, schema};
 
 /// One setting of [`SandboxManagerOptions`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Setting {
     /// Field in the file, such as `cache.pageSize`.
-    pub path: &'static str,
+    pub path: String,
     /// Flag without its dashes, such as `cache-page-size`.
-    pub flag: &'static str,
-    /// Environment variable: `SANDBOX_MANAGER_` and the flag.
-    pub env: &'static str,
+    pub flag: String,
+    /// Environment variable: [`ENV_PREFIX`] and the flag in upper case.
+    pub env: String,
     /// Placeholder of the value in help texts.
-    pub value_name: &'static str,
-    /// What it does, for help texts.
-    pub help: &'static str,
-    /// What values are accepted, to follow the word "expected".
-    pub accepts: &'static str,
-    pub(super) shape: Shape,
-    get: fn(&SandboxManagerOptions) -> String,
-    set: fn(&mut SandboxManagerOptions, &str) -> Result<(), Refusal>,
+    pub value_name: String,
+    /// What the setting does: whole sentences, each with a full stop.
+    pub help: String,
+    /// The accepted values, to be read after the word "expected".
+    pub accepts: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The form of the text is checked by the type of the field.
+    Text,
+    /// One of these words.
+    Word(Vec<String>),
+    /// A whole number in this range.
+    Number(RangeInclusive<u64>),
+    /// `true` or `false`.
+    Boolean,
 }
 
 /// A value that a setting does not accept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value {}: {reason}", quoted(.value))]
-pub struct InvalidValue {
+pub struct SetError {
     /// The text as given.
     pub value: String,
-    /// What is accepted, or what exactly is wrong with it.
+    /// What is accepted, or what exactly is wrong with the text.
     pub reason: String,
 }
 
-/// Why a setter said no.
-enum Refusal {
-    /// What the setting accepts says it all.
-    NotAccepted,
-    /// Something more exact.
-    Because(String),
+/// Every setting, in the order of the fields.
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    let mut settings = Vec::new();
+    // The schema sorts its fields by name; the printed options have them in the order of the structure.
+    let fields = serde_yaml::to_value(SandboxManagerOptions::default()).unwrap_or_default();
+    collect(&schema::derived(), &fields, "", "", &mut settings);
+    settings
+});
+
+fn collect(schema: &Value, fields: &serde_yaml::Value, path: &str, flag: &str, settings: &mut Vec<Setting>) {
+    let Some(inner) = fields.as_mapping() else {
+        settings.push(Setting::new(path, flag, schema));
+        return;
+    };
+    for (name, value) in inner {
+        let name = name.as_str().unwrap_or_default();
+        let schema = &schema["properties"][name];
+        let flag = schema["x-flag"].as_str().map_or_else(|| join(flag, "-", &kebab(name)), str::to_owned);
+        collect(schema, value, &join(path, ".", name), &flag, settings);
+    }
 }
 
-impl Setting {
-    /// This setting's value in `options`, as a text that [`Setting::set`] would accept.
-    #[must_use]
-    pub fn get(&self, options: &SandboxManagerOptions) -> String {
-        (self.get)(options)
-    }
+pub(super) fn join(outer: &str, separator: &str, inner: &str) -> String {
+    if outer.is_empty() { inner.to_owned() } else { format!("{outer}{separator}{inner}") }
+}
 
-    /// Whether it is switched on by naming its flag alone.
-    #[must_use]
-    pub fn is_switch(&self) -> bool {
-        self.kind() == Kind::Boolean
-    }
+/// A name in camel case, or a path of such names, in kebab case.
+pub(super) fn kebab(name: &str) -> String {
+    let dashed =
+        |c: char| if c.is_ascii_uppercase() { format!("-{}", c.to_ascii_lowercase()) } else { c.into() };
+    name.chars().map(dashed).collect()
+}
 
-    pub(super) fn kind(&self) -> Kind {
-        match self.shape {
-            Shape::Switch => Kind::Boolean,
-            Shape::Number(_) => Kind::Number,
-            _ => Kind::Text,
+/// The environment variable for a name in kebab case or with dots.
+pub(super) fn variable(name: &str) -> String {
+    format!("{ENV_PREFIX}{}", name.replace(['-', '.'], "_").to_uppercase())
+}
+
+impl Kind {
+    fn of(schema: &Value) -> Self {
+        let words = schema["enum"].as_array().map(|words| words.iter().filter_map(Value::as_str));
+        let limit = |name: &str| schema[name].as_u64();
+        match (schema["type"].as_str(), words) {
+            (_, Some(words)) => Self::Word(words.map(str::to_owned).collect()),
+            (Some("boolean"), _) => Self::Boolean,
+            (Some("integer"), _) => {
+                Self::Number(limit("minimum").unwrap_or(0)..=limit("maximum").unwrap_or(u64::MAX))
+            }
+            _ => Self::Text,
         }
     }
 
-    /// Reads `text` into this setting's place in `options`.
-    ///
-    /// # Errors
-    ///
-    /// When the text is not accepted; `options` are then unchanged.
-    pub fn set(&self, options: &mut SandboxManagerOptions, text: &str) -> Result<(), InvalidValue> {
-        (self.set)(options, text).map_err(|refusal| InvalidValue {
-            value: text.to_owned(),
-            reason: match refusal {
-                Refusal::NotAccepted => format!("expected {}", self.accepts),
-                Refusal::Because(reason) => reason,
-            },
-        })
+    /// The accepted values, if they are a short list or a range.
+    fn values(&self) -> Option<String> {
+        match self {
+            Self::Word(words) => Some(words.join(", ")),
+            Self::Number(range) => Some(format!("{} to {}", range.start(), range.end())),
+            Self::Text | Self::Boolean => None,
+        }
+    }
+
+    fn accepts(&self) -> String {
+        match (self, self.values()) {
+            (Self::Word(_), Some(words)) => format!("one of {words}"),
+            (_, Some(range)) => format!("a whole number from {range}"),
+            (Self::Boolean, None) => "true or false".to_owned(),
+            (_, None) => "a text".to_owned(),
+        }
+    }
+
+    /// Reads a text as the JSON value of the field; `None` if it is not accepted.
+    fn read(&self, text: &str) -> Option<Value> {
+        match self {
+            Self::Text => Some(text.into()),
+            Self::Word(words) => words.iter().any(|word| word == text).then(|| text.into()),
+            Self::Number(range) => {
+                // FromStr would also accept a sign.
+                let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+                text.parse().ok().filter(|number| digits && range.contains(number)).map(Value::from)
+            }
+            Self::Boolean => text.parse::<bool>().ok().map(Value::from),
+        }
     }
 }
 
-/// The value in quotes on one line, cut when it is very long.
+impl Setting {
+    fn new(path: &str, flag: &str, schema: &Value) -> Self {
+        let kind = Kind::of(schema);
+        let text = |name: &str| schema[name].as_str().map(str::to_owned);
+        let value_name = text("x-name").unwrap_or_else(|| match kind {
+            Kind::Number(_) => "NUMBER".to_owned(),
+            Kind::Boolean => "BOOL".to_owned(),
+            Kind::Word(_) | Kind::Text => path.rsplit('.').next().unwrap_or(path).to_uppercase(),
+        });
+        Self {
+            path: path.to_owned(),
+            flag: flag.to_owned(),
+            env: variable(flag),
+            value_name,
+            help: text("description").unwrap_or_default(),
+            accepts: text("x-accepts").unwrap_or_else(|| kind.accepts()),
+            kind,
+        }
+    }
+
+    /// Returns true if the flag alone, without a value, means `true`.
+    #[must_use]
+    pub fn is_switch(&self) -> bool {
+        self.kind == Kind::Boolean
+    }
+
+    /// Returns the accepted values, if they are a short list (`json, text`) or a range (`1 to 10000`).
+    #[must_use]
+    pub fn values(&self) -> Option<String> {
+        self.kind.values()
+    }
+
+    /// Returns true if the file must write the value without quotes.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.kind, Kind::Boolean | Kind::Number(_))
+    }
+
+    /// Returns the value of this setting in `options`, as a text that [`Setting::set`] accepts.
+    #[must_use]
+    pub fn get(&self, options: &SandboxManagerOptions) -> String {
+        let options = options.to_json();
+        let value = self.path.split('.').fold(&options, |section, name| &section[name]);
+        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    }
+
+    /// Sets the field of this setting in `options`.
+    ///
+    /// # Errors
+    ///
+    /// The text is not accepted, or another field already has an invalid value. `options` are unchanged then.
+    pub fn set(&self, options: &mut SandboxManagerOptions, text: &str) -> Result<(), SetError> {
+        let rejected = |reason| SetError { value: text.to_owned(), reason };
+        let value = self.kind.read(text).ok_or_else(|| rejected(format!("expected {}", self.accepts)))?;
+        let mut changed = options.to_json();
+        *self.path.split('.').fold(&mut changed, |section, name| &mut section[name]) = value;
+        let mut track = serde_path_to_error::Track::new();
+        let tracked = serde_path_to_error::Deserializer::new(changed, &mut track);
+        *options = SandboxManagerOptions::deserialize(tracked).map_err(|error| {
+            let field = track.path().to_string();
+            // A program can assign invalid values to other fields; the error must not blame this one.
+            rejected(if field == self.path { error.to_string() } else { format!("{field}: {error}") })
+        })?;
+        Ok(())
+    }
+}
+
+/// Returns the candidate that `unknown` is most likely a misspelling of.
+pub(super) fn most_similar<'c>(
+    unknown: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
+    let unknown = unknown.to_lowercase();
+    let similarity = |name: &str| strsim::jaro_winkler(&name.to_lowercase(), &unknown);
+    let rated = candidates.into_iter().map(|name| (similarity(name), name));
+    rated.filter(|(rate, _)| *rate > 0.8).max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name)
+}
+
+/// Returns the value in quotes on one line, cut if it is very long.
 fn quoted(value: &str) -> String {
     const LONGEST: usize = 200;
     match value.char_indices().nth(LONGEST) {
@@ -101,219 +220,6 @@ fn quoted(value: &str) -> String {
         None => format!("{value:?}"),
     }
 }
-
-fn put<T>(place: &mut T, value: Option<T>) -> Result<(), Refusal> {
-    *place = value.ok_or(Refusal::NotAccepted)?;
-    Ok(())
-}
-
-fn parsed<T: FromStr>(text: &str) -> Option<T> {
-    text.parse().ok()
-}
-
-fn number<T: FromStr + PartialOrd>(text: &str, range: &RangeInclusive<T>) -> Option<T> {
-    // FromStr would also take a sign.
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|number| digits && range.contains(number))
-}
-
-fn namespace(text: &str) -> Option<String> {
-    (text.is_empty() || scope::is_dns_label(text)).then(|| text.to_owned())
-}
-
-fn label_selector(text: &str) -> Result<String, Refusal> {
-    match LabelSelector::from_str(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(Refusal::Because(error.detail())),
-    }
-}
-
-const NAMESPACE: &str = "the name of a namespace (lower-case letters, digits and `-`, beginning and ending with a \
-                         letter or digit, at most 63 characters) or nothing";
-const ADDRESS: &str = "`host:port`, `:port` for every interface, or `0` to switch it off";
-const DURATION: &str = "a duration such as 500ms, 30s, 2m or 1h30m";
-const RECONCILES: &str = "a whole number from 1 to 65535";
-const PAGE_SIZE: RangeInclusive<u32> = 1..=10_000;
-const REQUESTS: RangeInclusive<u32> = 1..=1_000_000;
-
-/// Every setting, in the order of the file.
-pub static SETTINGS: &[Setting] = &[
-    Setting {
-        path: "sandboxNamespace",
-        flag: "sandbox-namespace",
-        env: "SANDBOX_MANAGER_SANDBOX_NAMESPACE",
-        value_name: "NAMESPACE",
-        help: "Namespace of the sandboxes; empty: every namespace",
-        accepts: NAMESPACE,
-        shape: Shape::Namespace,
-        get: |options| options.sandbox_namespace.clone(),
-        set: |options, text| put(&mut options.sandbox_namespace, namespace(text)),
-    },
-    Setting {
-        path: "sandboxLabelSelector",
-        flag: "sandbox-label-selector",
-        env: "SANDBOX_MANAGER_SANDBOX_LABEL_SELECTOR",
-        value_name: "SELECTOR",
-        help: "Label selector of the sandbox kinds, as kubectl reads it; empty: everything",
-        accepts: "a label selector such as `team=a,tier in (x,y),!legacy`",
-        shape: Shape::Selector,
-        get: |options| options.sandbox_label_selector.clone(),
-        set: |options, text| {
-            options.sandbox_label_selector = label_selector(text)?;
-            Ok(())
-        },
-    },
-    Setting {
-        path: "systemNamespace",
-        flag: "system-namespace",
-        env: "SANDBOX_MANAGER_SYSTEM_NAMESPACE",
-        value_name: "NAMESPACE",
-        help: "Namespace of the Secrets and ConfigMaps to read; empty: none are read",
-        accepts: NAMESPACE,
-        shape: Shape::Namespace,
-        get: |options| options.system_namespace.clone(),
-        set: |options, text| put(&mut options.system_namespace, namespace(text)),
-    },
-    Setting {
-        path: "metrics.bindAddress",
-        flag: "metrics-bind-address",
-        env: "SANDBOX_MANAGER_METRICS_BIND_ADDRESS",
-        value_name: "ADDRESS",
-        help: "Address of /metrics; port 0 takes a free one, `0` switches it off",
-        accepts: ADDRESS,
-        shape: Shape::Address,
-        get: |options| options.metrics.bind_address.to_string(),
-        set: |options, text| put(&mut options.metrics.bind_address, parsed(text)),
-    },
-    Setting {
-        path: "health.bindAddress",
-        flag: "health-probe-bind-address",
-        env: "SANDBOX_MANAGER_HEALTH_PROBE_BIND_ADDRESS",
-        value_name: "ADDRESS",
-        help: "Address of /livez, /healthz and /readyz; port 0 takes a free one, `0` switches it off",
-        accepts: ADDRESS,
-        shape: Shape::Address,
-        get: |options| options.health.bind_address.to_string(),
-        set: |options, text| put(&mut options.health.bind_address, parsed(text)),
-    },
-    Setting {
-        path: "debug.enabled",
-        flag: "debug-endpoints",
-        env: "SANDBOX_MANAGER_DEBUG_ENDPOINTS",
-        value_name: "BOOL",
-        help: "Serve /debug/cache/{plural} on the health address",
-        accepts: "true or false",
-        shape: Shape::Switch,
-        get: |options| options.debug.enabled.to_string(),
-        set: |options, text| put(&mut options.debug.enabled, parsed(text)),
-    },
-    Setting {
-        path: "controllers.sandbox.maxConcurrentReconciles",
-        flag: "sandbox-max-concurrent-reconciles",
-        env: "SANDBOX_MANAGER_SANDBOX_MAX_CONCURRENT_RECONCILES",
-        value_name: "NUMBER",
-        help: "How many Sandboxes are reconciled at once",
-        accepts: RECONCILES,
-        shape: Shape::Number(1..=u16::MAX as u32),
-        get: |options| options.controllers.sandbox.max_concurrent_reconciles.to_string(),
-        set: |options, text| {
-            put(&mut options.controllers.sandbox.max_concurrent_reconciles, number(text, &(1..=u16::MAX)))
-        },
-    },
-    Setting {
-        path: "controllers.sandboxSet.maxConcurrentReconciles",
-        flag: "sandbox-set-max-concurrent-reconciles",
-        env: "SANDBOX_MANAGER_SANDBOX_SET_MAX_CONCURRENT_RECONCILES",
-        value_name: "NUMBER",
-        help: "How many SandboxSets are reconciled at once",
-        accepts: RECONCILES,
-        shape: Shape::Number(1..=u16::MAX as u32),
-        get: |options| options.controllers.sandbox_set.max_concurrent_reconciles.to_string(),
-        set: |options, text| {
-            put(&mut options.controllers.sandbox_set.max_concurrent_reconciles, number(text, &(1..=u16::MAX)))
-        },
-    },
-    Setting {
-        path: "cache.syncTimeout",
-        flag: "cache-sync-timeout",
-        env: "SANDBOX_MANAGER_CACHE_SYNC_TIMEOUT",
-        value_name: "DURATION",
-        help: "How long a cache that is started on its own waits until every kind is synced",
-        accepts: "a duration above zero such as 30s, 2m or 1h30m",
-        shape: Shape::PositiveDuration,
-        get: |options| duration::format(options.cache.sync_timeout),
-        set: |options, text| {
-            let positive = duration::parse(text).filter(|timeout| !timeout.is_zero());
-            put(&mut options.cache.sync_timeout, positive)
-        },
-    },
-    Setting {
-        path: "cache.pageSize",
-        flag: "cache-page-size",
-        env: "SANDBOX_MANAGER_CACHE_PAGE_SIZE",
-        value_name: "NUMBER",
-        help: "Objects in one page of a list",
-        accepts: "a whole number from 1 to 10000",
-        shape: Shape::Number(PAGE_SIZE),
-        get: |options| options.cache.page_size.to_string(),
-        set: |options, text| put(&mut options.cache.page_size, number(text, &PAGE_SIZE)),
-    },
-    Setting {
-        path: "client.qps",
-        flag: "kube-api-qps",
-        env: "SANDBOX_MANAGER_KUBE_API_QPS",
-        value_name: "NUMBER",
-        help: "Requests a second to the API server over time; 0: no limit",
-        accepts: "a whole number from 0 (no limit) to 1000000",
-        shape: Shape::Number(0..=*REQUESTS.end()),
-        get: |options| options.client.qps.to_string(),
-        set: |options, text| put(&mut options.client.qps, number(text, &(0..=*REQUESTS.end()))),
-    },
-    Setting {
-        path: "client.burst",
-        flag: "kube-api-burst",
-        env: "SANDBOX_MANAGER_KUBE_API_BURST",
-        value_name: "NUMBER",
-        help: "Requests to the API server that may start at once after a quiet time",
-        accepts: "a whole number from 1 to 1000000",
-        shape: Shape::Number(REQUESTS),
-        get: |options| options.client.burst.to_string(),
-        set: |options, text| put(&mut options.client.burst, number(text, &REQUESTS)),
-    },
-    Setting {
-        path: "log.level",
-        flag: "log-level",
-        env: "SANDBOX_MANAGER_LOG_LEVEL",
-        value_name: "LEVEL",
-        help: "Least level that is logged: error, warn, info, debug or trace; RUST_LOG, if set, goes before it",
-        accepts: "one of error, warn, info, debug, trace",
-        shape: Shape::Word(&["error", "warn", "info", "debug", "trace"]),
-        get: |options| options.log.level.to_string(),
-        set: |options, text| put(&mut options.log.level, parsed(text)),
-    },
-    Setting {
-        path: "log.format",
-        flag: "log-format",
-        env: "SANDBOX_MANAGER_LOG_FORMAT",
-        value_name: "FORMAT",
-        help: "Shape of a log line: json or text",
-        accepts: "one of json, text",
-        shape: Shape::Word(&["json", "text"]),
-        get: |options| options.log.format.to_string(),
-        set: |options, text| put(&mut options.log.format, parsed(text)),
-    },
-    Setting {
-        path: "shutdown.gracePeriod",
-        flag: "shutdown-grace-period",
-        env: "SANDBOX_MANAGER_SHUTDOWN_GRACE_PERIOD",
-        value_name: "DURATION",
-        help: "How long running handlers may go on after SIGTERM",
-        accepts: DURATION,
-        shape: Shape::Duration,
-        get: |options| duration::format(options.shutdown.grace_period),
-        set: |options, text| put(&mut options.shutdown.grace_period, duration::parse(text)),
-    },
-];
 
 #[cfg(test)]
 mod tests {
@@ -323,18 +229,46 @@ mod tests {
         SETTINGS.iter().find(|setting| setting.path == path).unwrap()
     }
 
+    /// The names that users write in their files, manifests and scripts.
     #[test]
-    fn every_variable_is_named_after_its_flag() {
-        for setting in SETTINGS {
+    fn fields_and_flags_have_their_published_names_in_the_order_of_the_structure() {
+        let names: Vec<_> = SETTINGS.iter().map(|setting| (&*setting.path, &*setting.flag)).collect();
+        assert_eq!(
+            names,
+            [
+                ("sandboxNamespace", "sandbox-namespace"),
+                ("sandboxLabelSelector", "sandbox-label-selector"),
+                ("systemNamespace", "system-namespace"),
+                ("metrics.bindAddress", "metrics-bind-address"),
+                ("health.bindAddress", "health-probe-bind-address"),
+                ("debug.enabled", "debug-endpoints"),
+                ("controllers.sandbox.maxConcurrentReconciles", "sandbox-max-concurrent-reconciles"),
+                ("controllers.sandboxSet.maxConcurrentReconciles", "sandbox-set-max-concurrent-reconciles"),
+                ("cache.syncTimeout", "cache-sync-timeout"),
+                ("cache.pageSize", "cache-page-size"),
+                ("client.qps", "kube-api-qps"),
+                ("client.burst", "kube-api-burst"),
+                ("log.level", "log-level"),
+                ("log.format", "log-format"),
+                ("shutdown.gracePeriod", "shutdown-grace-period"),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_setting_is_documented_and_has_a_variable_named_after_its_flag() {
+        for setting in &*SETTINGS {
             let derived = format!("SANDBOX_MANAGER_{}", setting.flag.replace('-', "_").to_uppercase());
             assert_eq!(setting.env, derived);
+            assert!(setting.help.ends_with('.'), "{}: {:?}", setting.path, setting.help);
+            assert_ne!(setting.accepts, "a text", "{}", setting.path);
         }
     }
 
     #[test]
     fn every_default_is_accepted_by_its_own_setting() {
         let mut options = SandboxManagerOptions::default();
-        for setting in SETTINGS {
+        for setting in &*SETTINGS {
             let text = setting.get(&options);
             setting.set(&mut options, &text).unwrap();
         }
@@ -342,7 +276,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_changes_nothing_and_says_what_is_accepted() {
+    fn numbers_at_the_edge_of_their_range_are_accepted_and_those_beyond_are_not() {
+        let mut numbers = 0;
+        for setting in &*SETTINGS {
+            let accepts =
+                |number: u64| setting.set(&mut SandboxManagerOptions::default(), &number.to_string()).is_ok();
+            if let Kind::Number(range) = &setting.kind {
+                numbers += 1;
+                assert!(accepts(*range.start()) && accepts(*range.end()), "{}", setting.path);
+                assert!(!accepts(range.end() + 1), "{}", setting.path);
+                assert!(range.start().checked_sub(1).is_none_or(|below| !accepts(below)), "{}", setting.path);
+            }
+        }
+        assert_eq!(numbers, 5);
+    }
+
+    #[test]
+    fn a_rejected_value_changes_nothing_and_the_error_says_what_is_accepted() {
         for (path, text) in [
             ("sandboxNamespace", "Not_A_Name"),
             ("sandboxNamespace", "-a"),
@@ -369,7 +319,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_value_stays_on_one_line() {
+    fn an_invalid_value_of_another_field_is_named_by_that_field() {
+        let mut options = SandboxManagerOptions { sandbox_namespace: "A".to_owned(), ..Default::default() };
+        let error = setting("log.level").set(&mut options, "warn").unwrap_err();
+        assert!(error.reason.starts_with("sandboxNamespace: expected the name of a namespace"), "{error}");
+    }
+
+    #[test]
+    fn a_rejected_value_stays_on_one_line() {
         let mut options = SandboxManagerOptions::default();
         let error = setting("log.level").set(&mut options, &"x\n".repeat(500)).unwrap_err().to_string();
         assert!(!error.contains('\n') && error.len() < 1000, "{error}");

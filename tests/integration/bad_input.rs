@@ -1,4 +1,4 @@
-//! What the process says to input that cannot work: one line on standard error, exit code 2, nothing started.
+//! The binary refuses input that cannot work: one line on standard error per fault, exit code 2, nothing started.
 
 use std::{
     path::{Path, PathBuf},
@@ -43,8 +43,15 @@ impl Process {
     /// Refused with exactly this line.
     #[track_caller]
     fn refused(self, expected: &str) {
+        self.refused_with(&[expected]);
+    }
+
+    /// Refused with exactly these lines.
+    #[track_caller]
+    fn refused_with(self, expected: &[&str]) {
         let output = self.output();
-        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("error: {expected}\n"));
+        let lines = format!("error: {}\n", expected.join("\nerror: "));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), lines);
         assert_eq!(String::from_utf8_lossy(&output.stdout), "");
         assert_eq!(output.status.code(), Some(2));
     }
@@ -91,7 +98,7 @@ fn c2_bad_selector_is_refused_with_text_and_position() {
 fn bad_address_is_refused() {
     refused_config(
         "metrics: {bindAddress: 8080}\n",
-        "config.yaml:3:24: metrics.bindAddress: invalid value \"8080\": expected `host:port`, `:port` for every interface, or `0` to switch it off",
+        "config.yaml:3:24: metrics.bindAddress: invalid value \"8080\": expected `host:port`, `:port` for every interface, or `0` to disable the listener",
     );
 }
 
@@ -113,9 +120,10 @@ fn bad_namespace_is_refused() {
 
 #[test]
 fn a_file_of_another_kind_is_refused() {
-    Process::with_config("apiVersion: apps/v1\nkind: Deployment\n").refused(
+    Process::with_config("apiVersion: apps/v1\nkind: Deployment\n").refused_with(&[
         "config.yaml:1:13: apiVersion: invalid value \"apps/v1\": expected \"config.agents.kruise.io/v1alpha1\"",
-    );
+        "config.yaml:2:7: kind: invalid value \"Deployment\": expected \"SandboxManagerOptions\"",
+    ]);
     Process::with_config("apiVersion: config.agents.kruise.io/v1alpha1\nkind: Other\n")
         .refused("config.yaml:2:7: kind: invalid value \"Other\": expected \"SandboxManagerOptions\"");
 }
@@ -127,12 +135,10 @@ fn a_file_that_is_no_options_file_is_refused() {
     Process::with_config("").refused(
         "config.yaml: empty, expected at least `apiVersion: config.agents.kruise.io/v1alpha1` and `kind: SandboxManagerOptions`",
     );
-    Process::with_config(b"a: \xff\n").refused("config.yaml:1: not UTF-8 text");
+    Process::with_config(b"a: \xff\n").refused("config.yaml:1:4: not UTF-8 text");
     Process::with_config("#".repeat(1_048_577))
-        .refused("config.yaml: larger than 1048576 bytes, this is no options file");
-    Process::with_config("a: [b\n").refused(
-        "config.yaml:2:1: not valid YAML: did not find expected ',' or ']' at line 2 column 1, while parsing a flow sequence at line 1 column 4",
-    );
+        .refused("config.yaml: larger than 1048576 bytes, the maximum of a file of options");
+    Process::with_config("a: [b\n").refused("config.yaml:1:4: not valid YAML: unclosed bracket '['");
     refused_config("cache: {}\ncache: {}\n", "config.yaml:4:1: cache: given twice, expected once");
 }
 
@@ -147,12 +153,48 @@ fn a_bad_variable_is_refused_by_its_name() {
 }
 
 #[test]
+fn y8_an_unknown_variable_is_refused_with_a_suggestion() {
+    let line = "SANDBOX_MANAGER_CACHE_PAGESIZE: unknown variable, did you mean `SANDBOX_MANAGER_CACHE_PAGE_SIZE`? \
+                (--help names every variable)";
+    for arguments in [&[][..], &["config"], &["dev"]] {
+        Process::new(arguments).env("SANDBOX_MANAGER_CACHE_PAGESIZE", "5").refused(line);
+    }
+    // A command that reads no configuration does not depend on it.
+    let output = Process::new(&["crd"]).env("SANDBOX_MANAGER_CACHE_PAGESIZE", "5").output();
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn y8_all_faults_of_file_environment_and_flags_are_reported_at_once() {
+    let text = format!("{HEAD}cache:\n  pageSize: many\n  zzz: 5\nlog: {{level: loud}}\n");
+    let faulty = |arguments: &[&str]| {
+        Process::new(&[&["--config", "config.yaml", "--kube-api-burst", "0"], arguments].concat())
+            .file("config.yaml", &text)
+            .env("SANDBOX_MANAGER_LOG_FORMAT", "xml")
+            .env("SANDBOX_MANAGER_ZZZ", "1")
+            .env("RUST_LOG", "a=b=c")
+    };
+    let mut expected = vec![
+        "config.yaml:4:13: cache.pageSize: invalid value \"many\": expected a whole number from 1 to 10000",
+        "config.yaml:5:3: cache.zzz: unknown field (accepted here: syncTimeout, pageSize)",
+        "config.yaml:6:14: log.level: invalid value \"loud\": expected one of error, warn, info, debug, trace",
+        "SANDBOX_MANAGER_LOG_FORMAT: invalid value \"xml\": expected one of json, text",
+        "SANDBOX_MANAGER_ZZZ: unknown variable (--help names every variable)",
+        "--kube-api-burst: invalid value \"0\": expected a whole number from 1 to 1000000",
+        "RUST_LOG: invalid value \"a=b=c\": error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5; expected directives such as `info,sandbox_manager=debug`",
+    ];
+    faulty(&[]).refused_with(&expected);
+    // The flag overrides the level of the file and of RUST_LOG: the file is still faulty, RUST_LOG is not used.
+    expected.pop();
+    faulty(&["--log-level=info"]).refused_with(&expected);
+}
+
+#[test]
 fn a_bad_flag_is_refused_by_its_name() {
     Process::new(&["--log-level", "loud"])
         .refused("--log-level: invalid value \"loud\": expected one of error, warn, info, debug, trace");
-    Process::new(&["--kube-api-qps", "-1"]).refused(
-        "--kube-api-qps: invalid value \"-1\": expected a whole number from 0 (no limit) to 1000000",
-    );
+    Process::new(&["--kube-api-qps", "-1"])
+        .refused("--kube-api-qps: invalid value \"-1\": expected a whole number from 0 to 1000000");
     let output = Process::new(&["--cache-page-siz", "5"]).output();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();

@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::support::{ADMIN, ControlPlane, LIMITED, SOON, eventually};
 
 /// Set for the process that a test spawns from this very binary and kills.
-const HOLD: &str = "SANDBOX_MANAGER_TEST_HOLD_CONTROL_PLANE";
+const HOLD: &str = "TEST_HOLD_CONTROL_PLANE";
 
 fn config_map(name: &str) -> ConfigMap {
     ConfigMap {

@@ -1,29 +1,33 @@
-//! The references in `docs/` are what the code says: the options come from the settings table, the metrics from a
-//! manager that runs. Links in the documentation lead somewhere.
+//! The references in `docs/`, and the commented options in `config/` and in the chart, are generated: the options from
+//! the list of settings, the metrics from a manager that runs. Links in the documentation lead to files and headings that exist.
 //!
-//! `just generate` writes the references anew.
+//! `just generate` writes what is generated.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use sandbox_manager::options::{SETTINGS, SandboxManagerOptions};
+use sandbox_manager::options::{OTHER_VARIABLES, SETTINGS, SandboxManagerOptions, Setting};
+use serde_json::Value;
 
 use crate::readme::{families, metrics_rows};
-use crate::support::generated::assert_section;
+use crate::support::generated::{assert_part, assert_section};
+
+/// The width of the comments in YAML files.
+const WIDTH: usize = 118;
 
 #[test]
 fn reference_of_options_is_that_of_the_code() {
     let defaults = SandboxManagerOptions::default();
     let mut text = String::new();
-    for setting in SETTINGS {
+    for setting in &*SETTINGS {
         let default = match setting.get(&defaults) {
             empty if empty.is_empty() => "empty".to_owned(),
             value => format!("`{value}`"),
         };
-        let (path, flag, variable, accepts) = (setting.path, setting.flag, setting.env, setting.accepts);
+        let (path, flag, variable, accepts) = (&setting.path, &setting.flag, &setting.env, &setting.accepts);
         write!(
             text,
-            "\n### `{path}`\n\n{}.\n\n| | |\n|---|---|\n| Flag | `--{flag}` |\n| Variable | `{variable}` |\n\
+            "\n### `{path}`\n\n{}\n\n| | |\n|---|---|\n| Flag | `--{flag}` |\n| Variable | `{variable}` |\n\
              | Default | {default} |\n| Accepted | {accepts} |\n",
             setting.help
         )
@@ -31,6 +35,77 @@ fn reference_of_options_is_that_of_the_code() {
     }
     text += "\n";
     assert_section("docs/configuration.md", "options", &text);
+}
+
+#[test]
+fn reference_of_other_variables_is_that_of_the_code() {
+    let mut table = String::from("| Variable | Meaning |\n|---|---|\n");
+    for (variable, meaning) in OTHER_VARIABLES {
+        writeln!(table, "| `{variable}` | {meaning} |").unwrap();
+    }
+    assert_section("docs/configuration.md", "variables", &table);
+}
+
+/// A comment of several lines, each with `indent`; the first one begins with `marker`.
+fn comment(indent: &str, marker: &str, text: &str) -> String {
+    let (mut lines, mut line) = (String::new(), format!("{indent}# {marker}"));
+    let bare = format!("{indent}# ");
+    for word in text.split(' ') {
+        if line.len() + word.len() > WIDTH && line.len() > bare.len() + marker.len() {
+            writeln!(lines, "{}", line.trim_end()).unwrap();
+            line.clone_from(&bare);
+        }
+        line += word;
+        line.push(' ');
+    }
+    writeln!(lines, "{}", line.trim_end()).unwrap();
+    lines
+}
+
+/// All options with their defaults as YAML. `explain` writes the comment above a field.
+fn commented_options(indent: &str, explain: impl Fn(&str, &Setting) -> String) -> String {
+    let defaults = SandboxManagerOptions::default().to_json();
+    let (mut yaml, mut above) = (String::new(), Vec::new());
+    for setting in &*SETTINGS {
+        let names: Vec<_> = setting.path.split('.').collect();
+        let sections = &names[..names.len() - 1];
+        let same = sections.iter().zip(&above).take_while(|(name, before)| name == before).count();
+        for (depth, name) in sections.iter().enumerate().skip(same) {
+            writeln!(yaml, "{indent}{}{name}:", "  ".repeat(depth)).unwrap();
+        }
+        let indent = format!("{indent}{}", "  ".repeat(sections.len()));
+        let value: &Value = names.iter().fold(&defaults, |section, name| &section[name]);
+        yaml += &explain(&indent, setting);
+        writeln!(yaml, "{indent}{}: {value}", names[names.len() - 1]).unwrap();
+        above = sections.to_vec();
+    }
+    yaml
+}
+
+#[test]
+fn reference_of_the_options_file_is_that_of_the_code() {
+    let options = commented_options("", |indent, setting| {
+        let values = setting.values().map_or_else(String::new, |values| format!(" Values: {values}."));
+        let what = comment(indent, "", &format!("{}{values}", setting.help));
+        format!("{what}{indent}# Flag: --{}\n", setting.flag)
+    });
+    assert_part("config/manager/config.yaml", |text| {
+        let (head, _) = text.split_once("\n\n").expect("a blank line after apiVersion and kind");
+        format!("{head}\n\n{options}")
+    });
+}
+
+#[test]
+fn reference_of_the_options_in_the_chart_is_that_of_the_code() {
+    let options = commented_options("  ", |indent, setting| {
+        let values = setting.values().map_or_else(String::new, |values| format!(". Values: {values}"));
+        comment(indent, "-- ", &format!("{}{values}", setting.help.trim_end_matches('.')))
+    });
+    assert_part("charts/sandbox-manager/values.yaml", |text| {
+        let (before, rest) = text.split_once("\nconfig:\n").expect("the section config");
+        let (_, after) = rest.split_once("\n\n").expect("a blank line after the section");
+        format!("{before}\nconfig:\n{options}\n{after}")
+    });
 }
 
 /// The parts of the reference of metrics, by what their names begin with.

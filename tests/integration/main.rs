@@ -27,6 +27,8 @@ mod fleet;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
+mod own_main;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod readme;

@@ -1,11 +1,9 @@
-//! The tables of the README are what the code says: the options come from the settings table, the metrics from a
-//! manager that runs against an API server of a few lines.
+//! The table of metrics in the README is generated from a manager that runs against an API server of a few lines.
 //!
-//! `just generate` writes them anew.
+//! `just generate` writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +17,7 @@ use kube::Client;
 use kube::client::Body;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 use sandbox_manager::api::v1alpha1::Sandbox;
-use sandbox_manager::options::{BindAddress, SETTINGS, SandboxManagerOptions};
+use sandbox_manager::options::{BindAddress, SandboxManagerOptions};
 use sandbox_manager::{Manager, Provider as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -30,23 +28,6 @@ use crate::support::{SOON, eventually};
 /// A text as Markdown shows it in a cell, where a bar would begin the next one.
 fn cell(text: &str) -> String {
     text.replace('<', "&lt;").replace('|', "\\|")
-}
-
-#[test]
-fn options_table_is_that_of_the_code() {
-    let defaults = SandboxManagerOptions::default();
-    let mut table =
-        String::from("| Field of the file | Flag and variable | Default | Meaning |\n|---|---|---|---|\n");
-    for setting in SETTINGS {
-        let default = match setting.get(&defaults) {
-            empty if empty.is_empty() => "empty".to_owned(),
-            text => format!("`{text}`"),
-        };
-        let (path, flag, variable) = (setting.path, setting.flag, setting.env);
-        let help = cell(setting.help);
-        writeln!(table, "| `{path}` | `--{flag}`<br>`{variable}` | {default} | {help} |").unwrap();
-    }
-    assert_section("README.md", "options", &table);
 }
 
 /// An object of the kind that a path ends with.

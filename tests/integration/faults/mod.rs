@@ -1,7 +1,7 @@
 //! What the cache makes of faults between it and the API server (the first rows of the fault matrix): each on its own,
 //! and plans that chance made. On the in-memory server alone, which can be told what to do; under paused time.
 //!
-//! `SANDBOX_MANAGER_FAULT_SEED=n` runs the one plan of that seed.
+//! `TEST_FAULT_SEED=n` runs the one plan of that seed.
 
 mod oracle;
 mod random;

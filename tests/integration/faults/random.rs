@@ -27,9 +27,9 @@ const PATIENCE: Duration = Duration::from_mins(10);
 
 #[tokio::test(start_paused = true)]
 async fn the_cache_comes_to_show_the_truth_whatever_went_wrong() {
-    let seeds = match std::env::var("SANDBOX_MANAGER_FAULT_SEED") {
+    let seeds = match std::env::var("TEST_FAULT_SEED") {
         Ok(seed) => {
-            let seed: u64 = seed.parse().expect("a number in SANDBOX_MANAGER_FAULT_SEED");
+            let seed: u64 = seed.parse().expect("a number in TEST_FAULT_SEED");
             seed..seed + 1
         }
         Err(_) => 0..PLANS,

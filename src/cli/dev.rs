@@ -1,0 +1,81 @@
+//! `sandbox-manager dev`: runs everything on this machine without a cluster.
+
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Command};
+
+use super::{
+    CliError, SetupError,
+    options::{self, Environment, Loading, flag},
+    start,
+};
+use crate::{
+    dev::{self, DevOptions},
+    manager::{Manager, shutdown},
+    options::{Fault, OptionsError, SetError},
+};
+
+/// Maximum number of sandboxes that are created. Each one takes about 10 KB of memory.
+const MAX_SANDBOXES: usize = 1_000_000;
+
+pub(super) fn command() -> Command {
+    Command::new("dev")
+        .about("Run everything on this machine without a cluster: an API server in memory, sample objects, the manager")
+        .after_help(
+            "Prints the addresses, and commands to try, when everything is ready. Ctrl-C stops it and removes the \
+             kubeconfig.\nMetrics and health are served at 127.0.0.1:8080 and 127.0.0.1:8081, or at free ports if \
+             these are in use.",
+        )
+        .arg(
+            options::arg("listen", "ADDRESS")
+                .default_value("127.0.0.1:0")
+                .help("Address of the API server. Port 0 binds a free port"),
+        )
+        .arg(options::arg("kubeconfig", "FILE").help(
+            "Write the kubeconfig to this file, which must not exist yet [default: a file in a temporary folder]",
+        ))
+        .arg(options::arg("sandboxes", "N").default_value("0").help(
+            "Number of sandboxes to create in ten pools, besides the sample (100000 take ten seconds and 1 GB)",
+        ))
+        .args(options::args(&DevOptions::manager_defaults()))
+}
+
+pub(super) fn start(
+    matches: &ArgMatches,
+    environment: &Environment,
+    setup: impl FnOnce(&mut Manager) -> Result<(), SetupError>,
+) -> Result<(), CliError> {
+    let mut loading = Loading::new(matches, environment, DevOptions::free_manager_defaults());
+    let listen = parsed(matches, "listen", "an address such as 127.0.0.1:6443", |text| text.parse().ok());
+    let sandboxes = parsed(matches, "sandboxes", "a whole number from 0 to 1000000", |text| {
+        text.parse().ok().filter(|count| *count <= MAX_SANDBOXES)
+    });
+    // Reported together with the faults of the settings.
+    let faults = [listen.as_ref().err(), sandboxes.as_ref().err()];
+    faults.into_iter().flatten().for_each(|fault| loading.add_fault(fault.clone()));
+    let configuration = loading.finish()?;
+    let options = DevOptions {
+        listen: listen.map_err(OptionsError::from)?,
+        sandboxes: sandboxes.map_err(OptionsError::from)?,
+        kubeconfig: flag(matches, "kubeconfig").map(PathBuf::from),
+        manager: configuration.start_logging()?,
+    };
+    start::runtime()?.block_on(async {
+        let stop = shutdown::signals().map_err(CliError::System)?;
+        Ok(dev::run(options, stop, setup).await?)
+    })
+}
+
+/// The value of a flag that is no setting.
+fn parsed<T>(
+    matches: &ArgMatches,
+    name: &str,
+    accepts: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, Fault> {
+    let text = flag(matches, name).unwrap_or_default().to_string_lossy().into_owned();
+    parse(&text).ok_or_else(|| {
+        let reason = format!("expected {accepts}");
+        Fault::flag(name, SetError { value: text, reason }.to_string())
+    })
+}

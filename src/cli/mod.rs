@@ -1,0 +1,273 @@
+//! The command line of the binary, and of programs that are the binary with handlers of their own.
+//!
+//! ```text
+//!  arguments, environment ──▶ run ──▶ start    no subcommand: run the manager
+//!                                     config   check a configuration and print it
+//!                                     crd      print the definitions
+//!                                     dev      run everything without a cluster
+//! ```
+//!
+//! A file per subcommand. Each has `command`, which describes its arguments, and a function that executes it. `options`
+//! has the flags that they share. Errors are printed in one place, [`run`].
+
+mod config;
+mod crd;
+#[cfg(feature = "dev")]
+mod dev;
+mod options;
+mod start;
+
+use std::{
+    error::Error,
+    ffi::OsString,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Command;
+
+#[cfg(feature = "dev")]
+use crate::dev::DevError;
+use crate::{
+    client::ClientError,
+    manager::{Manager, ManagerError},
+    metrics::MetricsError,
+    options::{OptionsError, SandboxManagerOptions},
+    telemetry::TelemetryError,
+    version,
+};
+
+/// Exit code if the process cannot start, or the command line is not accepted.
+const EXIT_USAGE: u8 = 2;
+/// Exit code if the process has started and failed later.
+const EXIT_FAILED: u8 = 1;
+
+const ABOUT: &str =
+    "Keeps every agent sandbox of a Kubernetes cluster in one shared cache and runs controllers on it";
+const EXAMPLES: &str = "\
+Every setting can be in the file, in an environment variable or in a flag. Flags override variables, variables \
+override the file. An empty variable counts as not set.
+
+Examples:
+  sandbox-manager
+          run with the defaults, with the current kubeconfig or the service account of the pod
+  sandbox-manager --config config.yaml --sandbox-namespace team-a
+          run with a file, but for one namespace only
+  sandbox-manager config --config config.yaml
+          check a file and print the options in effect
+  sandbox-manager crd | kubectl apply --server-side -f -
+          install the CRDs";
+
+/// An error of a program's own set-up of the manager.
+pub type SetupError = Box<dyn Error + Send + Sync>;
+
+/// What the function given to [`main`] can return: nothing, or a result with any error.
+pub trait SetupResult {
+    /// Converts to a result with one type of error.
+    ///
+    /// # Errors
+    ///
+    /// The set-up has failed.
+    fn into_result(self) -> Result<(), SetupError>;
+}
+
+impl SetupResult for () {
+    fn into_result(self) -> Result<(), SetupError> {
+        Ok(())
+    }
+}
+
+impl<E: Into<SetupError>> SetupResult for Result<(), E> {
+    fn into_result(self) -> Result<(), SetupError> {
+        self.map_err(Into::into)
+    }
+}
+
+/// The reason why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Values in the file, the environment or the flags are not accepted.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// Logging cannot be set up.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// Metrics cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// No client can be created.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The system refuses threads or signal handlers.
+    #[error("cannot start: {0}")]
+    System(#[source] io::Error),
+    /// Output cannot be written.
+    #[error("cannot write {target}: {source}")]
+    Write {
+        /// The file, the folder, or standard output.
+        target: String,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The program's own set-up of the manager failed.
+    #[error("cannot set up the manager: {0}")]
+    Setup(#[source] SetupError),
+    /// The manager cannot start, or did not stop in time.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+    /// `dev` cannot start, or did not stop in time.
+    #[cfg(feature = "dev")]
+    #[error(transparent)]
+    Dev(#[from] DevError),
+}
+
+impl CliError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Write { .. } | Self::Manager(ManagerError::GracePeriod(_)) => EXIT_FAILED,
+            #[cfg(feature = "dev")]
+            Self::Dev(DevError::Output(_) | DevError::Manager(ManagerError::GracePeriod(_))) => EXIT_FAILED,
+            _ => EXIT_USAGE,
+        }
+    }
+}
+
+/// Runs this process as `sandbox-manager` with handlers of your own.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// use sandbox_manager::api::v1alpha1::Sandbox;
+/// use sandbox_manager::{Action, Observed};
+///
+/// fn main() -> ExitCode {
+///     sandbox_manager::main(|manager| {
+///         manager.sandbox_controller().add_reconcile_handler(|observed: Observed<Sandbox>| async move {
+///             println!("{}", observed.key());
+///             Ok(Action::await_change())
+///         });
+///     })
+/// }
+/// ```
+///
+/// # Guarantees
+///
+/// - Flags, environment variables, file, subcommands, log and metrics are those of the `sandbox-manager` binary, which is
+///   this function with an empty `setup`.
+/// - `setup` is called once, after the configuration was accepted and the client was created, and before the process
+///   listens or watches. It runs inside the tokio runtime: it can spawn tasks. It gets a [`Manager`] that has the handlers of the binary
+///   already ([`Manager::add_fleet_metrics`]); its own handlers are called after these.
+/// - `sandbox-manager dev` calls `setup` too, with the client of the API server in memory. `config`, `crd`, `--help` and
+///   a refused configuration do not call it.
+/// - Nothing has started when `setup` returns an error: the process prints the error and exits with code 2.
+///
+/// | Exit code | Meaning |
+/// |---|---|
+/// | 0 | stopped in time after SIGTERM or SIGINT, or the subcommand succeeded |
+/// | 1 | failed after the start: handlers were still running after the grace period, or output could not be written |
+/// | 2 | not started: a bad option or kubeconfig, credentials that cannot be used, an address in use, an error of `setup` |
+/// | 130, 143 | a second SIGINT or SIGTERM ended the process at once |
+///
+/// # Assumptions
+///
+/// The caller is no async function and has set no global `tracing` subscriber: this function blocks, creates the runtime
+/// and sets up the log. It chooses no allocator: the binary uses jemalloc, see `docs/performance.md`.
+pub fn main<R: SetupResult>(setup: impl FnOnce(&mut Manager) -> R) -> ExitCode {
+    run(std::env::args_os(), setup)
+}
+
+/// Does the same as [`main`] with these arguments, of which the first is the name of the program.
+pub fn run<R: SetupResult>(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    setup: impl FnOnce(&mut Manager) -> R,
+) -> ExitCode {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // For clap, help and version are errors with exit code 0. It prints them to standard output.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    let environment: Vec<_> = std::env::vars_os().collect();
+    let setup = |manager: &mut Manager| setup(manager).into_result();
+    let done = match matches.subcommand() {
+        Some(("config", matches)) => config::print(matches, &environment),
+        Some(("crd", matches)) => crd::print(matches),
+        #[cfg(feature = "dev")]
+        Some(("dev", matches)) => dev::start(matches, &environment, setup),
+        _ => start::start(&matches, &environment, setup),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of a pipe has closed it, as in `sandbox-manager crd | head`.
+        Err(CliError::Write { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            for line in error.to_string().lines() {
+                // Without standard error, the exit code is all that can be reported.
+                let _ = writeln!(io::stderr(), "error: {line}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn command() -> Command {
+    let command = Command::new("sandbox-manager")
+        .about(ABOUT)
+        .long_about(format!("{ABOUT}. Without a command, runs until SIGTERM or SIGINT."))
+        .version(version::DESCRIPTION.as_str())
+        .after_help(EXAMPLES)
+        .args_conflicts_with_subcommands(true)
+        .args(options::args(&SandboxManagerOptions::default()))
+        .args(start::args())
+        .subcommand(config::command())
+        .subcommand(crd::command());
+    #[cfg(feature = "dev")]
+    let command = command.subcommand(dev::command());
+    command
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    let mut output = io::stdout().lock();
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    written.map_err(|source| CliError::Write { target: "standard output".to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::SETTINGS;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_names_release_and_revision() {
+        let printed = command().render_version();
+        assert_eq!(
+            printed,
+            format!("sandbox-manager {} (revision {})\n", env!("CARGO_PKG_VERSION"), version::REVISION)
+        );
+    }
+
+    #[test]
+    fn help_states_flag_variable_field_and_default_of_every_setting() {
+        let help = command().term_width(0).render_help().to_string();
+        for setting in &*SETTINGS {
+            for text in
+                [&setting.flag, &setting.env, &setting.path, &setting.get(&SandboxManagerOptions::default())]
+            {
+                assert!(help.contains(text), "{text} is not in the help");
+            }
+        }
+        for variable in ["SANDBOX_MANAGER_CONFIG", "SANDBOX_MANAGER_KUBECONFIG", "SANDBOX_MANAGER_CONTEXT"] {
+            assert!(help.contains(variable), "{variable} is not in the help");
+        }
+        assert!(help.contains("Examples:"));
+    }
+}

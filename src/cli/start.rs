@@ -1,0 +1,67 @@
+//! `sandbox-manager` without a subcommand: runs the manager until a signal stops it.
+
+use clap::{Arg, ArgMatches};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{
+    CliError, SetupError,
+    options::{self, Environment, Loading},
+};
+use crate::{
+    client::{ClusterAccess, Connector},
+    manager::{Manager, shutdown},
+    metrics::Metrics,
+    options::SandboxManagerOptions,
+    version,
+};
+
+/// The flags that say which cluster to use. They are in no file: a file is for every cluster.
+pub(super) fn args() -> [Arg; 2] {
+    [
+        options::arg("kubeconfig", "FILE").help(
+            "Kubeconfig to use [env: SANDBOX_MANAGER_KUBECONFIG] [default: KUBECONFIG, then ~/.kube/config, then \
+             the service account of the pod]",
+        ),
+        options::arg("context", "NAME").help(
+            "Context of the kubeconfig to use [env: SANDBOX_MANAGER_CONTEXT] [default: its current context]",
+        ),
+    ]
+}
+
+pub(super) fn start(
+    matches: &ArgMatches,
+    environment: &Environment,
+    setup: impl FnOnce(&mut Manager) -> Result<(), SetupError>,
+) -> Result<(), CliError> {
+    let mut loading = Loading::new(matches, environment, SandboxManagerOptions::default());
+    let access = ClusterAccess {
+        kubeconfig: loading.value("kubeconfig", "SANDBOX_MANAGER_KUBECONFIG").map(Into::into),
+        context: loading.text("context", "SANDBOX_MANAGER_CONTEXT").map(str::to_owned),
+    };
+    let options = loading.finish()?.start_logging()?;
+    runtime()?.block_on(run(options, access, setup))
+}
+
+pub(super) fn runtime() -> Result<Runtime, CliError> {
+    Builder::new_multi_thread().enable_all().build().map_err(CliError::System)
+}
+
+async fn run(
+    options: SandboxManagerOptions,
+    access: ClusterAccess,
+    setup: impl FnOnce(&mut Manager) -> Result<(), SetupError>,
+) -> Result<(), CliError> {
+    let stop = shutdown::signals().map_err(CliError::System)?;
+    let metrics = Metrics::new()?;
+    let connector = Connector::load(&access, &options.client, &metrics).await?;
+    tracing::info!(
+        server = connector.server(),
+        version = version::VERSION,
+        revision = version::REVISION,
+        "starting"
+    );
+    let mut manager = Manager::builder(options).connector(&connector)?.metrics(metrics).build()?;
+    manager.add_fleet_metrics()?;
+    setup(&mut manager).map_err(CliError::Setup)?;
+    Ok(manager.run(stop).await?)
+}
