@@ -24,7 +24,6 @@ use prometheus::IntCounterVec;
 use tower::{Layer, Service};
 
 use crate::{
-    error_text::error_text,
     metrics::Metrics,
     options::ClientOptions,
     rate_limit::{RateLimit, RateLimitLayer},

@@ -133,9 +133,7 @@ pub mod client;
 pub mod controller;
 #[cfg(feature = "dev")]
 pub mod dev;
-mod error_text;
 pub mod http;
-pub mod informer;
 pub mod manager;
 pub mod metrics;
 pub mod options;
@@ -144,13 +142,13 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod version;
-pub mod wait;
 
-pub use cache::{Cache, Provider, Reader};
+pub use cache::{Cache, Provider, Reader, SandboxCache};
 pub use cli::main;
 pub use controller::{Action, Controller, Observed, ReconcileHandler};
 pub use manager::Manager;
 pub use options::SandboxManagerOptions;
+pub use shared_cache;
 
 /// Compiles the README's examples.
 #[cfg(doctest)]

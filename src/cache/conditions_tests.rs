@@ -1,8 +1,6 @@
 //! Behaviours G: what each condition says of an object.
 
 use serde_json::{Value, json};
-
-use jiff::Timestamp;
 use shared_cache::Check;
 
 use super::conditions::{bound, checkpointed, paused, ready, resumed};
@@ -146,16 +144,4 @@ fn g5_a_claim_is_done_when_it_is_bound_to_a_volume() {
     assert_eq!(check("Lost", "pv"), "failed: the claim has lost its volume \"pv\"");
     assert_eq!(check("Pending", ""), "not yet: the claim is Pending");
     assert_eq!(check("", ""), "not yet: the claim has no phase yet");
-}
-
-#[test]
-fn f4_holds_of_one_side_stack_and_are_gone_with_the_last() {
-    let holds = Arc::new(Holds::new());
-    let first = holds.acquire("a".into(), WaitAction::Pause).unwrap();
-    let second = holds.acquire("a".into(), WaitAction::Pause).unwrap();
-    drop(first);
-    assert_eq!(holds.acquire("a".into(), WaitAction::Resume).err(), Some(WaitAction::Pause));
-    drop(second);
-    assert_eq!(holds.len(), 0);
-    assert!(holds.acquire("a".into(), WaitAction::Resume).is_ok());
 }

@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use shared_cache::{AcquiredWaitTask, ApiReader, LookupError, WaitConflict, WaitTask};
 
 use super::indexes::{
-    CHECKPOINT_ID, CHECKPOINT_USER, CLAIMED_SANDBOX_ID, RESERVED_FAILED, SANDBOX_POOL, SANDBOX_USER, TEMPLATE_ID,
+    CHECKPOINT_ID, CHECKPOINT_USER, CLAIMED_SANDBOX_ID, RESERVED_FAILED, SANDBOX_POOL, SANDBOX_USER,
+    TEMPLATE_ID,
 };
 use super::sandbox_cache::SandboxCache;
 use crate::api::v1alpha1::{Checkpoint, LABEL_TRUE, Sandbox, SandboxPhase, SandboxSet, StateKind};
@@ -228,9 +229,13 @@ impl Provider for SandboxCache {
         &self,
         options: ListCheckpointsOptions<'_>,
     ) -> Result<Vec<Arc<Checkpoint>>, LookupError> {
-        self.checkpoints().select(options.namespace, CHECKPOINT_USER, given(options.user), has_any, |checkpoints| {
-            checkpoints.copy_if(|_| true)
-        })
+        self.checkpoints().select(
+            options.namespace,
+            CHECKPOINT_USER,
+            given(options.user),
+            has_any,
+            |checkpoints| checkpoints.copy_if(|_| true),
+        )
     }
 
     fn list_sandboxes_in_pool(

@@ -5,17 +5,16 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Cache, CacheBuilder};
+use super::scripted_server::{Server as ScriptedServer, WatchStream, server as scripted_server};
+use super::{SandboxCache, SandboxCacheBuilder};
 use crate::api::v1alpha1::{
     ANNOTATION_OWNER, API_VERSION, LABEL_RESERVED_FAILED_SANDBOX, LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_ID,
     LABEL_SANDBOX_POOL, Sandbox,
 };
-use crate::informer::WatchStream;
-use crate::informer::{ScriptedServer, scripted_server};
 
 /// A running cache whose watches the test feeds.
 pub(crate) struct Feed {
-    pub(crate) cache: Cache,
+    pub(crate) cache: SandboxCache,
     pub(crate) server: ScriptedServer,
     watches: HashMap<String, WatchStream>,
     version: u64,
@@ -30,15 +29,15 @@ impl Feed {
     }
 
     /// A cache that is spawned, and whose lists the server has not answered yet.
-    pub(crate) fn unsynced(configure: impl FnOnce(CacheBuilder) -> CacheBuilder) -> Self {
+    pub(crate) fn unsynced(configure: impl FnOnce(SandboxCacheBuilder) -> SandboxCacheBuilder) -> Self {
         let (client, server) = scripted_server();
-        let cache = configure(Cache::builder(client)).build();
+        let cache = configure(SandboxCache::builder(client)).build();
         cache.spawn().unwrap();
         Self::adopt(cache, server)
     }
 
     /// A cache that somebody else runs on a scripted server.
-    pub(crate) fn adopt(cache: Cache, server: ScriptedServer) -> Self {
+    pub(crate) fn adopt(cache: SandboxCache, server: ScriptedServer) -> Self {
         Self { cache, server, watches: HashMap::new(), version: 1000 }
     }
 
@@ -63,7 +62,7 @@ impl Feed {
         let mut object = object.clone();
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         self.watches.get_mut(plural).unwrap().event(kind, &object).await;
-        let watched = self.cache.kinds().into_iter().find(|kind| kind.plural() == plural).unwrap();
+        let watched = self.cache.kinds().iter().find(|kind| kind.plural() == plural).unwrap();
         while watched.version() < self.version {
             tokio::task::yield_now().await;
         }

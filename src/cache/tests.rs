@@ -1,5 +1,6 @@
 //! Behaviours A, B, C, D and K of the cache as a whole, on a scripted API server under paused time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +9,10 @@ use serde_json::json;
 use super::indexes::{CLAIMED_SANDBOX_ID, SANDBOX_POOL, USER};
 use super::test_support::{Feed, Fixture, sandbox};
 use super::*;
-use crate::informer::ObjectKey;
+use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet};
+use futures::StreamExt;
+use shared_cache::{CacheCollector, ObjectKey, SubscriptionEnd};
+use tokio_util::sync::CancellationToken;
 
 type Found<K> = Result<Arc<K>, LookupError>;
 
@@ -355,7 +359,7 @@ async fn c3_without_a_system_namespace_secrets_are_not_watched_at_all() {
 async fn c4_all_limits_compose() {
     let scope = Scope {
         sandbox_namespace: Some("team".into()),
-        label_selector: Some("a in (b,c),!d".into()),
+        label_selector: Some("a in (b,c),!d".parse().unwrap()),
         system_namespace: Some("sys".into()),
     };
     let mut feed = Feed::unsynced(|builder| builder.scope(scope));
@@ -378,7 +382,7 @@ async fn c4_all_limits_compose() {
 
 #[tokio::test(start_paused = true)]
 async fn d1_start_returns_once_every_kind_is_synced() {
-    let (client, server) = crate::informer::scripted_server();
+    let (client, server) = super::scripted_server::server();
     let cache = Cache::builder(client).build();
     let starting = tokio::spawn({
         let cache = cache.clone();
@@ -392,7 +396,7 @@ async fn d1_start_returns_once_every_kind_is_synced() {
 
 #[tokio::test(start_paused = true)]
 async fn d1_a_start_that_times_out_names_each_kind_and_its_error_and_stops_what_it_began() {
-    let (client, mut server) = crate::informer::scripted_server();
+    let (client, mut server) = super::scripted_server::server();
     let cache = Cache::builder(client).sync_timeout(Duration::from_secs(7)).build();
     let starting = tokio::spawn({
         let cache = cache.clone();
@@ -419,7 +423,7 @@ async fn d1_a_start_that_times_out_names_each_kind_and_its_error_and_stops_what_
     assert_eq!(sandboxes.0, "sandboxes");
     assert!(sandboxes.1.contains("no permission to watch sandboxes.agents.kruise.io"), "{}", sandboxes.1);
     assert_eq!((checkpoints.0.as_str(), checkpoints.1.as_str()), ("checkpoints", "the list is not complete"));
-    assert!(cache.inner.tasks.is_empty());
+    assert_eq!(cache.running_watches(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -438,14 +442,14 @@ async fn d2_a_watch_that_fails_ends_nothing_and_is_shown() {
 
 #[tokio::test(start_paused = true)]
 async fn d3_stop_returns_when_all_tasks_have_ended_and_a_second_start_is_an_error() {
-    let (client, _server) = crate::informer::scripted_server();
+    let (client, _server) = super::scripted_server::server();
     let cache = Cache::builder(client).build();
     cache.stop().await;
     cache.spawn().unwrap();
     assert_eq!(cache.spawn().unwrap_err(), StartError::AlreadyStarted);
-    assert_eq!(cache.inner.tasks.len(), cache.kinds().len());
+    assert_eq!(cache.running_watches(), cache.kinds().len());
     cache.stop().await;
-    assert!(cache.inner.tasks.is_empty());
+    assert_eq!(cache.running_watches(), 0);
     assert_eq!(cache.start().await.unwrap_err(), StartError::AlreadyStarted);
     cache.stop().await;
 }
@@ -453,15 +457,16 @@ async fn d3_stop_returns_when_all_tasks_have_ended_and_a_second_start_is_an_erro
 #[tokio::test(start_paused = true)]
 async fn d3_dropping_the_last_handle_stops_the_watches() {
     let feed = start(&[]).await;
-    let tasks = feed.cache.inner.tasks.clone();
+    let mut events = feed.cache.subscribe::<Sandbox>().unwrap();
     drop(feed.cache);
-    tasks.close();
-    tasks.wait().await;
+    // The stream ends when the task of its watch has ended.
+    while events.next().await.is_some() {}
+    assert_eq!(events.end(), Some(SubscriptionEnd::Stopped));
 }
 
 #[tokio::test(start_paused = true)]
 async fn d4_a_process_of_its_own_can_drive_the_watches() {
-    let (client, server) = crate::informer::scripted_server();
+    let (client, server) = super::scripted_server::server();
     let cache = Cache::builder(client).build();
     let stop = CancellationToken::new();
     let informers = cache.informers(&stop).unwrap();
@@ -559,7 +564,7 @@ async fn the_metrics_are_what_the_cache_knows() {
     feed.apply(&broken).await;
     feed.cache.expect(&sandbox("a").typed(5000));
     let registry = prometheus::Registry::new();
-    registry.register(Box::new(CacheCollector::new(&feed.cache).unwrap())).unwrap();
+    registry.register(Box::new(CacheCollector::new(&feed.cache, "sandbox_manager").unwrap())).unwrap();
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     for line in [
         "sandbox_manager_cache_objects{resource=\"sandboxes\"} 2",
@@ -582,8 +587,8 @@ async fn the_dump_shows_every_object_with_its_index_values() {
     let dump = sandboxes.dump();
     assert_eq!(dump.iter().map(|object| object.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!((dump[0].uid.as_str(), dump[0].resource_version.as_str()), ("a-", "1"));
-    assert_eq!(dump[0].indexes[CLAIMED_SANDBOX_ID], ["x"]);
+    assert_eq!(dump[0].indexes[CLAIMED_SANDBOX_ID.name()], ["x"]);
     assert_eq!(dump[0].indexes[USER], ["u"]);
-    assert_eq!(dump[1].indexes[SANDBOX_POOL], ["p"]);
+    assert_eq!(dump[1].indexes[SANDBOX_POOL.name()], ["p"]);
     assert!(!dump[1].indexes.contains_key(USER));
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,7 +14,9 @@ use tokio::time::Instant;
 
 use super::test_support::{Feed, Fixture, sandbox};
 use super::*;
-use crate::wait::{Check, WaitAction, WaitError, WaitTask};
+use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet};
+use parking_lot::Mutex;
+use shared_cache::{CacheCollector, CacheObject, Check, WaitAction, WaitError, WaitTask};
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -62,6 +65,36 @@ fn scripted(sandbox: &Sandbox) -> Check {
 
 fn saying(message: &str) -> Fixture {
     claimed().status("message", message)
+}
+
+/// Number of sandboxes that are waited for.
+fn awaited(feed: &Feed) -> usize {
+    feed.cache.kinds().iter().find(|kind| kind.plural() == "sandboxes").unwrap().waits()
+}
+
+/// Waits for one object with a condition that reads nothing else.
+trait WaitOnce {
+    async fn wait<K: CacheObject>(
+        &self,
+        object: &Arc<K>,
+        action: &'static str,
+        condition: impl Fn(&K) -> Check + Send + Sync + 'static,
+        timeout: Duration,
+    ) -> Result<Arc<K>, WaitError>;
+}
+
+impl WaitOnce for SandboxCache {
+    async fn wait<K: CacheObject>(
+        &self,
+        object: &Arc<K>,
+        action: &'static str,
+        condition: impl Fn(&K) -> Check + Send + Sync + 'static,
+        timeout: Duration,
+    ) -> Result<Arc<K>, WaitError> {
+        self.wait_task(object, WaitAction::new(action), move |object, _| condition(object))
+            .wait(timeout)
+            .await
+    }
 }
 
 /// Starts a wait for [`scripted`] and returns once it is registered.
@@ -157,7 +190,7 @@ async fn f4_pause_and_resume_of_one_sandbox_conflict_and_nothing_else_does() {
     let (a, b) = (cached(&feed, "a"), cached(&feed, "b"));
     let pause = feed.cache.sandbox_pause_task(&a).unwrap();
     let conflict = feed.cache.sandbox_resume_task(&a).unwrap_err();
-    assert_eq!((conflict.existing, conflict.requested), (WaitAction::Pause, WaitAction::Resume));
+    assert_eq!((conflict.existing, conflict.requested), (PAUSE, RESUME));
     assert_eq!(conflict.to_string(), "Sandbox ns/a: Resume conflicts with Pause, which is under way");
     assert!(feed.cache.sandbox_resume_task(&b).is_ok(), "another sandbox");
     let reborn = Arc::new(sandbox("a").uid("other").typed(9));
@@ -171,11 +204,7 @@ async fn f4_pause_and_resume_of_one_sandbox_conflict_and_nothing_else_does() {
     settle().await;
     first.abort();
     settle().await;
-    assert_eq!(
-        feed.cache.sandbox_resume_task(&a).unwrap_err().existing,
-        WaitAction::Pause,
-        "the other still waits"
-    );
+    assert_eq!(feed.cache.sandbox_resume_task(&a).unwrap_err().existing, PAUSE, "the other still waits");
     feed.apply(&claimed().phase("Paused").condition("SandboxPaused", "True", "SetPause")).await;
     assert!(second.await.unwrap().is_ok(), "one leaving does not affect the other");
     assert!(feed.cache.sandbox_resume_task(&a).is_ok());
@@ -231,19 +260,18 @@ async fn f8_a_timeout_says_object_action_time_what_was_seen_and_what_was_missing
                     (last seen at version 1001)";
     assert_eq!(error.to_string(), expected);
     let WaitError::NotSatisfied { target, last_observed, .. } = error else { panic!("{error}") };
-    assert_eq!((target.object.to_string().as_str(), target.action), ("ns/a", WaitAction::WaitReady));
+    assert_eq!((target.object.as_ref().unwrap().to_string().as_str(), target.action), ("ns/a", WAIT_READY));
     assert_eq!(last_observed.as_deref(), Some("1001"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn f9_dropping_the_future_leaves_nothing_behind() {
     let feed = start(&[claimed()]).await;
-    let waits = &feed.cache.watched::<Sandbox>().waits;
     let waiting = spawn_scripted(&feed, LONG).await;
-    assert_eq!(waits.awaited().len(), 1);
+    assert_eq!(awaited(&feed), 1);
     waiting.abort();
     settle().await;
-    assert!(waits.awaited().is_empty());
+    assert_eq!(awaited(&feed), 0);
     let text = metrics(&feed);
     assert!(text.contains("sandbox_manager_waits_active{action=\"Script\"} 0\n"), "{text}");
     let cancelled =
@@ -328,17 +356,9 @@ async fn f11_without_a_floor_the_callers_object_is_the_floor() {
     assert_eq!(version(&waiting.await.unwrap().unwrap()), "1002");
 }
 
-/// A task for [`scripted`], of which [`Cache::wait`] hands out none.
+/// A task for [`scripted`].
 fn scripted_task(feed: &Feed, object: &Arc<Sandbox>) -> WaitTask<Sandbox> {
-    let watched = feed.cache.watched::<Sandbox>();
-    let (informer, waits) = (Arc::clone(&watched.informer), Arc::clone(&watched.waits));
-    WaitTask::new(
-        informer,
-        waits,
-        object,
-        WaitAction::Custom("Script"),
-        Arc::new(|sandbox, _| scripted(sandbox)),
-    )
+    feed.cache.wait_task(object, WaitAction::new("Script"), |sandbox, _| scripted(sandbox))
 }
 
 #[tokio::test(start_paused = true)]
@@ -423,7 +443,7 @@ async fn f14_ten_thousand_waits_cost_no_tasks_or_timers_but_the_callers_own() {
         assert!(wait.as_mut().poll(&mut context).is_ready());
     }
     drop(waits);
-    assert!(feed.cache.watched::<Sandbox>().waits.awaited().is_empty());
+    assert_eq!(awaited(&feed), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -527,7 +547,7 @@ async fn waits_are_counted_and_timed_by_action_and_outcome() {
 
 fn metrics(feed: &Feed) -> String {
     let registry = prometheus::Registry::new();
-    registry.register(Box::new(CacheCollector::new(&feed.cache).unwrap())).unwrap();
+    registry.register(Box::new(CacheCollector::new(&feed.cache, "sandbox_manager").unwrap())).unwrap();
     prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
 }
 
@@ -575,5 +595,5 @@ async fn ten_thousand_concurrent_waits_on_a_thousand_objects_under_churn_all_end
         wait.await.unwrap();
     }
     assert_eq!(wrong.load(Ordering::SeqCst), 0);
-    assert!(feed.cache.watched::<Sandbox>().waits.awaited().is_empty());
+    assert_eq!(awaited(&feed), 0);
 }

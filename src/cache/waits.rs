@@ -44,8 +44,7 @@ impl SandboxCache {
     }
 
     pub(super) fn checkpointed_task(&self, checkpoint: &Arc<Checkpoint>) -> WaitTask<Checkpoint> {
-        self.shared()
-            .wait_task(checkpoint, CHECKPOINT, |checkpoint, _| conditions::checkpointed(checkpoint))
+        self.shared().wait_task(checkpoint, CHECKPOINT, |checkpoint, _| conditions::checkpointed(checkpoint))
     }
 
     pub(super) fn bound_task(&self, claim: &Arc<PersistentVolumeClaim>) -> WaitTask<PersistentVolumeClaim> {

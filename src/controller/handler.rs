@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::informer::{CachedResource, KeyRef, ObjectKey};
+use shared_cache::{CachedResource, KeyRef, ObjectKey};
 
 /// Any error; `?` makes one of whatever a handler runs into.
 pub type HandlerError = Box<dyn Error + Send + Sync>;

@@ -40,10 +40,10 @@ pub use handler::{Action, HandlerError, Observed, ReconcileHandler};
 pub use metrics::ControllerMetricFamilies;
 
 use crate::cache::{Cache, Reader, WatchedKind};
-use crate::informer::{ObjectKey, Subscription};
 use handler::ErasedHandler;
 use metrics::{ControllerMetrics, ReconcileResult};
 use queue::{Ended, Outcome, Shared, WorkQueue};
+use shared_cache::{ObjectKey, Subscription};
 
 /// Keys that may wait in kube's scheduler for each one that can run, and the least number of them.
 const AHEAD: usize = 4;

@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer};
 use tokio::sync::Notify;
 
 use super::metrics::ControllerMetrics;
-use crate::informer::{CachedResource, Event};
+use shared_cache::{CachedResource, Event};
 
 /// First delay after an error; controller-runtime's default rate limiter has the same bounds.
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);

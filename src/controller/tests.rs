@@ -203,7 +203,7 @@ async fn r3_keys_back_off_on_their_own() {
 #[tokio::test(start_paused = true)]
 async fn r3_the_longest_delay_is_1000_s() {
     let (queue, _store) = WorkQueue::new(metrics_alone());
-    let event = crate::informer::Event::Applied { old: None, new: Arc::new(sandbox("a").typed(1)) };
+    let event = shared_cache::Event::Applied { old: None, new: Arc::new(sandbox("a").typed(1)) };
     let key = ObjectRef::from_obj(&queue.enqueue(event));
     let delays: Vec<_> = (0..40)
         .map(|_| {
@@ -431,7 +431,7 @@ async fn a_controller_does_not_start_before_its_kind_is_synced() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_remembered_of_a_key_that_has_no_work_outstanding() {
-    use crate::informer::Event;
+    use shared_cache::Event;
     let (queue, store) = WorkQueue::new(metrics_alone());
     let applied = |version| Event::Applied { old: None, new: Arc::new(sandbox("a").typed(version)) };
     let deleted = |version| Event::Deleted {
@@ -459,7 +459,7 @@ async fn nothing_is_remembered_of_a_key_that_has_no_work_outstanding() {
 
 #[tokio::test(start_paused = true)]
 async fn r2_a_deletion_is_owed_of_each_object_that_handlers_were_shown_and_of_no_other() {
-    use crate::informer::Event;
+    use shared_cache::Event;
     let (queue, _store) = WorkQueue::new(metrics_alone());
     let object = |uid: &str, version| Arc::new(sandbox("a").uid(uid).typed(version));
     let applied = |uid: &str, version| Event::Applied { old: None, new: object(uid, version) };

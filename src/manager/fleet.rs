@@ -14,7 +14,7 @@ use prometheus::{IntGaugeVec, Opts, Registry};
 
 use crate::api::v1alpha1::{LABEL_SANDBOX_POOL, Sandbox, SandboxSet, SandboxSetStatus, StateKind, label};
 use crate::controller::{Action, HandlerError, Observed, ReconcileHandler};
-use crate::informer::KeyRef;
+use shared_cache::KeyRef;
 
 /// Keeps `sandboxes{namespace,pool,state}`: the number of sandboxes by the set that made them and their state.
 pub struct SandboxFleet {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     async fn delete<K>(fleet: &impl ReconcileHandler<K>, name: &str) {
-        let key = crate::informer::ObjectKey::new("ns", name);
+        let key = shared_cache::ObjectKey::new("ns", name);
         fleet.reconcile(Observed::Deleted { key, last_known: None }).await.unwrap();
     }
 

@@ -1,9 +1,9 @@
 //! The manager on a scripted API server, under paused time.
 
 use super::*;
+use crate::cache::scripted_server::server;
 use crate::cache::test_support::{Feed, sandbox};
 use crate::controller::{Action, Observed};
-use crate::informer::scripted_server;
 
 fn manager(client: kube::Client, metrics: &Metrics) -> Manager {
     let mut options = SandboxManagerOptions::default();

@@ -11,7 +11,7 @@
 //!
 //! [`OptionsLoader`] reads the sources and collects every fault in them. Each source overrides the one before:
 //! defaults, file, environment, flags. Values that a program assigns directly are checked where they are used
-//! ([`Scope::from_options`]). This module imports nothing else of the crate; its only I/O is to read the file.
+//! ([`Scope::from_options`]). Of the crate this module imports only [`Scope`]; its only I/O is to read the file.
 
 mod address;
 mod duration;
@@ -24,6 +24,7 @@ mod text;
 
 use std::time::Duration;
 
+pub use crate::cache::Scope;
 pub use label_selector::{LabelSelector, Operator, Requirement, SelectorError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ pub use self::{
     address::{BindAddress, InvalidAddress},
     file::{API_VERSION, KIND, MAX_FILE_BYTES},
     loader::{ENV_PREFIX, Fault, OTHER_VARIABLES, OptionsError, OptionsLoader, Origin},
-    scope::{Scope, ScopeError, WatchScope},
+    scope::ScopeError,
     setting::{SETTINGS, SetError, Setting},
 };
 

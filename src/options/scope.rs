@@ -1,31 +1,11 @@
-//! [`Scope`]: the namespaces and labels that the watches of each kind are limited to (behaviours C1–C4).
+//! [`Scope::from_options`]: the scope that the options describe (behaviours C1 to C4).
 //!
-//! A program creates the scope once from the options, before it starts the cache. The scope never changes.
+//! A program creates the scope once, before it starts the cache.
 
 use std::str::FromStr as _;
 
 use super::{LabelSelector, SandboxManagerOptions, SelectorError, text::is_namespace};
-
-/// The limits of all watches of this process. The default watches the sandbox kinds in every namespace, and no
-/// Secrets or ConfigMaps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scope {
-    /// The namespace of the sandbox kinds. `None`: every namespace.
-    pub sandbox_namespace: Option<String>,
-    /// The label selector of the sandbox kinds, in the syntax of the API server. `None`: every object.
-    pub label_selector: Option<String>,
-    /// The namespace of Secrets and ConfigMaps. `None`: these kinds are not watched.
-    pub system_namespace: Option<String>,
-}
-
-/// The limits of the watch of one kind. The default has no limits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WatchScope {
-    /// The namespace that is watched. `None`: the whole cluster.
-    pub namespace: Option<String>,
-    /// `labelSelector` of the list and the watch. `None`: every object.
-    pub label_selector: Option<String>,
-}
+use crate::cache::Scope;
 
 /// Options that describe no scope. The error names the field by its path in the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,38 +31,15 @@ impl Scope {
     /// # Errors
     ///
     /// A malformed selector or namespace. Only options that a program has assigned directly can have one: an
-    /// [`OptionsLoader`](super::OptionsLoader) rejects both.
+    /// [`OptionsLoader`](crate::options::OptionsLoader) rejects both.
     pub fn from_options(options: &SandboxManagerOptions) -> Result<Self, ScopeError> {
         let selector = LabelSelector::from_str(&options.sandbox_label_selector)?;
         let selects_all = selector.requirements.is_empty();
         Ok(Self {
             sandbox_namespace: namespace("sandboxNamespace", &options.sandbox_namespace)?,
-            label_selector: (!selects_all).then(|| selector.to_string()),
+            label_selector: (!selects_all).then_some(selector),
             system_namespace: namespace("systemNamespace", &options.system_namespace)?,
         })
-    }
-
-    /// Returns the limits of Sandbox, SandboxSet, Checkpoint, SandboxTemplate and PersistentVolumeClaim.
-    #[must_use]
-    pub fn sandboxes(&self) -> WatchScope {
-        WatchScope { namespace: self.sandbox_namespace.clone(), label_selector: self.label_selector.clone() }
-    }
-
-    /// Returns the limits of Secret and ConfigMap. `None`: these kinds are not watched.
-    #[must_use]
-    pub fn system(&self) -> Option<WatchScope> {
-        let namespace = self.system_namespace.clone()?;
-        Some(WatchScope { namespace: Some(namespace), label_selector: None })
-    }
-
-    /// Returns the limits of PersistentVolume: none, because the kind has no namespace and no labels of sandboxes.
-    #[must_use]
-    #[allow(
-        clippy::unused_self,
-        reason = "callers ask for the limits of each group of kinds in the same way"
-    )]
-    pub fn cluster(&self) -> WatchScope {
-        WatchScope::default()
     }
 }
 
@@ -110,14 +67,12 @@ mod tests {
         })
     }
 
-    fn limits(namespace: Option<&str>, selector: Option<&str>) -> WatchScope {
-        WatchScope { namespace: namespace.map(str::to_owned), label_selector: selector.map(str::to_owned) }
-    }
-
     #[test]
-    fn c1_empty_sandbox_namespace_watches_everywhere_and_a_set_one_exactly_that() {
-        assert_eq!(scope("", "", "").unwrap().sandboxes(), limits(None, None));
-        assert_eq!(scope("team-a", "", "").unwrap().sandboxes(), limits(Some("team-a"), None));
+    fn c1_c3_empty_namespaces_set_no_limit_and_bad_ones_are_rejected() {
+        assert_eq!(scope("", "", "").unwrap(), Scope::default());
+        let limited = scope("team-a", "", "sys").unwrap();
+        assert_eq!(limited.sandbox_namespace.as_deref(), Some("team-a"));
+        assert_eq!(limited.system_namespace.as_deref(), Some("sys"));
         assert_eq!(
             scope("Team", "", "").unwrap_err().to_string(),
             r#"sandboxNamespace: invalid namespace "Team": expected a DNS-1123 label of at most 63 characters, or nothing"#
@@ -125,40 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn c2_selector_limits_the_sandbox_kinds() {
-        let scope = scope("", " a == b , c in (y,x) ", "system").unwrap();
-        assert_eq!(scope.sandboxes(), limits(None, Some("a=b,c in (x,y)")));
-        assert_eq!(scope.system(), Some(limits(Some("system"), None)));
-        assert_eq!(scope.cluster(), WatchScope::default());
-    }
-
-    #[test]
-    fn c2_bad_selector_in_options_is_refused_with_text_and_position() {
-        let error = scope("", "a in (x", "").unwrap_err();
+    fn c2_the_selector_is_parsed_and_bad_syntax_is_rejected_with_text_and_position() {
+        let selector = scope("", " a == b , c in (y,x) ", "").unwrap().label_selector.unwrap();
+        assert_eq!(selector.to_string(), "a=b,c in (x,y)");
         assert_eq!(
-            error.to_string(),
+            scope("", "a in (x", "").unwrap_err().to_string(),
             "sandboxLabelSelector: invalid label selector \"a in (x\": at character 8: expected `,` or `)`, found the end"
         );
-    }
-
-    #[test]
-    fn c3_system_namespace_is_exact_and_empty_means_unwatched() {
-        assert_eq!(scope("", "", "").unwrap().system(), None);
-        assert_eq!(scope("a", "b=c", "sys").unwrap().system(), Some(limits(Some("sys"), None)));
-    }
-
-    #[test]
-    fn c4_all_combinations_compose_and_volumes_are_never_filtered() {
-        for sandbox in ["", "team-a"] {
-            for selector in ["", "a=b"] {
-                for system in ["", "sys"] {
-                    let scope = scope(sandbox, selector, system).unwrap();
-                    let some = |text: &'static str| Some(text).filter(|text| !text.is_empty());
-                    assert_eq!(scope.sandboxes(), limits(some(sandbox), some(selector)));
-                    assert_eq!(scope.system(), some(system).map(|system| limits(Some(system), None)));
-                    assert_eq!(scope.cluster(), WatchScope::default());
-                }
-            }
-        }
     }
 }

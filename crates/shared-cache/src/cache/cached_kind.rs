@@ -52,6 +52,8 @@ pub trait CachedKind: Driven {
     fn lookups(&self) -> (u64, u64);
     /// Number of own writes that the store does not show yet, and the age of the oldest.
     fn outstanding_writes(&self) -> (usize, Duration);
+    /// Number of objects that callers wait for now.
+    fn waits(&self) -> usize;
     /// Every object of the store, sorted by name. Copies a bounded number of names under each lock, so it delays no
     /// one; on a large cache it takes long.
     fn dump(&self) -> Vec<CachedObject>;
@@ -122,6 +124,10 @@ impl<K: CacheObject> CachedKind for Watched<K> {
 
     fn outstanding_writes(&self) -> (usize, Duration) {
         self.expectations.outstanding()
+    }
+
+    fn waits(&self) -> usize {
+        self.waits.awaited().len()
     }
 
     fn dump(&self) -> Vec<CachedObject> {

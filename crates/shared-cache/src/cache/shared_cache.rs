@@ -210,6 +210,12 @@ impl SharedCache {
         self.inner.tasks.wait().await;
     }
 
+    /// Number of watches that run: tasks of [`SharedCache::spawn`] that have not ended.
+    #[must_use]
+    pub fn running_watches(&self) -> usize {
+        self.inner.tasks.len()
+    }
+
     /// Stops the watches when it is dropped, however many clones of the cache exist.
     #[must_use]
     pub fn stop_on_drop(&self) -> DropGuard {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 /// What a condition says of an object.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Check {
     /// The condition holds.
     Satisfied,

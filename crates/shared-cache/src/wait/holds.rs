@@ -36,6 +36,12 @@ impl<S: Copy + Eq> Holds<S> {
         drop(held);
         Ok(Hold { holds: Arc::clone(self), object })
     }
+
+    /// Number of objects that are held.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.held.lock().len()
+    }
 }
 
 impl<S: Copy + Eq> Drop for Hold<S> {

@@ -23,6 +23,9 @@ mod sync;
 mod task;
 mod waits;
 
+#[cfg(test)]
+mod holds_tests;
+
 pub use check::{Check, Floor};
 pub use error::{WaitAction, WaitConflict, WaitError, WaitTarget};
 pub use on_key::KeyWait;

@@ -131,9 +131,13 @@ impl<K: CacheObject> WaitTask<K> {
     /// [`WaitError`].
     pub async fn wait(&self, timeout: Duration) -> Result<Arc<K>, WaitError> {
         let active = self.metrics.begin(self.action);
-        let result = match self.check_own() {
-            Some(end) => self.finish(end),
-            None => self.wait_registered(timeout, active.started()).await,
+        let result = match &self.source {
+            // Also if the caller's own object satisfies the condition: the program watches a kind too few.
+            None => Err(WaitError::OutOfScope(Box::new(self.target()))),
+            Some(source) => match self.check_own() {
+                Some(end) => self.finish(end),
+                None => self.wait_registered(source, timeout, active.started()).await,
+            },
         };
         active.end(&result);
         result
@@ -148,13 +152,11 @@ impl<K: CacheObject> WaitTask<K> {
 
     async fn wait_registered(
         &self,
+        source: &WaitSource<K>,
         timeout: Duration,
         started: tokio::time::Instant,
     ) -> Result<Arc<K>, WaitError> {
         let target = self.target();
-        let Some(source) = &self.source else {
-            return Err(WaitError::OutOfScope(Box::new(target)));
-        };
         let place =
             source.register(&target, &ObjectKey::of(&*self.object), Waiter::new(Box::new(self.judge())))?;
         self.look_at_stored(source, &place);
