@@ -29,6 +29,11 @@ mod observed;
 mod reconciler;
 mod secondary;
 
+#[cfg(test)]
+mod test_support;
+#[cfg(test)]
+mod tests;
+
 pub use action::Action;
 pub use context::Context;
 pub use controller::Controller;
