@@ -1,0 +1,54 @@
+//! [`Context`]: what a handler may need besides the object.
+
+use std::sync::Arc;
+
+use kube::runtime::events::{Recorder, Reporter};
+use shared_cache::SharedCache;
+use tokio_util::sync::CancellationToken;
+
+/// What a handler may need besides the object. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    controller: Arc<str>,
+    cache: SharedCache,
+    recorder: Recorder,
+    shutdown: CancellationToken,
+}
+
+impl Context {
+    pub(super) fn new(controller: Arc<str>, cache: SharedCache, instance: Option<String>) -> Self {
+        let reporter = Reporter { controller: controller.as_ref().to_owned(), instance };
+        let recorder = Recorder::new(cache.client().clone(), reporter);
+        Self { controller, cache, recorder, shutdown: CancellationToken::new() }
+    }
+
+    /// Name of the controller.
+    #[must_use]
+    pub fn controller(&self) -> &str {
+        &self.controller
+    }
+
+    /// The shared cache, for lookups and patches.
+    #[must_use]
+    pub fn cache(&self) -> &SharedCache {
+        &self.cache
+    }
+
+    /// The client, for writes and live reads.
+    #[must_use]
+    pub fn client(&self) -> &kube::Client {
+        self.cache.client()
+    }
+
+    /// Publishes Kubernetes events. Equal events of one controller are counted in one object.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Cancelled when the controller stops. Handlers that run then have the grace period left.
+    #[must_use]
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+}

@@ -1,0 +1,234 @@
+//! [`Controller`]: what a controller consists of before it runs.
+
+use std::any::{Any, type_name};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared_cache::{CacheObject, Event, ObjectKey, SharedCache};
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::dispatcher::dispatch;
+use super::error::{ControllerError, KindUse};
+use super::handler::{Handlers, ReconcileHandler};
+use super::metrics::ControllerMetricFamilies;
+use super::reconciler::Reconciler;
+use super::secondary::{Mapped, Secondary, controller_owner};
+use crate::queue::{Predicate, QueueOptions, WorkQueue};
+
+/// Reconciles the objects of one kind. See the [crate](crate) for its guarantees.
+///
+/// [`Manager::controller`](crate::Manager::controller) creates controllers and runs them. Handlers and all the rest are
+/// added before; running a controller consumes it.
+pub struct Controller<K: CacheObject> {
+    context: Context,
+    handlers: Handlers<K>,
+    predicate: Option<Predicate<K>>,
+    secondaries: Vec<Box<dyn Secondary<K>>>,
+    max_concurrent_reconciles: usize,
+    timeout: Option<Duration>,
+    queue_options: QueueOptions,
+    metrics: ControllerMetricFamilies,
+}
+
+impl<K: CacheObject> fmt::Debug for Controller<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Controller")
+            .field("name", &self.name())
+            .field("kind", &type_name::<K>())
+            .field("handlers", &self.handlers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K: CacheObject> Controller<K> {
+    /// Creates a controller without handlers. `name` is its label in metrics and logs, and the reporter of its events.
+    /// `instance` names this process in events, for instance by its pod.
+    #[must_use]
+    pub fn new(
+        name: impl Into<Arc<str>>,
+        instance: Option<String>,
+        cache: &SharedCache,
+        metrics: &ControllerMetricFamilies,
+    ) -> Self {
+        Self {
+            context: Context::new(name.into(), cache.clone(), instance),
+            handlers: Vec::new(),
+            predicate: None,
+            secondaries: Vec::new(),
+            max_concurrent_reconciles: 1,
+            timeout: None,
+            queue_options: QueueOptions::default(),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// Adds a handler. Handlers are called in the order in which they were added.
+    pub fn add_reconcile_handler(&mut self, handler: impl ReconcileHandler<K>) -> &mut Self {
+        self.handlers.push(Arc::new(handler));
+        self
+    }
+
+    /// The same as [`Self::add_reconcile_handler`].
+    pub fn handler(&mut self, handler: impl ReconcileHandler<K>) -> &mut Self {
+        self.add_reconcile_handler(handler)
+    }
+
+    /// Adds the handler that `create` makes of the controller's [`Context`].
+    pub fn add_reconcile_handler_with<H: ReconcileHandler<K>>(
+        &mut self,
+        create: impl FnOnce(Context) -> H,
+    ) -> &mut Self {
+        self.add_reconcile_handler(create(self.context()))
+    }
+
+    /// Also reconciles an object when an object of kind `C` that it controls has changed: one with a controller owner
+    /// reference to it. If the owner has changed, both owners are reconciled.
+    pub fn owns<C: CacheObject>(&mut self) -> &mut Self {
+        self.add_secondary::<C>(KindUse::Owns, |object: &Arc<C>| controller_owner::<K, C>(object))
+    }
+
+    /// Also reconciles the objects whose keys `map` returns when an object of kind `C` has changed. `map` is called with
+    /// the old and the new state. A key without an object is ignored.
+    ///
+    /// `map` runs in the task that reads the watch, so it must be quick and must not block.
+    pub fn watches<C: CacheObject>(
+        &mut self,
+        map: impl Fn(&Arc<C>) -> Vec<ObjectKey> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.add_secondary::<C>(KindUse::Watches, map)
+    }
+
+    /// Reconciles an object only for the changes of it that `predicate` accepts; see
+    /// [`predicates`](shared_cache::predicates). With a predicate already set, both must accept. A deletion that is not
+    /// accepted is not shown to the handlers.
+    ///
+    /// `predicate` runs in the task that reads the watch, so it must be quick and must not block.
+    pub fn predicate(&mut self, predicate: impl Fn(&Event<K>) -> bool + Send + Sync + 'static) -> &mut Self {
+        self.predicate = Some(match self.predicate.take() {
+            None => Box::new(predicate),
+            Some(first) => Box::new(move |event| first(event) && predicate(event)),
+        });
+        self
+    }
+
+    /// Sets how many keys may be reconciled at once, at least one. The default is 1.
+    pub fn max_concurrent_reconciles(&mut self, max: usize) -> &mut Self {
+        self.max_concurrent_reconciles = max.max(1);
+        self
+    }
+
+    /// Sets how long the handlers of one reconcile may take together. Then they are dropped, and the key backs off.
+    /// The default is no limit.
+    pub fn timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets the back-off of the queue.
+    pub fn queue_options(&mut self, options: QueueOptions) -> &mut Self {
+        self.queue_options = options;
+        self
+    }
+
+    /// What handlers may need besides the object.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        self.context.clone()
+    }
+
+    /// The name in metrics and logs.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.context.controller()
+    }
+
+    /// True if there is a handler to call. A controller without handlers need not run.
+    #[must_use]
+    pub fn has_handlers(&self) -> bool {
+        !self.handlers.is_empty()
+    }
+
+    /// Checks that the cache has every kind that the controller needs.
+    ///
+    /// # Errors
+    ///
+    /// [`ControllerError::UnknownKind`].
+    pub fn check(&self) -> Result<(), ControllerError> {
+        let cache = self.context.cache();
+        let unknown =
+            |kind, usage| Err(ControllerError::UnknownKind { controller: self.name().into(), kind, usage });
+        if !cache.has_kind::<K>() {
+            return unknown(K::kind(&()), KindUse::Reconciles);
+        }
+        match self.secondaries.iter().find(|secondary| !secondary.is_cached(cache)) {
+            Some(secondary) => unknown(secondary.kind(), secondary.usage()),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the cache is synced, then reconciles until `stop` is cancelled. No reconcile starts after that, and
+    /// the future resolves once those that run have ended. Dropping it drops them.
+    ///
+    /// Kinds that are optional are not waited for, except the controller's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::check`], before anything is started.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), ControllerError> {
+        self.run_until(stop, CancellationToken::new()).await
+    }
+
+    /// As [`Self::run`]. When `abort` is cancelled after `stop`, drops the reconciles that still run.
+    pub(crate) async fn run_until(
+        self,
+        stop: CancellationToken,
+        abort: CancellationToken,
+    ) -> Result<(), ControllerError> {
+        self.check()?;
+        let Self { context, handlers, predicate, secondaries, queue_options, timeout, .. } = self;
+        let cache = context.cache();
+        let synced = async {
+            cache.wait_for_cache_sync().await;
+            cache.wait_for_sync_of::<K>().await;
+        };
+        if stop.run_until_cancelled(synced).await.is_none() {
+            return Ok(());
+        }
+        let name: Arc<str> = context.controller().into();
+        let families = &self.metrics.queues;
+        let queue = Arc::new(WorkQueue::new(&queue_options, predicate, families.of(&name)));
+        families.watch(&name, Arc::downgrade(&queue) as _);
+        if let Some(snapshot) = cache.observe(&queue) {
+            queue.start_from(snapshot);
+        }
+        let attach = |secondary: Box<dyn Secondary<K>>| secondary.attach(cache, Arc::clone(&queue));
+        let _attached: Vec<Box<dyn Any + Send + Sync>> = secondaries.into_iter().map(attach).collect();
+
+        let limit = self.max_concurrent_reconciles;
+        let metrics = self.metrics.of(&name, limit);
+        let reader = cache.reader();
+        let reconciler =
+            Arc::new(Reconciler { name: Arc::clone(&name), reader, handlers, timeout, queue, metrics });
+        tracing::info!(controller = &*name, kind = %K::kind(&()), "controller started");
+        // Also when the future is dropped.
+        let _told_at_the_end = context.shutdown().clone().drop_guard();
+        let tell = async {
+            stop.cancelled().await;
+            context.shutdown().cancel();
+        };
+        let ((), ()) = tokio::join!(dispatch(reconciler, limit, stop.clone(), abort), tell);
+        tracing::info!(controller = &*name, "controller stopped");
+        Ok(())
+    }
+
+    fn add_secondary<C: CacheObject>(
+        &mut self,
+        usage: KindUse,
+        map: impl Fn(&Arc<C>) -> Vec<ObjectKey> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.secondaries.push(Box::new(Mapped::new(map, usage)));
+        self
+    }
+}

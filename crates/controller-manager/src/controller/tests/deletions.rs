@@ -1,0 +1,117 @@
+//! What handlers are told of deletions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use memory_apiserver::{Fault, FaultPlan, On, RequestFault, Times};
+
+use crate::controller::test_support::{Fixture, show};
+use crate::controller::{Action, Observed};
+
+fn is_deleted(observed: &Observed<ConfigMap>) -> bool {
+    matches!(observed, Observed::Deleted { .. })
+}
+
+fn count_down(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_x3_a_deletion_arrives_with_the_last_known_object_and_the_reason() {
+    let mut f = Fixture::new(&["a"]).await;
+    f.record("");
+    f.run();
+    assert_eq!(f.calls.next(1).await, ["a=0"]);
+    f.apply("a", "1").await;
+    assert_eq!(f.calls.next(1).await, ["a=1"]);
+    f.delete::<ConfigMap>("a").await;
+    assert_eq!(f.calls.next(1).await, ["-a=1 removed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_a_deletion_comes_back_until_all_handlers_have_succeeded_with_it() {
+    let mut f = Fixture::new(&["a"]).await;
+    f.record("");
+    let failures = AtomicUsize::new(2);
+    f.handle(move |observed: Observed<ConfigMap>| {
+        let fail = is_deleted(&observed) && count_down(&failures);
+        async move { if fail { Err("not yet".into()) } else { Ok(Action::await_change()) } }
+    });
+    f.run();
+    f.calls.next(1).await;
+    f.delete::<ConfigMap>("a").await;
+    f.settle().await;
+    assert_eq!(f.calls.take(), ["-a=0 removed"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn x1_the_successor_is_shown_only_after_the_deletion_is_done() {
+    let mut f = Fixture::new(&["a"]).await;
+    f.record("");
+    let done = Arc::new(AtomicBool::new(false));
+    let is_done = Arc::clone(&done);
+    f.handle(move |observed: Observed<ConfigMap>| {
+        let wait = is_deleted(&observed) && !is_done.load(Ordering::SeqCst);
+        async move { Ok(if wait { Action::requeue(Duration::from_secs(10)) } else { Action::await_change() }) }
+    });
+    f.run();
+    f.calls.next(1).await;
+    f.delete::<ConfigMap>("a").await;
+    assert_eq!(f.calls.next(1).await, ["-a=0 removed"]);
+
+    // Created, deleted and created anew: each event runs the handlers, which still wait for the first deletion.
+    f.apply("a", "1").await;
+    f.delete::<ConfigMap>("a").await;
+    f.apply("a", "2").await;
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    let calls = f.calls.take();
+    assert!(calls.len() >= 4 && calls.iter().all(|call| call == "-a=0 removed"), "{calls:?}");
+
+    done.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    assert_eq!(f.calls.take(), ["-a=0 removed", "a=2"]);
+    f.delete::<ConfigMap>("a").await;
+    assert_eq!(f.calls.next(1).await, ["-a=2 removed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn x1_a_deletion_that_is_done_is_not_shown_again_because_the_successor_fails() {
+    let mut f = Fixture::new(&["a"]).await;
+    f.record("");
+    let failures = AtomicUsize::new(1);
+    f.handle(move |observed: Observed<ConfigMap>| {
+        let fail = show(&observed) == "a=1" && count_down(&failures);
+        async move { if fail { Err("not yet".into()) } else { Ok(Action::await_change()) } }
+    });
+    f.run();
+    f.calls.next(1).await;
+    f.delete::<ConfigMap>("a").await;
+    f.apply("a", "1").await;
+    f.settle().await;
+    assert_eq!(f.calls.take(), ["-a=0 removed", "a=1", "a=1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn x3_each_object_is_told_once_as_gone_with_its_kind_and_is_shown_when_the_kind_is_back() {
+    let mut f = Fixture::new(&["a", "b"]).await;
+    f.record("");
+    f.run();
+    f.calls.next(2).await;
+    let not_found = RequestFault::Answer { code: 404, retry_after: None };
+    let fault = Fault::Request { on: On::kind("configmaps"), times: Times::Always, then: not_found };
+    f.server.inject(&FaultPlan::new(vec![fault]));
+    f.server.cut();
+    let mut calls = f.calls.next(2).await;
+    calls.sort();
+    assert_eq!(calls, ["-a=0 kind_removed", "-b=0 kind_removed"]);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(f.calls.all().is_empty());
+
+    f.server.clear_faults();
+    let mut calls = f.calls.next(2).await;
+    calls.sort();
+    assert_eq!(calls, ["a=0", "b=0"], "though the cache was not synced when they came");
+    assert_eq!(f.metric("controller_runtime_reconcile_errors_total"), 0.0);
+}

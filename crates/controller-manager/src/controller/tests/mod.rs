@@ -1,0 +1,7 @@
+//! Behaviours of a controller on a cache that an API server in memory feeds, under paused time.
+
+mod concurrency;
+mod deletions;
+mod errors;
+mod registration;
+mod triggers;
