@@ -21,7 +21,7 @@ use kube::runtime::reflector::ObjectRef;
 use sandbox_manager::api::v1alpha1::{LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_POOL, Sandbox};
 use sandbox_manager::cache::ListSandboxesInPoolOptions;
 use sandbox_manager::dev::workload;
-use sandbox_manager::informer::CachedResource;
+use sandbox_manager::shared_cache::CachedResource;
 use sandbox_manager::{Cache, Provider as _};
 
 use support::peer::{PlainSandbox, Reflected};
@@ -70,7 +70,7 @@ fn update(c: &mut Criterion) {
                 let (changes, version) = playback.change_all();
                 let started = Instant::now();
                 playback.send(changes);
-                runtime.block_on(running.informer.wait_for_version(version));
+                runtime.block_on(running.wait_for_version(version));
                 started.elapsed()
             })
         });
@@ -99,7 +99,7 @@ fn relist(c: &mut Criterion) {
         let running = runtime.block_on(Running::start(playback));
         b.iter(|| {
             let version = playback.expire();
-            runtime.block_on(running.informer.wait_for_version(version));
+            runtime.block_on(running.wait_for_version(version));
         });
     });
     group.bench_function("kube", |b| {

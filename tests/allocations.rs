@@ -21,7 +21,7 @@ use sandbox_manager::cache::{
     GetClaimedSandboxOptions, ListSandboxesInPoolOptions, ListSandboxesOptions, indexes,
 };
 use sandbox_manager::dev::workload;
-use sandbox_manager::informer::CachedResource;
+use sandbox_manager::shared_cache::CachedResource;
 use sandbox_manager::options::BindAddress;
 use sandbox_manager::{Cache, Manager, Observed, Provider as _, SandboxManagerOptions};
 use tokio_util::sync::CancellationToken;
@@ -238,7 +238,7 @@ fn relists_keep_memory_level() {
     let (running, runtime) = runtime_with(&playback);
     let relist = || {
         let version = playback.expire();
-        runtime.block_on(running.informer.wait_for_version(version));
+        runtime.block_on(running.wait_for_version(version));
     };
     let (before, _) = count();
     (0..5).for_each(|_| relist());
@@ -256,7 +256,7 @@ fn updates_keep_memory_level() {
     for _ in 0..5 {
         let (changes, version) = playback.change_all();
         playback.send(changes);
-        runtime.block_on(running.informer.wait_for_version(version));
+        runtime.block_on(running.wait_for_version(version));
     }
     let after = count().0;
     assert!(after < before + before / 20, "{before} bytes before, {after} after");

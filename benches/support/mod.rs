@@ -8,9 +8,8 @@ pub(crate) mod playback;
 use std::sync::Arc;
 
 use sandbox_manager::api::v1alpha1::Sandbox;
-use sandbox_manager::informer::{Informer, InformerOptions};
+use sandbox_manager::shared_cache::{SharedCache, Watch};
 use tokio::runtime::{Builder, Runtime};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use playback::Playback;
 
@@ -20,22 +19,23 @@ pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// An informer at work, until it is dropped.
+/// A cache of sandboxes alone at work, until it is dropped.
 pub(crate) struct Running {
-    pub(crate) informer: Arc<Informer<Sandbox>>,
-    _stop: DropGuard,
+    pub(crate) cache: SharedCache,
 }
 
 impl Running {
     /// Returns once everything is there.
     pub(crate) async fn start(playback: &Playback) -> Self {
-        let informer = Arc::new(Informer::new(playback.client(), InformerOptions::default(), Vec::new()));
-        let stop = CancellationToken::new();
-        tokio::spawn({
-            let (informer, stop) = (Arc::clone(&informer), stop.clone());
-            async move { informer.run(stop).await }
-        });
-        informer.wait_for_sync().await;
-        Self { informer, _stop: stop.drop_guard() }
+        let builder = SharedCache::builder(playback.client()).cached_kind::<Sandbox>(Watch::all());
+        let cache = builder.build().unwrap();
+        cache.spawn().unwrap();
+        cache.wait_for_cache_sync().await;
+        Self { cache }
+    }
+
+    /// Returns once the cache has reached a resource version.
+    pub(crate) async fn wait_for_version(&self, version: u64) {
+        Arc::clone(&self.cache.kinds()[0]).reached(version).await;
     }
 }

@@ -11,7 +11,7 @@ use sandbox_manager::Provider;
 use sandbox_manager::api::v1alpha1::Sandbox;
 use sandbox_manager::cache::Cache;
 use sandbox_manager::dev::workload;
-use sandbox_manager::informer::Event;
+use sandbox_manager::shared_cache::Event;
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;

@@ -11,8 +11,9 @@ use kube::{Api, Client, ResourceExt};
 use sandbox_manager::api::v1alpha1::{Checkpoint, Sandbox, SandboxPhase, SandboxSet};
 use sandbox_manager::cache::{
     Cache, GetCheckpointOptions, GetClaimedSandboxOptions, ListSandboxesInPoolOptions, ListSandboxesOptions,
-    LookupError, PickSandboxSetOptions, Provider, StartError, WatchedKind,
+    LookupError, PickSandboxSetOptions, Provider, StartError,
 };
+use sandbox_manager::shared_cache::CacheObject;
 use sandbox_manager::options::{SandboxManagerOptions, Scope};
 use serde_json::json;
 
@@ -39,7 +40,7 @@ pub(crate) async fn started(client: Client, scope: Scope) -> Cache {
     cache
 }
 
-pub(crate) fn names<K: WatchedKind>(cache: &Cache) -> Vec<String> {
+pub(crate) fn names<K: CacheObject>(cache: &Cache) -> Vec<String> {
     let mut names: Vec<_> = cache.reader::<K>().list(None).unwrap().iter().map(|k| k.name_any()).collect();
     names.sort_unstable();
     names

@@ -7,8 +7,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
 use sandbox_manager::api::v1alpha1::{API_VERSION, Checkpoint, Sandbox, SandboxSet, SandboxTemplate};
-use sandbox_manager::cache::{Cache, WatchedKind};
-use sandbox_manager::options::Scope;
+use sandbox_manager::cache::{Cache, Scope};
+use sandbox_manager::shared_cache::CacheObject;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -140,7 +140,7 @@ fn assert_full(kind: &str, object: &Value) {
 /// it is read by its type nor as the cache holds it.
 async fn assert_round_trip<K>(client: &Client, namespace: &str, full: &Value)
 where
-    K: WatchedKind + Resource<Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
+    K: CacheObject + Resource<Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
 {
     let kind = K::kind(&()).into_owned();
     assert_full(&kind, full);

@@ -11,7 +11,7 @@ use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config, ResourceExt};
 use sandbox_manager::api::v1alpha1::{Sandbox, crds};
 use sandbox_manager::cache::{Cache, RefreshError, Satisfaction};
-use sandbox_manager::informer::{Event, Subscription};
+use sandbox_manager::shared_cache::{DeletionReason, Event, Subscription};
 use serde_json::json;
 
 use crate::cache::{names, scope, started};
@@ -30,10 +30,10 @@ fn in_short(event: &Event<Sandbox>, uids: &BTreeMap<String, char>) -> String {
     let mark = match event {
         Event::Applied { old: None, .. } => '+',
         Event::Applied { .. } => '~',
-        Event::Deleted { final_state_unknown: false, .. } => '-',
-        Event::Deleted { final_state_unknown: true, .. } => '?',
+        Event::Deleted { reason: DeletionReason::Removed, .. } => '-',
+        _ => '?',
     };
-    let object = event.object();
+    let object = event.object().unwrap();
     let uid = object.uid().unwrap();
     format!("{mark}{} {}", object.name_any(), uids.get(&uid).copied().unwrap_or('n'))
 }
@@ -55,10 +55,11 @@ async fn events_until(
     let collect = async {
         loop {
             let event = subscription.next().await.expect("the watch goes on");
-            if event.object().name_any() == last {
+            let Some(name) = event.object().map(ResourceExt::name_any) else { continue };
+            if name == last {
                 break;
             }
-            events.push((event.object().name_any(), in_short(&event, uids)));
+            events.push((name, in_short(&event, uids)));
         }
     };
     let _ = tokio::time::timeout(2 * SOON, collect).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::{Api, Client, Config, config::KubeConfigOptions};
 use sandbox_manager::Provider as _;
 use sandbox_manager::api::v1alpha1::{Checkpoint, Sandbox};
-use sandbox_manager::wait::WaitError;
+use sandbox_manager::shared_cache::WaitError;
 use serde_json::{Value, json};
 
 use crate::cache::{scope, started};

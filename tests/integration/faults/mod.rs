@@ -13,7 +13,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use memory_apiserver::{FaultPlan, On, RequestFault, Times, Verb, WatchFault};
 use sandbox_manager::api::v1alpha1::Sandbox;
-use sandbox_manager::cache::{ErasedKind, LookupError};
+use sandbox_manager::cache::{CachedKind, LookupError};
 use sandbox_manager::controller::{Action, Observed};
 use sandbox_manager::options::SandboxManagerOptions;
 use sandbox_manager::testing::TestCache;
@@ -242,7 +242,7 @@ async fn a_slow_list_keeps_its_own_kind_waiting_and_no_other() {
         .start()
         .unwrap();
     let others = test.cache().kinds().into_iter().filter(|kind| kind.plural() != SANDBOXES);
-    futures::future::join_all(others.map(ErasedKind::synced)).await;
+    futures::future::join_all(others.map(CachedKind::synced)).await;
     let lookup = test.cache().reader::<Sandbox>().get("default", "a");
     assert!(matches!(lookup, Err(LookupError::NotSynced { .. })), "{lookup:?}");
     assert!(calls.all().is_empty(), "a controller starts once its kind is synced");

@@ -9,7 +9,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 use sandbox_manager::api::v1alpha1::Sandbox;
-use sandbox_manager::informer::{Event, Subscription};
+use sandbox_manager::shared_cache::{Event, Subscription};
 use sandbox_manager::testing::TestCache;
 
 /// The incarnation of an object and its version.
@@ -38,14 +38,14 @@ impl Oracle {
     /// Takes what has come, and fails on what can't be.
     pub(crate) fn check(&mut self) -> Result<()> {
         while let Some(event) = self.subscription.try_next() {
-            let name = event.object().name_any();
+            let Some(name) = event.object().map(ResourceExt::name_any) else { continue };
             self.follow(&name, &event).with_context(|| format!("{name}: {:?}", self.told))?;
         }
         Ok(())
     }
 
     fn follow(&mut self, name: &str, event: &Event<Sandbox>) -> Result<()> {
-        let (uid, version) = known(event.object())?;
+        let (uid, version) = known(event.object().context("a marker")?)?;
         let before = self.known.get(name).cloned();
         match event {
             Event::Applied { old, .. } => {
@@ -66,6 +66,7 @@ impl Oracle {
                 self.known.remove(name);
                 self.gone.insert(uid, version);
             }
+            _ => {}
         }
         Ok(())
     }

@@ -42,6 +42,10 @@ pub trait CachedKind: Driven {
     fn group(&self) -> Cow<'static, str>;
     /// True if the cache does not wait for the kind; see [`Watch::optional`](crate::Watch::optional).
     fn is_optional(&self) -> bool;
+    /// Resolves once the first list is complete. Cancel safe.
+    fn synced(self: Arc<Self>) -> BoxFuture<'static, ()>;
+    /// Resolves once the store has reached a resource version. Cancel safe.
+    fn reached(self: Arc<Self>, version: u64) -> BoxFuture<'static, ()>;
     /// The state of the watch.
     fn report(&self) -> Report;
     /// The resource version that the store has reached.
@@ -63,10 +67,6 @@ pub trait CachedKind: Driven {
 pub trait Driven: Send + Sync {
     /// Watches until cancelled. While the watch is down and a caller waits, reads its object with `reader`.
     fn run(self: Arc<Self>, reader: ApiReader, stop: CancellationToken) -> BoxFuture<'static, ()>;
-    /// Resolves once the first list is complete.
-    fn synced(self: Arc<Self>) -> BoxFuture<'static, ()>;
-    /// Resolves once the store has reached a version.
-    fn reached(self: Arc<Self>, version: u64) -> BoxFuture<'static, ()>;
 }
 
 impl<K: CacheObject> Driven for Watched<K> {
@@ -78,14 +78,6 @@ impl<K: CacheObject> Driven for Watched<K> {
             }
         }
         .boxed()
-    }
-
-    fn synced(self: Arc<Self>) -> BoxFuture<'static, ()> {
-        async move { self.informer.wait_for_sync().await }.boxed()
-    }
-
-    fn reached(self: Arc<Self>, version: u64) -> BoxFuture<'static, ()> {
-        async move { self.informer.wait_for_version(version).await }.boxed()
     }
 }
 
@@ -104,6 +96,14 @@ impl<K: CacheObject> CachedKind for Watched<K> {
 
     fn is_optional(&self) -> bool {
         self.optional
+    }
+
+    fn synced(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        async move { self.informer.wait_for_sync().await }.boxed()
+    }
+
+    fn reached(self: Arc<Self>, version: u64) -> BoxFuture<'static, ()> {
+        async move { self.informer.wait_for_version(version).await }.boxed()
     }
 
     fn report(&self) -> Report {

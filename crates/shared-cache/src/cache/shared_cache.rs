@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::api_reader::ApiReader;
 use super::builder::SharedCacheBuilder;
-use super::cached_kind::{CachedKind, Driven};
+use super::cached_kind::CachedKind;
 use super::kinds::Kinds;
 use super::reader::Reader;
 use super::watch_thread::WatchThread;
@@ -188,7 +188,7 @@ impl SharedCache {
     /// Resolves once every kind that is not optional is synced. Cancel safe.
     pub async fn wait_for_cache_sync(&self) {
         let required = self.kinds().iter().filter(|kind| !kind.is_optional());
-        join_all(required.map(|kind| Driven::synced(Arc::clone(kind)))).await;
+        join_all(required.map(|kind| CachedKind::synced(Arc::clone(kind)))).await;
     }
 
     /// Resolves once one kind is synced; never if the cache does not have it. Cancel safe.
