@@ -18,11 +18,11 @@ use anyhow::{Context, bail};
 use futures::StreamExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
+use sandbox_manager::Provider;
 use sandbox_manager::api::v1alpha1::Sandbox;
 use sandbox_manager::cache::Cache;
-use sandbox_manager::shared_cache::{Event, WaitError};
 use sandbox_manager::options::Scope;
-use sandbox_manager::Provider;
+use sandbox_manager::shared_cache::{Event, WaitError};
 use serde_json::{Value, json};
 
 /// How long each wait may take.

@@ -21,8 +21,8 @@ use sandbox_manager::cache::{
     GetClaimedSandboxOptions, ListSandboxesInPoolOptions, ListSandboxesOptions, indexes,
 };
 use sandbox_manager::dev::workload;
-use sandbox_manager::shared_cache::CachedResource;
 use sandbox_manager::options::BindAddress;
+use sandbox_manager::shared_cache::CachedResource;
 use sandbox_manager::{Cache, Manager, Observed, Provider as _, SandboxManagerOptions};
 use tokio_util::sync::CancellationToken;
 

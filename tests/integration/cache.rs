@@ -13,8 +13,8 @@ use sandbox_manager::cache::{
     Cache, GetCheckpointOptions, GetClaimedSandboxOptions, ListSandboxesInPoolOptions, ListSandboxesOptions,
     LookupError, PickSandboxSetOptions, Provider, StartError,
 };
-use sandbox_manager::shared_cache::CacheObject;
 use sandbox_manager::options::{SandboxManagerOptions, Scope};
+use sandbox_manager::shared_cache::CacheObject;
 use serde_json::json;
 
 use crate::support::fixtures::{

@@ -27,6 +27,8 @@ pub(crate) struct Server {
 pub(crate) struct Exchange {
     pub(crate) path: String,
     pub(crate) query: BTreeMap<String, String>,
+    /// True if the client asked to close the connection after this request.
+    pub(crate) closes: bool,
     reply: Reply,
 }
 
@@ -50,11 +52,13 @@ impl Server {
     /// The next request.
     pub(crate) async fn next(&mut self) -> Exchange {
         let (request, reply) = self.requests.next().await.expect("the client is gone");
+        let closes = request.headers().get(http::header::CONNECTION).is_some_and(|value| value == "close");
         let query = request.uri().query().unwrap_or_default();
         let query = query.split('&').filter_map(|pair| pair.split_once('='));
         Exchange {
             path: request.uri().path().to_owned(),
             query: query.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            closes,
             reply,
         }
     }
@@ -93,6 +97,11 @@ impl Server {
 }
 
 impl Exchange {
+    /// Resolves once the client no longer waits for the answer.
+    pub(crate) async fn abandoned(&mut self) {
+        self.reply.cancellation().await;
+    }
+
     pub(crate) fn stream(self) -> WatchStream {
         let (sender, receiver) = mpsc::channel(0);
         self.answer(200, &[], StreamBody::new(receiver).boxed_unsync());

@@ -44,8 +44,12 @@ impl Backoff {
             self.failures = 0;
         }
         self.expired = expired;
-        let asked = failure.and_then(WatchError::retry_after).map(|asked| asked.min(LONGEST_RETRY_AFTER));
-        if lived >= SHORT_LIVED && asked.is_none() {
+        if let Some(asked) = failure.and_then(WatchError::retry_after) {
+            // A server that asks for patience is up, so the own delay starts anew (behaviour V13).
+            self.failures = 0;
+            return asked.min(LONGEST_RETRY_AFTER).mul_f64(rand::rng().random_range(1.0..=1.25));
+        }
+        if lived >= SHORT_LIVED {
             return Duration::ZERO;
         }
         let longest = match failure.and_then(WatchError::code) {
@@ -54,9 +58,8 @@ impl Backoff {
         };
         let delay = FIRST.saturating_mul(1 << self.failures.min(10)).min(longest);
         self.failures = self.failures.saturating_add(1);
-        // Jitter only shortens, so that the bounds hold; a server's wish is never undercut.
-        let jittered = delay.mul_f64(rand::rng().random_range(0.75..=1.0));
-        jittered.max(asked.unwrap_or_default())
+        // Jitter only shortens the delay, so that its bounds hold.
+        delay.mul_f64(rand::rng().random_range(0.75..=1.0))
     }
 }
 
@@ -101,13 +104,24 @@ mod tests {
     }
 
     #[test]
-    fn e7_retry_after_is_honoured_within_reason() {
+    fn e7_retry_after_is_honoured_with_jitter_and_within_reason() {
         let mut backoff = Backoff::default();
-        let asked = Duration::from_secs(17);
-        assert_eq!(backoff.after(Duration::ZERO, Some(&status(429, Some(asked)))), asked);
-        assert_eq!(backoff.after(Duration::from_mins(1), Some(&status(503, Some(asked)))), asked);
+        let asked = Duration::from_secs(16);
+        for lived in [Duration::ZERO, Duration::from_mins(1)] {
+            let delay = backoff.after(lived, Some(&status(429, Some(asked))));
+            assert!((asked..=Duration::from_secs(20)).contains(&delay), "{delay:?}");
+        }
         let day = status(503, Some(Duration::from_hours(24)));
-        assert_eq!(backoff.after(Duration::ZERO, Some(&day)), LONGEST_RETRY_AFTER);
+        assert!(backoff.after(Duration::ZERO, Some(&day)) <= LONGEST_RETRY_AFTER.mul_f64(1.25));
+    }
+
+    #[test]
+    fn v13_a_server_that_answers_with_retry_after_is_up_so_the_own_delay_starts_anew() {
+        let mut backoff = Backoff::default();
+        delays(&mut backoff, &status(500, None), 8);
+        let asked = status(429, Some(Duration::from_secs(1)));
+        assert!(backoff.after(Duration::ZERO, Some(&asked)) <= Duration::from_millis(1250));
+        assert!(backoff.after(Duration::ZERO, Some(&status(500, None))) <= FIRST);
     }
 
     #[test]

@@ -89,9 +89,15 @@ impl WatchError {
                 || status.message.contains("Too large resource version"))
     }
 
-    /// Whether the server does not know streaming lists.
-    pub(crate) fn is_unsupported(&self) -> bool {
-        matches!(self.code(), Some(400 | 405 | 406 | 422))
+    /// True if a streaming list that failed so may succeed page by page: all errors of an answer but those that any
+    /// other request would meet too (401, 403, 404, 410, 429), and a connection that broke or fell silent during it.
+    pub(crate) fn speaks_against_streaming(&self, answered: bool) -> bool {
+        match self {
+            Self::Status { status, .. } => !matches!(status.code, 401 | 403 | 404 | 410 | 429),
+            Self::Transport(_) => answered,
+            Self::Silent(_) | Self::Protocol(_) | Self::TooLarge(_) => true,
+            Self::ResponseTimeout(_) | Self::Stale { .. } => false,
+        }
     }
 
     /// When the API server asked to be tried again.

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, CONNECTION, RETRY_AFTER};
 use http_body_util::BodyExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::{ListParams, Request, WatchParams};
@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use super::error::WatchError;
 use crate::error_text::error_text;
+use crate::kind::CacheObject;
 use crate::object::parse_version;
 
 /// How long response headers may take (behaviour E8).
@@ -39,6 +40,21 @@ pub(crate) const MAX_PAGE: usize = 256 << 20;
 /// Longest error body that is read.
 const MAX_STATUS: usize = 64 << 10;
 
+/// How a request is sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Sending {
+    /// How long the first byte of the answer may take.
+    pub(crate) patience: Duration,
+    /// Closes the connection after this request, so that the next request gets a new one.
+    pub(crate) fresh: bool,
+}
+
+impl Default for Sending {
+    fn default() -> Self {
+        Self { patience: RESPONSE_TIMEOUT, fresh: false }
+    }
+}
+
 /// What one informer asks for: a collection, and which of its objects.
 #[derive(Clone)]
 pub(crate) struct ListWatch {
@@ -46,6 +62,9 @@ pub(crate) struct ListWatch {
     path: String,
     label_selector: Option<String>,
     field_selector: Option<String>,
+    /// Where discovery lists the resources of the kind's group and version.
+    discovery_path: String,
+    plural: String,
 }
 
 /// One page of a list.
@@ -75,17 +94,33 @@ impl Page {
 }
 
 impl ListWatch {
-    pub(crate) fn new(
-        client: kube::Client,
-        path: String,
+    /// The requests for a kind, in one namespace if it is given.
+    pub(crate) fn new<K: CacheObject>(
+        client: &kube::Client,
+        namespace: Option<&str>,
         label_selector: Option<String>,
         field_selector: Option<String>,
     ) -> Self {
-        Self { client, path, label_selector, field_selector }
+        let (group, version) = (K::group(&()), K::version(&()));
+        let discovery_path =
+            if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        Self {
+            client: client.clone(),
+            path: K::url_path(&(), namespace),
+            label_selector,
+            field_selector,
+            discovery_path,
+            plural: K::plural(&()).into_owned(),
+        }
     }
 
     /// Lists one page from the quorum. `limit` 0 asks for everything at once.
-    pub(crate) async fn list(&self, limit: u32, continue_token: Option<String>) -> Result<Page, WatchError> {
+    pub(crate) async fn list(
+        &self,
+        limit: u32,
+        continue_token: Option<String>,
+        how: Sending,
+    ) -> Result<Page, WatchError> {
         let params = ListParams {
             label_selector: self.label_selector.clone(),
             field_selector: self.field_selector.clone(),
@@ -94,15 +129,30 @@ impl ListWatch {
             ..ListParams::default()
         };
         let request = Request::new(self.path.as_str()).list(&params);
-        let mut body = self.send(request).await?;
-        let mut page = BytesMut::new();
-        while let Some(chunk) = next_chunk(&mut body).await? {
-            if page.len() + chunk.len() > MAX_PAGE {
-                return Err(WatchError::TooLarge(MAX_PAGE));
-            }
-            page.extend_from_slice(&chunk);
+        Ok(Page { body: read(self.send(request, how).await?, MAX_PAGE).await? })
+    }
+
+    /// Asks discovery whether the API server serves the kind.
+    pub(crate) async fn is_served(&self) -> Result<bool, WatchError> {
+        #[derive(Deserialize)]
+        struct Resources {
+            #[serde(default)]
+            resources: Vec<ApiResource>,
         }
-        Ok(Page { body: page.freeze() })
+        #[derive(Deserialize)]
+        struct ApiResource {
+            name: String,
+        }
+        let request = http::Request::get(self.discovery_path.as_str()).body(Vec::new());
+        let request = request.map_err(|error| WatchError::Protocol(error.to_string()))?;
+        let body = match self.send(Ok(request), Sending { fresh: true, ..Sending::default() }).await {
+            Ok(body) => read(body, MAX_PAGE).await?,
+            Err(error) if error.code() == Some(404) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let listed: Resources =
+            serde_json::from_slice(&body).map_err(|error| WatchError::Protocol(error.to_string()))?;
+        Ok(listed.resources.iter().any(|resource| resource.name == self.plural))
     }
 
     /// Watches from a version on; `None` asks for a streaming list: every object first, then a bookmark that
@@ -112,6 +162,7 @@ impl ListWatch {
         &self,
         version: Option<&str>,
         lifetime: Option<Duration>,
+        how: Sending,
     ) -> Result<Lines, WatchError> {
         let params = WatchParams {
             label_selector: self.label_selector.clone(),
@@ -122,19 +173,23 @@ impl ListWatch {
         };
         // An empty version means "most recent", read from the quorum.
         let request = Request::new(self.path.as_str()).watch(&params, version.unwrap_or_default());
-        Ok(Lines { body: self.send(request).await?, buffer: BytesMut::new(), scanned: 0 })
+        Ok(Lines { body: self.send(request, how).await?, buffer: BytesMut::new(), scanned: 0 })
     }
 
     async fn send(
         &self,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+        Sending { patience, fresh }: Sending,
     ) -> Result<Body, WatchError> {
         let mut request = request.map_err(|error| WatchError::Protocol(error_text(&error)))?;
         // From 1.37 on the API server compresses each event by itself, which no client of ours decodes.
         request.headers_mut().insert(ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
-        let response = timeout(RESPONSE_TIMEOUT, self.client.send(request.map(Body::from)))
+        if fresh {
+            request.headers_mut().insert(CONNECTION, http::HeaderValue::from_static("close"));
+        }
+        let response = timeout(patience, self.client.send(request.map(Body::from)))
             .await
-            .map_err(|_| WatchError::ResponseTimeout(RESPONSE_TIMEOUT))?
+            .map_err(|_| WatchError::ResponseTimeout(patience))?
             .map_err(|error| WatchError::Transport(error_text(&error)))?;
         if response.status().is_success() {
             Ok(response.into_body())
@@ -150,7 +205,7 @@ async fn read_status(response: http::Response<Body>) -> WatchError {
         response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let mut body = response.into_body();
     let mut text = Vec::new();
-    while let Ok(Some(chunk)) = next_chunk(&mut body).await {
+    while let Ok(Some(chunk)) = next_chunk(&mut body, SILENCE_TIMEOUT).await {
         text.extend_from_slice(&chunk);
         if text.len() > MAX_STATUS {
             break;
@@ -164,10 +219,21 @@ async fn read_status(response: http::Response<Body>) -> WatchError {
     WatchError::Status { status: status.boxed(), retry_after: seconds.map(Duration::from_secs) }
 }
 
-async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, WatchError> {
+/// Reads a body to its end.
+async fn read(mut body: Body, limit: usize) -> Result<Bytes, WatchError> {
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = next_chunk(&mut body, SILENCE_TIMEOUT).await? {
+        if whole.len() + chunk.len() > limit {
+            return Err(WatchError::TooLarge(limit));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.freeze())
+}
+
+async fn next_chunk(body: &mut Body, patience: Duration) -> Result<Option<Bytes>, WatchError> {
     loop {
-        let frame =
-            timeout(SILENCE_TIMEOUT, body.frame()).await.map_err(|_| WatchError::Silent(SILENCE_TIMEOUT))?;
+        let frame = timeout(patience, body.frame()).await.map_err(|_| WatchError::Silent(patience))?;
         match frame {
             None => return Ok(None),
             Some(Err(error)) => return Err(WatchError::Transport(error_text(&error))),
@@ -189,10 +255,11 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// The next chunk of whole lines, at least one; `None` at the clean end of the watch. Cancel safe.
+    /// The next chunk of whole lines, at least one; `None` at the clean end of the watch. After `patience` without a
+    /// byte it returns [`WatchError::Silent`] and may be called again. Cancel safe.
     ///
     /// A last line without its end is dropped: its event comes again when the watch is resumed.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, WatchError> {
+    pub(crate) async fn next(&mut self, patience: Duration) -> Result<Option<Bytes>, WatchError> {
         loop {
             if let Some(end) = memchr::memrchr(b'\n', &self.buffer[self.scanned..]) {
                 let lines = self.buffer.split_to(self.scanned + end + 1).freeze();
@@ -203,7 +270,7 @@ impl Lines {
             if self.scanned > MAX_LINE {
                 return Err(WatchError::TooLarge(MAX_LINE));
             }
-            match next_chunk(&mut self.body).await? {
+            match next_chunk(&mut self.body, patience).await? {
                 None => return Ok(None),
                 Some(chunk) if self.buffer.is_empty() && chunk.last() == Some(&b'\n') => {
                     return Ok(Some(chunk));

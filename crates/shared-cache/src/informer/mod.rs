@@ -18,9 +18,12 @@ mod isolation;
 mod list_watch;
 mod observers;
 mod raw_event;
+mod recovery;
 mod reflector;
 mod state;
 
+#[cfg(test)]
+mod fault_tests;
 #[cfg(test)]
 mod tests;
 

@@ -21,8 +21,9 @@ use super::backoff::Backoff;
 use super::error::WatchError;
 use super::health::{PartitionHealth, Verb};
 use super::isolation::Isolation;
-use super::list_watch::{Lines, ListWatch, Page};
+use super::list_watch::{Lines, ListWatch, Page, SILENCE_TIMEOUT, Sending};
 use super::raw_event::{RawEvent, Stub, split_lines};
+use super::recovery::Recovery;
 use super::state::InformerState;
 use crate::kind::{CacheObject, DecodeError};
 use crate::object::{Batch, parse_version};
@@ -31,73 +32,53 @@ use crate::store::{Change, Partition};
 /// Changes applied under one lock; bounds how long readers may have to wait.
 const BATCH: usize = 128;
 
-/// Objects in a page unless the options say otherwise; client-go's pager uses the same.
-const PAGE_SIZE: u32 = 500;
-
 /// How long the API server is asked to keep a watch open; spread so that the kinds do not renew together.
 const WATCH_SECONDS: std::ops::RangeInclusive<u64> = 240..=290;
 
-/// Stale lists in a row after which the server is taken at its word: it was set back to an older state.
-const STALE_LISTS: u32 = 2;
+/// How long a streaming list may bring nothing. Then the server does not know how to end one (behaviour V7).
+const LIST_SILENCE: Duration = Duration::from_secs(10);
 
-/// Answers of "not found" in a row, and the time that they must span, after which the kind counts as gone. A
-/// few could be a server that is still starting.
-const NOT_FOUND: u32 = 3;
-const NOT_FOUND_FOR: Duration = Duration::from_secs(10);
-
-/// Streaming lists in a row that ended before they were complete, after which pages are tried instead.
-const INCOMPLETE_LISTS: u32 = 2;
-
-/// How long a server that refused streaming lists is not asked for one again.
-const PAGED_FOR: Duration = Duration::from_hours(1);
-
-/// Pages are never made smaller than this, however large they turn out to be.
-const SMALLEST_PAGE: u32 = 25;
-
-/// How the next list is to be made.
-#[derive(Clone, Copy, Default, PartialEq)]
-enum ListMode {
-    /// As a watch that sends every object first: nothing is ever held whole.
-    #[default]
-    Streaming,
-    /// Page by page, since then.
-    Paged(Instant),
-}
+/// How long the probe of a silent watch may take altogether, so that a dead peer is noticed within 90 s (E8).
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One run of an informer: what its task remembers from one connection to the next.
 pub(super) struct Reflector<'a, K: CacheObject> {
     informer: &'a InformerState<K>,
     partition: Partition,
     isolation: Isolation,
-    mode: ListMode,
     /// Where to resume; `None` asks for a list.
     resume: Option<String>,
     /// The highest version that was seen.
     seen: u64,
     /// Since when a watch has fed the store, on this connection.
     live_since: Option<Instant>,
-    stale_lists: u32,
-    incomplete_lists: u32,
-    /// Answers of "not found" in a row, and when the first one came.
-    not_found: Option<(u32, Instant)>,
-    /// Continue tokens that expired in a row.
-    expired_pages: u32,
-    /// Pages that were too large lately; each halves the next ones.
-    large_pages: u32,
+    recovery: Recovery,
+}
+
+/// Why a watch is silent.
+enum Silence {
+    /// Nothing has happened.
+    Idle,
+    /// The connection is dead, or the server does not answer.
+    Dead,
+    /// The server is at an older version than the watch.
+    SetBack,
 }
 
 /// How a connection ended.
 struct Ended {
     verb: Verb,
-    /// For how long it has fed the store.
+    /// How long it has fed the store.
     lived: Duration,
     failure: Option<WatchError>,
+    /// True if the next connection must not wait: it takes another way.
+    retry_at_once: bool,
 }
 
 impl Ended {
-    /// It never came about.
+    /// The connection was never established.
     fn at_once(verb: Verb, failure: WatchError) -> Self {
-        Self { verb, lived: Duration::ZERO, failure: Some(failure) }
+        Self { verb, lived: Duration::ZERO, failure: Some(failure), retry_at_once: false }
     }
 }
 
@@ -107,16 +88,11 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             informer,
             partition,
             isolation: Isolation::default(),
-            mode: ListMode::default(),
             resume: None,
             // What the store shows may stem from an earlier run.
             seen: informer.versions.of(partition),
             live_since: None,
-            stale_lists: 0,
-            incomplete_lists: 0,
-            not_found: None,
-            expired_pages: 0,
-            large_pages: 0,
+            recovery: Recovery::default(),
         }
     }
 
@@ -132,17 +108,19 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.informer.observers.observe(batch);
     }
 
-    /// Never returns. Cancel safe: whatever was received has been applied, or will be listed again.
+    /// Never returns. Cancel safe: what was received has been applied, or will be listed again.
     pub(super) async fn list_and_watch(&mut self) {
         let mut backoff = Backoff::default();
         loop {
             self.live_since = None;
             let ended = self.connect().await;
             self.health().down();
-            let pause = backoff.after(ended.lived, ended.failure.as_ref());
-            self.account(&ended, pause);
-            if matches!(ended.failure, Some(WatchError::Silent(_))) {
-                self.check_versions().await;
+            let pause = match ended.retry_at_once {
+                true => Duration::ZERO,
+                false => backoff.after(ended.lived, ended.failure.as_ref()),
+            };
+            if let Some(failure) = &ended.failure {
+                self.account(&ended, failure, pause).await;
             }
             tokio::time::sleep(pause).await;
         }
@@ -152,10 +130,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
     async fn connect(&mut self) -> Ended {
         if self.resume.is_none() {
             self.health().list_started();
-            if matches!(self.mode, ListMode::Paged(since) if since.elapsed() >= PAGED_FOR) {
-                self.mode = ListMode::Streaming;
-            }
-            if self.mode != ListMode::Streaming
+            if !self.recovery.may_stream()
                 && let Err(failure) = self.list_pages().await
             {
                 return Ended::at_once(Verb::List, failure);
@@ -164,51 +139,45 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         let listing = self.resume.is_none();
         // A streaming list may take longer than a watch should last; the server ends it within the hour.
         let lifetime = (!listing).then(|| Duration::from_secs(rand::rng().random_range(WATCH_SECONDS)));
-        let lines = match self.list_watch().watch(self.resume.as_deref(), lifetime).await {
-            Ok(lines) => lines,
-            Err(failure) => return Ended::at_once(Verb::Watch, failure),
+        let how = if listing { self.recovery.sending_list() } else { self.recovery.sending_watch() };
+        let lines = self.list_watch().watch(self.resume.as_deref(), lifetime, how).await;
+        let answered = lines.is_ok();
+        let failure = match lines {
+            Ok(lines) => self.follow(lines, listing).await.err(),
+            Err(failure) => Some(failure),
         };
-        let failure = self.follow(lines, listing).await.err();
-        // Only what came after the list counts as having lived, or a list that always fails late would be
-        // made again and again without a pause.
+        // Only the time after the list counts as lived, or a list that always fails late would be repeated without a
+        // pause.
         let lived = self.live_since.map_or(Duration::ZERO, |since| since.elapsed());
-        if self.live_since.is_none() && !matches!(failure, Some(WatchError::Stale { .. })) {
-            self.incomplete_lists += 1;
-        }
-        Ended { verb: Verb::Watch, lived, failure }
-    }
-
-    /// Decides what a connection's end means for the next one.
-    fn account(&mut self, ended: &Ended, pause: Duration) {
-        let Some(failure) = &ended.failure else { return };
-        self.not_found = match (failure.code(), self.not_found) {
-            (Some(404), None) => Some((1, Instant::now())),
-            (Some(404), Some((count, since))) => Some((count + 1, since)),
-            _ => None,
+        let incomplete = failure.as_ref().filter(|_| listing && self.live_since.is_none());
+        let retry_at_once = match incomplete {
+            Some(failure) => self.recovery.streaming_failed(failure, answered),
+            None => false,
         };
-        if failure.is_expired() || self.not_found.is_some() {
+        if retry_at_once {
+            tracing::info!(kind = %K::kind(&()), "streaming lists fail here, listing page by page for an hour");
+        }
+        Ended { verb: Verb::Watch, lived, failure, retry_at_once }
+    }
+
+    /// Decides what a failure means for the next connection, and reports it.
+    async fn account(&mut self, ended: &Ended, failure: &WatchError, pause: Duration) {
+        if self.recovery.failed(failure, self.resume.is_none(), ended.lived) {
             self.resume = None;
         }
-        if failure.is_version_too_large() || matches!(failure, WatchError::Stale { .. }) {
-            self.resume = None;
-            self.stale_lists += 1;
-        }
-        let refused = ended.verb == Verb::Watch && failure.is_unsupported();
-        if self.resume.is_none() && (refused || self.incomplete_lists >= INCOMPLETE_LISTS) {
-            tracing::info!(kind = %K::kind(&()), %failure, "no streaming lists here, listing page by page");
-            self.mode = ListMode::Paged(Instant::now());
-            self.incomplete_lists = 0;
-        }
-        self.tell(ended.verb, failure, pause);
-        let gone =
-            self.not_found.is_some_and(|(n, since)| n >= NOT_FOUND && since.elapsed() >= NOT_FOUND_FOR);
-        if gone && self.health().has_synced() {
-            self.clear();
+        self.report(ended.verb, failure, pause);
+        if self.recovery.may_be_gone() && self.health().has_synced() {
+            // A single API server may answer 404 while others still serve the kind (behaviour V2).
+            match self.list_watch().is_served().await {
+                Ok(false) => self.clear(),
+                Ok(true) => tracing::debug!(kind = %K::kind(&()), "not found, but discovery lists the kind"),
+                Err(error) => tracing::debug!(kind = %K::kind(&()), %error, "discovery failed"),
+            }
         }
     }
 
-    /// Notes a failure in the health and the log; there as a warning when it is another one than the last.
-    fn tell(&self, verb: Verb, failure: &WatchError, pause: Duration) {
+    /// Records a failure in the health and logs it, as a warning if it differs from the last one.
+    fn report(&self, verb: Verb, failure: &WatchError, pause: Duration) {
         let (kind, message) = (K::kind(&()), self.explain(verb, failure));
         if self.health().failed(verb, failure, message.clone()) {
             tracing::warn!(%kind, verb = verb.as_str(), failure = message, ?pause, "watch interrupted");
@@ -241,27 +210,38 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.health().undecodable(0);
     }
 
-    /// After a silence: is the server still where we are? A watch from a version that a restored server has
-    /// not reached stays silent for ever, so it is asked for its version.
-    async fn check_versions(&mut self) {
-        let Ok(page) = self.list_watch().list(1, None).await else {
-            return;
+    /// Finds out on another connection why a watch is silent (behaviour V8). An API server whose etcd reports no
+    /// progress sends no bookmarks, so an idle watch is silent without a fault.
+    async fn probe(&self) -> Silence {
+        let probe = async {
+            // A watch from a version that a restored server has not reached stays silent for ever.
+            let page = self.list_watch().list(1, None, Sending::default()).await?;
+            if page.content()?.version().is_some_and(|listed| listed < self.seen) {
+                return Ok(Silence::SetBack);
+            }
+            // A second watch from the same version shows what the silent one should have brought.
+            let lifetime = Some(Duration::from_secs(1));
+            let mut lines =
+                self.list_watch().watch(self.resume.as_deref(), lifetime, Sending::default()).await?;
+            while let Some(chunk) = lines.next(PROBE_TIMEOUT).await? {
+                for line in split_lines(&chunk) {
+                    if RawEvent::parse(line)?.kind != "BOOKMARK" {
+                        return Ok(Silence::Dead);
+                    }
+                }
+            }
+            Ok::<_, WatchError>(Silence::Idle)
         };
-        let Ok(content) = page.content() else { return };
-        if content.version().is_some_and(|listed| listed < self.seen) {
-            self.resume = None;
+        match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
+            Ok(Ok(silence)) => silence,
+            Ok(Err(_)) | Err(_) => Silence::Dead,
         }
-    }
-
-    /// Whether the server has insisted on an older state for so long that it must have been set back.
-    fn versions_reset(&self) -> bool {
-        self.stale_lists >= STALE_LISTS
     }
 
     /// Refuses a list from a server that is behind what was seen before, unless it insists.
     fn check_freshness(&self, listed: Option<u64>) -> Result<(), WatchError> {
         match listed {
-            Some(listed) if listed < self.seen && !self.versions_reset() => {
+            Some(listed) if listed < self.seen && !self.recovery.versions_reset() => {
                 Err(WatchError::Stale { listed, seen: self.seen })
             }
             _ => Ok(()),
@@ -272,11 +252,12 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.begin_list();
         let mut token = None;
         loop {
-            let limit = self.page_limit();
-            let page = match self.list_watch().list(limit, token.clone()).await {
+            let limit = self.recovery.page_limit(self.informer.options.page_size);
+            let how = self.recovery.sending_list();
+            let page = match self.list_watch().list(limit, token.clone(), how).await {
                 Ok(page) => page,
                 Err(failure) => {
-                    self.note_page_failure(&failure, limit, token.is_some());
+                    self.recovery.page_failed(&failure, limit, token.is_some());
                     return Err(failure);
                 }
             };
@@ -285,26 +266,6 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             if token.is_none() {
                 return self.end_list(&version);
             }
-        }
-    }
-
-    /// Objects to ask for in one page; 0 for all, once continue tokens have expired twice.
-    fn page_limit(&self) -> u32 {
-        if self.expired_pages >= 2 {
-            return 0;
-        }
-        let asked = self.informer.options.page_size;
-        let size = if asked == 0 { PAGE_SIZE } else { asked };
-        (size >> self.large_pages.min(31)).max(SMALLEST_PAGE.min(size))
-    }
-
-    fn note_page_failure(&mut self, failure: &WatchError, limit: u32, continued: bool) {
-        if continued && failure.is_expired() {
-            self.expired_pages += 1;
-        }
-        if matches!(failure, WatchError::TooLarge(_)) {
-            self.large_pages += u32::from(limit > 0);
-            self.expired_pages = 0;
         }
     }
 
@@ -322,22 +283,20 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
 
     fn begin_list(&mut self) {
         self.isolation.begin_list();
-        self.informer.store.begin_relist(self.partition, self.versions_reset());
+        self.informer.store.begin_relist(self.partition, self.recovery.versions_reset());
     }
 
     /// Everything that exists has been applied; removes what does not.
     fn end_list(&mut self, version: &str) -> Result<(), WatchError> {
         let number = parse_version(version);
         self.check_freshness(number)?;
-        if self.versions_reset() {
+        if self.recovery.versions_reset() {
             let seen = self.seen;
             tracing::warn!(kind = %K::kind(&()), version, seen, "API server was set back, starting anew");
         }
         self.seen = number.unwrap_or_default();
         self.resume = Some(version.to_owned());
-        (self.stale_lists, self.incomplete_lists, self.expired_pages) = (0, 0, 0);
-        self.large_pages = self.large_pages.saturating_sub(1);
-        self.not_found = None;
+        self.recovery.listed();
         self.isolation.end_list();
         self.health().undecodable(self.isolation.len());
         self.informer.store.sweep(self.partition, number, |batch| self.observe(&batch));
@@ -352,7 +311,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
     /// The watch feeds the store from here on.
     fn live(&mut self) {
         self.live_since = Some(Instant::now());
-        self.not_found = None;
+        self.recovery.live();
         self.health().live();
     }
 
@@ -363,8 +322,21 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         } else {
             self.live();
         }
-        while let Some(chunk) = lines.next().await? {
-            self.ingest(&chunk, &mut listing)?;
+        loop {
+            let patience = if listing { LIST_SILENCE } else { SILENCE_TIMEOUT };
+            match lines.next(patience).await {
+                Ok(Some(chunk)) => self.ingest(&chunk, &mut listing)?,
+                Ok(None) => break,
+                Err(silent @ WatchError::Silent(_)) if !listing => match self.probe().await {
+                    Silence::Idle => {}
+                    Silence::Dead => return Err(silent),
+                    Silence::SetBack => {
+                        self.resume = None;
+                        return Err(silent);
+                    }
+                },
+                Err(failure) => return Err(failure),
+            }
         }
         if listing {
             return Err(WatchError::Protocol("the list ended before it was complete".into()));
@@ -481,6 +453,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             return;
         }
         self.resume = Some(version.to_owned());
+        self.recovery.advanced();
         self.seen = number.unwrap_or(self.seen);
         self.informer.versions.advance(self.partition, self.seen);
     }

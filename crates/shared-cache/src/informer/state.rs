@@ -32,9 +32,8 @@ impl<K: CacheObject> InformerState<K> {
         observers: Vec<Arc<dyn Observer<K>>>,
     ) -> Self {
         let list_watch = |namespace: Option<&str>| {
-            let path = K::url_path(&(), namespace);
             let (labels, fields) = (options.label_selector.clone(), options.field_selector.clone());
-            ListWatch::new(client.clone(), path, labels, fields)
+            ListWatch::new::<K>(client, namespace, labels, fields)
         };
         let list_watches: Vec<_> = if options.namespaces.is_empty() {
             vec![list_watch(None)]

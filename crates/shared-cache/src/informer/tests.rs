@@ -19,15 +19,15 @@ use crate::test_support::{Widget, params, show_event};
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A running informer and the server that it talks to.
-struct Fixture {
-    informer: Arc<Informer<Widget>>,
-    server: Server,
+pub(super) struct Fixture {
+    pub(super) informer: Arc<Informer<Widget>>,
+    pub(super) server: Server,
     events: Subscription<Widget>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-fn start() -> Fixture {
+pub(super) fn start() -> Fixture {
     start_with(InformerOptions::default())
 }
 
@@ -62,21 +62,21 @@ async fn next_event(events: &mut Subscription<Widget>) -> Option<String> {
     }
 }
 
-fn object(name: &str, uid: &str, version: u64) -> Value {
+pub(super) fn object(name: &str, uid: &str, version: u64) -> Value {
     json!({"metadata": {"namespace": "ns", "name": name, "uid": uid, "resourceVersion": version.to_string()}, "spec": {}})
 }
 
 impl Fixture {
-    async fn next_event(&mut self) -> String {
+    pub(super) async fn next_event(&mut self) -> String {
         next_event(&mut self.events).await.expect("the subscription ended")
     }
 
     /// The next event that is no marker, if one is pending.
-    fn try_event(&mut self) -> Option<String> {
+    pub(super) fn try_event(&mut self) -> Option<String> {
         std::iter::from_fn(|| self.events.try_next()).map(show_event).find(|shown| shown != "synced")
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let mut names: Vec<_> =
             self.informer.store().view().iter().map(|w| w.metadata.name.clone().unwrap()).collect();
         names.sort();
@@ -361,20 +361,6 @@ async fn e7_gone_as_a_status_in_the_stream_or_on_the_request_leads_to_a_relist()
 }
 
 #[tokio::test(start_paused = true)]
-async fn e8_a_silent_connection_is_noticed_within_90_s_and_the_watch_resumes() {
-    let mut f = start();
-    let silent = f.server.list(&[object("a", "1", 5)], "7").await;
-    let start = Instant::now();
-    let check = f.server.next().await;
-    assert!(start.elapsed() <= Duration::from_secs(90));
-    assert_eq!(check.query.get("limit").map(String::as_str), Some("1"), "is the server still where we are?");
-    check.json(&json!({"metadata": {"resourceVersion": "7"}, "items": []}));
-    f.server.watch_from("7").await;
-    drop(silent);
-    assert_eq!(f.informer.health().report().errors[&(Verb::Watch, "silent")], 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn e8_bookmarks_alone_keep_a_watch_alive() {
     let mut f = start();
     let mut watch = f.server.list(&[object("a", "1", 5)], "7").await;
@@ -414,15 +400,6 @@ async fn a_stale_list_is_rejected_but_a_server_that_insists_was_set_back() {
     events.sort();
     assert_eq!(events, ["+b@3", "a@50->4"], "every key is told anew");
     assert_eq!(f.informer.health().report().errors[&(Verb::Watch, "stale_list")], 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_silent_watch_on_a_server_that_was_set_back_is_listed_anew() {
-    let mut f = start();
-    let _silent = f.server.list(&[object("a", "1", 50)], "50").await;
-    f.server.next().await.json(&json!({"metadata": {"resourceVersion": "9"}, "items": []}));
-    let relist = f.server.next().await;
-    assert_eq!(relist.query.get("sendInitialEvents").map(String::as_str), Some("true"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -473,25 +450,6 @@ async fn answers_of_not_found_count_only_in_a_row() {
     f.informer.wait_for_version(31).await;
     assert_eq!(f.next_event().await, "+a@5");
     assert!(f.try_event().is_none(), "nothing was deleted");
-}
-
-#[tokio::test(start_paused = true)]
-async fn e7_a_list_that_fails_late_is_not_repeated_without_pause_and_pages_are_tried_then() {
-    let mut f = start();
-    for _ in 0..2 {
-        let start = Instant::now();
-        let mut list = f.server.streaming_list().await;
-        list.event("ADDED", &object("a", "1", 5)).await;
-        assert!(start.elapsed() <= Duration::from_secs(2));
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        list.reset().await;
-    }
-    let failed = Instant::now();
-    let page = f.server.next().await;
-    assert!(failed.elapsed() >= Duration::from_millis(600), "after a pause");
-    assert_eq!(page.query.get("limit").map(String::as_str), Some("500"));
-    page.json(&json!({"metadata": {"resourceVersion": "9"}, "items": []}));
-    f.server.watch_from("9").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -566,30 +524,6 @@ async fn a_stale_list_does_not_bring_back_what_a_newer_one_did_not_show() {
     let _watch = f.server.list(&[], "101").await;
     f.informer.wait_for_version(101).await;
     assert!(f.try_event().is_none());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_kind_that_is_gone_is_cleared_and_comes_back() {
-    let mut f = start();
-    let watch = f.server.list(&[object("a", "1", 5)], "7").await;
-    assert_eq!(f.next_event().await, "+a@5");
-    drop(watch);
-    let first = Instant::now();
-    while f.informer.has_synced() {
-        f.server.next().await.status(404, "NotFound", &[]);
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
-    }
-    assert!(first.elapsed() >= Duration::from_secs(10), "a few could be a server that is still starting");
-    assert_eq!(f.next_event().await, "-a@5?");
-    let again = f.server.next().await;
-    assert!(!f.informer.has_synced());
-    let mut watch = again.stream();
-    watch.event("ADDED", &object("a", "2", 20)).await;
-    watch.end_of_list("21").await;
-    f.informer.wait_for_sync().await;
-    assert_eq!(f.next_event().await, "+a@20");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
-//! [`Holds`]: which of two opposite actions an object is being prepared for.
+//! [`Holds`]: reserves an object for one of several actions that exclude each other.
 //!
-//! A caller that is about to write `spec.paused` takes a hold first, so that nobody prepares the opposite
-//! meanwhile. Any number of holds of one side may stand at once; the other side is refused until all are gone.
+//! A caller that is about to write an object takes a hold first, so that no other caller prepares another action
+//! meanwhile. Any number of holds of one action may exist at once; another action is rejected until all are released.
 
 use std::collections::HashMap;
 use std::sync::Arc;
