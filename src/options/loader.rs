@@ -93,8 +93,8 @@ impl OptionsLoader {
         self.set(setting, &format!("--{}", setting.flag), value);
     }
 
-    /// Adds a fault of a value that is no setting, to be reported with the others. `origin` is the variable, or the flag
-    /// with its dashes.
+    /// Adds a fault of a value that is no setting, to be reported with the others. `origin` is the variable, or the
+    /// flag with its dashes.
     pub fn add_fault(&mut self, origin: &str, problem: impl fmt::Display) {
         self.faults.push(format!("{origin}: {problem}"));
     }
