@@ -1,6 +1,6 @@
 //! `sandbox-manager dev`: runs everything on this machine without a cluster.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{ArgMatches, Command};
 
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     dev::{self, DevOptions},
     manager::{Manager, shutdown},
-    options::{Fault, OptionsError, SetError},
+    options::{OptionsError, SetError},
 };
 
 /// Maximum number of sandboxes that are created. Each one takes about 10 KB of memory.
@@ -46,17 +46,14 @@ pub(super) fn start(
     setup: impl FnOnce(&mut Manager) -> Result<(), SetupError>,
 ) -> Result<(), CliError> {
     let mut loading = Loading::new(matches, environment, DevOptions::free_manager_defaults());
-    let listen = parsed(matches, "listen", "an address such as 127.0.0.1:6443", |text| text.parse().ok());
-    let sandboxes = parsed(matches, "sandboxes", "a whole number from 0 to 1000000", |text| {
-        text.parse().ok().filter(|count| *count <= MAX_SANDBOXES)
+    let listen = parsed(&mut loading, matches, "listen", "an address such as 127.0.0.1:6443", |_| true);
+    let sandboxes = parsed(&mut loading, matches, "sandboxes", "a whole number from 0 to 1000000", |count| {
+        *count <= MAX_SANDBOXES
     });
-    // Reported together with the faults of the settings.
-    let faults = [listen.as_ref().err(), sandboxes.as_ref().err()];
-    faults.into_iter().flatten().for_each(|fault| loading.add_fault(fault.clone()));
     let configuration = loading.finish()?;
     let options = DevOptions {
-        listen: listen.map_err(OptionsError::from)?,
-        sandboxes: sandboxes.map_err(OptionsError::from)?,
+        listen: listen?,
+        sandboxes: sandboxes?,
         kubeconfig: flag(matches, "kubeconfig").map(PathBuf::from),
         manager: configuration.start_logging()?,
     };
@@ -66,16 +63,19 @@ pub(super) fn start(
     })
 }
 
-/// The value of a flag that is no setting.
-fn parsed<T>(
+/// Parses the value of a flag that is no setting. Its fault is reported together with those of the settings.
+fn parsed<T: FromStr>(
+    loading: &mut Loading<'_>,
     matches: &ArgMatches,
     name: &str,
     accepts: &str,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T, Fault> {
-    let text = flag(matches, name).unwrap_or_default().to_string_lossy().into_owned();
-    parse(&text).ok_or_else(|| {
-        let reason = format!("expected {accepts}");
-        Fault::flag(name, SetError { value: text, reason }.to_string())
+    is_accepted: impl FnOnce(&T) -> bool,
+) -> Result<T, OptionsError> {
+    let value = flag(matches, name).unwrap_or_default().to_string_lossy().into_owned();
+    let parsed = value.parse().ok().filter(is_accepted);
+    parsed.ok_or_else(|| {
+        let error = SetError { value, reason: format!("expected {accepts}") };
+        loading.add_fault(&format!("--{name}"), &error);
+        OptionsError { faults: vec![format!("--{name}: {error}")] }
     })
 }

@@ -152,26 +152,27 @@ impl CliError {
 ///
 /// # Guarantees
 ///
-/// - Flags, environment variables, file, subcommands, log and metrics are those of the `sandbox-manager` binary, which is
-///   this function with an empty `setup`.
-/// - `setup` is called once, after the configuration was accepted and the client was created, and before the process
-///   listens or watches. It runs inside the tokio runtime: it can spawn tasks. It gets a [`Manager`] that has the handlers of the binary
-///   already ([`Manager::add_fleet_metrics`]); its own handlers are called after these.
-/// - `sandbox-manager dev` calls `setup` too, with the client of the API server in memory. `config`, `crd`, `--help` and
-///   a refused configuration do not call it.
-/// - Nothing has started when `setup` returns an error: the process prints the error and exits with code 2.
+/// - Flags, environment variables, file, subcommands, log and metrics are those of the `sandbox-manager` binary. The
+///   binary is this function with an empty `setup`.
+/// - `setup` is called once, after the configuration was accepted and the client was created, and before the manager
+///   listens or watches. It runs inside the tokio runtime: it can spawn tasks.
+/// - The [`Manager`] that `setup` gets has the handlers of the binary ([`Manager::add_fleet_metrics`]). Handlers that
+///   `setup` adds are called after these.
+/// - `sandbox-manager dev` calls `setup` too, with the client of the API server in memory. `config`, `crd`, `--help`
+///   and a refused configuration do not call it.
+/// - If `setup` returns an error, the process prints the error and exits with code 2. The manager has not started then.
 ///
 /// | Exit code | Meaning |
 /// |---|---|
 /// | 0 | stopped in time after SIGTERM or SIGINT, or the subcommand succeeded |
 /// | 1 | failed after the start: handlers were still running after the grace period, or output could not be written |
-/// | 2 | not started: a bad option or kubeconfig, credentials that cannot be used, an address in use, an error of `setup` |
+/// | 2 | not started: bad options, kubeconfig or credentials, an address in use, an error of `setup` |
 /// | 130, 143 | a second SIGINT or SIGTERM ended the process at once |
 ///
 /// # Assumptions
 ///
-/// The caller is no async function and has set no global `tracing` subscriber: this function blocks, creates the runtime
-/// and sets up the log. It chooses no allocator: the binary uses jemalloc, see `docs/performance.md`.
+/// The caller is no async function and has set no global `tracing` subscriber: this function blocks, creates the
+/// runtime and sets up the log. It chooses no allocator: the binary uses jemalloc, see `docs/performance.md`.
 pub fn main<R: SetupResult>(setup: impl FnOnce(&mut Manager) -> R) -> ExitCode {
     run(std::env::args_os(), setup)
 }

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fmt,
     path::Path,
 };
 
@@ -9,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, builder::ValueParser};
 
 use super::CliError;
 use crate::{
-    options::{Fault, LogFormat, LogLevel, OptionsLoader, SETTINGS, SandboxManagerOptions},
+    options::{LogFormat, LogLevel, OptionsLoader, SETTINGS, SandboxManagerOptions},
     telemetry::{self, Filter},
 };
 
@@ -92,10 +93,10 @@ impl<'m> Loading<'m> {
         let value =
             variable(self.environment, RUST_LOG).filter(|_| flag(self.matches, "log-level").is_none());
         let Some(value) = value else { return };
-        let filter = value.to_str().ok_or_else(|| "not UTF-8 text".to_owned());
-        match filter.and_then(|text| Filter::parse(text).map_err(|error| error.to_string())) {
-            Ok(filter) => self.rust_log = Some(filter),
-            Err(problem) => self.loader.add_fault(Fault::variable(RUST_LOG, problem)),
+        match value.to_str().map(Filter::parse) {
+            Some(Ok(filter)) => self.rust_log = Some(filter),
+            Some(Err(error)) => self.add_fault(RUST_LOG, error),
+            None => self.add_fault(RUST_LOG, "not UTF-8 text"),
         }
     }
 
@@ -108,16 +109,15 @@ impl<'m> Loading<'m> {
     pub(super) fn text(&mut self, name: &str, env: &str) -> Option<&'m str> {
         let value = self.value(name, env)?;
         if value.to_str().is_none() {
-            let problem = "not UTF-8 text";
-            let is_flag = flag(self.matches, name).is_some();
-            self.add_fault(if is_flag { Fault::flag(name, problem) } else { Fault::variable(env, problem) });
+            let origin = flag(self.matches, name).map_or_else(|| env.to_owned(), |_| format!("--{name}"));
+            self.add_fault(&origin, "not UTF-8 text");
         }
         value.to_str()
     }
 
     /// Adds a fault of a value that is no setting.
-    pub(super) fn add_fault(&mut self, fault: Fault) {
-        self.loader.add_fault(fault);
+    pub(super) fn add_fault(&mut self, origin: &str, problem: impl fmt::Display) {
+        self.loader.add_fault(origin, problem);
     }
 
     /// Returns the configuration, or all faults of all sources.

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     fs::File,
-    io::{self, Read as _},
+    io::Read as _,
     path::Path,
 };
 
@@ -17,7 +17,6 @@ use serde::Serialize;
 
 use super::{
     SandboxManagerOptions,
-    loader::{Fault, Origin},
     setting::{SETTINGS, SetError, Setting, join, most_similar},
 };
 
@@ -32,43 +31,32 @@ pub const MAX_FILE_BYTES: u64 = 1 << 20;
 const HEADER: [(&str, &str); 2] = [("apiVersion", API_VERSION), ("kind", KIND)];
 
 /// Loads the file at `path` over `options` and adds its faults.
-pub(super) fn load(path: &Path, options: &mut SandboxManagerOptions, faults: &mut Vec<Fault>) {
+pub(super) fn load(path: &Path, options: &mut SandboxManagerOptions, faults: &mut Vec<String>) {
     let file = path.display().to_string();
     match read(path) {
         Ok(text) => parse(&file, &text, options, faults),
-        Err((position, problem)) => faults.push(fault(&file, position, problem)),
+        Err(problem) => faults.push(file + &problem),
     }
 }
 
-type Position = Option<(usize, usize)>;
-
-fn fault(file: &str, position: impl Into<Position>, problem: String) -> Fault {
-    Fault { origin: Origin::File { path: file.to_owned(), position: position.into() }, problem }
-}
-
-fn read(path: &Path) -> Result<String, (Position, String)> {
+fn read(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|error: io::Error| (None, format!("cannot be read: {error}")))?;
+    read.map_err(|error| format!(": cannot be read: {error}"))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err((None, format!("larger than {MAX_FILE_BYTES} bytes, the maximum of a file of options")));
+        return Err(format!(": larger than {MAX_FILE_BYTES} bytes, the maximum of a file of options"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let lines: Vec<_> = valid.split(|byte| *byte == b'\n').collect();
-        let column = lines.last().map_or(0, |line| String::from_utf8_lossy(line).chars().count()) + 1;
-        (Some((lines.len(), column)), "not UTF-8 text".to_owned())
+        format!(":{}: not UTF-8 text", valid.split(|byte| *byte == b'\n').count())
     })
 }
 
 /// Loads a file's text over `options`; `file` is its name, for the faults.
-fn parse(file: &str, text: &str, options: &mut SandboxManagerOptions, faults: &mut Vec<Fault>) {
+fn parse(file: &str, text: &str, options: &mut SandboxManagerOptions, faults: &mut Vec<String>) {
     match Document::parse(text) {
-        Ok(document) => {
-            let mut walk = Walk { file, document: &document, options, faults };
-            walk.section("", 0);
-        }
-        Err((position, problem)) => faults.push(fault(file, position, problem)),
+        Ok(document) => Walk { file, document: &document, options, faults }.section("", 0),
+        Err(problem) => faults.push(format!("{file}{problem}")),
     }
 }
 
@@ -103,36 +91,29 @@ struct Document<'t> {
 }
 
 impl<'t> Document<'t> {
-    fn parse(text: &'t str) -> Result<Self, (Position, String)> {
+    fn parse(text: &'t str) -> Result<Self, String> {
         let mut parsed = Self { events: Vec::new(), anchors: BTreeMap::new() };
         let mut documents = 0;
         for event in Parser::new_from_str(text) {
-            let (event, span) = event
-                .map_err(|error| (Some(at(error.marker())), format!("not valid YAML: {}", error.info())))?;
-            match event {
-                Event::DocumentStart(..) if documents == 1 => {
-                    return Err((
-                        Some(at(&span.start)),
-                        "more than one document, expected exactly one".to_owned(),
-                    ));
+            let (event, span) =
+                event.map_err(|error| format!("{}: not valid YAML: {}", at(error.marker()), error.info()))?;
+            if let Event::DocumentStart(..) = event {
+                documents += 1;
+                if documents > 1 {
+                    return Err(format!("{}: more than one document, expected exactly one", at(&span.start)));
                 }
-                Event::DocumentStart(..) => documents = 1,
-                Event::Alias(_) | Event::SequenceEnd | Event::MappingEnd => {
-                    parsed.events.push((event, span.start));
-                }
-                event if event.is_node() => {
-                    if let Some(anchor) = event.anchor_id() {
-                        parsed.anchors.insert(anchor, parsed.events.len());
-                    }
-                    parsed.events.push((event, span.start));
-                }
-                // Comments, and the beginning and the end of the stream.
-                _ => {}
+            }
+            if let Some(anchor) = event.anchor_id() {
+                parsed.anchors.insert(anchor, parsed.events.len());
+            }
+            // Neither comments nor the beginning and the end of the document.
+            if event.is_node() || matches!(event, Event::SequenceEnd | Event::MappingEnd) {
+                parsed.events.push((event, span.start));
             }
         }
         if parsed.events.is_empty() || parsed.is_null(0) {
             let header = HEADER.map(|(field, value)| format!("`{field}: {value}`")).join(" and ");
-            return Err((None, format!("empty, expected at least {header}")));
+            return Err(format!(": empty, expected at least {header}"));
         }
         Ok(parsed)
     }
@@ -183,8 +164,9 @@ impl<'t> Document<'t> {
     }
 }
 
-fn at(marker: &Marker) -> (usize, usize) {
-    (marker.line(), marker.col() + 1)
+/// A place in the file, to follow its name.
+fn at(marker: &Marker) -> String {
+    format!(":{}:{}", marker.line(), marker.col() + 1)
 }
 
 /// Sets options from a document. Its recursion ends where the structure of the options ends, however deep the
@@ -193,13 +175,13 @@ struct Walk<'w> {
     file: &'w str,
     document: &'w Document<'w>,
     options: &'w mut SandboxManagerOptions,
-    faults: &'w mut Vec<Fault>,
+    faults: &'w mut Vec<String>,
 }
 
 impl Walk<'_> {
     fn reject(&mut self, index: usize, path: &str, problem: impl fmt::Display) {
-        let position = at(&self.document.events[index].1);
-        self.faults.push(fault(self.file, position, join(path, ": ", &problem.to_string())));
+        let place = at(&self.document.events[index].1);
+        self.faults.push(format!("{}{place}: {}", self.file, join(path, ": ", &problem.to_string())));
     }
 
     fn section(&mut self, path: &str, index: usize) {
@@ -208,12 +190,8 @@ impl Walk<'_> {
             return;
         }
         let Some(fields) = self.document.fields(index) else {
-            self.reject(
-                index,
-                path,
-                format_args!("expected a section with the fields {}", accepted.join(", ")),
-            );
-            return;
+            let problem = format!("expected a section with the fields {}", accepted.join(", "));
+            return self.reject(index, path, problem);
         };
         let mut seen = BTreeSet::new();
         for (name, value) in fields {
@@ -232,7 +210,7 @@ impl Walk<'_> {
         }
         if path.is_empty() {
             for (field, only) in HEADER.iter().filter(|(field, _)| !seen.contains(field)) {
-                self.faults.push(fault(self.file, None, format!("{field}: missing, expected \"{only}\"")));
+                self.faults.push(format!("{}: {field}: missing, expected \"{only}\"", self.file));
             }
         }
     }
@@ -265,13 +243,7 @@ impl Walk<'_> {
     }
 
     fn set(&mut self, setting: &Setting, text: &str, is_plain: bool) -> Result<(), SetError> {
-        // The other spellings of YAML.
-        let value = match text {
-            "True" | "TRUE" if setting.is_switch() => "true",
-            "False" | "FALSE" if setting.is_switch() => "false",
-            text => text,
-        };
-        setting.set(self.options, value)?;
+        setting.set(self.options, text)?;
         if setting.is_plain() && !is_plain {
             let reason = format!("expected {} without quotes", setting.accepts);
             return Err(SetError { value: text.to_owned(), reason });
@@ -316,8 +288,7 @@ mod tests {
     fn read(text: &str) -> Result<SandboxManagerOptions, String> {
         let (mut options, mut faults) = (SandboxManagerOptions::default(), Vec::new());
         parse("config.yaml", text, &mut options, &mut faults);
-        let lines: Vec<_> = faults.iter().map(Fault::to_string).collect();
-        if lines.is_empty() { Ok(options) } else { Err(lines.join("\n")) }
+        if faults.is_empty() { Ok(options) } else { Err(faults.join("\n")) }
     }
 
     fn error(body: &str) -> String {
@@ -482,14 +453,14 @@ mod tests {
             let mut faults = Vec::new();
             load(path, &mut SandboxManagerOptions::default(), &mut faults);
             assert_eq!(faults.len(), 1, "{faults:?}");
-            faults.remove(0).to_string().replace(&format!("{}", folder.path().display()), "")
+            faults.remove(0).replace(&format!("{}", folder.path().display()), "")
         };
         let path = folder.path().join("config.yaml");
         let faults_of_bytes = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
             faults_of(&path)
         };
-        assert_eq!(faults_of_bytes(b"a: b\nc: \xff"), "/config.yaml:2:4: not UTF-8 text");
+        assert_eq!(faults_of_bytes(b"a: b\nc: \xff"), "/config.yaml:2: not UTF-8 text");
         assert_eq!(
             faults_of_bytes(&vec![b'#'; 1 + (1 << 20)]),
             "/config.yaml: larger than 1048576 bytes, the maximum of a file of options"

@@ -26,71 +26,13 @@ pub const OTHER_VARIABLES: [(&str, &str); 4] = [
     ("SANDBOX_MANAGER_REVISION", "Revision that --version prints. Read only when the program is compiled"),
 ];
 
-/// The place of a fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A file, with the line and the column (both from 1) where they are known.
-    File {
-        /// Path of the file.
-        path: String,
-        /// Line and column.
-        position: Option<(usize, usize)>,
-    },
-    /// An environment variable.
-    Variable(String),
-    /// A flag, without its dashes.
-    Flag(String),
-}
-
-/// One value that is not accepted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{origin}: {problem}")]
-pub struct Fault {
-    /// The place of the value.
-    pub origin: Origin,
-    /// The field, if the origin is a file; what is wrong; what is accepted.
-    pub problem: String,
-}
-
 /// Every fault of a configuration. Prints one fault per line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", lines(.faults))]
+#[error("{}", .faults.join("\n"))]
 pub struct OptionsError {
-    /// At least one fault: first those of the file, then those of the environment, then those of the flags.
-    pub faults: Vec<Fault>,
-}
-
-fn lines(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
-}
-
-impl From<Fault> for OptionsError {
-    fn from(fault: Fault) -> Self {
-        Self { faults: vec![fault] }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { path, position: Some((line, column)) } => write!(f, "{path}:{line}:{column}"),
-            Self::File { path, position: None } => f.write_str(path),
-            Self::Variable(name) => f.write_str(name),
-            Self::Flag(name) => write!(f, "--{name}"),
-        }
-    }
-}
-
-impl Fault {
-    /// A fault of an environment variable.
-    pub fn variable(name: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { origin: Origin::Variable(name.into()), problem: problem.into() }
-    }
-
-    /// A fault of a flag, whose name is given without its dashes.
-    pub fn flag(name: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { origin: Origin::Flag(name.into()), problem: problem.into() }
-    }
+    /// At least one fault, each on one line: the place, the problem, and what is accepted. First those of the file,
+    /// then those of the environment, then those of the flags.
+    pub faults: Vec<String>,
 }
 
 /// Loads options from several sources. A source overrides those that were loaded before it.
@@ -106,7 +48,7 @@ impl Fault {
 #[derive(Debug)]
 pub struct OptionsLoader {
     options: SandboxManagerOptions,
-    faults: Vec<Fault>,
+    faults: Vec<String>,
 }
 
 impl OptionsLoader {
@@ -139,7 +81,7 @@ impl OptionsLoader {
             .collect();
         for (name, value) in &ours {
             if let Some(setting) = SETTINGS.iter().find(|setting| setting.env == *name) {
-                self.set(setting, Origin::Variable(name.clone()), value);
+                self.set(setting, name, value);
             } else if !is_other(name) && !services.iter().any(|service| is_service_link(name, service)) {
                 self.faults.push(unknown_variable(name));
             }
@@ -148,12 +90,13 @@ impl OptionsLoader {
 
     /// Loads the value of a flag.
     pub fn flag(&mut self, setting: &Setting, value: &OsStr) {
-        self.set(setting, Origin::Flag(setting.flag.clone()), value);
+        self.set(setting, &format!("--{}", setting.flag), value);
     }
 
-    /// Adds a fault of a value that is no setting, to be reported with the others.
-    pub fn add_fault(&mut self, fault: Fault) {
-        self.faults.push(fault);
+    /// Adds a fault of a value that is no setting, to be reported with the others. `origin` is the variable, or the
+    /// flag with its dashes.
+    pub fn add_fault(&mut self, origin: &str, problem: impl fmt::Display) {
+        self.faults.push(format!("{origin}: {problem}"));
     }
 
     /// Returns the options.
@@ -166,12 +109,12 @@ impl OptionsLoader {
         if faults.is_empty() { Ok(options) } else { Err(OptionsError { faults }) }
     }
 
-    fn set(&mut self, setting: &Setting, origin: Origin, value: &OsStr) {
-        let problem = match value.to_str() {
-            Some(text) => setting.set(&mut self.options, text).err().map(|error| error.to_string()),
-            None => Some("not UTF-8 text".to_owned()),
-        };
-        self.faults.extend(problem.map(|problem| Fault { origin, problem }));
+    fn set(&mut self, setting: &Setting, origin: &str, value: &OsStr) {
+        match value.to_str().map(|text| setting.set(&mut self.options, text)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.add_fault(origin, error),
+            None => self.add_fault(origin, "not UTF-8 text"),
+        }
     }
 }
 
@@ -191,17 +134,17 @@ fn is_service_link(name: &str, service: &str) -> bool {
         || rest.strip_prefix("PORT_").is_some_and(of_port)
 }
 
-fn unknown_variable(name: &str) -> Fault {
-    // The name that somebody tries who knows the field of the file.
-    let by_field = || SETTINGS.iter().find(|setting| variable(&kebab(&setting.path)) == name);
-    let others = OTHER_VARIABLES.iter().map(|(other, _)| &other[ENV_PREFIX.len()..]);
-    let known = SETTINGS.iter().map(|setting| &setting.env[ENV_PREFIX.len()..]).chain(others);
-    let meant = match by_field() {
-        Some(setting) => Some(setting.env.clone()),
-        None => most_similar(&name[ENV_PREFIX.len()..], known).map(|rest| format!("{ENV_PREFIX}{rest}")),
+fn unknown_variable(name: &str) -> String {
+    // The name that a user expects who knows the field of the file.
+    let by_field = SETTINGS.iter().find(|setting| variable(&kebab(&setting.path)) == name);
+    let known = SETTINGS.iter().map(|setting| &*setting.env).chain(OTHER_VARIABLES.map(|(other, _)| other));
+    let rest = |name: &'static str| name.trim_start_matches(ENV_PREFIX);
+    let similar = || most_similar(&name[ENV_PREFIX.len()..], known.map(rest)).map(variable);
+    let hint = match by_field.map(|setting| setting.env.clone()).or_else(similar) {
+        Some(meant) => format!(", did you mean `{meant}`?"),
+        None => String::new(),
     };
-    let hint = meant.map_or_else(String::new, |meant| format!(", did you mean `{meant}`?"));
-    Fault::variable(name, format!("unknown variable{hint} (--help names every variable)"))
+    format!("{name}: unknown variable{hint} (--help names every variable)")
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use self::text::{AnyDuration, Namespace, PositiveDuration, Selector, Text};
 pub use self::{
     address::{BindAddress, InvalidAddress},
     file::{API_VERSION, KIND, MAX_FILE_BYTES},
-    loader::{ENV_PREFIX, Fault, OTHER_VARIABLES, OptionsError, OptionsLoader, Origin},
+    loader::{ENV_PREFIX, OTHER_VARIABLES, OptionsError, OptionsLoader},
     scope::ScopeError,
     setting::{SETTINGS, SetError, Setting},
 };

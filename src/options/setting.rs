@@ -130,7 +130,8 @@ impl Kind {
                 let digits = text.bytes().all(|byte| byte.is_ascii_digit());
                 text.parse().ok().filter(|number| digits && range.contains(number)).map(Value::from)
             }
-            Self::Boolean => text.parse::<bool>().ok().map(Value::from),
+            // YAML has other spellings of these.
+            Self::Boolean => text.to_lowercase().parse::<bool>().ok().map(Value::from),
         }
     }
 }

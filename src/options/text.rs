@@ -4,8 +4,9 @@
 //! value, the words of the error, and the pattern in the schema.
 //!
 //! A pattern accepts nothing that `parse` rejects, with three exceptions that no pattern can express: the length of a
-//! label's prefix, an IPv6 address, the maximum of a duration. A pattern is stricter in one point: numbers in selectors have at
-//! most 18 digits. Patterns use only what ECMAScript and RE2 have in common: no look-around, counts up to 1000.
+//! label's prefix, an IPv6 address, the maximum of a duration. A pattern is stricter in one point: numbers in
+//! selectors have at most 18 digits. Patterns use only what ECMAScript and RE2 have in common: no look-around, counts
+//! up to 1000.
 
 use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr as _, time::Duration};
 

@@ -135,7 +135,7 @@ fn a_file_that_is_no_options_file_is_refused() {
     Process::with_config("").refused(
         "config.yaml: empty, expected at least `apiVersion: config.agents.kruise.io/v1alpha1` and `kind: SandboxManagerOptions`",
     );
-    Process::with_config(b"a: \xff\n").refused("config.yaml:1:4: not UTF-8 text");
+    Process::with_config(b"a: \xff\n").refused("config.yaml:1: not UTF-8 text");
     Process::with_config("#".repeat(1_048_577))
         .refused("config.yaml: larger than 1048576 bytes, the maximum of a file of options");
     Process::with_config("a: [b\n").refused("config.yaml:1:4: not valid YAML: unclosed bracket '['");

@@ -1,5 +1,6 @@
 //! The references in `docs/`, and the commented options in `config/` and in the chart, are generated: the options from
-//! the list of settings, the metrics from a manager that runs. Links in the documentation lead to files and headings that exist.
+//! the list of settings, the metrics from a manager that runs. Links in the documentation lead to files and headings
+//! that exist.
 //!
 //! `just generate` writes what is generated.
 

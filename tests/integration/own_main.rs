@@ -1,5 +1,5 @@
-//! `sandbox_manager::main` with handlers of a program's own. It sets up the log and the signals of its process, so these
-//! tests run it in a process of their own: this test binary, which executes only [`child`].
+//! `sandbox_manager::main` with handlers of a program's own. It sets up the log and the signals of its process, so
+//! these tests run it in a process of their own: this test binary, which executes only [`child`].
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};

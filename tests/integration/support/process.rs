@@ -94,10 +94,11 @@ impl Process {
     /// status and the standard error.
     pub(crate) async fn refused(kubeconfig: &Kubeconfig, config: &str) -> (ExitStatus, String) {
         let (mut child, _folder) = spawn(kubeconfig, &format!("{HEAD}{config}"));
-        let log = collect(&mut child);
+        let errors = child.stderr.take().expect("piped");
+        // Joined: the process can have ended before the thread has read its last line.
+        let text = thread::spawn(move || std::io::read_to_string(errors));
         let status = ended(&mut child).await;
-        let text = log.lock().join("\n");
-        (status, text)
+        (status, text.join().expect("the thread reads").expect("text"))
     }
 
     /// Asks the health listener.

@@ -115,9 +115,10 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             self.live_since = None;
             let ended = self.connect().await;
             self.health().down();
-            let pause = match ended.retry_at_once {
-                true => Duration::ZERO,
-                false => backoff.after(ended.lived, ended.failure.as_ref()),
+            let pause = if ended.retry_at_once {
+                Duration::ZERO
+            } else {
+                backoff.after(ended.lived, ended.failure.as_ref())
             };
             if let Some(failure) = &ended.failure {
                 self.account(&ended, failure, pause).await;
