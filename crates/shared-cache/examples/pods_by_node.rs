@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<()> {
         .kind::<Node>(Watch::all())
         .kind::<Pod>(Watch::all().fields("status.phase!=Succeeded"))
         .index(NODE_NAME, |pod: &Pod, keys| {
-            keys.extend(pod.spec.as_ref().and_then(|s| s.node_name.as_deref()))
+            keys.extend(pod.spec.as_ref().and_then(|s| s.node_name.as_deref()));
         })
         .build()?;
     cache.start().await?;
