@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use sandbox_manager::api::v1alpha1::Sandbox;
-use sandbox_manager::controller::HandlerError;
+use sandbox_manager::controller_manager::HandlerError;
 use sandbox_manager::{Action, Observed, ReconcileHandler};
 
 /// Logs the changes of sandboxes that users have claimed.

@@ -129,15 +129,10 @@
 pub mod api;
 pub mod cache;
 pub mod cli;
-pub mod client;
-pub mod controller;
 #[cfg(feature = "dev")]
 pub mod dev;
-pub mod http;
 pub mod manager;
-pub mod metrics;
 pub mod options;
-mod rate_limit;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -145,7 +140,7 @@ mod version;
 
 pub use cache::{Cache, Provider, Reader, SandboxCache};
 pub use cli::main;
-pub use controller::{Action, Controller, Observed, ReconcileHandler};
+pub use controller_manager::{self, Action, Controller, Observed, ReconcileHandler, signals};
 pub use manager::Manager;
 pub use options::SandboxManagerOptions;
 pub use shared_cache;

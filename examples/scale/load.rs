@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use sandbox_manager::api::v1alpha1::Sandbox;
-use sandbox_manager::client::Connector;
+use sandbox_manager::controller_manager::Connector;
 use sandbox_manager::dev::workload;
 use serde_json::json;
 

@@ -22,8 +22,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use sandbox_manager::client::{ClusterAccess, Connector};
-use sandbox_manager::metrics::Metrics;
+use sandbox_manager::controller_manager::Metrics;
+use sandbox_manager::controller_manager::{ClusterAccess, Connector};
 use sandbox_manager::options::ClientOptions;
 
 /// As in the binary.
@@ -75,6 +75,6 @@ impl ClusterArguments {
     async fn connector(&self) -> anyhow::Result<Connector> {
         let access = ClusterAccess { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
         let unlimited = ClientOptions { qps: 0, burst: 0 };
-        Connector::load(&access, &unlimited, &Metrics::new()?).await.context("which cluster?")
+        Connector::load(&access, &(&unlimited).into(), &Metrics::new()?).await.context("which cluster?")
     }
 }

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use clap::Args;
 use sandbox_manager::api::v1alpha1::Sandbox;
 use sandbox_manager::cache::indexes;
-use sandbox_manager::client::Connector;
+use sandbox_manager::controller_manager::Connector;
 use sandbox_manager::dev::workload;
 
 use crate::fleet::Fleet;

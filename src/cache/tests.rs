@@ -430,7 +430,7 @@ async fn d1_a_start_that_times_out_names_each_kind_and_its_error_and_stops_what_
 async fn d2_a_watch_that_fails_ends_nothing_and_is_shown() {
     let mut feed = Feed::unsynced(|builder| builder);
     for _ in feed.cache.kinds() {
-        feed.server.next().await.status(500, "InternalError", &[]);
+        feed.server.next().await.status(429, "TooManyRequests", &[]);
     }
     feed.sync(&[]).await;
     for kind in feed.cache.kinds() {

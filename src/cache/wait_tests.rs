@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::test_support::{Feed, Fixture, sandbox};
 use super::*;
-use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet};
+use crate::api::v1alpha1::{Checkpoint, Sandbox};
 use parking_lot::Mutex;
 use shared_cache::{CacheCollector, CacheObject, Check, WaitAction, WaitError, WaitTask};
 

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::{ArgMatches, Command};
+use controller_manager::signals;
 
 use super::{
     CliError, SetupError,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     dev::{self, DevOptions},
-    manager::{Manager, shutdown},
+    manager::Manager,
     options::{OptionsError, SetError},
 };
 
@@ -58,7 +59,7 @@ pub(super) fn start(
         manager: configuration.start_logging()?,
     };
     start::runtime()?.block_on(async {
-        let stop = shutdown::signals().map_err(CliError::System)?;
+        let stop = signals().map_err(CliError::System)?;
         Ok(dev::run(options, stop, setup).await?)
     })
 }

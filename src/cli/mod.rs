@@ -28,10 +28,10 @@ use clap::Command;
 
 #[cfg(feature = "dev")]
 use crate::dev::DevError;
+use controller_manager::{ClientError, ManagerError as RunError, MetricsError};
+
 use crate::{
-    client::ClientError,
     manager::{Manager, ManagerError},
-    metrics::MetricsError,
     options::{OptionsError, SandboxManagerOptions},
     telemetry::TelemetryError,
     version,
@@ -96,7 +96,7 @@ pub enum CliError {
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// No client can be created.
-    #[error(transparent)]
+    #[error("{0} (--kubeconfig FILE, --context NAME)")]
     Client(#[from] ClientError),
     /// The system refuses threads or signal handlers.
     #[error("cannot start: {0}")]
@@ -124,9 +124,15 @@ pub enum CliError {
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Write { .. } | Self::Manager(ManagerError::GracePeriod(_)) => EXIT_FAILED,
+            Self::Write { .. }
+            | Self::Manager(ManagerError::Run(RunError::GracePeriod(_) | RunError::Task { .. })) => {
+                EXIT_FAILED
+            }
             #[cfg(feature = "dev")]
-            Self::Dev(DevError::Output(_) | DevError::Manager(ManagerError::GracePeriod(_))) => EXIT_FAILED,
+            Self::Dev(
+                DevError::Output(_)
+                | DevError::Manager(ManagerError::Run(RunError::GracePeriod(_) | RunError::Task { .. })),
+            ) => EXIT_FAILED,
             _ => EXIT_USAGE,
         }
     }

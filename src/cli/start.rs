@@ -1,19 +1,14 @@
 //! `sandbox-manager` without a subcommand: runs the manager until a signal stops it.
 
 use clap::{Arg, ArgMatches};
+use controller_manager::{ClusterAccess, Connector, Metrics, signals};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
     CliError, SetupError,
     options::{self, Environment, Loading},
 };
-use crate::{
-    client::{ClusterAccess, Connector},
-    manager::{Manager, shutdown},
-    metrics::Metrics,
-    options::SandboxManagerOptions,
-    version,
-};
+use crate::{manager::Manager, options::SandboxManagerOptions, version};
 
 /// The flags that say which cluster to use. They are in no file: a file is for every cluster.
 pub(super) fn args() -> [Arg; 2] {
@@ -51,9 +46,9 @@ async fn run(
     access: ClusterAccess,
     setup: impl FnOnce(&mut Manager) -> Result<(), SetupError>,
 ) -> Result<(), CliError> {
-    let stop = shutdown::signals().map_err(CliError::System)?;
+    let stop = signals().map_err(CliError::System)?;
     let metrics = Metrics::new()?;
-    let connector = Connector::load(&access, &options.client, &metrics).await?;
+    let connector = Connector::load(&access, &(&options.client).into(), &metrics).await?;
     tracing::info!(
         server = connector.server(),
         version = version::VERSION,

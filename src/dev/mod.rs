@@ -13,16 +13,15 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use controller_manager::{BindAddress, ClientError, Connector, Metrics, MetricsError};
 use kube::config::KubeConfigOptions;
 use memory_apiserver::{ApiServer, LoadError, Serving};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::{Sandbox, crds};
 use crate::cache::Cache;
-use crate::client::{ClientError, Connector};
 use crate::manager::{Manager, ManagerError};
-use crate::metrics::{Metrics, MetricsError};
-use crate::options::{BindAddress, LogFormat, SandboxManagerOptions};
+use crate::options::{LogFormat, SandboxManagerOptions};
 
 /// How often the progress of loading is told.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -137,8 +136,8 @@ pub async fn run(
     let metrics = Metrics::new()?;
     let defaults = KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(serving.kubeconfig(), &defaults).await;
-    let config = config.map_err(|error| ClientError::of_generated(&error))?;
-    let connector = Connector::new(config, &options.manager.client, &metrics);
+    let config = config.map_err(|error| ClientError::of_kubeconfig("the generated one", &error))?;
+    let connector = Connector::new(config, &(&options.manager.client).into(), &metrics)?;
     let mut manager = Manager::builder(options.manager).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
     setup(&mut manager).map_err(DevError::Setup)?;

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use prometheus::{IntGaugeVec, Opts, Registry};
 
 use crate::api::v1alpha1::{LABEL_SANDBOX_POOL, Sandbox, SandboxSet, SandboxSetStatus, StateKind, label};
-use crate::controller::{Action, HandlerError, Observed, ReconcileHandler};
+use controller_manager::{Action, HandlerError, Observed, ReconcileHandler};
 use shared_cache::KeyRef;
 
 /// Keeps `sandboxes{namespace,pool,state}`: the number of sandboxes by the set that made them and their state.
@@ -187,7 +187,14 @@ mod tests {
 
     async fn delete<K>(fleet: &impl ReconcileHandler<K>, name: &str) {
         let key = shared_cache::ObjectKey::new("ns", name);
-        fleet.reconcile(Observed::Deleted { key, last_known: None }).await.unwrap();
+        fleet
+            .reconcile(Observed::Deleted {
+                key,
+                last_known: None,
+                reason: shared_cache::DeletionReason::Removed,
+            })
+            .await
+            .unwrap();
     }
 
     fn series(registry: &Registry) -> Vec<String> {

@@ -13,7 +13,6 @@
 //! defaults, file, environment, flags. Values that a program assigns directly are checked where they are used
 //! ([`Scope::from_options`]). Of the crate this module imports only [`Scope`]; its only I/O is to read the file.
 
-mod address;
 mod duration;
 mod file;
 mod loader;
@@ -25,13 +24,13 @@ mod text;
 use std::time::Duration;
 
 pub use crate::cache::Scope;
+pub use controller_manager::{BindAddress, InvalidAddress};
 pub use label_selector::{LabelSelector, Operator, Requirement, SelectorError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::text::{AnyDuration, Namespace, PositiveDuration, Selector, Text};
 pub use self::{
-    address::{BindAddress, InvalidAddress},
     file::{API_VERSION, KIND, MAX_FILE_BYTES},
     loader::{ENV_PREFIX, OTHER_VARIABLES, OptionsError, OptionsLoader},
     scope::ScopeError,

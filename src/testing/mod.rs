@@ -32,8 +32,10 @@
 
 pub mod fixtures;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use controller_manager::{BindAddress, ReconcileHandler};
 use futures::future::join_all;
 use memory_apiserver::{ApiServer, FaultPlan, LoadError};
 use serde::Serialize;
@@ -43,9 +45,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api::v1alpha1::{Sandbox, SandboxSet, crds};
 use crate::cache::Cache;
-use crate::controller::ReconcileHandler;
 use crate::manager::{Manager, ManagerError};
-use crate::options::{BindAddress, SandboxManagerOptions};
+use crate::options::SandboxManagerOptions;
 
 /// How often a cache that is behind is told how far the server is.
 const NUDGE_EVERY: Duration = Duration::from_millis(50);
@@ -204,7 +205,7 @@ impl TestCache {
     /// down, once it is up again. Cancel safe.
     pub async fn caught_up(&self) {
         let revision = self.server.revision();
-        let reached = join_all(self.cache.kinds().into_iter().map(|kind| kind.reached(revision)));
+        let reached = join_all(self.cache.kinds().iter().map(|kind| Arc::clone(kind).reached(revision)));
         tokio::pin!(reached);
         self.server.send_bookmarks();
         // A watch that nothing happens in learns from a bookmark how far it is.

@@ -11,7 +11,8 @@ use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config, ResourceExt};
 use parking_lot::Mutex;
 use sandbox_manager::api::v1alpha1::{Sandbox, SandboxSet, crds};
-use sandbox_manager::controller::{Action, HandlerError, Observed};
+use sandbox_manager::controller_manager::ManagerError as RunError;
+use sandbox_manager::controller_manager::{Action, HandlerError, Observed};
 use sandbox_manager::manager::{Manager, ManagerError};
 use sandbox_manager::options::{BindAddress, SandboxManagerOptions};
 use serde_json::json;
@@ -314,7 +315,10 @@ async fn shutdown_drops_a_handler_that_outlasts_the_grace_period_and_says_so() {
     let grace_period = Duration::from_millis(200);
     let busy = Busy::start("impatient", grace_period).await;
     let ended = busy.running.stop().await.unwrap_err();
-    assert!(matches!(ended, ManagerError::GracePeriod(period) if period == grace_period), "{ended}");
+    assert!(
+        matches!(ended, ManagerError::Run(RunError::GracePeriod(period)) if period == grace_period),
+        "{ended}"
+    );
     busy.permits.add_permits(1);
     for _ in 0..1000 {
         tokio::task::yield_now().await;

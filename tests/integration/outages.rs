@@ -55,7 +55,7 @@ async fn events_until(
     let collect = async {
         loop {
             let event = subscription.next().await.expect("the watch goes on");
-            let Some(name) = event.object().map(ResourceExt::name_any) else { continue };
+            let Some(name) = event.object().map(|object| object.name_any()) else { continue };
             if name == last {
                 break;
             }

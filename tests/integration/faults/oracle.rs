@@ -38,7 +38,7 @@ impl Oracle {
     /// Takes what has come, and fails on what can't be.
     pub(crate) fn check(&mut self) -> Result<()> {
         while let Some(event) = self.subscription.try_next() {
-            let Some(name) = event.object().map(ResourceExt::name_any) else { continue };
+            let Some(name) = event.object().map(|object| object.name_any()) else { continue };
             self.follow(&name, &event).with_context(|| format!("{name}: {:?}", self.told))?;
         }
         Ok(())
