@@ -2,15 +2,27 @@
 //!
 #![doc = include_str!("../README.md")]
 
+mod bind_address;
+mod client;
 mod controller;
+mod http;
+mod manager;
+mod metrics;
 mod queue;
+mod resource_names;
 
+pub use bind_address::{BindAddress, InvalidAddress};
+pub use client::{ClientError, ClusterAccess, Connector, ConnectorOptions};
 pub use controller::{
     Action, Context, Controller, ControllerError, ControllerMetricFamilies, FinalizerEvent, HandlerError,
     KindUse, Observed, ReconcileHandler, finalizer,
 };
+pub use http::BindError;
+pub use manager::{BoundManager, Manager, ManagerBuilder, ManagerError, ManagerOptions, Runnable, signals};
+pub use metrics::{Metrics, MetricsError};
 pub use queue::QueueOptions;
 
+pub use axum;
 pub use kube;
 pub use prometheus;
 pub use shared_cache;

@@ -17,10 +17,28 @@ use super::reconciler::Reconciler;
 use super::secondary::{Mapped, Secondary, controller_owner};
 use crate::queue::{Predicate, QueueOptions, WorkQueue};
 
-/// Reconciles the objects of one kind. See the [crate](crate) for its guarantees.
+/// Calls registered handlers for every object of one kind, again whenever it changes.
 ///
-/// [`Manager::controller`](crate::Manager::controller) creates controllers and runs them. Handlers and all the rest are
+/// [`Manager::controller`](crate::Manager::controller) creates controllers and runs them. Handlers and everything else are
 /// added before; running a controller consumes it.
+///
+/// ```text
+///  informer of K ────────────┐
+///  informers of owned kinds ─┼─▶ work queue ──▶ dispatcher ──▶ handler 1 ──▶ handler 2 ...
+///  informers of watched kinds┘   (one entry     (one attempt     (newest object from the cache,
+///                                 a key)         a key)           or a deletion)
+/// ```
+///
+/// # Guarantees
+///
+/// - Handlers of one key never run twice at once. Distinct keys run in parallel up to the configured number.
+/// - After the start every object is reconciled once. After each change the object is reconciled at least once;
+///   changes that come while the key is queued are merged, and changes during a run lead to one more run.
+/// - Handlers see the cache at least as new as the change that led to the run.
+/// - A deletion is shown until all handlers have succeeded with it and none asks to run again, also if the name is in use
+///   again. The new object of the name is shown only after that. An object that came and went meanwhile is not shown at
+///   all, and neither is its deletion.
+/// - A change of an idle key starts its handlers at once. Changes go before the initial list.
 pub struct Controller<K: CacheObject> {
     context: Context,
     handlers: Handlers<K>,

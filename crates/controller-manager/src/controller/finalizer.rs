@@ -16,7 +16,7 @@ pub use kube::runtime::finalizer::Event as FinalizerEvent;
 
 /// Reconciles an object that must be cleaned up before it is gone.
 ///
-/// Calls [`kube::runtime::finalizer`], whose guarantees hold: the finalizer is added before the first
+/// Calls [`kube::runtime::finalizer()`], whose guarantees hold: the finalizer is added before the first
 /// [`FinalizerEvent::Apply`], and removed after [`FinalizerEvent::Cleanup`] has succeeded. So a cleanup happens even if
 /// no manager runs when the object is deleted. The name of the finalizer must be qualified, such as `example.com/volume`.
 ///

@@ -93,10 +93,10 @@ impl<K: CacheObject> Reconciler<K> {
         let superseded = |initial: &Arc<K>| {
             !self.queue.has_predicate() && object.as_ref().is_none_or(|object| !Arc::ptr_eq(object, initial))
         };
-        match initial.as_ref().is_some_and(superseded) {
-            true => Shown::Nothing,
-            false => object.map_or(Shown::Nothing, Shown::Object),
+        if initial.as_ref().is_some_and(superseded) {
+            return Shown::Nothing;
         }
+        object.map_or(Shown::Nothing, Shown::Object)
     }
 
     /// Calls the handlers, and counts and logs the result.

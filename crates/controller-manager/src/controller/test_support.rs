@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use shared_cache::{CacheObject, SharedCache, Watch};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -111,6 +111,7 @@ impl Fixture {
             server.load(&config_map(name, "0")).unwrap();
         }
         let cache = SharedCache::builder(server.client())
+            .page_size(1)
             .kind::<ConfigMap>(Watch::all())
             .kind::<Secret>(Watch::all())
             .build()
@@ -136,6 +137,21 @@ impl Fixture {
             calls.add(format!("{prefix}{}", show(&observed)));
             async { Ok(Action::await_change()) }
         });
+    }
+
+    /// Adds a handler that records its call and then waits for a permit.
+    pub(super) fn record_gated(&mut self) -> Arc<Semaphore> {
+        let (gate, calls) = (Arc::new(Semaphore::new(0)), self.calls.clone());
+        let opened = Arc::clone(&gate);
+        self.handle(move |observed: Observed<ConfigMap>| {
+            calls.add(show(&observed));
+            let gate = Arc::clone(&opened);
+            async move {
+                gate.acquire().await?.forget();
+                Ok(Action::await_change())
+            }
+        });
+        gate
     }
 
     pub(super) fn run(&mut self) -> JoinHandle<Result<(), ControllerError>> {
@@ -183,25 +199,26 @@ impl Fixture {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap()
     }
 
-    /// The value of a series of the controller.
-    pub(super) fn metric(&self, name: &str) -> f64 {
+    /// The value of a series of the controller, without its fraction.
+    pub(super) fn metric(&self, name: &str) -> u64 {
         self.series(&format!("{name}{{controller=\"test\"}}"))
     }
 
     /// The value of a series of the controller's queue.
-    pub(super) fn queue_metric(&self, name: &str) -> f64 {
+    pub(super) fn queue_metric(&self, name: &str) -> u64 {
         self.series(&format!("{name}{{controller=\"test\",name=\"test\"}}"))
     }
 
     /// The number of reconciles with a result.
-    pub(super) fn results(&self, result: &str) -> f64 {
+    pub(super) fn results(&self, result: &str) -> u64 {
         self.series(&format!("controller_runtime_reconcile_total{{controller=\"test\",result=\"{result}\"}}"))
     }
 
-    fn series(&self, series: &str) -> f64 {
+    fn series(&self, series: &str) -> u64 {
         let text = self.metrics();
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("{series} is missing from\n{text}")).parse().unwrap()
+        let value = value.unwrap_or_else(|| panic!("{series} is missing from\n{text}"));
+        value.split('.').next().unwrap().parse().unwrap()
     }
 }
 

@@ -84,13 +84,16 @@ impl QueueMetricFamilies {
     }
 }
 
+/// Queues by the names of their controllers.
+type NamedQueues = Vec<(String, Weak<dyn QueueGauges>)>;
+
 /// The gauges, read off the queues at each scrape. They do not keep a queue alive.
 #[derive(Clone)]
 struct GaugeFamilies {
     depth: IntGaugeVec,
     unfinished: GaugeVec,
     longest: GaugeVec,
-    queues: Arc<Mutex<Vec<(String, Weak<dyn QueueGauges>)>>>,
+    queues: Arc<Mutex<NamedQueues>>,
 }
 
 impl GaugeFamilies {
@@ -145,5 +148,45 @@ impl Collector for GaugeFamilies {
         }
         let families = self.families().into_iter().flat_map(Collector::collect);
         families.filter(|family| !family.get_metric().is_empty()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed;
+
+    impl QueueGauges for Fixed {
+        fn depth(&self) -> usize {
+            7
+        }
+
+        fn running_for(&self) -> Vec<Duration> {
+            vec![Duration::from_secs(2), Duration::from_secs(3)]
+        }
+    }
+
+    #[test]
+    fn a_queue_is_read_while_it_lives_and_forgotten_afterwards() {
+        let registry = Registry::new();
+        let families = QueueMetricFamilies::register(&registry).unwrap();
+        let queue = Arc::new(Fixed);
+        let weak: Weak<Fixed> = Arc::downgrade(&queue);
+        families.watch("test", weak);
+        let values = || -> Vec<_> {
+            let gauges = registry.gather();
+            let value = |family: &MetricFamily| family.get_metric()[0].get_gauge().get_value();
+            gauges.iter().map(|family| format!("{} {}", family.name(), value(family))).collect()
+        };
+        let expected = [
+            "workqueue_depth 7",
+            "workqueue_longest_running_processor_seconds 3",
+            "workqueue_unfinished_work_seconds 5",
+        ];
+        assert_eq!(values(), expected);
+        drop(queue);
+        assert!(values().is_empty());
+        assert!(families.gauges.queues.lock().is_empty());
     }
 }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 /// What the model expects of one key.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "the model is not the state machine that it checks")]
 pub(super) struct KeyModel {
     /// UID of the object whose deletion is owed.
     pub(super) owed: Option<u32>,

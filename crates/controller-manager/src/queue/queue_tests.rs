@@ -123,7 +123,7 @@ async fn x1_one_deletion_is_owed_though_the_name_was_deleted_three_times() {
     queue.observe(&batch(2, applied(&b)));
     queue.observe(&batch(3, deleted(&b)));
     queue.observe(&batch(4, applied(&c)));
-    finish(&queue, &attempt, Outcome::Requeue(Duration::from_secs(60)));
+    finish(&queue, &attempt, Outcome::Requeue(Duration::from_mins(1)));
     let attempt = queue.pop().unwrap();
     assert_eq!(deletion(&attempt), Some("1"), "it is owed still, and something has happened");
     finish(&queue, &attempt, Outcome::Done);

@@ -172,12 +172,11 @@ impl<K: CacheObject> State<K> {
             let Some(entry) = entry else { continue };
             let Stage::Queued { since } = entry.stage else { continue };
             entry.stage = Stage::Running { again: false };
-            let work = match &entry.deletion {
-                Some(owed) => Work::Deletion(owed.clone()),
-                None => {
-                    entry.show_object = false;
-                    Work::Present { initial: None }
-                }
+            let work = if let Some(owed) = &entry.deletion {
+                Work::Deletion(owed.clone())
+            } else {
+                entry.show_object = false;
+                Work::Present { initial: None }
             };
             self.queued -= 1;
             self.begin(&key, since, now);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use memory_apiserver::{Fault, FaultPlan, On, RequestFault, Times};
+use memory_apiserver::{Fault, FaultPlan, On, RequestFault, Times, Verb};
 
 use crate::controller::test_support::{Fixture, show};
 use crate::controller::{Action, Observed};
@@ -109,9 +109,23 @@ async fn x3_each_object_is_told_once_as_gone_with_its_kind_and_is_shown_when_the
     tokio::time::sleep(Duration::from_mins(10)).await;
     assert!(f.calls.all().is_empty());
 
+    // The kind is back, it is listed page by page, and the second of the two pages takes long.
     f.server.clear_faults();
+    let unsupported = RequestFault::Answer { code: 400, retry_after: None };
+    f.server.inject(&FaultPlan::request(
+        On::request(Verb::Watch, "configmaps"),
+        Times::First(1),
+        unsupported,
+    ));
+    let delay = RequestFault::Delay(Duration::from_secs(5));
+    f.server.inject(&FaultPlan::request(On::request(Verb::List, "configmaps"), Times::Nth(2), delay));
+    while f.cache.kinds()[0].objects() == 0 {
+        f.settle().await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!f.cache.reader::<ConfigMap>().has_synced() && f.calls.all().is_empty());
     let mut calls = f.calls.next(2).await;
     calls.sort();
-    assert_eq!(calls, ["a=0", "b=0"], "though the cache was not synced when they came");
-    assert_eq!(f.metric("controller_runtime_reconcile_errors_total"), 0.0);
+    assert_eq!(calls, ["a=0", "b=0"], "though the cache was not synced when the first one came");
+    assert_eq!(f.metric("controller_runtime_reconcile_errors_total"), 0);
 }

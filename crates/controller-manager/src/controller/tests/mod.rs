@@ -3,5 +3,6 @@
 mod concurrency;
 mod deletions;
 mod errors;
+mod order;
 mod registration;
 mod triggers;

@@ -1,0 +1,6 @@
+//! The manager on an API server in memory.
+
+mod http;
+mod lifecycle;
+mod registration;
+mod support;
