@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use memory_apiserver::ApiServer;
 use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
@@ -106,11 +106,16 @@ impl Fixture {
 
     /// The cache is not started.
     pub(super) fn unsynced(names: &[&str]) -> Self {
+        Self::with_client(names, std::convert::identity)
+    }
+
+    /// The cache is not started, and uses the client that `wrap` makes of the server's.
+    pub(super) fn with_client(names: &[&str], wrap: impl FnOnce(Client) -> Client) -> Self {
         let server = ApiServer::new();
         for name in names {
             server.load(&config_map(name, "0")).unwrap();
         }
-        let cache = SharedCache::builder(server.client())
+        let cache = SharedCache::builder(wrap(server.client()))
             .page_size(1)
             .kind::<ConfigMap>(Watch::all())
             .kind::<Secret>(Watch::all())

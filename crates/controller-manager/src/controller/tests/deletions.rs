@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::{Request, Response};
 use k8s_openapi::api::core::v1::ConfigMap;
-use memory_apiserver::{Fault, FaultPlan, On, RequestFault, Times, Verb};
+use kube::Client;
+use kube::client::Body;
+use memory_apiserver::{FaultPlan, On, RequestFault, Times, Verb};
+use serde_json::json;
 
-use crate::controller::test_support::{Fixture, show};
+use crate::controller::test_support::{Fixture, NAMESPACE, show};
 use crate::controller::{Action, Observed};
 
 fn is_deleted(observed: &Observed<ConfigMap>) -> bool {
@@ -93,15 +97,38 @@ async fn x1_a_deletion_that_is_done_is_not_shown_again_because_the_successor_fai
     assert_eq!(f.calls.take(), ["-a=0 removed", "a=1", "a=1"]);
 }
 
+/// A client of an API server that does not serve ConfigMaps while the flag is set.
+fn without_config_maps(client: Client, unserved: Arc<AtomicBool>) -> Client {
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (client, unserved) = (client.clone(), unserved.load(Ordering::SeqCst));
+        async move {
+            let answer = match request.uri().path() {
+                path if unserved && path.contains("configmaps") => (
+                    404,
+                    json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "not found"}),
+                ),
+                "/api/v1" if unserved => {
+                    (200, json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": []}))
+                }
+                _ => return client.send(request).await,
+            };
+            let body = Body::from(answer.1.to_string().into_bytes());
+            Ok(Response::builder().status(answer.0).body(body).unwrap())
+        }
+    });
+    Client::new(service, NAMESPACE)
+}
+
 #[tokio::test(start_paused = true)]
 async fn x3_each_object_is_told_once_as_gone_with_its_kind_and_is_shown_when_the_kind_is_back() {
-    let mut f = Fixture::new(&["a", "b"]).await;
+    let unserved = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&unserved);
+    let mut f = Fixture::with_client(&["a", "b"], |client| without_config_maps(client, flag));
+    f.cache.start().await.unwrap();
     f.record("");
     f.run();
     f.calls.next(2).await;
-    let not_found = RequestFault::Answer { code: 404, retry_after: None };
-    let fault = Fault::Request { on: On::kind("configmaps"), times: Times::Always, then: not_found };
-    f.server.inject(&FaultPlan::new(vec![fault]));
+    unserved.store(true, Ordering::SeqCst);
     f.server.cut();
     let mut calls = f.calls.next(2).await;
     calls.sort();
@@ -110,7 +137,7 @@ async fn x3_each_object_is_told_once_as_gone_with_its_kind_and_is_shown_when_the
     assert!(f.calls.all().is_empty());
 
     // The kind is back, it is listed page by page, and the second of the two pages takes long.
-    f.server.clear_faults();
+    unserved.store(false, Ordering::SeqCst);
     let unsupported = RequestFault::Answer { code: 400, retry_after: None };
     f.server.inject(&FaultPlan::request(
         On::request(Verb::Watch, "configmaps"),
