@@ -1,19 +1,18 @@
 //! Keeps every agent sandbox of a Kubernetes cluster in one shared, indexed, watch-driven cache, and runs
 //! controllers on it.
 //!
-//! The `sandbox-manager` binary is this library with handlers that keep metrics of the fleet. A program of your own
-//! links the library, adds its handlers and asks its questions: which sandbox belongs to this id, which member of
-//! this pool is free, what does this user have. Answers come from memory.
+//! The `sandbox-manager` binary is this library with handlers that keep metrics of all sandboxes. A program of your own
+//! links the library, adds its handlers, and looks up sandboxes in memory: by id, by pool, by user.
 //!
-//! # How data flows
+//! # Data flow
 //!
 //! ```text
 //!                  list + watch, one a kind
 //!  kube-apiserver ──────────────────────────▶ Informer<K> ──▶ Store<K>   objects and indexes
 //!                                                  │              ▲
-//!                                                  │ what changed │ reads, no I/O
+//!                                                  │ changes      │ reads, no I/O
 //!                                                  ▼              ├──── Reader<K>    any kind, any index
-//!                                           Subscription<K>       └──── Provider     the questions above
+//!                                             WorkQueue<K>        └──── Provider     the questions above
 //!                                                  │ one entry a key
 //!                                                  ▼
 //!                                            Controller<K> ──▶ your ReconcileHandlers, in order
@@ -21,39 +20,32 @@
 //!  /livez  /healthz  /readyz  ◀── the health of every watch          /metrics  ◀── all of the above
 //! ```
 //!
-//! It flows one way. An informer knows no controller, a controller writes into no store, and however many read a
-//! kind, there is one watch of it.
+//! Data flows one way. An informer knows no controller, and a controller never writes into a store. Each kind has one
+//! watch, however many readers it has.
 //!
 //! # Quick start
 //!
-//! A handler, the manager, and a token that the first SIGTERM or SIGINT cancels:
+//! A program with the flags, files and exit codes of the binary, and a handler of its own:
 //!
 //! ```no_run
 //! use sandbox_manager::api::v1alpha1::Sandbox;
-//! use sandbox_manager::manager::shutdown;
-//! use sandbox_manager::{Action, Manager, Observed, SandboxManagerOptions};
+//! use sandbox_manager::{Action, Observed};
 //!
-//! #[tokio::main]
-//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let client = kube::Client::try_default().await?;
-//!     let options = SandboxManagerOptions {
-//!         sandbox_namespace: "team-a".to_owned(),
-//!         ..SandboxManagerOptions::default()
-//!     };
-//!     let mut manager = Manager::builder(options).client(client).build()?;
-//!     manager.sandbox_controller().add_reconcile_handler(|observed: Observed<Sandbox>| async move {
-//!         match &observed {
-//!             Observed::Present(sandbox) => println!("{}: {:?}", observed.key(), sandbox.phase()),
-//!             Observed::Deleted { key, .. } => println!("{key}: gone"),
-//!         }
-//!         Ok(Action::await_change())
-//!     });
-//!     manager.run(shutdown::signals()?).await?;
-//!     Ok(())
+//! fn main() -> std::process::ExitCode {
+//!     sandbox_manager::main(|manager| {
+//!         manager.sandbox_controller().add_reconcile_handler(|observed: Observed<Sandbox>| async move {
+//!             match &observed {
+//!                 Observed::Present(sandbox) => println!("{}: {:?}", observed.key(), sandbox.phase()),
+//!                 Observed::Deleted { key, reason, .. } => println!("{key}: {reason}"),
+//!             }
+//!             Ok(Action::await_change())
+//!         });
+//!     })
 //! }
 //! ```
 //!
-//! Lookups alone need no manager. [`Cache::start`] returns once all is there to be looked up:
+//! Lookups alone need no manager. [`SharedCache::start`](shared_cache::SharedCache::start) returns once every kind is
+//! synced:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -77,54 +69,53 @@
 //!
 //! `examples/custom_handler.rs` is a whole program.
 //!
-//! # Add it to a program
+//! # Dependencies
 //!
-//! Its interface speaks of [`kube`] 5 and [`k8s_openapi`] 0.29: depend on the same major versions, and leave kube's
-//! `default-features` off unless a second TLS stack is wanted. It runs on a multi-threaded tokio runtime. The cache
-//! needs `list` and `watch` of each kind in its scope, live reads and waits through an outage `get` besides; what the
-//! API server refuses is named by [`Manager`] in `/readyz?verbose`, and by [`Cache::start`] in its error.
+//! The public API contains types of [`kube`] 5 and [`k8s_openapi`] 0.29: depend on the same major versions, and leave
+//! kube's `default-features` off unless you want a second TLS stack. The library runs on a multi-threaded tokio runtime.
+//! The cache needs `list` and `watch` of each kind in its scope; live reads, and waits during an outage, also need `get`.
+//! A missing permission is named in `/readyz?verbose` of the [`Manager`], and in the error of a start.
 //!
 //! # Where to begin
 //!
 //! | You want to | Begin with |
 //! |---|---|
-//! | react to changes and deletions | [`ReconcileHandler`], then [`Manager::builder`] |
+//! | react to changes and deletions | [`ReconcileHandler`], then [`main`] or [`Manager::builder`] |
 //! | find sandboxes by id, owner or pool | [`Provider`] |
 //! | find any cached object, by any index | [`Reader`] and [`cache::indexes`] |
-//! | hear of every change as a stream | [`Cache::subscribe`] |
-//! | wait until a sandbox is ready, paused or resumed | [`Provider::sandbox_wait_ready_task`] and [`wait`] |
-//! | read your own writes | [`Cache::expect`], [`Cache::refresh_sandbox`], [`Cache::await_version`] |
+//! | receive every change as a stream | [`SharedCache::subscribe`](shared_cache::SharedCache::subscribe) |
+//! | wait until a sandbox is ready, paused or resumed | [`Provider::sandbox_wait_ready_task`] |
+//! | wait for anything else | [`SharedCache::wait_for`](shared_cache::SharedCache::wait_for), [`SharedCache::wait_until`](shared_cache::SharedCache::wait_until) |
+//! | change an object that you have read | [`SharedCache::patch`](shared_cache::SharedCache::patch) |
+//! | read your own writes | [`SharedCache::expect`](shared_cache::SharedCache::expect), [`SandboxCache::refresh_sandbox`] |
 //! | know what a sandbox is doing | [`Sandbox::state`](api::v1alpha1::Sandbox::state) |
-//! | have the binary with your own handlers: flags, file, log, exit codes | [`main`] |
-//! | load options from a file, variables and flags | [`options::OptionsLoader`] |
+//! | read options from a file, variables and flags | [`SandboxManagerOptions`] |
 //!
-//! In the repository, `docs/embedding.md` goes through these one by one, and `docs/migration.md` has the names of the
-//! Go package beside those here.
+//! In the repository, `docs/embedding.md` explains these one by one, and `docs/migration.md` lists the names of the Go
+//! package beside those here.
 //!
-//! # Modules
+//! # Modules and crates
 //!
-//! Imports point one way: in this table, a module uses only those below it.
+//! A module uses only those below it in this table.
 //!
 //! | Module | What it holds |
 //! |---|---|
-//! | [`cli`] | the command line of the binary, a file per subcommand |
-//! | [`manager`] | [`Manager`]: start order, shutdown, health, metrics of the fleet |
-//! | [`controller`] | [`Controller`] calls each [`ReconcileHandler`] for what has changed |
-//! | [`cache`] | [`Cache`]: the watched kinds, their indexes, [`Reader`] and [`Provider`] |
-//! | [`wait`] | waiting until an object is as one wants it |
-//! | [`informer`] | one list and watch of any kind, its store and its subscriptions |
-//! | [`api`] | the custom resources, and what their fields say about a sandbox's state |
-//! | [`client`] | the client of the API server: found, limited, counted |
-//! | [`http`] | the listeners and what they serve |
-//! | [`options`] | [`SandboxManagerOptions`]: the one declaration of all settings, and how they are loaded |
-//! | [`metrics`], [`telemetry`] | the metrics registry; logging |
+//! | [`cli`] | the command line of the binary |
+//! | [`manager`] | [`Manager`]: the cache, the controllers and the listeners as the options describe them |
+//! | [`options`] | [`SandboxManagerOptions`]: read from a file, variables and flags, and validated |
+//! | [`cache`] | [`SandboxCache`]: the kinds, their indexes, their scope; [`Provider`] and the waits |
+//! | [`api`] | the custom resources, and what their fields say about the state of a sandbox |
 //!
-//! Besides, where the features of these names are on:
+//! With the features of these names:
 //!
 //! | Module | What it holds |
 //! |---|---|
 //! | `dev` | everything on one machine without a cluster; on by default |
-//! | `testing` | [`Cache`] on that server, and objects, for your own tests |
+//! | `testing` | [`SandboxCache`] on an API server in memory, and objects, for your own tests |
+//!
+//! The machinery is in crates that know no sandbox and can be used for any kind: [`shared_cache`] (informers, store,
+//! lookups, waits), [`controller_manager`] (work queue, controllers, manager, client), `memory-apiserver` (the API server
+//! in memory) and `label-selector`. The first two are re-exported here.
 
 pub mod api;
 pub mod cache;
@@ -133,14 +124,13 @@ pub mod cli;
 pub mod dev;
 pub mod manager;
 pub mod options;
-pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod version;
 
 pub use cache::{Cache, Provider, Reader, SandboxCache};
 pub use cli::main;
-pub use controller_manager::{self, Action, Controller, Observed, ReconcileHandler, signals};
+pub use controller_manager::{self, Action, Controller, Observed, ReconcileHandler, signals, telemetry};
 pub use manager::Manager;
 pub use options::SandboxManagerOptions;
 pub use shared_cache;

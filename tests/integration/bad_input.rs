@@ -148,7 +148,7 @@ fn a_bad_variable_is_refused_by_its_name() {
         "SANDBOX_MANAGER_CACHE_PAGE_SIZE: invalid value \"many\": expected a whole number from 1 to 10000",
     );
     Process::new(&[]).env("RUST_LOG", "a=b=c").refused(
-        "RUST_LOG: invalid value \"a=b=c\": error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5; expected directives such as `info,sandbox_manager=debug`",
+        "RUST_LOG: invalid value \"a=b=c\": error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5; expected directives such as `info,hyper=debug`",
     );
 }
 
@@ -181,7 +181,7 @@ fn y8_all_faults_of_file_environment_and_flags_are_reported_at_once() {
         "SANDBOX_MANAGER_LOG_FORMAT: invalid value \"xml\": expected one of json, text",
         "SANDBOX_MANAGER_ZZZ: unknown variable (--help names every variable)",
         "--kube-api-burst: invalid value \"0\": expected a whole number from 1 to 1000000",
-        "RUST_LOG: invalid value \"a=b=c\": error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5; expected directives such as `info,sandbox_manager=debug`",
+        "RUST_LOG: invalid value \"a=b=c\": error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5; expected directives such as `info,hyper=debug`",
     ];
     faulty(&[]).refused_with(&expected);
     // The flag overrides the level of the file and of RUST_LOG: the file is still faulty, RUST_LOG is not used.

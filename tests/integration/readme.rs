@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, stream};
+use futures::stream::{self, BoxStream, StreamExt as _};
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -70,18 +70,18 @@ fn watch_events(plural: &str) -> String {
 fn client() -> Client {
     let refused = AtomicBool::new(false);
     let service = tower::service_fn(move |request: Request<Body>| {
-        let refuse =
-            request.uri().path().ends_with("persistentvolumes") && !refused.swap(true, Ordering::Relaxed);
-        answer(request, refuse)
+        let path = request.uri().path();
+        let refuse = path.ends_with("persistentvolumes") && !refused.swap(true, Ordering::Relaxed);
+        std::future::ready(Ok::<_, Infallible>(answer(path, refuse)))
     });
     Client::new(service, "default")
 }
 
-async fn answer(
-    request: Request<Body>,
-    refuse: bool,
-) -> Result<Response<StreamBody<impl Stream<Item = Result<Frame<Bytes>, Infallible>>>>, Infallible> {
-    let plural = request.uri().path().rsplit('/').next().unwrap_or_default();
+/// The body of an answer.
+type Lines = BoxStream<'static, Result<Frame<Bytes>, Infallible>>;
+
+fn answer(path: &str, refuse: bool) -> Response<StreamBody<Lines>> {
+    let plural = path.rsplit('/').next().unwrap_or_default();
     let (status, text) = if refuse {
         (StatusCode::FORBIDDEN, json!({ "kind": "Status", "code": 403 }).to_string())
     } else {
@@ -89,9 +89,9 @@ async fn answer(
     };
     let text = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from(text)))]);
     let ends = stream::pending().take(usize::from(status == StatusCode::OK));
-    let mut response = Response::new(StreamBody::new(text.chain(ends)));
+    let mut response = Response::new(StreamBody::new(text.chain(ends).boxed()));
     *response.status_mut() = status;
-    Ok(response)
+    response
 }
 
 /// Families that appear only once something has happened; of those that appear together, the last.

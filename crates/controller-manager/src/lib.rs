@@ -10,6 +10,7 @@ mod manager;
 mod metrics;
 mod queue;
 mod resource_names;
+pub mod telemetry;
 
 pub use bind_address::{BindAddress, InvalidAddress};
 pub use client::{ClientError, ClusterAccess, Connector, ConnectorOptions};

@@ -1,6 +1,6 @@
 //! Logging of the process: one line per event on standard error, as JSON or as text.
 //!
-//! The `cli` module calls [`init`] once, before it starts anything. This module imports nothing else of the crate.
+//! A program calls [`init`] once, before it starts anything.
 
 use std::{
     fmt,
@@ -43,7 +43,7 @@ pub struct Filter(EnvFilter);
 
 /// The reason why a text is no list of directives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid value {value:?}: {reason}; expected directives such as `info,sandbox_manager=debug`")]
+#[error("invalid value {value:?}: {reason}; expected directives such as `info,hyper=debug`")]
 pub struct DirectivesError {
     /// The text as given.
     pub value: String,
@@ -197,7 +197,7 @@ mod tests {
     fn malformed_directives_are_refused() {
         let error = Filter::parse("a=b=c").unwrap_err().to_string();
         assert!(error.starts_with("invalid value \"a=b=c\": "), "{error}");
-        assert!(error.ends_with("expected directives such as `info,sandbox_manager=debug`"), "{error}");
+        assert!(error.ends_with("expected directives such as `info,hyper=debug`"), "{error}");
     }
 
     #[test]
