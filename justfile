@@ -1,46 +1,46 @@
-# Recipes for daily work; `just` lists them. They only call what can be called by hand.
+# Recipes for daily work. `just` lists the recipes. Every recipe calls commands that also work by hand.
 
-# What this can do.
+# List the recipes.
 default:
     @just --list
 
-# Formats all Rust code.
+# Format all Rust code.
 fmt:
     cargo fmt --all
 
-# What CI checks without running anything: formatting, lints, documentation.
+# Check formatting, lints and documentation, as CI does.
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo clippy --lib --bins --no-default-features --features jemalloc --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items --features testing
 
-# Everything on this machine without a cluster, until Ctrl-C.
+# Run an in-memory API server, a sample fleet and the manager until Ctrl-C.
 dev *ARGUMENTS:
     cargo run --release --locked -- dev {{ ARGUMENTS }}
 
-# All tests; the integration tests run on an API server in memory.
+# Run all tests. The integration tests use the in-memory API server.
 test *ARGUMENTS:
     cargo test --workspace --locked {{ ARGUMENTS }}
 
-# The integration tests on a real API server, which is built the first time.
+# Run the integration tests on a real API server, which the first run builds.
 e2e *ARGUMENTS:
     tests/e2e.sh {{ ARGUMENTS }}
 
-# Runs a real API server until Ctrl-C, for trying things by hand.
+# Run a real API server until Ctrl-C, to try things by hand.
 control-plane KUBECONFIG="target/controlplane/kubeconfig":
     tests/controlplane/build.sh
     tests/controlplane/run.sh --kubeconfig {{ KUBECONFIG }}
 
-# Proves the Helm chart and config/ on a real API server, with helm, which is built the first time.
+# Test the Helm chart and config/ on a real API server. The first run builds both.
 chart *ARGUMENTS:
     tests/chart/run.sh {{ ARGUMENTS }}
 
-# Checks the Dockerfile as far as that goes without a container engine.
+# Check the Dockerfile without a container engine.
 image:
     tests/image.sh
 
-# Writes what is generated: CRDs, the chart's schema, config/rbac and config/manager, tables of the documentation.
+# Write all generated files: CRDs, the schema of the chart, config/rbac, config/manager, tables of the documentation.
 generate:
     cargo run --quiet --locked -- crd --output-dir config/crd/bases
     cp config/crd/bases/*.yaml charts/sandbox-manager/crds/
@@ -49,28 +49,28 @@ generate:
     UPDATE_GENERATED=1 cargo test --quiet --locked --test allocations
     docs/performance/report.py
 
-# Benchmarks.
+# Run the benchmarks.
 bench *ARGUMENTS:
     cargo bench --workspace --locked {{ ARGUMENTS }}
 
-# Licences, sources and known vulnerabilities of all dependencies (needs cargo-deny).
+# Check licences, sources and known vulnerabilities of all dependencies (needs cargo-deny).
 deny:
     cargo deny --locked check
 
-# What goes into a release: target/release/sandbox-manager, which tells the commit that it is built from.
+# Build the release binary target/release/sandbox-manager, which reports the commit of its sources.
 release:
     SANDBOX_MANAGER_REVISION="$(git rev-parse HEAD)" cargo build --release --locked --no-default-features --features jemalloc
 
-# The software bill of materials of a release as CycloneDX (needs cargo-cyclonedx): target/sandbox-manager.cdx.json.
+# Write the software bill of materials as CycloneDX (needs cargo-cyclonedx): target/sandbox-manager.cdx.json.
 sbom:
     cargo cyclonedx --format json --spec-version 1.5 --no-default-features --features jemalloc --describe binaries --target x86_64-unknown-linux-gnu
     mv sandbox-manager_bin.cdx.json target/sandbox-manager.cdx.json
 
-# The packaged chart: target/sandbox-manager-VERSION.tgz.
+# Package the chart: target/sandbox-manager-VERSION.tgz.
 package:
     tests/chart/build.sh
     target/chart/bin/helm package charts/sandbox-manager --destination target
 
-# Everything that CI runs.
+# Run everything that CI runs.
 ci:
     .ci/run

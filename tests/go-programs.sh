@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 #
-# What build scripts share that build Go programs from a go.mod of their own; they source this file.
+# Functions for the build scripts that build Go programs; the scripts source this file.
 #
-# A program appears in the folder of programs under its own name only when it is whole, with a stamp beside it that
-# says from what it was built. So a second run has nothing to do, and two runs at a time don't disturb each other.
+# A program is moved to its folder only when it is complete. A stamp beside the program holds the checksum of its
+# sources. So a second run builds nothing, and two runs at the same time do not disturb each other.
 #
-# begin_programs sets: root (of the repository), here (the folder of go.mod), bin, stamp.
+# begin_programs sets root (the repository), here (the folder of go.mod), folder, bin and stamp.
 
 say() {
     printf '%s: %s\n' "$title" "$*" >&2
@@ -16,7 +16,7 @@ die() {
     exit 1
 }
 
-# no_arguments ARGUMENT...: none but --help is taken; usage is the script's own.
+# no_arguments ARGUMENT...: accepts only --help, which calls the function usage of the script.
 no_arguments() {
     case ${1-} in
         '') ;;
@@ -31,7 +31,7 @@ no_arguments() {
     esac
 }
 
-# Of standard input.
+# checksum: prints the SHA-256 of standard input.
 checksum() {
     if command -v sha256sum >/dev/null; then
         sha256sum
@@ -40,13 +40,13 @@ checksum() {
     fi | cut -d ' ' -f 1
 }
 
-# The version that go.mod requires of a module.
+# version_of MODULE: prints the version of a module in go.mod.
 version_of() {
     awk -v module="$1" '$1 == module { print $2; exit }' "$here/go.mod"
 }
 
-# begin_programs TITLE GO-MOD-FOLDER TARGET-FOLDER SOURCE...: what programs are built from, and where they go.
-# TARGET-FOLDER is one in target; SOURCEs are the files that the stamps depend on.
+# begin_programs TITLE GO-MOD-FOLDER TARGET-FOLDER SOURCE...: sets the folders and the stamp.
+# TARGET-FOLDER is a folder in target. The stamp depends on go.mod, go.sum, this file and the SOURCEs.
 begin_programs() {
     title=$1
     here=$2
@@ -57,26 +57,26 @@ begin_programs() {
     stamp=$(cat "$here/go.mod" "$here/go.sum" "${BASH_SOURCE[0]}" "$@" | checksum)
 }
 
-# up_to_date NAME: the program is there and was built from these very files.
+# up_to_date NAME: succeeds if the program exists and was built from the present sources.
 up_to_date() {
     [[ -x $bin/$1 && -f $bin/$1.stamp && $(<"$bin/$1.stamp") == "$stamp" ]]
 }
 
-# prepare_build WITHOUT-GO: makes the folders and waits for another build; WITHOUT-GO is said where there is no Go.
+# prepare_build ADVICE: creates the folders and waits for another build. Without Go, exits and prints ADVICE.
 prepare_build() {
     command -v go >/dev/null || die "go is not on the PATH. $1"
     mkdir -p "$bin"
     work=$(mktemp -d "$folder/build.XXXXXX")
     trap 'rm -rf "$work"' EXIT
 
-    # Two builds at a time would only get in each other's way: the second waits, then finds all done.
+    # Two builds at the same time would compete for the cores. The second build waits and then finds the programs.
     if command -v flock >/dev/null; then
         exec 9>"$folder/lock"
         flock 9
     fi
 }
 
-# build NAME PACKAGE [LDFLAGS]
+# build NAME PACKAGE [LDFLAGS]: builds one program unless the program is up to date.
 build() {
     local name=$1 package=$2 ldflags=${3-} started=$SECONDS
     if up_to_date "$name"; then
@@ -84,7 +84,7 @@ build() {
     fi
     say "building $package $(version_of "${package%/cmd/*}")"
     (cd "$here" && CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false \
-        -ldflags "-s -w $ldflags" -o "$work/$name" "$package") || die "building $name failed, see above"
+        -ldflags "-s -w $ldflags" -o "$work/$name" "$package") || die "building $name failed; the output above has the reason"
     rm -f "$bin/$name.stamp"
     mv -f "$work/$name" "$bin/$name"
     printf '%s\n' "$stamp" >"$work/$name.stamp"

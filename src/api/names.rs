@@ -1,12 +1,14 @@
-//! Two macros for enums whose values have a name: open sets that are read from objects, and closed sets that
-//! we print.
+//! Two macros that define enums of names.
 //!
-//! Invariant: a name that an `open_enum!` does not list survives a read and a write byte for byte.
+//! `open_enum!` is for names that are read from objects, to which a newer version may add values.
+//! `named_enum!` is for names that only this crate writes, such as metric labels.
+//!
+//! Invariant: a name that an `open_enum!` does not list is written back byte for byte.
 
-/// Defines an enum of names that others may extend: an unknown name is kept in the variant `Other`.
+/// Defines an enum that keeps an unknown name in the variant `Other`.
 ///
-/// Build values with `From<&str>` (or by decoding): it never puts a listed name into `Other`, which equality
-/// relies on.
+/// Build values with `From<&str>` or by decoding. Neither puts a listed name into `Other`, and equality
+/// depends on that.
 macro_rules! open_enum {
     (
         $(#[$meta:meta])*
@@ -16,12 +18,12 @@ macro_rules! open_enum {
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         $visibility enum $name {
             $( $(#[$variant_meta])* $variant, )+
-            /// A value that is not one of the above, kept exactly as it was read (possibly empty).
+            /// Any other value, kept exactly as it was read. The value may be empty.
             Other(Box<str>),
         }
 
         impl $name {
-            /// The value as it is written in the object.
+            /// Returns the value as it is written in the object.
             #[must_use]
             $visibility fn as_str(&self) -> &str {
                 match self {
@@ -54,7 +56,7 @@ macro_rules! open_enum {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                // A visitor rather than a `String`: the listed names then cost no allocation.
+                // A visitor instead of a `String`, so that decoding a listed name allocates nothing.
                 struct Name;
                 impl serde::de::Visitor<'_> for Name {
                     type Value = $name;
@@ -83,7 +85,7 @@ macro_rules! open_enum {
     };
 }
 
-/// Defines a closed `Copy` enum, each variant of which prints as the given text.
+/// Defines a closed `Copy` enum whose variants print as the given texts.
 macro_rules! named_enum {
     (
         $(#[$meta:meta])*
@@ -96,10 +98,10 @@ macro_rules! named_enum {
         }
 
         impl $name {
-            /// Every value, in the order of definition.
+            /// All values, in the order of their definition.
             $visibility const ALL: &'static [Self] = &[$( Self::$variant, )+];
 
-            /// The fixed text of this value, fit for logs and metric labels.
+            /// Returns the fixed text of this value, for logs and metric labels.
             #[must_use]
             $visibility const fn as_str(self) -> &'static str {
                 match self {
@@ -119,9 +121,9 @@ macro_rules! named_enum {
 #[cfg(test)]
 mod tests {
     open_enum! {
-        /// A set for the tests.
+        /// An enum for the tests.
         enum Colour {
-            /// One listed value.
+            /// A listed value.
             Red,
         }
     }

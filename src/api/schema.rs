@@ -1,8 +1,9 @@
-//! From a Rust type to the structural schema of a CustomResourceDefinition.
+//! Builds a CustomResourceDefinition from the Rust type of a kind.
 //!
-//! [`Shape`] is what a kind says of itself beside its fields; [`Shape::definition`] puts both together. The
-//! `OpenAPI` schema of the fields comes from the derived `JsonSchema`, with one rule of our own: an `Option`
-//! is a field that may be absent, never one that may be `null`.
+//! [`Shape`] holds the facts of a kind that its fields do not say: names, columns and subresources.
+//! [`Shape::definition`] combines those facts with the `OpenAPI` schema of the fields, which comes from the
+//! derived `JsonSchema`. One rule differs from `JsonSchema`: an `Option` is a field that may be absent, but
+//! not a field that may be `null`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::schema::StructuralSchemaRewriter;
@@ -15,15 +16,15 @@ use super::GROUP;
 
 /// One column of `kubectl get`.
 pub(crate) struct Column {
-    /// The heading.
+    /// The heading of the column.
     pub(crate) name: &'static str,
-    /// `string`, `integer` or `date`.
+    /// The type of the value: `string`, `integer` or `date`.
     pub(crate) kind: &'static str,
-    /// Where the value is, as a JSON path.
+    /// The JSON path of the value.
     pub(crate) path: &'static str,
 }
 
-/// What a kind is called, and what of it is a subresource.
+/// The names, columns and subresources of a kind.
 pub(crate) struct Shape {
     pub(crate) kind: &'static str,
     pub(crate) plural: &'static str,
@@ -32,16 +33,16 @@ pub(crate) struct Shape {
     /// The description of the whole kind.
     pub(crate) description: &'static str,
     pub(crate) columns: &'static [Column],
-    /// Whether replicas are a `scale` subresource.
+    /// Whether the kind has a `scale` subresource.
     pub(crate) scale: bool,
-    /// The schema of `spec`.
+    /// Returns the schema of `spec`.
     pub(crate) spec: fn() -> Value,
-    /// The schema of `status`, which is then a subresource.
+    /// Returns the schema of `status`. A kind with this schema has a `status` subresource.
     pub(crate) status: Option<fn() -> Value>,
 }
 
 impl Shape {
-    /// The definition of this kind in version `version`, the only one, served and stored.
+    /// Returns the definition of this kind with `version` as its only version, served and stored.
     pub(crate) fn definition(&self, version: &str) -> CustomResourceDefinition {
         let columns: Vec<Value> = self
             .columns
@@ -72,7 +73,7 @@ impl Shape {
                 }],
             },
         });
-        serde_json::from_value(definition).expect("the parts above have the form of a definition")
+        serde_json::from_value(definition).expect("the JSON above is a CustomResourceDefinition")
     }
 
     fn schema(&self) -> Value {
@@ -110,23 +111,24 @@ impl Shape {
     }
 }
 
-/// The structural schema of `T`, without references.
+/// Returns the structural schema of `T`, without references.
 pub(crate) fn of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::openapi3().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
-        // The default transforms would turn each `Option` into `nullable`.
+        // The default transforms would turn every `Option` into `nullable`.
         settings.transforms = vec![Box::new(Plain), Box::new(StructuralSchemaRewriter)];
     });
     SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value()
 }
 
-/// A number or a string, as Kubernetes writes "3 or 50%" (`schema_with` of such fields).
+/// Returns the schema of a number or a string, such as `3` or `50%`. Fields name this function in
+/// `schema_with`.
 pub(crate) fn int_or_string(_: &mut SchemaGenerator) -> Schema {
     schemars::json_schema!({ "x-kubernetes-int-or-string": true })
 }
 
-/// Removes `null` as an alternative, titles, and the line breaks of doc comments.
+/// Removes `null` alternatives, titles, and the line breaks of doc comments.
 #[derive(Clone)]
 struct Plain;
 
@@ -146,7 +148,7 @@ impl Transform for Plain {
     }
 }
 
-/// `type: [X, null]` becomes `type: X`.
+/// Rewrites `type: [X, null]` to `type: X`.
 fn take_only_type(object: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = object.get_mut("type") {
         types.retain(|kind| kind != "null");
@@ -157,7 +159,7 @@ fn take_only_type(object: &mut Map<String, Value>) {
     }
 }
 
-/// `anyOf: [X, null]` becomes `X`; what was said beside `anyOf` wins over what `X` says.
+/// Rewrites `anyOf: [X, null]` to `X`. Keywords beside `anyOf` override those of `X`.
 fn take_only_alternative(object: &mut Map<String, Value>) {
     let null = json!({ "type": "null" });
     if let Some(Value::Array(alternatives)) = object.get_mut("anyOf") {

@@ -1,7 +1,7 @@
-//! [`StringMap`]: a small map of texts that takes no more room than its entries.
+//! [`StringMap`]: a small map of texts that allocates no spare memory.
 //!
-//! A `BTreeMap<String, String>` takes half a kilobyte for its first entry. The maps in a status have a handful, are
-//! read often and never changed in place.
+//! A `BTreeMap<String, String>` takes half a kilobyte for its first entry. The maps in a status have few
+//! entries, are read often, and are never changed in place.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,31 +11,31 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::symbol::Symbol;
 
-/// An immutable map from texts to texts, in the order of its keys. Keys are shared with other maps.
+/// An immutable map from texts to texts, sorted by key. Equal keys of several maps share their memory.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StringMap(Box<[(Symbol, Box<str>)]>);
 
 impl StringMap {
-    /// The value of a key.
+    /// Returns the value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(known, _)| known.as_str().cmp(key)).ok()?;
         self.0.get(at).map(|(_, value)| &**value)
     }
 
-    /// Keys and values, in the order of the keys.
+    /// Iterates over keys and values, in the order of the keys.
     #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), &**value))
     }
 
-    /// Number of entries.
+    /// Returns the number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no entries.
+    /// Returns true if the map has no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -43,11 +43,11 @@ impl StringMap {
 }
 
 impl<K: Into<Symbol>, V: Into<Box<str>>> FromIterator<(K, V)> for StringMap {
-    /// Of a key that comes twice, the last value is kept.
+    /// Collects entries into a map. The last value of a repeated key is kept.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         let mut entries: Vec<(Symbol, Box<str>)> =
             entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        // Stable, so that the last of equal keys stays last.
+        // A stable sort, so that the last of several equal keys stays last.
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         entries.dedup_by(|later, kept| {
             let same = later.0 == kept.0;
@@ -122,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_what_a_map_is(entries in proptest::collection::vec(("[a-c]{0,2}", "[a-z]{0,3}"), 0..12)) {
+        fn a_string_map_equals_a_btree_map(entries in proptest::collection::vec(("[a-c]{0,2}", "[a-z]{0,3}"), 0..12)) {
             let expected: BTreeMap<String, String> = entries.iter().cloned().collect();
             let map: StringMap = entries.into_iter().collect();
             let shown: Vec<_> = map.iter().collect();

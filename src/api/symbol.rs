@@ -1,8 +1,8 @@
-//! [`Symbol`]: a short text that many objects have in common, kept once.
+//! [`Symbol`]: a short text that is kept once for all objects that contain it.
 //!
-//! The reason of a condition, the name of a node or the key of a label is the same in thousands of objects. As a
-//! `Symbol` it costs a pointer in each of them, and its text once. It leaves with its last user, as the templates do
-//! (see `interned.rs`, whose table and invariants these are).
+//! Thousands of objects contain the same condition reason, node name or label key. A `Symbol` costs 8 bytes
+//! in each of these objects, and its text is kept once. The text is freed with its last `Symbol`. Symbols use
+//! the table of `interned.rs`, and the invariants of that file hold here too.
 
 use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
@@ -18,15 +18,15 @@ use super::interned::{Entry, Table};
 
 static SYMBOLS: Table<()> = Table::new();
 
-/// A text that is shared with all others of the process that are equal to it. Dereferences to `str`.
+/// A text that shares its memory with all equal symbols of the process. Dereferences to `str`.
 ///
-/// Cloning bumps a counter; comparing for equality compares pointers. Making one looks its text up, under a lock that
-/// is held for that alone.
+/// Cloning increments a counter. Comparing for equality compares pointers first. Creating a symbol looks up
+/// its text under a lock, which is held for the lookup only.
 #[derive(Clone)]
 pub struct Symbol(Arc<Entry<()>>);
 
 impl Symbol {
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.text()
@@ -34,7 +34,7 @@ impl Symbol {
 }
 
 impl Default for Symbol {
-    /// The empty text.
+    /// Returns the symbol of the empty text.
     fn default() -> Self {
         "".into()
     }
@@ -76,7 +76,7 @@ impl AsRef<str> for Symbol {
 
 impl PartialEq for Symbol {
     fn eq(&self, other: &Self) -> bool {
-        // Two threads may have made one text anew at once; then the texts decide.
+        // The table keeps one live entry per text. Comparing the texts guards against a fault of the table.
         Arc::ptr_eq(&self.0, &other.0) || self.as_str() == other.as_str()
     }
 }
@@ -133,7 +133,7 @@ impl Serialize for Symbol {
 
 impl<'de> Deserialize<'de> for Symbol {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // A visitor rather than a `String`: a text that is known costs no allocation.
+        // A visitor instead of a `String`, so that decoding a known text allocates nothing.
         struct Text;
         impl serde::de::Visitor<'_> for Text {
             type Value = Symbol;

@@ -1,9 +1,9 @@
-//! A point in time that is written back exactly as it was read.
+//! [`Time`]: an instant that is written back exactly as it was read.
 //!
-//! The API server stores a `date-time` of a custom resource as text and checks its form only, so
+//! The API server stores a `date-time` of a custom resource as text and validates only its form. So
 //! `2030-01-01T00:00:00.5Z` and `2030-01-01T08:00:00+08:00` are both legal. The `Time` of k8s-openapi drops
-//! the fraction and the offset on writing, which would change a spec (and its generation) under a caller that
-//! never touched the field.
+//! the fraction and the offset when it is written. That would change a spec, and its generation, although
+//! the caller changed another field.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -14,20 +14,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An RFC 3339 date and time.
 ///
-/// Two values are equal when they name the same instant, however each is written.
+/// Two values are equal if they are the same instant, even if their texts differ.
 #[derive(Clone)]
 pub struct Time(Form);
 
 #[derive(Clone)]
 enum Form {
-    /// Written as `Timestamp` displays: UTC, `Z`, a fraction only when there is one.
+    /// The form in which `Timestamp` displays: UTC, `Z`, and a fraction only if the fraction is not zero.
     Canonical(Timestamp),
-    /// Written in any other way; boxed because it is rare and `Time` is everywhere.
+    /// Any other form. The box keeps `Time` small, because this form is rare and every object has times.
     Verbatim(Box<(Timestamp, Box<str>)>),
 }
 
 impl Time {
-    /// The instant, whatever offset it was written in.
+    /// Returns the instant.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
         match &self.0 {
@@ -56,7 +56,7 @@ impl std::str::FromStr for Time {
     }
 }
 
-/// Whether `instant` displays as exactly `text`, found without building the other text.
+/// Returns true if `instant` displays as exactly `text`. Allocates nothing.
 fn displays_as(instant: Timestamp, text: &str) -> bool {
     struct Expected<'a>(&'a str);
     impl Write for Expected<'_> {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
-# Builds the programs that the tests of the chart run; see usage below.
-# The versions are those of tools/go.mod; tools/go.sum holds what is downloaded to its checksums.
+# Builds the programs that the tests of the chart need; see usage below.
+# tools/go.mod has the versions, and tools/go.sum has the checksums of the downloads.
 
 set -euo pipefail
 
@@ -9,10 +9,11 @@ usage() {
     cat <<'USAGE'
 Usage: tests/chart/build.sh [--help]
 
-Builds helm, kubeconform and promql (which asks Prometheus' own code about expressions) into target/chart/bin, and
-puts the CRDs of ServiceMonitor and PrometheusRule into target/chart/crds. The first time this takes about three
-minutes on two cores; afterwards it is done at once until go.mod, go.sum or a source changes. Needs Go and, the
-first time, access to a Go module proxy.
+Builds helm, kubeconform and promql into target/chart/bin, and copies the CRDs of ServiceMonitor and PrometheusRule to
+target/chart/crds. promql evaluates expressions with the code of Prometheus.
+
+The first run takes about three minutes on two cores. Later runs return at once until go.mod, go.sum or a source
+changes. Needs Go. The first run also needs access to a Go module proxy.
 USAGE
 }
 
@@ -23,7 +24,7 @@ begin_programs 'chart tools' "$tests/chart/tools" chart "$tests/chart/build.sh" 
 
 no_arguments "$@"
 
-# The last of what is built stands for all of it: whatever ends the build early leaves it without its stamp.
+# The copied CRDs have no stamp. The CRDs are complete if helm is up to date, because helm is built last.
 if up_to_date helm && up_to_date kubeconform && up_to_date promql; then
     say "up to date in $bin"
     exit 0
@@ -31,7 +32,7 @@ fi
 
 prepare_build 'Install Go 1.26 or later (https://go.dev/doc/install).'
 
-# copy_crds: of the kinds that the chart has objects of, where the Prometheus operator is.
+# copy_crds: copies the CRDs of the Prometheus operator for the two kinds that the chart creates.
 copy_crds() {
     local module=github.com/prometheus-operator/prometheus-operator source
     (cd "$here" && go mod download "$module")
@@ -41,7 +42,7 @@ copy_crds() {
 }
 
 helm=$(version_of helm.sh/helm/v3)
-# The version of Kubernetes that helm takes for given while it has no cluster.
+# The Kubernetes version that helm assumes without a cluster.
 IFS=. read -r _ minor _ <<<"$(version_of k8s.io/client-go)"
 kubernetes=helm.sh/helm/v3/pkg/chartutil.k8sVersion
 lint=helm.sh/helm/v3/pkg/lint/rules.k8sVersion

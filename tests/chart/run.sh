@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# Proves the Helm chart and config/ on a real API server; see usage below.
+# Tests the Helm chart and config/ on a real API server; see usage below.
 
 set -euo pipefail
 
@@ -8,17 +8,21 @@ usage() {
     cat <<'USAGE'
 Usage: tests/chart/run.sh [--help] [ARGUMENT...]
 
-Builds what it needs when it is not there yet: etcd and kube-apiserver (tests/controlplane/build.sh, about five
-minutes), helm, kubeconform and promql (tests/chart/build.sh, about three). Then runs the tests of the chart: lint,
-rendering over a matrix of values against schemas of the API server's own OpenAPI, bad values, alerts, the life of a
-release, and the binary with the ServiceAccount, the ConfigMap and the flags of a release.
+Builds the missing programs: etcd and kube-apiserver (tests/controlplane/build.sh, about five minutes), and helm,
+kubeconform and promql (tests/chart/build.sh, about three minutes). Then runs the tests of the chart:
+  - lint
+  - rendering with many combinations of values, validated with the OpenAPI schemas of the API server
+  - invalid values
+  - alerts
+  - install, upgrade, roll back and uninstall of a release
+  - the binary with the ServiceAccount, the ConfigMap and the flags of a release
 
-ARGUMENTs go to the test binary in place of "chart::", which is in the name of each of these tests:
-chart::values, chart::permissions --nocapture, ...
+ARGUMENTs are passed to the test binary. Default: "chart::", which is in the name of each of these tests.
+Examples: chart::values, chart::permissions --nocapture
 
 Environment:
-  KUBEBUILDER_ASSETS   a directory that holds etcd and kube-apiserver, to be used instead of building them
-  UPDATE_GENERATED     if set: write what is generated from the chart instead of comparing it
+  KUBEBUILDER_ASSETS   directory with etcd and kube-apiserver, used instead of building them
+  UPDATE_GENERATED     if set: write the files that are generated from the chart instead of comparing them
 USAGE
 }
 
@@ -31,12 +35,12 @@ esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-printf 'chart: the control plane and the tools\n' >&2
+printf 'chart: building the control plane and the tools\n' >&2
 tests/controlplane/build.sh
 tests/chart/build.sh
 
 if (($# == 0)); then
     set -- chart::
 fi
-printf 'chart: the tests %s\n' "$*" >&2
+printf 'chart: running the tests %s\n' "$*" >&2
 exec cargo test --locked --test integration -- --include-ignored "$@"

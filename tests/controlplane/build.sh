@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 #
 # Builds etcd and kube-apiserver from their Go modules into target/controlplane/bin; see usage below.
-# The versions are those of go.mod; go.sum holds what is downloaded to its checksums.
-# A stamp beside each program says from what it was built, so a second run has nothing to do.
+# go.mod has the versions, and go.sum has the checksums of the downloads.
+# A stamp beside each program holds the checksum of its sources, so that a second run builds nothing.
 
 set -euo pipefail
 
@@ -10,12 +10,13 @@ usage() {
     cat <<'USAGE'
 Usage: tests/controlplane/build.sh [--help]
 
-Builds etcd and kube-apiserver, the control plane that tests run on, into target/controlplane/bin.
-The first time this takes about five minutes on two cores; afterwards it is done at once until go.mod,
-go.sum or the script changes. Needs Go and, the first time, access to a Go module proxy.
+Builds etcd and kube-apiserver, the control plane of the tests, into target/controlplane/bin.
+
+The first run takes about five minutes on two cores. Later runs return at once until go.mod, go.sum or the
+script changes. Needs Go. The first run also needs access to a Go module proxy.
 
 Environment:
-  KUBEBUILDER_ASSETS   a directory that holds etcd and kube-apiserver: nothing is built, tests use these
+  KUBEBUILDER_ASSETS   directory with etcd and kube-apiserver, used by the tests instead of building them
 USAGE
 }
 
@@ -28,10 +29,10 @@ no_arguments "$@"
 
 if [[ -n ${KUBEBUILDER_ASSETS-} ]]; then
     if [[ -x $KUBEBUILDER_ASSETS/etcd && -x $KUBEBUILDER_ASSETS/kube-apiserver ]]; then
-        say "using etcd and kube-apiserver of KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS; nothing to build"
+        say "nothing to build: the tests use etcd and kube-apiserver in KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS"
         exit 0
     fi
-    say "KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS holds no etcd and kube-apiserver; building them here"
+    say "KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS lacks etcd or kube-apiserver; building both"
 fi
 
 if up_to_date etcd && up_to_date kube-apiserver; then
@@ -40,7 +41,7 @@ if up_to_date etcd && up_to_date kube-apiserver; then
 fi
 
 prepare_build "Install Go 1.25 or later (https://go.dev/doc/install), or set
-KUBEBUILDER_ASSETS to a directory that holds etcd and kube-apiserver."
+KUBEBUILDER_ASSETS to a directory with etcd and kube-apiserver."
 
 kubernetes=$(version_of k8s.io/kubernetes)
 IFS=. read -r major minor _ <<<"${kubernetes#v}"

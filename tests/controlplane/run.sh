@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 #
-# Runs etcd and kube-apiserver on loopback for as long as its standard input stays open; see usage below.
+# Runs etcd and kube-apiserver on loopback until the end of standard input; see usage below.
 #
-# What holds: whichever way this ends (end of input, a signal, a failed start), both programs are killed, also
-# when they are paused, and the data directory is removed. A test process holds the other end of the input, so
-# its death is the end of input. Where setpriv is there, the kernel kills both programs even if this script
-# itself is killed with SIGKILL.
+# Guarantees: at the end of this script both programs are killed, even if they are paused, and the data directory
+# is removed. This holds for the end of input, a signal, and a failed start. A test process holds the other end of
+# the input, so the death of that process is the end of input. If setpriv is installed, the kernel kills both
+# programs even if this script is killed with SIGKILL.
 
 set -euo pipefail
 
@@ -14,31 +14,33 @@ usage() {
 Usage: tests/controlplane/run.sh --kubeconfig PATH [options] [-- KUBE-APISERVER-FLAG...]
        tests/controlplane/run.sh --data-dir DIR [options] [-- KUBE-APISERVER-FLAG...]
 
-Runs a Kubernetes control plane (etcd and kube-apiserver, no nodes, no controllers) on 127.0.0.1, from
-KUBEBUILDER_ASSETS or else from target/controlplane/bin, which tests/controlplane/build.sh fills.
+Runs a Kubernetes control plane on 127.0.0.1: etcd and kube-apiserver, without nodes and controllers. The programs
+are those in KUBEBUILDER_ASSETS, else those that tests/controlplane/build.sh has built in target/controlplane/bin.
 
-By hand: with --kubeconfig it writes a kubeconfig of an administrator to PATH, prints the line to paste into
-another terminal once all is ready, and runs until Ctrl-C. Nothing is kept: all data goes when it ends.
+To try things by hand, use --kubeconfig. The script then writes an administrator's kubeconfig to PATH, prints the
+line to paste into another terminal when the control plane is ready, and runs until Ctrl-C. All data is removed at
+the end.
 
 Options:
-  --kubeconfig PATH      write an administrator's kubeconfig there; removed at the end
-  --data-dir DIR         keep everything in DIR, which must be new or empty; REMOVED at the end
-                         (without it: a new temporary directory)
-  --etcd-port PORT       port of etcd           (without it: a free one)
-  --apiserver-port PORT  port of kube-apiserver (without it: a free one)
-  --help                 this text
+  --kubeconfig PATH      write an administrator's kubeconfig to PATH; removed at the end
+  --data-dir DIR         store all data in DIR, which must be new or empty; REMOVED at the end
+                         (default: a new temporary directory)
+  --etcd-port PORT       port of etcd           (default: a free port)
+  --apiserver-port PORT  port of kube-apiserver (default: a free port)
+  --help                 print this text
 
-Commands, one per line on standard input; its end ends everything:
-  stop apiserver      SIGTERM, and wait for its end        kill apiserver      SIGKILL, and wait for its end
-  start apiserver     start it again, on the same port     pause apiserver     SIGSTOP, and wait for it
-  resume apiserver    SIGCONT                              status              what runs and what does not
-  The same for etcd.
+Commands, one per line on standard input. The end of the input ends both programs and the script:
+  stop apiserver      send SIGTERM and wait for the end    kill apiserver      send SIGKILL and wait for the end
+  start apiserver     start it again on the same port      pause apiserver     send SIGSTOP and wait for its effect
+  resume apiserver    send SIGCONT                         status              print which programs run
+  The same commands exist for etcd.
 
-Answers, one line per command on standard output: "ok ..." or "error ...". Besides, whenever kube-apiserver was
-started: "ready URL" when its /readyz says so, or "failed REASON" with the end of the logs on standard error.
+Each command is answered by one line on standard output: "ok ..." or "error ...". After each start of
+kube-apiserver a second line follows: "ready URL" when /readyz succeeds, or "failed REASON" with the end of the logs
+on standard error.
 
-Users, each with a kubeconfig in the data directory: admin (group system:masters) in admin.kubeconfig; limited
-(no group, no permission of its own) in limited.kubeconfig. Logs: etcd.log, apiserver.log.
+The data directory has a kubeconfig for each user: admin.kubeconfig for admin (group system:masters), and
+limited.kubeconfig for limited (no group and no permissions). The logs are etcd.log and apiserver.log.
 USAGE
 }
 
@@ -51,9 +53,9 @@ die() {
     exit 1
 }
 
-# Seconds from the start of a program until it must be ready.
+# Maximum time from the start of a program until the program is ready, in seconds.
 readonly start_deadline=60
-# Seconds from SIGTERM until a program must have ended.
+# Maximum time from SIGTERM until a program has ended, in seconds.
 readonly stop_deadline=30
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -64,7 +66,7 @@ kubeconfig=
 declare -A port=([etcd]='' [apiserver]='')
 declare -A pid=([etcd]='' [apiserver]='')
 extra_flags=()
-# What is being waited for: etcd (first start), apiserver, or nothing; and until when.
+# The program whose start is awaited: etcd (first start), apiserver, or none. And the deadline of that start.
 phase=
 phase_deadline=0
 first_start=yes
@@ -114,10 +116,11 @@ locate_programs() {
     fi
     [[ -x $bin/etcd && -x $bin/kube-apiserver ]] ||
         die "no etcd and kube-apiserver in $bin; build them with tests/controlplane/build.sh"
-    command -v openssl >/dev/null || die "openssl is not on the PATH; it makes the certificate and the keys"
+    command -v openssl >/dev/null || die "openssl is not on the PATH; this script needs openssl to create keys"
 }
 
-# A port below the range that the kernel hands to outgoing connections, so that it is still free after a restart.
+# free_port: prints a free port below the range of outgoing connections, so that the port is still free after a
+# restart.
 free_port() {
     local candidate
     while true; do
@@ -131,7 +134,7 @@ free_port() {
 
 # ------------------------------------------------------------------------------------------ data directory
 
-# Claims the data directory: from here on it is ours to remove.
+# make_data_dir: creates the data directory. From here on, clean_up removes that directory.
 make_data_dir() {
     if [[ -z $data ]]; then
         data=$(mktemp -d "${TMPDIR:-/tmp}/controlplane.XXXXXX")
@@ -139,7 +142,7 @@ make_data_dir() {
         if [[ -e $data && -n $(ls -A "$data") ]]; then
             local occupied=$data
             data=
-            die "--data-dir $occupied is not empty; it would be removed at the end"
+            die "--data-dir $occupied is not empty; this script would remove the directory at the end"
         fi
         mkdir -p "$data"
         data=$(cd "$data" && pwd)
@@ -155,7 +158,7 @@ make_keys() {
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
             -subj /CN=sandbox-manager-test -addext 'subjectAltName=IP:127.0.0.1,DNS:localhost' \
             -addext 'basicConstraints=critical,CA:FALSE' -keyout server.key -out server.crt
-    ) >"$data/openssl.log" 2>&1 || die "making the keys failed: $(<"$data/openssl.log")"
+    ) >"$data/openssl.log" 2>&1 || die "creating the keys failed: $(<"$data/openssl.log")"
     admin_token=$(openssl rand -hex 16)
     limited_token=$(openssl rand -hex 16)
     (
@@ -193,7 +196,7 @@ YAML
 
 # ------------------------------------------------------------------------------------------------ programs
 
-# spawn NAME PROGRAM ARGUMENT...: in a process group of its own, so that Ctrl-C reaches only this script.
+# spawn NAME PROGRAM ARGUMENT...: starts a program in a new process group, so that Ctrl-C reaches only this script.
 spawn() {
     local name=$1
     shift
@@ -232,7 +235,7 @@ alive() {
     [[ -n ${pid[$1]} ]] && kill -0 "${pid[$1]}" 2>/dev/null
 }
 
-# reap NAME: waits for a program that ends or was told to; its pid means nothing afterwards.
+# reap NAME: waits until a program has ended, and forgets its pid.
 reap() {
     wait "${pid[$1]}" 2>/dev/null || true
     pid[$1]=
@@ -245,7 +248,7 @@ kill_program() {
     fi
 }
 
-# terminate NAME: SIGTERM, and SIGKILL if it does not end in time (which is then an error).
+# terminate NAME: sends SIGTERM. After the deadline sends SIGKILL and returns 1.
 terminate() {
     local deadline=$((SECONDS + stop_deadline))
     kill -TERM "${pid[$1]}"
@@ -259,8 +262,8 @@ terminate() {
     reap "$1"
 }
 
-# pause_program NAME: the signal stops one thread after the other, so the last one decides. A thread that just
-# ended has no state to read.
+# pause_program NAME: sends SIGSTOP and waits until every thread is stopped, because the kernel stops the threads one
+# after the other. A thread that has just ended has no state.
 pause_program() {
     local task state
     kill -STOP "${pid[$1]}"
@@ -271,7 +274,7 @@ pause_program() {
     done
 }
 
-# Called on every way out.
+# clean_up: ends both programs and removes all files. Runs at every exit.
 clean_up() {
     trap '' INT TERM HUP PIPE
     kill_program apiserver
@@ -286,7 +289,7 @@ clean_up() {
 
 # ------------------------------------------------------------------------------------------------ readiness
 
-# The first line that /readyz answers says 200.
+# apiserver_ready: succeeds if /readyz answers 200.
 apiserver_ready() {
     local answer
     answer=$(printf 'GET /readyz HTTP/1.0\r\nAuthorization: Bearer %s\r\n\r\n' "$admin_token" |
@@ -298,7 +301,7 @@ etcd_listens() {
     (: <>"/dev/tcp/127.0.0.1/${port[etcd]}") 2>/dev/null
 }
 
-# One look at what is being waited for.
+# advance: checks once whether the awaited program is ready, has ended, or has reached its deadline.
 advance() {
     local name
     for name in etcd apiserver; do
@@ -312,7 +315,7 @@ advance() {
         apiserver) if apiserver_ready; then started; fi ;;
     esac
     if [[ -n $phase ]] && ((SECONDS >= phase_deadline)); then
-        failed "$phase is not ready after $start_deadline s"
+        failed "$phase was not ready within $start_deadline s"
     fi
 }
 
@@ -320,7 +323,7 @@ started() {
     phase=
     printf 'ready https://127.0.0.1:%s\n' "${port[apiserver]}"
     if [[ $first_start == yes && -n $kubeconfig ]]; then
-        say "ready; Ctrl-C ends it. In another terminal:"
+        say "ready; press Ctrl-C to end the control plane. In another terminal run:"
         printf 'export KUBECONFIG=%q\n' "$kubeconfig"
     fi
     first_start=no
@@ -343,7 +346,7 @@ failed() {
 
 # ------------------------------------------------------------------------------------------------- commands
 
-# execute LINE: does what a command says and prints its one line of answer.
+# execute LINE: executes a command and prints its answer, which is one line.
 execute() {
     local verb name
     read -r verb name <<<"$1"
@@ -361,7 +364,7 @@ execute() {
     esac
     case $name in
         etcd | apiserver) signal_or_start "$verb" "$name" ;;
-        *) printf 'error %s what? etcd or apiserver\n' "$verb" ;;
+        *) printf 'error %s needs the name etcd or apiserver\n' "$verb" ;;
     esac
 }
 
@@ -391,14 +394,14 @@ signal_or_start() {
         resume) kill -CONT "${pid[$name]}" ;;
         kill) kill_program "$name" ;;
         stop) if ! terminate "$name"; then
-            printf 'error %s did not end within %s s of SIGTERM and was killed\n' "$name" "$stop_deadline"
+            printf 'error %s did not end within %s s after SIGTERM and was killed\n' "$name" "$stop_deadline"
             return
         fi ;;
     esac
     printf 'ok %s %s\n' "$verb" "$name"
 }
 
-# Reads commands until the end of input; meanwhile looks after what is being started.
+# serve: reads commands until the end of input, and calls advance while a start is awaited.
 serve() {
     local line='' part status
     while true; do
@@ -424,9 +427,9 @@ serve() {
 # ----------------------------------------------------------------------------------------------------- main
 
 parse_arguments "$@"
-[[ -n $data || -n $kubeconfig ]] || die "--kubeconfig PATH or --data-dir DIR is needed, see --help"
+[[ -n $data || -n $kubeconfig ]] || die "--kubeconfig PATH or --data-dir DIR is required, see --help"
 if [[ -n $kubeconfig && -e $kubeconfig ]]; then
-    die "--kubeconfig $kubeconfig exists already; it would be overwritten"
+    die "--kubeconfig $kubeconfig exists already; this script does not overwrite files"
 fi
 locate_programs
 
@@ -449,7 +452,7 @@ write_kubeconfig "$data/admin.kubeconfig" admin "$admin_token"
 write_kubeconfig "$data/limited.kubeconfig" limited "$limited_token"
 if [[ -n $kubeconfig ]]; then
     folder=$(dirname "$kubeconfig")
-    mkdir -p "$folder" || die "--kubeconfig $kubeconfig: its folder cannot be made"
+    mkdir -p "$folder" || die "--kubeconfig $kubeconfig: cannot create its folder"
     folder=$(cd "$folder" && pwd)
     kubeconfig=$folder/$(basename "$kubeconfig")
     cp "$data/admin.kubeconfig" "$kubeconfig"

@@ -1,8 +1,8 @@
 //go:build tools
 
-// Package controlplane pins the two programs that tests run as a real Kubernetes control plane.
+// Package controlplane pins the versions of the two programs that the tests run as a control plane.
 //
-// Nothing here is compiled: the imports keep etcd and kube-apiserver, with all they need, in go.mod
+// This package is never compiled. Its imports keep etcd, kube-apiserver and their dependencies in go.mod
 // and go.sum, so that build.sh builds the same programs everywhere.
 package controlplane
 

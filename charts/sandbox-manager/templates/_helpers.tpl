@@ -1,9 +1,9 @@
-{{/* Name of the chart, or what takes its place. */}}
+{{/* The name of the chart. The value nameOverride overrides it. */}}
 {{- define "sandbox-manager.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* Name of all objects: a label of DNS, since it is a Service's, too. */}}
+{{/* The name of all objects. At most 63 characters, because the name of a Service is a DNS label. */}}
 {{- define "sandbox-manager.fullname" -}}
 {{- $name := include "sandbox-manager.name" . }}
 {{- if .Values.fullnameOverride }}
@@ -15,7 +15,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Name of objects that belong to the cluster: two releases of one name in two namespaces must not meet. */}}
+{{/* The name of the roles and bindings. Contains the namespace, because two releases in two namespaces may have one name. */}}
 {{- define "sandbox-manager.clusterName" -}}
 {{- $name := include "sandbox-manager.fullname" . }}
 {{- if eq $name .Release.Namespace }}
@@ -25,13 +25,13 @@
 {{- end }}
 {{- end }}
 
-{{/* Labels that select the pods. They never change. */}}
+{{/* The labels that select the pods. These labels never change, because the selector of a Deployment is immutable. */}}
 {{- define "sandbox-manager.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "sandbox-manager.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* Labels of every object. */}}
+{{/* The labels of every object. */}}
 {{- define "sandbox-manager.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "sandbox-manager.selectorLabels" . }}
@@ -39,7 +39,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
-{{/* The same and more, of which none takes the place of the chart's. Takes (dict "chart" . "more" MAP). */}}
+{{/* The labels of every object and more labels. The chart's labels override the others. Argument: (dict "chart" . "more" MAP). */}}
 {{- define "sandbox-manager.labelsAnd" -}}
 {{- merge (include "sandbox-manager.labels" .chart | fromYaml) .more | toYaml }}
 {{- end }}
@@ -62,12 +62,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- merge $header .Values.config | toYaml }}
 {{- end }}
 
-{{/* Port of an address of the options; nothing where it is switched off. Takes (dict "field" NAME "address" TEXT). */}}
+{{/* The port of an address in the options. Empty if the listener is disabled. Argument: (dict "field" NAME "address" TEXT). */}}
 {{- define "sandbox-manager.port" -}}
 {{- if ne .address "0" }}
 {{- $port := regexFind "[0-9]+$" .address | int }}
 {{- if not $port }}
-{{- fail (printf "%s: port 0 takes a free port, which neither probes nor Services would find" .field) }}
+{{- fail (printf "%s: port 0 binds a free port, which probes and Services cannot know" .field) }}
 {{- end }}
 {{- $port }}
 {{- end }}
@@ -81,7 +81,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- include "sandbox-manager.port" (dict "field" "config.health.bindAddress" "address" (dig "health" "bindAddress" "0.0.0.0:8081" .Values.config)) }}
 {{- end }}
 
-{{/* A duration of the options in seconds, rounded up. */}}
+{{/* The seconds of a duration in the options, rounded up. */}}
 {{- define "sandbox-manager.seconds" -}}
 {{- $scale := dict "h" 3600.0 "m" 60.0 "s" 1.0 "ms" 0.001 "us" 0.000001 "µs" 0.000001 "μs" 0.000001 "ns" 0.000000001 }}
 {{- $seconds := 0.0 }}
@@ -92,22 +92,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- ceil $seconds | int64 }}
 {{- end }}
 
-{{/* What the schema cannot say, said before anything is rendered. */}}
+{{/* Rejects values that contradict each other, which values.schema.json cannot express. */}}
 {{- define "sandbox-manager.check" -}}
 {{- $health := dig "health" "bindAddress" "" .Values.config }}
 {{- if regexMatch "^(localhost|127[.][0-9.]+|\\[::1\\]):" $health }}
-{{- fail (printf "config.health.bindAddress: the kubelet cannot reach %q, and would restart the pod for ever; use 0.0.0.0, or \"0\" for no probes" $health) }}
+{{- fail (printf "config.health.bindAddress: the kubelet cannot connect to %q and would restart the pod again and again; use 0.0.0.0, or \"0\" to have no probes" $health) }}
 {{- end }}
 {{- $metricsPort := include "sandbox-manager.metricsPort" . }}
 {{- if and $metricsPort (eq $metricsPort (include "sandbox-manager.healthPort" .)) }}
-{{- fail (printf "config.health.bindAddress: port %s is that of config.metrics.bindAddress" $metricsPort) }}
+{{- fail (printf "config.health.bindAddress: port %s is the port of config.metrics.bindAddress" $metricsPort) }}
 {{- end }}
 {{- if and .Values.serviceMonitor.enabled (not $metricsPort) }}
-{{- fail "serviceMonitor.enabled: there is nothing to scrape, since config.metrics.bindAddress is \"0\"" }}
+{{- fail "serviceMonitor.enabled: there are no metrics to scrape, because config.metrics.bindAddress is \"0\"" }}
 {{- end }}
 {{- range .Values.extraEnv }}
 {{- if hasPrefix "SANDBOX_MANAGER_" .name }}
-{{- fail (printf "extraEnv: %s would go before the configuration, from which permissions and ports follow; set it in config" .name) }}
+{{- fail (printf "extraEnv: %s would override config, from which the chart derives permissions and ports; set the option in config" .name) }}
 {{- end }}
 {{- end }}
 {{- end }}

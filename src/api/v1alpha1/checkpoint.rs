@@ -1,4 +1,6 @@
-//! [`Checkpoint`]: the saved content of a sandbox, from which others can be made.
+//! [`Checkpoint`]: the saved content of a sandbox, from which new sandboxes can be created.
+//!
+//! Rule numbers refer to docs/behaviours.md.
 
 use std::borrow::Cow;
 
@@ -10,87 +12,87 @@ use super::{Time, annotation};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
 
-/// The saved content of a sandbox, from which others can be made.
+/// The saved content of a sandbox, from which new sandboxes can be created.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Checkpoint {
-    /// Standard metadata, without managedFields.
+    /// Standard metadata, without `managedFields`.
     #[serde(default, deserialize_with = "metadata::deserialize")]
     pub metadata: ObjectMeta,
-    /// What is wanted.
+    /// The desired state.
     pub spec: CheckpointSpec,
-    /// What was observed last.
+    /// The last observed state.
     pub status: Option<CheckpointStatus>,
 }
 
 kind!(Checkpoint, CheckpointSpec, "checkpoints", status);
 
-/// What is to be saved.
+/// The desired state of a checkpoint: the sandbox and the contents to save.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckpointSpec {
-    /// Whether the sandbox keeps running once it is saved.
+    /// True keeps the sandbox running after it was saved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_running: Option<bool>,
-    /// What is saved, such as memory or filesystem.
+    /// Contents that are saved, such as memory or filesystem.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<String>>,
-    /// Name of the pod to be saved.
+    /// Name of the pod that is saved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
-    /// Name of the sandbox to be saved.
+    /// Name of the sandbox that is saved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sandbox_name: Option<String>,
-    /// How long the checkpoint is kept once it has ended, as a duration such as 30m.
+    /// Time after the end until the checkpoint is removed, such as 30m.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_after_finished: Option<String>,
 }
 
 open_enum! {
-    /// Where a checkpoint is in its life. Later versions may add values.
+    /// The phase of a checkpoint. Later versions may add values.
     pub enum CheckpointPhase {
-        /// Accepted, not begun.
+        /// The checkpoint is accepted, and saving has not begun.
         Pending,
-        /// Being saved.
+        /// The content is being saved.
         Creating,
-        /// Saved.
+        /// The content is saved.
         Succeeded,
-        /// Could not be saved.
+        /// Saving the content has failed.
         Failed,
-        /// Being removed.
+        /// The checkpoint is being removed.
         Terminating,
     }
 }
 
-/// What was observed of a checkpoint.
+/// The observed state of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckpointStatus {
-    /// The id under which the content can be restored.
+    /// The id with which the content can be restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_id: Option<String>,
-    /// When the checkpoint ended.
+    /// The time at which the checkpoint ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
-    /// Details for people.
+    /// Details for human readers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The generation that this status was made for.
+    /// The generation of the object that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where the checkpoint is in its life.
+    /// The phase of the checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<CheckpointPhase>,
 }
 
 impl Checkpoint {
-    /// The id under which the content can be restored, if there is one and it is not empty (B4).
+    /// Returns the id with which the content can be restored, if not empty (B4).
     #[must_use]
     pub fn checkpoint_id(&self) -> Option<&str> {
         self.status.as_ref()?.checkpoint_id.as_deref().filter(|id| !id.is_empty())
     }
 
-    /// The phase; none before the first status, for which an empty phase stands too.
+    /// Returns the phase, or none if the phase is absent or empty.
     #[must_use]
     pub fn phase(&self) -> Option<&CheckpointPhase> {
         self.status.as_ref()?.phase.as_ref().filter(|phase| !phase.as_str().is_empty())
@@ -102,7 +104,7 @@ pub(super) const SHAPE: Shape = Shape {
     plural: "checkpoints",
     singular: "checkpoint",
     short_name: "cp",
-    description: "The saved content of a sandbox, from which others can be made.",
+    description: "The saved content of a sandbox, from which new sandboxes can be created.",
     columns: &[
         Column { name: "Status", kind: "string", path: ".status.phase" },
         Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },

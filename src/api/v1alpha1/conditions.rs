@@ -1,8 +1,8 @@
-//! Conditions of a status: the type, and the names in use for types and reasons.
+//! [`Condition`]: a condition of a status, and the names of condition types and reasons.
 //!
-//! The schema is that of the standard Kubernetes condition. We define our own type because dates keep their
-//! written form ([`Time`]) and because a status that is none of the three standard ones must not make an
-//! object undecodable.
+//! The schema is the schema of the standard Kubernetes condition. The Rust type differs for two reasons:
+//! dates keep their written form ([`Time`]), and a status other than the three standard values must not
+//! prevent the object from being decoded.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,41 +10,42 @@ use serde::{Deserialize, Serialize};
 use super::{Symbol, Time};
 
 open_enum! {
-    /// Whether a condition holds. Only exactly `True` counts as holding.
+    /// The status of a condition. A condition holds only if its status is exactly `True`.
     pub enum ConditionStatus {
-        /// It holds.
+        /// The condition holds.
         True,
-        /// It does not hold.
+        /// The condition does not hold.
         False,
-        /// Nobody can tell.
+        /// The controller cannot tell whether the condition holds.
         Unknown,
     }
 }
 
-/// One observed aspect of an object.
+/// One observed condition of an object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// When the status changed last.
+    /// The time of the last change of the status.
     pub last_transition_time: Time,
-    /// Details for people. May be empty.
+    /// Details for human readers. May be empty.
     #[schemars(extend("maxLength" = 32768))]
     pub message: Box<str>,
-    /// The generation of the object that this was set for. Older than that of the object: out of date.
+    /// The generation of the object that this condition describes. The condition is out of date if the object
+    /// has a higher generation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minimum" = 0))]
     pub observed_generation: Option<i64>,
-    /// Why it has this status, in one CamelCase word.
+    /// The reason of the status, in one CamelCase word.
     #[schemars(extend(
         "minLength" = 1,
         "maxLength" = 1024,
         "pattern" = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
     ))]
     pub reason: Symbol,
-    /// Whether it holds: True, False or Unknown.
+    /// The status: True, False or Unknown.
     #[schemars(extend("enum" = ["True", "False", "Unknown"]))]
     pub status: ConditionStatus,
-    /// Which aspect this is, in CamelCase, possibly with a domain before it.
+    /// The type of the condition, in CamelCase, with an optional domain as prefix.
     #[serde(rename = "type")]
     #[schemars(extend(
         "maxLength" = 316,
@@ -54,48 +55,48 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Whether the status is exactly `True`.
+    /// Returns true if the status is exactly `True`.
     #[must_use]
     pub fn is_true(&self) -> bool {
         self.status == ConditionStatus::True
     }
 }
 
-/// The condition of type `type_`, of which a status has at most one.
+/// Returns the condition of type `type_`, of which a status has at most one.
 pub(super) fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// Sandbox: its pod is ready for use.
+/// On a Sandbox: the pod is ready for use.
 pub const CONDITION_READY: &str = "Ready";
-/// Sandbox: pausing has been completed.
+/// On a Sandbox: pausing is complete.
 pub const CONDITION_SANDBOX_PAUSED: &str = "SandboxPaused";
-/// Sandbox: resuming has been completed.
+/// On a Sandbox: resuming is complete.
 pub const CONDITION_SANDBOX_RESUMED: &str = "SandboxResumed";
-/// Sandbox: progress of an update in place.
+/// On a Sandbox: progress of an in-place update.
 pub const CONDITION_INPLACE_UPDATE: &str = "InplaceUpdate";
-/// Sandbox: progress of an upgrade.
+/// On a Sandbox: progress of an upgrade.
 pub const CONDITION_UPGRADING: &str = "Upgrading";
-/// Sandbox: the runtime has been initialised again after resuming.
+/// On a Sandbox: the runtime has been initialised again after resuming.
 pub const CONDITION_POST_RESUME_INIT: &str = "PostResumeInit";
 
-/// Of [`CONDITION_READY`]: follows the readiness of the pod.
+/// Reason of [`CONDITION_READY`]: the status is the readiness of the pod.
 pub const REASON_POD_READY: &str = "PodReady";
-/// Of [`CONDITION_READY`] and [`CONDITION_INPLACE_UPDATE`]: an update in place is under way.
+/// Reason of [`CONDITION_READY`] and [`CONDITION_INPLACE_UPDATE`]: an in-place update is in progress.
 pub const REASON_INPLACE_UPDATING: &str = "InplaceUpdating";
-/// Of [`CONDITION_READY`]: an upgrade is under way.
+/// Reason of [`CONDITION_READY`]: an upgrade is in progress.
 pub const REASON_UPGRADING: &str = "Upgrading";
-/// Of [`CONDITION_READY`]: a container did not start; it will not become ready by waiting.
+/// Reason of [`CONDITION_READY`]: a container failed to start, and waiting will not make the sandbox ready.
 pub const REASON_START_CONTAINER_FAILED: &str = "StartContainerFailed";
-/// Of [`CONDITION_INPLACE_UPDATE`]: done.
+/// Reason of [`CONDITION_INPLACE_UPDATE`]: the update is complete.
 pub const REASON_SUCCEEDED: &str = "Succeeded";
-/// Of [`CONDITION_INPLACE_UPDATE`]: given up.
+/// Reason of [`CONDITION_INPLACE_UPDATE`]: the update has failed.
 pub const REASON_FAILED: &str = "Failed";
-/// Of [`CONDITION_SANDBOX_PAUSED`]: pausing has been asked for.
+/// Reason of [`CONDITION_SANDBOX_PAUSED`]: pausing was requested.
 pub const REASON_SET_PAUSE: &str = "SetPause";
-/// Of [`CONDITION_SANDBOX_PAUSED`]: the pod is being deleted.
+/// Reason of [`CONDITION_SANDBOX_PAUSED`]: the pod is being deleted.
 pub const REASON_DELETE_POD: &str = "DeletePod";
-/// Of [`CONDITION_SANDBOX_RESUMED`]: a pod is being created.
+/// Reason of [`CONDITION_SANDBOX_RESUMED`]: a pod is being created.
 pub const REASON_CREATE_POD: &str = "CreatePod";
-/// Of [`CONDITION_SANDBOX_RESUMED`]: the pod is being resumed.
+/// Reason of [`CONDITION_SANDBOX_RESUMED`]: the pod is being resumed.
 pub const REASON_RESUME_POD: &str = "ResumePod";

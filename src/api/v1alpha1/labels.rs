@@ -1,61 +1,61 @@
-//! The labels, annotations and finalizers that sandboxes and their relatives carry.
+//! The labels, annotations and finalizers of sandboxes and of the objects that belong to them.
 //!
-//! They are part of the contract with other components of an installation: values never change. Indexes,
-//! states and claims read them through [`label`](super::label) and [`annotation`](super::annotation), for
-//! which an empty value is none.
+//! Other components of an installation use the same names, so these constants never change. Indexes, states
+//! and claims read labels and annotations through [`label`](super::label) and
+//! [`annotation`](super::annotation), which treat an empty value as absent.
 
-/// Value of the labels that are switches.
+/// The value that turns on a label that is either on or off.
 pub const LABEL_TRUE: &str = "true";
 
-/// On a Sandbox: name of the SandboxSet that made it.
+/// On a Sandbox: name of the SandboxSet that created the sandbox.
 pub const LABEL_SANDBOX_POOL: &str = "agents.kruise.io/sandbox-pool";
-/// On a Sandbox: name of the template it was made from (that of `templateRef`, else of the set).
+/// On a Sandbox: name of its template, from `templateRef`, else the name of its SandboxSet.
 pub const LABEL_SANDBOX_TEMPLATE: &str = "agents.kruise.io/sandbox-template";
-/// On a Sandbox: [`LABEL_TRUE`] once somebody has claimed it.
+/// On a Sandbox: [`LABEL_TRUE`] after a user has claimed the sandbox.
 pub const LABEL_SANDBOX_CLAIMED: &str = "agents.kruise.io/sandbox-claimed";
-/// On a Sandbox: name of the `SandboxClaim` that it was claimed for.
+/// On a Sandbox: name of the `SandboxClaim` for which the sandbox was claimed.
 pub const LABEL_CLAIM_NAME: &str = "agents.kruise.io/claim-name";
-/// On a Sandbox: revision of the template of its set.
+/// On a Sandbox: revision of the template of its SandboxSet.
 pub const LABEL_TEMPLATE_HASH: &str = "agents.kruise.io/template-hash";
-/// On a Sandbox: a short id, written by later versions.
+/// On a Sandbox: a short id. Versions of OpenKruise Agents after v0.3.0 write this label.
 pub const LABEL_SANDBOX_ID: &str = "agents.kruise.io/sandbox-id";
-/// On a Sandbox: [`LABEL_TRUE`] when it is kept for inspection after a failed claim.
+/// On a Sandbox: [`LABEL_TRUE`] if the sandbox is kept for inspection after a failed claim.
 pub const LABEL_RESERVED_FAILED_SANDBOX: &str = "agents.kruise.io/reserved-failed-sandbox";
-/// On a Sandbox: name of the `SandboxUpdateOps` at work on it.
+/// On a Sandbox: name of the `SandboxUpdateOps` that is updating the sandbox.
 pub const LABEL_UPDATE_OPS: &str = "agents.kruise.io/update-ops";
 /// On a Checkpoint: name of its sandbox.
 pub const LABEL_SANDBOX_NAME: &str = "agents.kruise.io/sandbox-name";
-/// On a Pod, as label and as annotation: what it was made for, see [`CREATED_BY_SANDBOX`].
+/// On a Pod, as label and as annotation: the purpose of the pod, see [`CREATED_BY_SANDBOX`].
 pub const LABEL_CREATED_BY: &str = "agents.kruise.io/created-by";
 /// The value of [`LABEL_CREATED_BY`] and [`ANNOTATION_CREATED_BY`] on the pod of a sandbox.
 pub const CREATED_BY_SANDBOX: &str = "sandbox";
-/// On a Pod: revision of its template. The one key without our prefix.
+/// On a Pod: revision of its template. This key is the only one without the prefix of the group.
 pub const LABEL_POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// On a Pod: the same as [`LABEL_CREATED_BY`].
 pub const ANNOTATION_CREATED_BY: &str = "agents.kruise.io/created-by";
 /// On a Sandbox: id of the lock that a claim holds.
 pub const ANNOTATION_LOCK: &str = "agents.kruise.io/lock";
-/// On a Sandbox, Checkpoint or PersistentVolumeClaim: the user it belongs to.
+/// On a Sandbox, Checkpoint or PersistentVolumeClaim: the user that owns the object.
 pub const ANNOTATION_OWNER: &str = "agents.kruise.io/owner";
-/// On a Sandbox: when it was claimed, RFC 3339.
+/// On a Sandbox: the time of the claim, in RFC 3339.
 pub const ANNOTATION_CLAIM_TIMESTAMP: &str = "agents.kruise.io/claim-timestamp";
-/// On a Sandbox: the checkpoint that its content comes from.
+/// On a Sandbox: the checkpoint from which its content was restored.
 pub const ANNOTATION_RESTORE_FROM: &str = "agents.kruise.io/restore-from";
-/// On a Sandbox: the request that initialises the runtime in it.
+/// On a Sandbox: the request that initialises the runtime in the sandbox.
 pub const ANNOTATION_INIT_RUNTIME_REQUEST: &str = "agents.kruise.io/init-runtime-request";
-/// On a Sandbox: where its member list is served.
+/// On a Sandbox: URL of its member list.
 pub const ANNOTATION_MEMBERLIST_URL: &str = "agents.kruise.io/memberlist-url";
-/// On a Sandbox: where the runtime in it is served.
+/// On a Sandbox: URL of the runtime in the sandbox.
 pub const ANNOTATION_RUNTIME_URL: &str = "agents.kruise.io/runtime-url";
-/// On a Sandbox: the token that the runtime asks for. Never to be logged.
+/// On a Sandbox: the access token of the runtime in the sandbox. Never log this token.
 pub const ANNOTATION_RUNTIME_ACCESS_TOKEN: &str = "agents.kruise.io/runtime-access-token";
-/// On a Sandbox: its priority among those of its set.
+/// On a Sandbox: its priority among the sandboxes of its SandboxSet.
 pub const ANNOTATION_SANDBOX_PRIORITY: &str = "agents.kruise.io/sandbox-priority";
 /// On a Sandbox: hash of the part of its spec that cannot be updated in place.
 pub const ANNOTATION_HASH_IMMUTABLE_PART: &str = "sandbox.agents.kruise.io/hash-immutable-part";
 
-/// Keeps a Sandbox until what it holds has been released.
+/// Finalizer that keeps a Sandbox until its resources have been released.
 pub const FINALIZER_SANDBOX: &str = "agents.kruise.io/sandbox";
-/// Keeps a Checkpoint until its data has been removed.
+/// Finalizer that keeps a Checkpoint until its data has been removed.
 pub const FINALIZER_CHECKPOINT: &str = "agents.kruise.io/checkpoint";

@@ -1,30 +1,30 @@
 //! Version `v1alpha1` of the group `agents.kruise.io`: [`Sandbox`], [`SandboxSet`], [`SandboxTemplate`],
 //! [`Checkpoint`].
 //!
-//! Field for field these are the types of OpenKruise Agents v0.3.0: an object written for one works with the
-//! other. JSON names are camelCase, fields here `snake_case`. Absent, empty and unknown values are told apart
-//! and written back as they were read, so that a PUT of a cached object changes nothing but what the caller
+//! These types have the same fields as the types of OpenKruise Agents v0.3.0, so objects are interchangeable.
+//! JSON names are camelCase, Rust names are `snake_case`. Absent, empty and unknown values are distinguished
+//! and written back as they were read. So a PUT of a cached object changes only the fields that the caller
 //! changed.
 //!
-//! | Kind | What it is | Files |
+//! | Kind | Meaning | Files |
 //! |---|---|---|
 //! | [`Sandbox`] | one isolated environment, backed by a pod | `sandbox`, `state` |
-//! | [`SandboxSet`] | a pool of sandboxes kept warm | `sandboxset` |
-//! | [`SandboxTemplate`] | what a sandbox is made from, referred to by name | `sandboxtemplate`, `template` |
+//! | [`SandboxSet`] | a pool of ready sandboxes that users can claim | `sandboxset` |
+//! | [`SandboxTemplate`] | a template of sandboxes, referred to by name | `sandboxtemplate`, `template` |
 //! | [`Checkpoint`] | the saved content of a sandbox | `checkpoint` |
 //!
-//! The structs hold neither `apiVersion` nor `kind`; both are written when an object is serialized and
-//! ignored when it is decoded, since the caller has chosen the type already.
+//! The structs hold neither `apiVersion` nor `kind`. Serializing writes both. Decoding ignores both, because
+//! the caller has already chosen the type.
 
-/// Gives a kind its constructor, its place in the API and its serialization.
+/// Implements the constructor, `kube::Resource` and the serialization of a kind.
 ///
-/// The last argument names the field of the status, if the kind has one.
+/// The last argument names the status field, if the kind has one.
 macro_rules! kind {
     (@status $object:ident) => { None::<&()> };
     (@status $object:ident $status:ident) => { $object.$status.as_ref() };
     ($kind:ident, $spec:ty, $plural:literal $(, $status:ident)?) => {
         impl $kind {
-            /// An object named `name` without a namespace, to be sent to the API server.
+            /// Creates an object named `name` without a namespace, for a request to the API server.
             #[must_use]
             pub fn new(name: &str, spec: $spec) -> Self {
                 let metadata = ObjectMeta {
@@ -34,20 +34,20 @@ macro_rules! kind {
                 Self { metadata, spec, $($status: None)? }
             }
 
-            /// The namespace, empty when the object has none yet.
+            /// Returns the namespace, or an empty text if the object has no namespace.
             #[must_use]
             pub fn namespace_or_empty(&self) -> &str {
                 self.metadata.namespace.as_deref().unwrap_or_default()
             }
 
-            /// The name, empty when the object has none yet.
+            /// Returns the name, or an empty text if the object has no name.
             #[must_use]
             pub fn name_or_empty(&self) -> &str {
                 self.metadata.name.as_deref().unwrap_or_default()
             }
 
-            /// The user that owns the object: its annotation [`ANNOTATION_OWNER`](super::ANNOTATION_OWNER),
-            /// if not empty.
+            /// Returns the user that owns the object, unless the annotation is absent or empty. The annotation
+            /// is [`ANNOTATION_OWNER`](super::ANNOTATION_OWNER).
             #[must_use]
             pub fn owner(&self) -> Option<&str> {
                 annotation(&self.metadata, super::ANNOTATION_OWNER)
@@ -129,8 +129,8 @@ pub use super::string_map::StringMap;
 pub use super::symbol::Symbol;
 pub use super::time::Time;
 
-/// The version of the API that this module holds.
+/// The API version of the kinds in this module.
 pub const VERSION: &str = "v1alpha1";
 
-/// `apiVersion` of every kind in this module.
+/// The field `apiVersion` of every kind in this module.
 pub const API_VERSION: &str = "agents.kruise.io/v1alpha1";

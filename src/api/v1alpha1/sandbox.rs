@@ -1,8 +1,10 @@
-//! [`Sandbox`]: one isolated environment, backed by a pod. By far the most numerous kind, so its size is
-//! watched.
+//! [`Sandbox`]: one isolated environment, backed by a pod.
 //!
-//! Callers: every part of the crate. What a sandbox's fields add up to is in `state.rs`; here are the fields
-//! and the single facts that indexes and lookups read off them.
+//! A cluster has far more sandboxes than objects of other kinds, so a test limits the size of this struct.
+//! This file has the fields, and the methods with which indexes and lookups read single facts. `state.rs`
+//! derives the state of a sandbox from all of its fields.
+//!
+//! Rule numbers refer to docs/behaviours.md.
 
 use std::borrow::Cow;
 
@@ -15,66 +17,66 @@ use super::{Condition, StringMap, Symbol, Time, annotation, conditions, label};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
 
-/// One isolated environment for an agent, backed by a pod that may be paused, resumed and upgraded.
+/// One isolated environment for an agent, backed by a pod.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Sandbox {
-    /// Standard metadata, without managedFields.
+    /// Standard metadata, without `managedFields`.
     #[serde(default, deserialize_with = "metadata::deserialize")]
     pub metadata: ObjectMeta,
-    /// What is wanted.
+    /// The desired state.
     pub spec: SandboxSpec,
-    /// What was observed last.
+    /// The last observed state.
     pub status: Option<SandboxStatus>,
 }
 
 kind!(Sandbox, SandboxSpec, "sandboxes", status);
 
-/// What a sandbox is wanted to be.
+/// The desired state of a sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSpec {
-    /// Actions around an upgrade.
+    /// Actions before and after an upgrade.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Box<SandboxLifecycle>>,
-    /// When the sandbox is to be paused.
+    /// The time at which the sandbox is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause_time: Option<Time>,
-    /// Whether the sandbox is to be paused.
+    /// True pauses the sandbox, false resumes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
-    /// What is kept while the sandbox is paused, such as memory, filesystem or ip.
+    /// Contents that are kept while the sandbox is paused, such as memory, filesystem or ip.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<Symbol>>,
-    /// Runtimes to be put into the sandbox.
+    /// Runtimes that are added to the sandbox.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub runtimes: Option<Vec<RuntimeConfig>>,
-    /// When the sandbox is to be shut down. From then on it counts as dead.
+    /// The time at which the sandbox is shut down. After this time the sandbox counts as dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shutdown_time: Option<Time>,
     /// Template of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<PodTemplate>,
-    /// The template to be used when none is written in place.
+    /// Reference to a template, used if the field template is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<Box<TemplateRef>>,
-    /// How changes of the template reach the sandbox.
+    /// How a change of the template is applied to the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade_policy: Option<Box<UpgradePolicy>>,
-    /// Templates of the volume claims that belong to the sandbox.
+    /// Templates of the volume claims of the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_claim_templates: Option<VolumeClaimTemplates>,
 }
 
-/// Actions around an upgrade.
+/// Actions before and after an upgrade.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxLifecycle {
-    /// Done in the new pod after the upgrade.
+    /// Action in the new pod, after the upgrade.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub post_upgrade: Option<UpgradeAction>,
-    /// Done in the old pod before the upgrade.
+    /// Action in the old pod, before the upgrade.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pre_upgrade: Option<UpgradeAction>,
 }
@@ -83,88 +85,88 @@ pub struct SandboxLifecycle {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpgradeAction {
-    /// A command to be run.
+    /// The command that the action runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exec: Option<ExecAction>,
-    /// How long the action may take, in seconds.
+    /// Timeout of the action, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = 60))]
     pub timeout_seconds: Option<i32>,
 }
 
-/// A command run in a container.
+/// A command that runs in a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecAction {
-    /// Program and arguments; no shell is involved.
+    /// The program and its arguments. No shell interprets them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub command: Option<Vec<String>>,
 }
 
-/// How changes of the template reach a sandbox.
+/// How a change of the template is applied to a sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpgradePolicy {
-    /// Name of the way.
+    /// Name of the policy.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_: Option<String>,
 }
 
 open_enum! {
-    /// Where a sandbox is in its life. Later versions may add values.
+    /// The phase of a sandbox. Later versions may add values.
     pub enum SandboxPhase {
-        /// Accepted, its pod is not running yet.
+        /// The sandbox is accepted, and its pod does not run yet.
         Pending,
-        /// Its pod runs.
+        /// The pod of the sandbox runs.
         Running,
-        /// Pausing, or paused: the condition `SandboxPaused` tells which.
+        /// The sandbox is being paused or is paused. The condition `SandboxPaused` says which.
         Paused,
-        /// On its way from paused to running.
+        /// The sandbox is being resumed.
         Resuming,
-        /// Being upgraded.
+        /// The sandbox is being upgraded.
         Upgrading,
-        /// Ended as intended.
+        /// The sandbox has ended without an error.
         Succeeded,
-        /// Ended with an error.
+        /// The sandbox has ended with an error.
         Failed,
-        /// Being taken down.
+        /// The sandbox is being removed.
         Terminating,
     }
 }
 
-/// What was observed of a sandbox.
+/// The observed state of a sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxStatus {
-    /// Observed aspects, at most one of a type.
+    /// Conditions, at most one per type.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Option<Vec<Condition>>,
-    /// Details for people.
+    /// Details for human readers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<Box<str>>,
     /// The node that the sandbox runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_name: Option<Symbol>,
-    /// The generation that this status was made for.
+    /// The generation of the object that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where the sandbox is in its life.
+    /// The phase of the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<SandboxPhase>,
     /// The pod of the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_info: Option<PodInfo>,
-    /// The address of the sandbox.
+    /// The IP address of the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sandbox_ip: Option<Box<str>>,
-    /// The revision of the template that the sandbox is made from.
+    /// The revision of the template of the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update_revision: Option<Symbol>,
 }
 
-/// What is known of the pod of a sandbox.
+/// Facts about the pod of a sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodInfo {
@@ -179,7 +181,7 @@ pub struct PodInfo {
     /// The node that the pod runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_name: Option<Symbol>,
-    /// The address of the pod.
+    /// The IP address of the pod.
     #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<Box<str>>,
     /// The UID of the pod.
@@ -188,50 +190,51 @@ pub struct PodInfo {
 }
 
 impl Sandbox {
-    /// The phase; none before the first status, for which an empty phase stands too.
+    /// Returns the phase, or none if the phase is absent or empty.
     #[must_use]
     pub fn phase(&self) -> Option<&SandboxPhase> {
         self.status.as_ref()?.phase.as_ref().filter(|phase| !phase.as_str().is_empty())
     }
 
-    /// All conditions; empty before the first status.
+    /// Returns all conditions, or an empty slice if the object has no status.
     #[must_use]
     pub fn conditions(&self) -> &[Condition] {
         self.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default()
     }
 
-    /// The condition of type `type_` (`CONDITION_…`), if it is set.
+    /// Returns the condition of type `type_` (`CONDITION_…`), if the object has one.
     #[must_use]
     pub fn condition(&self, type_: &str) -> Option<&Condition> {
         conditions::find(self.conditions(), type_)
     }
 
-    /// Whether the condition of type `type_` is set and its status exactly `True`.
+    /// Returns true if the status of the condition of type `type_` is exactly `True`.
     #[must_use]
     pub fn condition_is_true(&self, type_: &str) -> bool {
         self.condition(type_).is_some_and(Condition::is_true)
     }
 
-    /// Whether the sandbox is ready for use (J6).
+    /// Returns true if the sandbox is ready for use (J6).
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.condition_is_true(super::CONDITION_READY)
     }
 
-    /// Whether somebody has claimed the sandbox (B3).
+    /// Returns true if a user has claimed the sandbox (B3).
     #[must_use]
     pub fn is_claimed(&self) -> bool {
         label(&self.metadata, super::LABEL_SANDBOX_CLAIMED) == Some(super::LABEL_TRUE)
     }
 
-    /// Whether the sandbox is only kept for inspection after a failed claim (A8).
+    /// Returns true if the sandbox is only kept for inspection after a failed claim (A8).
     #[must_use]
     pub fn is_reserved_failed(&self) -> bool {
         label(&self.metadata, super::LABEL_RESERVED_FAILED_SANDBOX) == Some(super::LABEL_TRUE)
     }
 
-    /// The id that users know the sandbox by: its label, else `<namespace>--<name>` (B3). Claimed or not, and
-    /// not necessarily unique.
+    /// Returns the id by which users name the sandbox: its label, else `<namespace>--<name>` (B3).
+    ///
+    /// Unclaimed sandboxes have an id too. Two sandboxes may have the same id.
     #[must_use]
     pub fn sandbox_id(&self) -> Cow<'_, str> {
         match label(&self.metadata, super::LABEL_SANDBOX_ID) {
@@ -240,15 +243,16 @@ impl Sandbox {
         }
     }
 
-    /// The pool that the sandbox would be a free member of: the name of its template, else of its set (B1).
-    /// Whether it is one depends on its [`state`](Self::state).
+    /// Returns the pool of the sandbox: the name of its template, else the name of its set (B1).
+    ///
+    /// The [`state`](Self::state) decides whether the sandbox is a free member of that pool.
     #[must_use]
     pub fn pool(&self) -> Option<&str> {
         label(&self.metadata, super::LABEL_SANDBOX_TEMPLATE)
             .or_else(|| label(&self.metadata, super::LABEL_SANDBOX_POOL))
     }
 
-    /// The name of the SandboxSet that controls the sandbox, which is no longer set once it is claimed (J3).
+    /// Returns the name of the SandboxSet that controls the sandbox (J3). A claimed sandbox has none.
     #[must_use]
     pub fn controller_sandbox_set_name(&self) -> Option<&str> {
         let owners = self.metadata.owner_references.as_deref()?;
@@ -260,7 +264,7 @@ impl Sandbox {
         Some(&set.name)
     }
 
-    /// Whether a SandboxSet controls the sandbox (J3).
+    /// Returns true if a SandboxSet controls the sandbox (J3).
     #[must_use]
     pub fn is_controlled_by_sandbox_set(&self) -> bool {
         self.controller_sandbox_set_name().is_some()
@@ -272,7 +276,7 @@ pub(super) const SHAPE: Shape = Shape {
     plural: "sandboxes",
     singular: "sandbox",
     short_name: "sbx",
-    description: "One isolated environment for an agent, backed by a pod that may be paused, resumed and upgraded.",
+    description: "One isolated environment for an agent, backed by a pod.",
     columns: &[
         Column { name: "Status", kind: "string", path: ".status.phase" },
         Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },

@@ -1,4 +1,4 @@
-//! [`SandboxSet`]: a pool of sandboxes kept warm, ready to be claimed.
+//! [`SandboxSet`]: a pool of ready sandboxes that users can claim.
 
 use std::borrow::Cow;
 
@@ -12,31 +12,31 @@ use super::{Condition, annotation, conditions};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
 
-/// A pool of sandboxes made from one template and kept warm, ready to be claimed.
+/// A pool of ready sandboxes that are created from one template.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct SandboxSet {
-    /// Standard metadata, without managedFields.
+    /// Standard metadata, without `managedFields`.
     #[serde(default, deserialize_with = "metadata::deserialize")]
     pub metadata: ObjectMeta,
-    /// What is wanted.
+    /// The desired state.
     pub spec: SandboxSetSpec,
-    /// What was observed last.
+    /// The last observed state.
     pub status: Option<SandboxSetStatus>,
 }
 
 kind!(SandboxSet, SandboxSetSpec, "sandboxsets", status);
 
-/// What a pool is wanted to be.
+/// The desired state of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSetSpec {
-    /// What is kept while a sandbox is paused, such as memory, filesystem or ip.
+    /// Contents that are kept while a sandbox is paused, such as memory, filesystem or ip.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<String>>,
-    /// How many unclaimed sandboxes are to be kept.
+    /// The desired number of unclaimed sandboxes.
     pub replicas: i32,
-    /// Runtimes to be put into each sandbox.
+    /// Runtimes that are added to each sandbox.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub runtimes: Option<Vec<RuntimeConfig>>,
@@ -46,13 +46,13 @@ pub struct SandboxSetSpec {
     /// Template of the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<PodTemplate>,
-    /// The template to be used when none is written in place.
+    /// Reference to a template, used if the field template is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<TemplateRef>,
-    /// How unclaimed sandboxes are replaced when the template changes.
+    /// How unclaimed sandboxes are replaced after a change of the template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update_strategy: Option<UpdateStrategy>,
-    /// Templates of the volume claims that belong to each sandbox.
+    /// Templates of the volume claims of each sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_claim_templates: Option<VolumeClaimTemplates>,
 }
@@ -61,53 +61,53 @@ pub struct SandboxSetSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleStrategy {
-    /// How many sandboxes may be unavailable while the pool grows: a number, or a percentage of the replicas.
+    /// Maximum of unavailable sandboxes while the pool grows: a number, or a percentage of the replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::int_or_string")]
     pub max_unavailable: Option<IntOrString>,
 }
 
-/// How unclaimed sandboxes are replaced when the template changes.
+/// How unclaimed sandboxes are replaced after a change of the template.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateStrategy {
-    /// How many sandboxes may be unavailable during an update: a number, or a percentage of the replicas.
+    /// Maximum of unavailable sandboxes during an update: a number, or a percentage of the replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::int_or_string")]
     pub max_unavailable: Option<IntOrString>,
 }
 
-/// What was observed of a pool.
+/// The observed state of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSetStatus {
-    /// Unclaimed sandboxes that are ready for use.
+    /// Number of unclaimed sandboxes that are ready for use.
     pub available_replicas: i32,
-    /// Observed aspects, at most one of a type.
+    /// Conditions, at most one per type.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Option<Vec<Condition>>,
-    /// The generation that this status was made for.
+    /// The generation of the object that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Unclaimed sandboxes, ready or not.
+    /// Number of unclaimed sandboxes, ready or not.
     pub replicas: i32,
-    /// Selects the sandboxes of the pool, for the scale subresource.
+    /// Label selector of the sandboxes of the pool, for the scale subresource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// The revision of the newest template.
+    /// The revision of the current template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update_revision: Option<String>,
-    /// Unclaimed sandboxes of the newest revision that are ready for use.
+    /// Number of unclaimed sandboxes of the current revision that are ready for use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_available_replicas: Option<i32>,
-    /// Unclaimed sandboxes of the newest revision.
+    /// Number of unclaimed sandboxes of the current revision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_replicas: Option<i32>,
 }
 
 impl SandboxSet {
-    /// The condition of type `type_`, if it is set.
+    /// Returns the condition of type `type_`, if the object has one.
     #[must_use]
     pub fn condition(&self, type_: &str) -> Option<&Condition> {
         conditions::find(self.status.as_ref()?.conditions.as_deref()?, type_)
@@ -119,7 +119,7 @@ pub(super) const SHAPE: Shape = Shape {
     plural: "sandboxsets",
     singular: "sandboxset",
     short_name: "sbs",
-    description: "A pool of sandboxes made from one template and kept warm, ready to be claimed.",
+    description: "A pool of ready sandboxes that are created from one template.",
     columns: &[
         Column { name: "Replicas", kind: "integer", path: ".status.replicas" },
         Column { name: "Available", kind: "integer", path: ".status.availableReplicas" },

@@ -1,4 +1,4 @@
-//! [`SandboxTemplate`]: what a sandbox is made from, kept under a name that sandboxes and sets refer to.
+//! [`SandboxTemplate`]: a template of sandboxes that sandboxes and sets refer to by name.
 
 use std::borrow::Cow;
 
@@ -11,34 +11,34 @@ use super::template::{PodTemplate, RuntimeConfig, VolumeClaimTemplates};
 use crate::api::schema::Shape;
 use crate::api::{lists, metadata, schema};
 
-/// What a sandbox is made from, kept under a name that sandboxes and sets refer to.
+/// A template of sandboxes that sandboxes and sets refer to by name.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct SandboxTemplate {
-    /// Standard metadata, without managedFields.
+    /// Standard metadata, without `managedFields`.
     #[serde(default, deserialize_with = "metadata::deserialize")]
     pub metadata: ObjectMeta,
-    /// What the sandboxes are made from.
+    /// The content of the template.
     pub spec: SandboxTemplateSpec,
 }
 
 kind!(SandboxTemplate, SandboxTemplateSpec, "sandboxtemplates");
 
-/// What sandboxes are made from.
+/// The content of a template of sandboxes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxTemplateSpec {
-    /// What is kept while a sandbox is paused, such as memory, filesystem or ip.
+    /// Contents that are kept while a sandbox is paused, such as memory, filesystem or ip.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<String>>,
-    /// Runtimes to be put into each sandbox.
+    /// Runtimes that are added to each sandbox.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub runtimes: Option<Vec<RuntimeConfig>>,
     /// Template of the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<PodTemplate>,
-    /// Templates of the volume claims that belong to each sandbox.
+    /// Templates of the volume claims of each sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_claim_templates: Option<VolumeClaimTemplates>,
 }
@@ -48,7 +48,7 @@ pub(super) const SHAPE: Shape = Shape {
     plural: "sandboxtemplates",
     singular: "sandboxtemplate",
     short_name: "sbt",
-    description: "What a sandbox is made from, kept under a name that sandboxes and sets refer to.",
+    description: "A template of sandboxes that sandboxes and sets refer to by name.",
     columns: &[],
     scale: false,
     spec: schema::of::<SandboxTemplateSpec>,

@@ -1,7 +1,9 @@
-//! What the fields of a sandbox add up to: its state, and whether it may be paused or resumed.
+//! Derives the state of a sandbox, and whether the sandbox may be paused or resumed.
 //!
-//! Pure functions of one object and the time, called by indexes, waits and metrics. The numbers are those of
-//! the rules in the description of the project's behaviour; the first rule that matches wins.
+//! The functions are pure: they depend on one object and the current time only. Indexes, waits and metrics
+//! call them. The rules are tried in order, and the first rule that matches decides.
+//!
+//! Rule numbers refer to docs/behaviours.md.
 
 use jiff::Timestamp;
 
@@ -10,19 +12,19 @@ use super::{CONDITION_SANDBOX_PAUSED, Sandbox, SandboxPhase, Time};
 named_enum! {
     /// The states that users and pools distinguish.
     pub enum StateKind {
-        /// A ready, unclaimed member of a pool.
+        /// The sandbox is a ready, unclaimed member of a pool.
         Available => "available",
-        /// Not ready for the first time yet.
+        /// The sandbox has not become ready yet.
         Creating => "creating",
-        /// In use.
+        /// The sandbox runs and can be used.
         Running => "running",
-        /// Paused, or on its way there.
+        /// The sandbox is paused or is being paused.
         Paused => "paused",
-        /// Of no use any more.
+        /// The sandbox cannot be used any more.
         Dead => "dead",
-        /// Being upgraded.
+        /// The sandbox is being upgraded.
         Upgrading => "upgrading",
-        /// On its way from paused to running.
+        /// The sandbox is being resumed.
         Resuming => "resuming",
     }
 }
@@ -30,33 +32,33 @@ named_enum! {
 named_enum! {
     /// Why a sandbox is in its state.
     pub enum StateReason {
-        /// It is being deleted.
+        /// The sandbox is being deleted.
         ResourceDeleted => "ResourceDeleted",
-        /// Its shutdown time has passed.
+        /// The shutdown time has passed.
         ShutdownTimeReached => "ShutdownTimeReached",
-        /// Its phase is Pending, or it has none yet.
+        /// The phase is Pending or absent.
         ResourcePending => "ResourcePending",
-        /// Its phase is Succeeded.
+        /// The phase is Succeeded.
         ResourceSucceeded => "ResourceSucceeded",
-        /// Its phase is Failed.
+        /// The phase is Failed.
         ResourceFailed => "ResourceFailed",
-        /// Its phase is Terminating.
+        /// The phase is Terminating.
         ResourceTerminating => "ResourceTerminating",
-        /// A SandboxSet controls it, and it is ready.
+        /// A SandboxSet controls the sandbox, and the sandbox is ready.
         ResourceControlledBySbsAndReady => "ResourceControlledBySbsAndReady",
-        /// A SandboxSet controls it, and it is not ready.
+        /// A SandboxSet controls the sandbox, and the sandbox is not ready.
         ResourceControlledBySbsButNotReady => "ResourceControlledBySbsButNotReady",
-        /// It runs, and pausing it has been asked for.
+        /// The phase is Running, and pausing was requested.
         RunningResourceClaimedAndPaused => "RunningResourceClaimedAndPaused",
-        /// It runs and is ready.
+        /// The phase is Running, and the sandbox is ready.
         RunningResourceClaimedAndReady => "RunningResourceClaimedAndReady",
-        /// It runs and is not ready.
+        /// The phase is Running, and the sandbox is not ready.
         RunningResourceClaimedButNotReady => "RunningResourceClaimedButNotReady",
-        /// Its phase is Upgrading.
+        /// The phase is Upgrading.
         ResourceUpgrading => "ResourceUpgrading",
-        /// Its phase is Resuming.
+        /// The phase is Resuming.
         ResourceResuming => "ResourceResuming",
-        /// Its phase is none of those that run.
+        /// The phase is any other, such as Paused.
         NotRunningResourceClaimed => "NotRunningResourceClaimed",
     }
 }
@@ -64,38 +66,38 @@ named_enum! {
 named_enum! {
     /// Why a sandbox may or may not be paused or resumed.
     pub enum VerdictReason {
-        /// It is a member of a pool, not claimed.
+        /// The sandbox is an unclaimed member of a pool.
         SandboxStateNotAllowed => "SandboxStateNotAllowed",
-        /// Its phase allows neither pausing nor resuming.
+        /// The phase does not allow the action.
         SandboxPhaseNotAllowed => "SandboxPhaseNotAllowed",
-        /// It runs, or is paused already.
+        /// The phase is Running or Paused.
         SandboxIsRunningOrPaused => "SandboxIsRunningOrPaused",
-        /// It runs already, or is on its way there.
+        /// The phase is Running or Resuming.
         SandboxIsRunningOrResuming => "SandboxIsRunningOrResuming",
-        /// Pausing it has been completed.
+        /// The phase is Paused, and pausing is complete.
         SandboxIsPaused => "SandboxIsPaused",
-        /// Pausing it has not been completed yet.
+        /// The phase is Paused, and pausing is not complete.
         SandboxIsPausing => "SandboxIsPausing",
-        /// It is being deleted.
+        /// The sandbox is being deleted.
         SandboxIsDeleting => "SandboxIsDeleting",
-        /// Its shutdown time has passed.
+        /// The shutdown time has passed.
         SandboxShutdownTimeReached => "SandboxShutdownTimeReached",
     }
 }
 
-/// The state of a sandbox at one moment.
+/// The state of a sandbox at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SandboxState {
     /// The state.
     pub kind: StateKind,
-    /// The rule that led to it.
+    /// The rule that decided.
     pub reason: StateReason,
 }
 
-/// Whether something may be done with a sandbox, and why.
+/// Whether an action on a sandbox is allowed, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Verdict {
-    /// Whether it may be done.
+    /// True if the action is allowed.
     pub allowed: bool,
     /// The rule that decided.
     pub reason: VerdictReason,
@@ -112,9 +114,9 @@ impl Verdict {
 }
 
 impl Sandbox {
-    /// The state at `now` (J1 to J6).
+    /// Returns the state at `now` (J1 to J6).
     ///
-    /// For an unchanged object it changes with time only once, when [`shutdown_at`](Self::shutdown_at) has
+    /// The state of an unchanged object changes at most once: when [`shutdown_at`](Self::shutdown_at) has
     /// passed.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> SandboxState {
@@ -156,7 +158,7 @@ impl Sandbox {
         }
     }
 
-    /// J4: the phase is Running, and no set controls the sandbox.
+    /// Returns the state of a sandbox in phase Running that no SandboxSet controls (J4).
     fn running_state(&self) -> (StateKind, StateReason) {
         if self.spec.paused == Some(true) {
             (StateKind::Paused, StateReason::RunningResourceClaimedAndPaused)
@@ -167,7 +169,7 @@ impl Sandbox {
         }
     }
 
-    /// Whether the sandbox may be paused (J7).
+    /// Returns whether the sandbox may be paused (J7).
     #[must_use]
     pub fn pausable(&self) -> Verdict {
         if self.is_controlled_by_sandbox_set() {
@@ -181,7 +183,7 @@ impl Sandbox {
         }
     }
 
-    /// Whether the sandbox may be resumed at `now` (J8).
+    /// Returns whether the sandbox may be resumed at `now` (J8).
     #[must_use]
     pub fn resumable(&self, now: Timestamp) -> Verdict {
         if self.is_deleting() {
@@ -202,19 +204,19 @@ impl Sandbox {
         }
     }
 
-    /// Whether deletion has been asked for. The object exists until its finalizers are gone.
+    /// Returns true if deletion was requested. The object exists until its last finalizer is removed.
     #[must_use]
     pub fn is_deleting(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
     }
 
-    /// The last instant at which the sandbox may be alive, if its life is limited (J1).
+    /// Returns the shutdown time, if the sandbox has one. The sandbox is dead after this instant (J1).
     #[must_use]
     pub fn shutdown_at(&self) -> Option<Timestamp> {
         self.spec.shutdown_time.as_ref().map(Time::timestamp)
     }
 
-    /// Whether the shutdown time is strictly past at `now` (J1).
+    /// Returns true if the shutdown time is strictly before `now` (J1).
     fn is_shut_down(&self, now: Timestamp) -> bool {
         self.shutdown_at().is_some_and(|limit| limit < now)
     }
@@ -232,7 +234,7 @@ mod tests {
         NOW.parse().unwrap()
     }
 
-    /// A sandbox of `phase`, with the given fields of spec and conditions (type and status).
+    /// Returns a sandbox with this phase, this spec and these conditions (type and status).
     fn sandbox(phase: &str, spec: &Value, conditions: &[(&str, &str)]) -> Sandbox {
         let conditions: Vec<Value> = conditions
             .iter()

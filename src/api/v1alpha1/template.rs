@@ -1,5 +1,4 @@
-//! What a sandbox is made from: the parts that the specs of Sandbox, SandboxSet and SandboxTemplate have in
-//! common.
+//! The parts that the specs of `Sandbox`, `SandboxSet` and `SandboxTemplate` have in common.
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PodTemplateSpec};
 use schemars::JsonSchema;
@@ -8,11 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::Symbol;
 use crate::api::interned::{Internable, Interned, Table};
 
-/// The template of the pod, shared by all objects of the process with the same JSON. Dereferences to
-/// `PodTemplateSpec`.
+/// The template of a pod. All objects of the process with equal JSON share one copy.
+///
+/// Dereferences to `PodTemplateSpec`.
 pub type PodTemplate = Interned<PodTemplateSpec>;
 
-/// Templates of the claims made for a sandbox, shared likewise. Dereferences to `Vec<PersistentVolumeClaim>`.
+/// The templates of the volume claims of a sandbox. All objects with equal JSON share one copy.
+///
+/// Dereferences to `Vec<PersistentVolumeClaim>`.
 pub type VolumeClaimTemplates = Interned<Vec<PersistentVolumeClaim>>;
 
 static POD_TEMPLATES: Table<PodTemplateSpec> = Table::new();
@@ -36,7 +38,7 @@ impl Internable for Vec<PersistentVolumeClaim> {
     }
 }
 
-/// A runtime to be put into the sandbox.
+/// A runtime that is added to a sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeConfig {
@@ -44,14 +46,14 @@ pub struct RuntimeConfig {
     pub name: Symbol,
 }
 
-/// Names the template to be used instead of one written in place.
+/// A reference to a template, used instead of a template in the object itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateRef {
-    /// API version of the template. Absent: that of the object itself.
+    /// API version of the template. Default: the API version of the object itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
-    /// Kind of the template. Absent: SandboxTemplate.
+    /// Kind of the template. Default: SandboxTemplate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Name of the template, in the namespace of the object.

@@ -1,4 +1,6 @@
-//! What holds for all kinds: nothing is lost between reading and writing, and equal templates are shared.
+//! Tests of all kinds: reading and writing lose no field, and equal templates share one copy.
+//!
+//! Rule numbers refer to docs/behaviours.md.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -15,8 +17,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Every field of a Sandbox, with values that a careless type would change: other offsets, fractions, empty
-/// lists, unknown names, numbers and fields inside the template.
+/// Returns a Sandbox with every field, and with values that a plain type would change.
+///
+/// Such values are times with an offset or a fraction, empty lists, unknown names, and unknown fields and
+/// large numbers inside the template.
 fn full_sandbox() -> Value {
     json!({
         "apiVersion": "agents.kruise.io/v1alpha1",
@@ -109,7 +113,7 @@ fn full_checkpoint() -> Value {
     })
 }
 
-/// Reads from a value and from text, writes back, and expects what was read.
+/// Asserts that an object is written back as it was read, from a value and from text.
 #[track_caller]
 fn assert_nothing_lost<K: DeserializeOwned + Serialize + PartialEq + Debug>(original: &Value) -> K {
     let object: K = serde_json::from_value(original.clone()).unwrap();
@@ -119,8 +123,9 @@ fn assert_nothing_lost<K: DeserializeOwned + Serialize + PartialEq + Debug>(orig
     object
 }
 
-/// Whether each field that the schema of `K` knows is in `example`, so that an example cannot fall behind the
-/// schema.
+/// Asserts that `example` has every field of the schema of its kind.
+///
+/// A field that is added to the schema but not to the example makes the test fail.
 fn assert_full(example: &Value) {
     fn check(path: &str, schema: &Value, example: &Value) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
@@ -185,7 +190,7 @@ fn e6_an_undecodable_template_is_named_by_its_field() {
     let error = serde_json::from_str::<Sandbox>(&text).unwrap_err().to_string();
     assert!(error.starts_with("template.spec.containers[0].image: invalid type: map"), "{error}");
 
-    // Whoever wants the path of the whole object can record it: the raw text passes through.
+    // A caller can record the path within the whole object, because serde_path_to_error accepts a raw value.
     let mut deserializer = serde_json::Deserializer::from_str(&text);
     let error = serde_path_to_error::deserialize::<_, Sandbox>(&mut deserializer).unwrap_err();
     assert_eq!(error.path().to_string(), "spec.template");
@@ -204,7 +209,8 @@ fn objects_of_lists_and_watches_share_their_templates() {
     let template = |sandbox: &Sandbox| sandbox.spec.template.clone().unwrap();
     assert!(template(&list.items[0]).ptr_eq(&template(&list.items[1])));
 
-    // The API server writes `type` first; serde needs that to decode without a buffer.
+    // The API server writes `type` first. In another order, serde would buffer the object, and decoding the
+    // raw text of a template would fail.
     let event = format!(r#"{{"type":"ADDED","object":{item}}}"#);
     let WatchEvent::Added(added) = serde_json::from_str::<WatchEvent<Sandbox>>(&event).unwrap() else {
         panic!("{event}")
@@ -435,7 +441,7 @@ proptest! {
         let text = serde_json::to_string(&sandbox).unwrap();
         let read: Sandbox = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(&read, &sandbox);
-        // Times are equal by instant, so the text is compared too.
+        // Two times with different texts can be equal, so the test compares the text too.
         prop_assert_eq!(serde_json::to_string(&read).unwrap(), text);
     }
 }

@@ -1,9 +1,9 @@
 //go:build tools
 
-// Package tools pins the programs that the tests of the chart run, and the CRDs that they install.
+// Package tools pins the versions of the programs and CRDs that the tests of the chart use.
 //
-// Nothing here is compiled: the imports keep these modules, with all they need, in go.mod and go.sum, so that
-// build.sh makes the same of them everywhere.
+// This package is never compiled. Its imports keep the modules and their dependencies in go.mod and go.sum, so that
+// build.sh builds the same programs everywhere.
 package tools
 
 import (

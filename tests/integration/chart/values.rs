@@ -141,7 +141,7 @@ fn values_that_contradict_each_other_are_refused_by_name() {
     refused(&health("localhost:8081"), &["config.health.bindAddress", "\"localhost:8081\""]);
     refused(
         &health(":8080"),
-        &["config.health.bindAddress: port 8080 is that of config.metrics.bindAddress"],
+        &["config.health.bindAddress: port 8080 is the port of config.metrics.bindAddress"],
     );
     let unscraped =
         json!({ "serviceMonitor": { "enabled": true }, "config": { "metrics": { "bindAddress": "0" } } });

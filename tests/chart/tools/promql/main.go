@@ -1,9 +1,9 @@
-// Command promql lets the tests of the chart ask Prometheus itself about expressions.
+// Command promql parses and evaluates expressions with the code of Prometheus, for the tests of the chart.
 //
-//	promql metrics <EXPRESSIONS   prints the names of the metrics in expressions, one expression a line
-//	promql test <SCRIPT           runs a script of series and of what expressions yield on them
+//	promql metrics <EXPRESSIONS   prints the names of the metrics in expressions, one expression per line
+//	promql test <SCRIPT           runs a script with series, expressions and their expected results
 //
-// Scripts are in the language of Prometheus' own tests. What is wrong goes to standard error, with exit code 1.
+// Scripts use the test language of Prometheus. An error is printed to standard error, with exit code 1.
 package main
 
 import (
@@ -61,8 +61,8 @@ func printMetrics(input io.Reader) error {
 	return lines.Err()
 }
 
-// metrics returns the names of all series that an expression selects. A selector without a name is an error: it
-// would select anything.
+// metrics returns the names of all series that an expression selects. A selector without a name is an error, because
+// such a selector would select every series.
 func metrics(expression parser.Expr) ([]string, error) {
 	var names []string
 	var problem error
@@ -83,14 +83,14 @@ func metrics(expression parser.Expr) ([]string, error) {
 	return names, problem
 }
 
-// runScript runs a script as a test of Go's, which Prometheus' language of scripts wants to be run in. It ends the
-// process, unless it could not begin.
+// runScript runs a script as a Go test, because the script runner of Prometheus needs a testing.T. The function exits
+// the process, unless the script could not be started.
 func runScript(input io.Reader) error {
 	script, err := io.ReadAll(input)
 	if err != nil {
 		return err
 	}
-	// What fails is printed there.
+	// The testing package prints failures to standard output. They belong on standard error.
 	os.Stdout = os.Stderr
 	test := testing.InternalTest{Name: "script", F: func(t *testing.T) {
 		engine := promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery)
