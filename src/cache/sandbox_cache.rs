@@ -93,9 +93,9 @@ impl SandboxCacheBuilder {
 
     /// Builds the cache. Nothing is started.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the kinds are fixed, and a test builds every scope")]
     pub fn build(self) -> SandboxCache {
         let shared = kinds::add(self.shared, &self.scope).build();
-        // The kinds are fixed and a test builds every scope, so there is no fault that a caller could cause.
         SandboxCache::new(shared.expect("the kinds of a sandbox cache are valid in every scope"))
     }
 }

@@ -6,9 +6,9 @@ use label_selector::LabelSelector;
 /// ConfigMaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// The one namespace of the sandbox kinds and of PersistentVolumeClaims; `None`: every namespace.
+    /// The one namespace of the sandbox kinds and of `PersistentVolumeClaim`s; `None`: every namespace.
     pub sandbox_namespace: Option<String>,
-    /// Selector of the sandbox kinds and of PersistentVolumeClaims; `None`: everything.
+    /// Selector of the sandbox kinds and of `PersistentVolumeClaim`s; `None`: everything.
     pub label_selector: Option<LabelSelector>,
     /// The one namespace of Secrets and ConfigMaps; `None`: they are not watched.
     pub system_namespace: Option<String>,

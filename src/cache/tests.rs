@@ -583,7 +583,7 @@ async fn the_metrics_are_what_the_cache_knows() {
 #[tokio::test(start_paused = true)]
 async fn the_dump_shows_every_object_with_its_index_values() {
     let feed = start(&[sandbox("b").pooled("p").ready(), sandbox("a").claimed().id("x").owner("u")]).await;
-    let sandboxes = feed.cache.kinds().into_iter().find(|kind| kind.plural() == "sandboxes").unwrap();
+    let sandboxes = feed.cache.kinds().iter().find(|kind| kind.plural() == "sandboxes").unwrap();
     let dump = sandboxes.dump();
     assert_eq!(dump.iter().map(|object| object.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!((dump[0].uid.as_str(), dump[0].resource_version.as_str()), ("a-", "1"));

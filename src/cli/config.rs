@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Command};
 
 use super::{
-    CliError,
+    error::CliError,
     options::{self, Environment, Loading},
 };
 use crate::options::SandboxManagerOptions;
@@ -16,5 +16,5 @@ pub(super) fn command() -> Command {
 
 pub(super) fn print(matches: &ArgMatches, environment: &Environment) -> Result<(), CliError> {
     let configuration = Loading::new(matches, environment, SandboxManagerOptions::default()).finish()?;
-    super::print(&configuration.options.to_yaml())
+    super::output::print(&configuration.options.to_yaml())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, builder::ValueParser};
 
-use super::CliError;
+use super::error::CliError;
 use crate::api::v1alpha1;
 
 pub(super) fn command() -> Command {
@@ -19,7 +19,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn print(matches: &ArgMatches) -> Result<(), CliError> {
     let Some(folder) = matches.get_one::<PathBuf>("output-dir") else {
-        return super::print(&v1alpha1::crds_yaml());
+        return super::output::print(&v1alpha1::crds_yaml());
     };
     let failed = |path: &Path| {
         let target = path.display().to_string();

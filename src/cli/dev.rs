@@ -6,7 +6,7 @@ use clap::{ArgMatches, Command};
 use controller_manager::signals;
 
 use super::{
-    CliError, SetupError,
+    error::{CliError, SetupError},
     options::{self, Environment, Loading, flag},
     start,
 };

@@ -14,11 +14,12 @@ mod config;
 mod crd;
 #[cfg(feature = "dev")]
 mod dev;
+mod error;
 mod options;
+mod output;
 mod start;
 
 use std::{
-    error::Error,
     ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
@@ -26,21 +27,9 @@ use std::{
 
 use clap::Command;
 
-#[cfg(feature = "dev")]
-use crate::dev::DevError;
-use controller_manager::{ClientError, ManagerError as RunError, MetricsError};
-
-use crate::{
-    manager::{Manager, ManagerError},
-    options::{OptionsError, SandboxManagerOptions},
-    telemetry::TelemetryError,
-    version,
-};
-
-/// Exit code if the process cannot start, or the command line is not accepted.
-const EXIT_USAGE: u8 = 2;
-/// Exit code if the process has started and failed later.
-const EXIT_FAILED: u8 = 1;
+pub use self::error::CliError;
+use self::error::SetupError;
+use crate::{manager::Manager, options::SandboxManagerOptions, version};
 
 const ABOUT: &str =
     "Keeps every agent sandbox of a Kubernetes cluster in one shared cache and runs controllers on it";
@@ -57,9 +46,6 @@ Examples:
           check a file and print the options in effect
   sandbox-manager crd | kubectl apply --server-side -f -
           install the CRDs";
-
-/// An error of a program's own set-up of the manager.
-pub type SetupError = Box<dyn Error + Send + Sync>;
 
 /// What the function given to [`main`] can return: nothing, or a result with any error.
 pub trait SetupResult {
@@ -80,61 +66,6 @@ impl SetupResult for () {
 impl<E: Into<SetupError>> SetupResult for Result<(), E> {
     fn into_result(self) -> Result<(), SetupError> {
         self.map_err(Into::into)
-    }
-}
-
-/// The reason why a command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CliError {
-    /// Values in the file, the environment or the flags are not accepted.
-    #[error(transparent)]
-    Options(#[from] OptionsError),
-    /// Logging cannot be set up.
-    #[error(transparent)]
-    Telemetry(#[from] TelemetryError),
-    /// Metrics cannot be set up.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-    /// No client can be created.
-    #[error("{0} (--kubeconfig FILE, --context NAME)")]
-    Client(#[from] ClientError),
-    /// The system refuses threads or signal handlers.
-    #[error("cannot start: {0}")]
-    System(#[source] io::Error),
-    /// Output cannot be written.
-    #[error("cannot write {target}: {source}")]
-    Write {
-        /// The file, the folder, or standard output.
-        target: String,
-        /// The error of the system.
-        source: io::Error,
-    },
-    /// The program's own set-up of the manager failed.
-    #[error("cannot set up the manager: {0}")]
-    Setup(#[source] SetupError),
-    /// The manager cannot start, or did not stop in time.
-    #[error(transparent)]
-    Manager(#[from] ManagerError),
-    /// `dev` cannot start, or did not stop in time.
-    #[cfg(feature = "dev")]
-    #[error(transparent)]
-    Dev(#[from] DevError),
-}
-
-impl CliError {
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Write { .. }
-            | Self::Manager(ManagerError::Run(RunError::GracePeriod(_) | RunError::Task { .. })) => {
-                EXIT_FAILED
-            }
-            #[cfg(feature = "dev")]
-            Self::Dev(
-                DevError::Output(_)
-                | DevError::Manager(ManagerError::Run(RunError::GracePeriod(_) | RunError::Task { .. })),
-            ) => EXIT_FAILED,
-            _ => EXIT_USAGE,
-        }
     }
 }
 
@@ -235,12 +166,6 @@ fn command() -> Command {
     #[cfg(feature = "dev")]
     let command = command.subcommand(dev::command());
     command
-}
-
-fn print(text: &str) -> Result<(), CliError> {
-    let mut output = io::stdout().lock();
-    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
-    written.map_err(|source| CliError::Write { target: "standard output".to_owned(), source })
 }
 
 #[cfg(test)]

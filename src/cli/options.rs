@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, builder::ValueParser};
 
-use super::CliError;
+use super::error::CliError;
 use crate::{
     options::{LogFormat, LogLevel, OptionsLoader, SETTINGS, SandboxManagerOptions},
     telemetry::{self, Filter},

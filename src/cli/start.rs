@@ -5,7 +5,7 @@ use controller_manager::{ClusterAccess, Connector, Metrics, signals};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    CliError, SetupError,
+    error::{CliError, SetupError},
     options::{self, Environment, Loading},
 };
 use crate::{manager::Manager, options::SandboxManagerOptions, version};

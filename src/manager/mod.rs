@@ -256,9 +256,6 @@ impl BoundManager {
 
 impl From<&ClientOptions> for ConnectorOptions {
     fn from(options: &ClientOptions) -> Self {
-        let mut connector = Self::default();
-        connector.user_agent = format!("sandbox-manager/{VERSION}");
-        (connector.qps, connector.burst) = (options.qps, options.burst);
-        connector
+        Self { user_agent: format!("sandbox-manager/{VERSION}"), qps: options.qps, burst: options.burst }
     }
 }

@@ -17,13 +17,10 @@ use serde::Serialize;
 
 use super::{
     SandboxManagerOptions,
+    document::{API_VERSION, KIND},
     setting::{SETTINGS, SetError, Setting, join, most_similar},
 };
 
-/// `apiVersion` that a file must state.
-pub const API_VERSION: &str = "config.agents.kruise.io/v1alpha1";
-/// `kind` that a file must state.
-pub const KIND: &str = "SandboxManagerOptions";
 /// Maximum size of a file: 1 MiB.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 

@@ -13,6 +13,7 @@
 //! defaults, file, environment, flags. Values that a program assigns directly are checked where they are used
 //! ([`Scope::from_options`]). Of the crate this module imports only [`Scope`]; its only I/O is to read the file.
 
+mod document;
 mod duration;
 mod file;
 mod loader;
@@ -31,7 +32,8 @@ use serde::{Deserialize, Serialize};
 
 use self::text::{AnyDuration, Namespace, PositiveDuration, Selector, Text};
 pub use self::{
-    file::{API_VERSION, KIND, MAX_FILE_BYTES},
+    document::{API_VERSION, KIND},
+    file::MAX_FILE_BYTES,
     loader::{ENV_PREFIX, OTHER_VARIABLES, OptionsError, OptionsLoader},
     scope::ScopeError,
     setting::{SETTINGS, SetError, Setting},

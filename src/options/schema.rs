@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     SandboxManagerOptions,
-    file::{API_VERSION, KIND},
+    document::{API_VERSION, KIND},
 };
 
 /// The schema as derived, with the keywords beginning with `x-` that [`SETTINGS`](super::SETTINGS) reads.

@@ -212,10 +212,13 @@ fn no_kubeconfig_is_refused_with_what_to_do() {
         text.starts_with("error: no usable kubeconfig: KUBECONFIG is not set, there is no ~/.kube/config, "),
         "{text}"
     );
-    assert!(text.ends_with("name a file with --kubeconfig or set KUBECONFIG\n"), "{text}");
+    assert!(
+        text.ends_with("; choose a kubeconfig file or set KUBECONFIG (--kubeconfig FILE, --context NAME)\n"),
+        "{text}"
+    );
 
-    let missing = "none.yaml cannot be read: No such file or directory (os error 2); name another file with \
-                   --kubeconfig or another context with --context";
+    let missing = "none.yaml cannot be read: No such file or directory (os error 2); choose another \
+                   kubeconfig file or another context (--kubeconfig FILE, --context NAME)";
     Process::new(&["--kubeconfig", "none.yaml"])
         .refused(&format!("no usable kubeconfig: none.yaml: {missing}"));
     Process::new(&[])

@@ -335,8 +335,9 @@ async fn address_in_use_is_one_clear_line_and_exit_2() {
         assert_eq!(status.code(), Some(2), "{text}");
         let told: Vec<_> = text.lines().filter(|line| !line.starts_with('{')).collect();
         let expected = format!(
-            "error: {taken}.bindAddress: cannot listen on {address}: Address already in use (os error 98); stop \
-             what holds this address, or choose another one (port 0 takes a free port, `0` listens on none)"
+            "error: {taken}: cannot listen on {address}: Address already in use (os error 98); stop the program \
+             that uses this address, or choose another address (port 0 takes a free port, `0` disables the \
+             listener)"
         );
         assert_eq!(told, [expected]);
     }

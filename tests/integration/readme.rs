@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::ensure;
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -65,23 +66,32 @@ fn watch_events(plural: &str) -> String {
     lines.concat()
 }
 
-/// A client of an API server that allows everything but `PersistentVolume`s.
+/// A client of an API server that allows everything, but refuses `PersistentVolume`s once.
 fn client() -> Client {
-    let service = tower::service_fn(async |request: Request<Body>| {
-        let plural = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let (status, text) = match plural {
-            "persistentvolumes" => {
-                (StatusCode::FORBIDDEN, json!({ "kind": "Status", "code": 403 }).to_string())
-            }
-            plural => (StatusCode::OK, watch_events(plural)),
-        };
-        let text = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from(text)))]);
-        let ends = stream::pending().take(usize::from(status == StatusCode::OK));
-        let mut response = Response::new(StreamBody::new(text.chain(ends)));
-        *response.status_mut() = status;
-        Ok::<_, Infallible>(response)
+    let refused = AtomicBool::new(false);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let refuse =
+            request.uri().path().ends_with("persistentvolumes") && !refused.swap(true, Ordering::Relaxed);
+        answer(request, refuse)
     });
     Client::new(service, "default")
+}
+
+async fn answer(
+    request: Request<Body>,
+    refuse: bool,
+) -> Result<Response<StreamBody<impl Stream<Item = Result<Frame<Bytes>, Infallible>>>>, Infallible> {
+    let plural = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let (status, text) = if refuse {
+        (StatusCode::FORBIDDEN, json!({ "kind": "Status", "code": 403 }).to_string())
+    } else {
+        (StatusCode::OK, watch_events(plural))
+    };
+    let text = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from(text)))]);
+    let ends = stream::pending().take(usize::from(status == StatusCode::OK));
+    let mut response = Response::new(StreamBody::new(text.chain(ends)));
+    *response.status_mut() = status;
+    Ok(response)
 }
 
 /// Families that appear only once something has happened; of those that appear together, the last.

@@ -242,7 +242,7 @@ async fn a_slow_list_keeps_its_own_kind_waiting_and_no_other() {
         .faults(slow)
         .start()
         .unwrap();
-    let others = test.cache().kinds().into_iter().filter(|kind| kind.plural() != SANDBOXES);
+    let others = test.cache().kinds().iter().filter(|kind| kind.plural() != SANDBOXES);
     futures::future::join_all(others.map(|kind| CachedKind::synced(Arc::clone(kind)))).await;
     let lookup = test.cache().reader::<Sandbox>().get("default", "a");
     assert!(matches!(lookup, Err(LookupError::NotSynced { .. })), "{lookup:?}");

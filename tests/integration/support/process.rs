@@ -84,7 +84,7 @@ impl Process {
             }
             let address =
                 |field| listening(&log.lock(), field).with_context(|| format!("no {field} in the log"));
-            Ok([address("metrics.bindAddress")?, address("health.bindAddress")?])
+            Ok([address("metrics")?, address("health")?])
         })
         .await;
         Self { child, log, health, metrics, _folder: folder }

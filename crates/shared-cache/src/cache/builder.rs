@@ -96,8 +96,15 @@ pub struct SharedCacheBuilder {
     error: Option<BuildError>,
 }
 
+impl SharedCache {
+    /// Creates a builder. The client is used for the watches and for live reads, and handlers can get it from the cache.
+    pub fn builder(client: kube::Client) -> SharedCacheBuilder {
+        SharedCacheBuilder::new(client)
+    }
+}
+
 impl SharedCacheBuilder {
-    pub(super) fn new(client: kube::Client) -> Self {
+    fn new(client: kube::Client) -> Self {
         Self {
             client,
             watch_thread: None,

@@ -11,7 +11,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::api_reader::ApiReader;
-use super::builder::SharedCacheBuilder;
 use super::cached_kind::CachedKind;
 use super::kinds::Kinds;
 use super::reader::Reader;
@@ -111,11 +110,6 @@ async fn forward(from: &CancellationToken, to: &CancellationToken) {
 }
 
 impl SharedCache {
-    /// Creates a builder. The client is used for the watches and for live reads, and handlers can get it from the cache.
-    pub fn builder(client: kube::Client) -> SharedCacheBuilder {
-        SharedCacheBuilder::new(client)
-    }
-
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -147,7 +141,7 @@ impl SharedCache {
     }
 
     /// Starts the watches and returns at once. They run on the current tokio runtime unless they have a
-    /// [thread of their own](SharedCacheBuilder::watch_thread), and recover from every failure by themselves.
+    /// [thread of their own](crate::SharedCacheBuilder::watch_thread), and recover from every failure by themselves.
     ///
     /// # Errors
     ///

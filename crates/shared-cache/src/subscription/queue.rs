@@ -7,8 +7,8 @@ use futures::task::AtomicWaker;
 use kube::Resource;
 use parking_lot::Mutex;
 
+use super::end::SubscriptionEnd;
 use super::event::Event;
-use super::subscription::SubscriptionEnd;
 use crate::kind::CacheObject;
 use crate::object::{Batch, DeletionReason, Delta, KeyRef, Observer};
 use crate::store::{Keyed, KeyedSlab, Slot};

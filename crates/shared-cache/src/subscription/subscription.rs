@@ -5,13 +5,13 @@
 //! deletion of every object that it saw. An object that was added and deleted before it could be delivered is reported
 //! at most as deleted.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::Stream;
 
+use super::end::SubscriptionEnd;
 use super::event::Event;
 use super::queue::Queue;
 use crate::kind::CacheObject;
@@ -19,31 +19,6 @@ use crate::object::Observer;
 
 /// Decides whether a subscriber sees an event.
 type Predicate<K> = Box<dyn Fn(&Event<K>) -> bool + Send + Sync>;
-
-/// Why a subscription has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SubscriptionEnd {
-    /// The cache was stopped.
-    Stopped,
-    /// The future that runs the informer was dropped without a stop.
-    InformerDropped,
-}
-
-impl SubscriptionEnd {
-    pub(super) fn of(stopped: bool) -> Self {
-        if stopped { Self::Stopped } else { Self::InformerDropped }
-    }
-}
-
-impl fmt::Display for SubscriptionEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Stopped => "the cache was stopped",
-            Self::InformerDropped => "the informer was dropped",
-        })
-    }
-}
 
 /// A stream of the changes of one kind: first every object that exists, as [`Event::Applied`] without an `old`; then
 /// [`Event::Synced`]; then each change, merged per key while it is pending. Ends with the informer; see [`Self::end`].

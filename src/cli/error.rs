@@ -1,0 +1,75 @@
+//! [`CliError`]: the reason why a command failed, and its exit code.
+
+use std::error::Error;
+use std::io;
+
+use controller_manager::{ClientError, ManagerError as RunError, MetricsError};
+
+#[cfg(feature = "dev")]
+use crate::dev::DevError;
+use crate::manager::ManagerError;
+use crate::options::OptionsError;
+use crate::telemetry::TelemetryError;
+
+/// Exit code if the process cannot start, or the command line is not accepted.
+const EXIT_USAGE: u8 = 2;
+/// Exit code if the process has started and failed later.
+const EXIT_FAILED: u8 = 1;
+
+/// An error of a program's own set-up of the manager.
+pub(super) type SetupError = Box<dyn Error + Send + Sync>;
+
+/// The reason why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Values in the file, the environment or the flags are not accepted.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// Logging cannot be set up.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// Metrics cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// No client can be created.
+    #[error("{0} (--kubeconfig FILE, --context NAME)")]
+    Client(#[from] ClientError),
+    /// The system refuses threads or signal handlers.
+    #[error("cannot start: {0}")]
+    System(#[source] io::Error),
+    /// Output cannot be written.
+    #[error("cannot write {target}: {source}")]
+    Write {
+        /// The file, the folder, or standard output.
+        target: String,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The program's own set-up of the manager failed.
+    #[error("cannot set up the manager: {0}")]
+    Setup(#[source] SetupError),
+    /// The manager cannot start, or did not stop in time.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+    /// `dev` cannot start, or did not stop in time.
+    #[cfg(feature = "dev")]
+    #[error(transparent)]
+    Dev(#[from] DevError),
+}
+
+impl CliError {
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Write { .. }
+            | Self::Manager(ManagerError::Run(RunError::GracePeriod(_) | RunError::Task { .. })) => {
+                EXIT_FAILED
+            }
+            #[cfg(feature = "dev")]
+            Self::Dev(
+                DevError::Output(_)
+                | DevError::Manager(ManagerError::Run(RunError::GracePeriod(_) | RunError::Task { .. })),
+            ) => EXIT_FAILED,
+            _ => EXIT_USAGE,
+        }
+    }
+}
