@@ -7,8 +7,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 use super::error::ClientError;
 
-/// Which cluster to talk to, and as whom. The default is the kubeconfig of `KUBECONFIG`, then `~/.kube/config`, then the
-/// service account of the pod.
+/// Which cluster to talk to, and as whom. The default is the kubeconfig of `KUBECONFIG`, then `~/.kube/config`, then
+/// the service account of the pod.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterAccess {
     /// The only kubeconfig file to read.

@@ -13,6 +13,10 @@ impl Action {
     /// Reconciles again after this time even if nothing changes.
     ///
     /// If something changes earlier, the key runs earlier, and the time is forgotten: handlers ask for it anew.
+    ///
+    /// For a deletion it means that the handler is not done with it: the deletion is shown again after this time, and
+    /// no new object of the name is shown before a handler call for the deletion ends with [`Action::await_change`].
+    /// So a handler that runs at intervals must not ask for the next run of a deleted object.
     #[must_use]
     pub const fn requeue(after: Duration) -> Self {
         Self { requeue_after: Some(after) }

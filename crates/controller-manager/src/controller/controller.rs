@@ -19,8 +19,8 @@ use crate::queue::{Predicate, QueueOptions, WorkQueue};
 
 /// Calls registered handlers for every object of one kind, again whenever it changes.
 ///
-/// [`Manager::controller`](crate::Manager::controller) creates controllers and runs them. Handlers and everything else are
-/// added before; running a controller consumes it.
+/// [`Manager::controller`](crate::Manager::controller) creates controllers and runs them. Handlers and everything else
+/// are added before; running a controller consumes it.
 ///
 /// ```text
 ///  informer of K ────────────┐
@@ -35,9 +35,9 @@ use crate::queue::{Predicate, QueueOptions, WorkQueue};
 /// - After the start every object is reconciled once. After each change the object is reconciled at least once;
 ///   changes that come while the key is queued are merged, and changes during a run lead to one more run.
 /// - Handlers see the cache at least as new as the change that led to the run.
-/// - A deletion is shown until all handlers have succeeded with it and none asks to run again, also if the name is in use
-///   again. The new object of the name is shown only after that. An object that came and went meanwhile is not shown at
-///   all, and neither is its deletion.
+/// - A deletion is shown until all handlers have succeeded with it and none asks to run again, also if the name is in
+///   use again. The new object of the name is shown only after that. An object that came and went meanwhile is not
+///   shown at all, and neither is its deletion.
 /// - A change of an idle key starts its handlers at once. Changes go before the initial list.
 pub struct Controller<K: CacheObject> {
     context: Context,
@@ -107,8 +107,8 @@ impl<K: CacheObject> Controller<K> {
         self.add_secondary::<C>(KindUse::Owns, |object: &Arc<C>| controller_owner::<K, C>(object))
     }
 
-    /// Also reconciles the objects whose keys `map` returns when an object of kind `C` has changed. `map` is called with
-    /// the old and the new state. A key without an object is ignored.
+    /// Also reconciles the objects whose keys `map` returns when an object of kind `C` has changed. `map` is called
+    /// with the old and the new state. A key without an object is ignored.
     ///
     /// `map` runs in the task that reads the watch, so it must be quick and must not block.
     pub fn watches<C: CacheObject>(

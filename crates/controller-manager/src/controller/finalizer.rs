@@ -18,11 +18,12 @@ pub use kube::runtime::finalizer::Event as FinalizerEvent;
 ///
 /// Calls [`kube::runtime::finalizer()`], whose guarantees hold: the finalizer is added before the first
 /// [`FinalizerEvent::Apply`], and removed after [`FinalizerEvent::Cleanup`] has succeeded. So a cleanup happens even if
-/// no manager runs when the object is deleted. The name of the finalizer must be qualified, such as `example.com/volume`.
+/// no manager runs when the object is deleted. The name of the finalizer must be qualified, such as
+/// `example.com/volume`.
 ///
-/// Call it with the object of [`Observed::Present`](crate::Observed::Present). The call that adds the finalizer does not
-/// call `reconcile`; the change of the object leads to the next call, so a predicate of the controller must accept it
-/// ([`generation_changed`](shared_cache::predicates::generation_changed) does not).
+/// Call it with the object of [`Observed::Present`](crate::Observed::Present). The call that adds the finalizer does
+/// not call `reconcile`; the change of the object leads to the next call, so a predicate of the controller must accept
+/// it ([`generation_changed`](shared_cache::predicates::generation_changed) does not).
 ///
 /// # Errors
 ///

@@ -31,7 +31,10 @@ pub type HandlerError = Box<dyn Error + Send + Sync>;
 /// impl ReconcileHandler<ConfigMap> for Audit {
 ///     async fn reconcile(&self, observed: Observed<ConfigMap>) -> Result<Action, HandlerError> {
 ///         println!("{}", observed.key());
-///         Ok(Action::requeue(Duration::from_secs(300)))
+///         Ok(match observed {
+///             Observed::Present(_) => Action::requeue(Duration::from_secs(300)),
+///             _ => Action::await_change(),
+///         })
 ///     }
 /// }
 ///

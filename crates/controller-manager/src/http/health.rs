@@ -1,8 +1,8 @@
 //! `/livez`, `/healthz` and `/readyz`, as Kubernetes components answer them.
 //!
-//! 200 and `ok`, or 503 and the list of checks. `?verbose` lists the checks in either case, `?exclude=NAME` leaves a check
-//! out and may be repeated, and `/readyz/NAME` answers for one check. Other than in Kubernetes the list says why a check
-//! fails: it is served inside the cluster only, and contains no secret.
+//! 200 and `ok`, or 503 and the list of checks. `?verbose` lists the checks in either case, `?exclude=NAME` leaves a
+//! check out and may be repeated, and `/readyz/NAME` answers for one check. Other than in Kubernetes the list says why
+//! a check fails: it is served inside the cluster only, and contains no secret.
 
 use std::fmt::Write;
 use std::sync::Arc;

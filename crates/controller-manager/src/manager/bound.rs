@@ -9,7 +9,8 @@ use super::error::ManagerError;
 use super::listeners::{HEALTH, METRICS};
 use super::running::{Parts, run};
 
-/// A manager that holds its addresses and serves nothing on them yet. Created by [`Manager::bind`](crate::Manager::bind).
+/// A manager that holds its addresses and serves nothing on them yet. Created by
+/// [`Manager::bind`](crate::Manager::bind).
 #[must_use]
 pub struct BoundManager {
     pub(super) parts: Parts,

@@ -51,8 +51,8 @@ pub enum ManagerError {
         /// What went wrong, with its causes.
         cause: String,
     },
-    /// Handlers or runnables were still running at the end of the grace period. They were dropped at the point that they
-    /// had reached.
+    /// Handlers or runnables were still running at the end of the grace period. They were dropped at the point that
+    /// they had reached.
     #[error("handlers were still running after the grace period of {} s", .0.as_secs_f64())]
     GracePeriod(Duration),
 }

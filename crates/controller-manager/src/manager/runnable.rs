@@ -24,8 +24,8 @@ pub trait Runnable: Send + 'static {
     /// Runs until `stop` is cancelled. Called once every kind of the cache that is not optional is synced.
     ///
     /// It may end earlier. An error or a panic shuts the manager down, which then returns
-    /// [`ManagerError::Task`](crate::ManagerError::Task). After the shutdown has begun, the runnable has the grace period
-    /// left; then it is dropped at the point that it has reached.
+    /// [`ManagerError::Task`](crate::ManagerError::Task). After the shutdown has begun, the runnable has the grace
+    /// period left; then it is dropped at the point that it has reached.
     fn run(
         self,
         stop: CancellationToken,

@@ -204,3 +204,17 @@ async fn a_predicate_that_panics_loses_no_event() {
     queue.observe(&batch(2, applied(&object("e", "bad", 2))));
     assert_eq!(names(&queue), ["e", "b", "c"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn memory_of_a_burst_is_given_back() {
+    let queue = default_queue();
+    for number in 1..=20_000 {
+        queue.observe(&batch(number, applied(&object(&format!("key-{number}"), "1", number))));
+    }
+    assert!(queue.capacity() >= 20_000);
+    while let Ok(attempt) = queue.pop() {
+        finish(&queue, &attempt, Outcome::Done);
+    }
+    assert_eq!(queue.remembered(), 0);
+    assert!(queue.capacity() <= 1024, "{}", queue.capacity());
+}

@@ -20,6 +20,9 @@ use super::retry::RetryLimits;
 /// for ever.
 const LOW_PRIORITY_TURN: u32 = 32;
 
+/// Number of keys for which memory is kept. Above it, memory of a burst is given back.
+const KEPT_CAPACITY: usize = 1024;
+
 /// Longest time that a key waits, so that adding it to a time cannot overflow.
 const LONGEST_WAIT: Duration = Duration::from_hours(24 * 365);
 
@@ -243,6 +246,7 @@ impl<K: CacheObject> State<K> {
         match delay {
             None => {
                 self.entries.remove(key);
+                self.shrink();
             }
             Some(delay) => {
                 let due = now + delay.min(LONGEST_WAIT);
@@ -253,6 +257,16 @@ impl<K: CacheObject> State<K> {
         false
     }
 
+    /// Gives back memory once few of the keys of a burst are left.
+    fn shrink(&mut self) {
+        let used = self.entries.len();
+        if self.entries.capacity() > KEPT_CAPACITY.max(8 * used) {
+            self.entries.shrink_to(2 * used);
+            self.high.shrink_to(2 * used);
+            self.low.shrink_to(2 * used);
+        }
+    }
+
     /// Number of keys whose run is due.
     pub(super) fn depth(&self) -> usize {
         self.queued + self.initial.len()
@@ -261,6 +275,12 @@ impl<K: CacheObject> State<K> {
     /// For how long each running attempt has run.
     pub(super) fn running_for(&self, now: Instant) -> impl Iterator<Item = Duration> {
         self.running.values().map(move |began| now.saturating_duration_since(*began))
+    }
+
+    /// Number of keys for which there is memory.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.entries.capacity().max(self.high.capacity()).max(self.low.capacity())
     }
 
     /// Number of keys that anything is remembered of.

@@ -135,6 +135,12 @@ impl<K: CacheObject> WorkQueue<K> {
         })
     }
 
+    /// Number of keys for which there is memory.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.state.lock().capacity()
+    }
+
     /// Number of keys that anything is remembered of.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
