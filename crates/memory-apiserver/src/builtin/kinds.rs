@@ -13,7 +13,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use super::{Builtin, data, event, namespace, pod, rules, service, typed, volume};
 use crate::access;
 use crate::crds;
-use crate::metadata::NameRule;
+use crate::names::NameRule;
 use crate::request::Verb;
 use crate::store::{DEFINITIONS, NAMESPACES};
 
@@ -47,7 +47,7 @@ const fn plain<K: DeserializeOwned + Serialize>(
         blank: r#"{"metadata": {}}"#,
         typed: typed::<K>,
         default: |_| {},
-        prepare: |_, _| {},
+        prepare: |_, _, _| {},
         validate: |_, _| Vec::new(),
     }
 }
