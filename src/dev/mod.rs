@@ -117,7 +117,7 @@ pub enum DevError {
 /// When an address or the kubeconfig's file can't be had, and as [`Manager::run`].
 pub async fn run(options: DevOptions, stop: CancellationToken) -> Result<(), DevError> {
     let api = ApiServer::new();
-    let serving = api.serve(options.listen).await;
+    let serving = api.listen(options.listen).await;
     let serving = serving.map_err(|source| DevError::Listen { address: options.listen, source })?;
     let file = KubeconfigFile::write(&serving, options.kubeconfig.as_deref())?;
     let loaded = stop.run_until_cancelled(load(&api, options.sandboxes)).await;

@@ -21,10 +21,10 @@ const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// The collections that rules are read from.
-pub(crate) const CLUSTER_ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
-pub(crate) const CLUSTER_ROLE_BINDINGS: &str = "clusterrolebindings.rbac.authorization.k8s.io";
-pub(crate) const ROLES: &str = "roles.rbac.authorization.k8s.io";
-pub(crate) const ROLE_BINDINGS: &str = "rolebindings.rbac.authorization.k8s.io";
+const CLUSTER_ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
+const CLUSTER_ROLE_BINDINGS: &str = "clusterrolebindings.rbac.authorization.k8s.io";
+const ROLES: &str = "roles.rbac.authorization.k8s.io";
+const ROLE_BINDINGS: &str = "rolebindings.rbac.authorization.k8s.io";
 
 /// Paths that everyone may read, and that every known user may read, as the default bindings of a cluster have it.
 const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];

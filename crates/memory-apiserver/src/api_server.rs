@@ -11,6 +11,7 @@ use super::access::{Sender, User};
 use super::clock::Clock;
 use super::faults::{Fault, FaultPlan};
 use super::load::{self, LoadError};
+use super::requests::SeenRequest;
 use super::resource::Resource;
 use super::state::ServerState;
 use super::store::{Key, Limits, Unknown};
@@ -53,16 +54,11 @@ impl Default for ApiServer {
 }
 
 impl ApiServer {
-    /// A server with the namespaces that every cluster has and nothing else.
+    /// A server with the namespaces that every cluster has and nothing else. [`ApiServer::builder`] adds kinds,
+    /// objects and more.
     #[must_use]
     pub fn new() -> Self {
         Self::with_state(Limits::default(), Clock::default(), Vec::new())
-    }
-
-    /// A server that keeps only this many of the latest events of each kind: older watches and pages expire.
-    #[must_use]
-    pub fn with_history(events: usize) -> Self {
-        Self::with_state(Limits { events, ..Limits::default() }, Clock::default(), Vec::new())
     }
 
     pub(crate) fn with_state(limits: Limits, clock: Clock, declared: Vec<Arc<Resource>>) -> Self {
@@ -86,7 +82,7 @@ impl ApiServer {
 
     /// A client of a user who may do what roles and bindings grant to that name.
     #[must_use]
-    pub fn client_for(&self, user: &str) -> kube::Client {
+    pub fn client_as(&self, user: &str) -> kube::Client {
         self.client_of(User::named(user), false)
     }
 
@@ -98,6 +94,13 @@ impl ApiServer {
             router::handle(Arc::clone(&state), request)
         });
         kube::Client::new(service, "default")
+    }
+
+    /// The requests for resources so far, in the order in which they came: the latest 10,000. Requests of
+    /// [`ApiServer::client_without_faults`] are left out.
+    #[must_use]
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.state.requests.all()
     }
 
     /// The version of the last write.

@@ -4,6 +4,7 @@ mod access;
 mod answer;
 mod api_server;
 mod bootstrap;
+mod builder;
 mod builtin;
 mod call;
 mod clock;
@@ -32,6 +33,7 @@ mod openapi;
 mod patch;
 mod registry;
 mod request;
+mod requests;
 mod resource;
 mod router;
 mod schema;
@@ -50,8 +52,10 @@ mod verbs;
 mod watch;
 
 pub use api_server::{ApiServer, RewindError};
+pub use builder::{ApiServerBuilder, BuildError};
 pub use faults::{Fault, FaultPlan, On, RequestFault, Times, WatchFault};
 pub use load::LoadError;
 pub use request::Verb;
+pub use requests::SeenRequest;
 #[cfg(feature = "__serve")]
 pub use serving::Serving;

@@ -16,6 +16,7 @@ use super::call::Call;
 use super::error::ApiError;
 use super::faults::{Failure, Interference};
 use super::request::{Params, Path};
+use super::requests::SeenRequest;
 use super::state::ServerState;
 use super::{discovery, interfere, verbs};
 
@@ -32,15 +33,24 @@ const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 /// When a fault drops the connection instead.
 pub(crate) async fn handle(state: Arc<ServerState>, request: Request<Body>) -> io::Result<Response<Body>> {
     let head = *request.method() == Method::HEAD;
-    let answer = match respond(state, request).await {
+    let mut number = None;
+    let answer = match respond(&state, request, &mut number).await {
         Ok(answer) => answer,
         Err(Failure::Refused(error)) => answer::error(&error),
         Err(Failure::Dropped) => return Err(io::ErrorKind::ConnectionReset.into()),
     };
+    if let Some(number) = number {
+        state.requests.answered(number, answer.status().as_u16());
+    }
     Ok(if head { answer.map(|_| Body::empty()) } else { answer })
 }
 
-async fn respond(state: Arc<ServerState>, request: Request<Body>) -> Result<Response<Body>, Failure> {
+/// `number` becomes that of the request in the log, if the request is logged.
+async fn respond(
+    state: &Arc<ServerState>,
+    request: Request<Body>,
+    number: &mut Option<usize>,
+) -> Result<Response<Body>, Failure> {
     let (parts, body) = request.into_parts();
     let (sender, spared) = match parts.extensions.get::<Sender>() {
         Some(sender) => (sender.user.clone(), sender.spared),
@@ -53,8 +63,10 @@ async fn respond(state: Arc<ServerState>, request: Request<Body>) -> Result<Resp
     };
     let params = Params::parse(&parts.uri)?;
     let verb = target.verb(&parts.method, &params);
+    *number =
+        verb.filter(|_| !spared).map(|verb| state.requests.add(SeenRequest::new(verb, &target, &user.name)));
     let interference = if spared { Interference::default() } else { state.faults.on_request(verb, &target) };
-    interfere::before(&interference, &state).await?;
+    interfere::before(&interference, state).await?;
     if let Some(verb) = verb {
         access::permit(&state.store, &user, verb, &target)?;
     }
@@ -65,7 +77,7 @@ async fn respond(state: Arc<ServerState>, request: Request<Body>) -> Result<Resp
     let verb = verb.ok_or_else(ApiError::method_not_allowed)?;
     let call = Call {
         resource: Arc::clone(resource),
-        state,
+        state: Arc::clone(state),
         verb,
         target,
         params,

@@ -1,4 +1,4 @@
-//! [`ApiServer::serve`]: the server on a TCP port, and [`Serving`], which stops when it is dropped.
+//! [`ApiServer::listen`]: the server on a TCP port, and [`Serving`], which stops when it is dropped.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ impl ApiServer {
     /// # Errors
     ///
     /// When the address can't be listened on.
-    pub async fn serve(&self, address: SocketAddr) -> io::Result<Serving> {
+    pub async fn listen(&self, address: SocketAddr) -> io::Result<Serving> {
         let (listener, address) = serve::bind(address).await?;
         let identity = self.identity(address)?;
         let stop = CancellationToken::new();
@@ -78,7 +78,7 @@ impl Serving {
 
     /// What a client of a user needs who may do what roles and bindings grant, with a new token.
     #[must_use]
-    pub fn kubeconfig_for(&self, user: &str) -> Kubeconfig {
+    pub fn kubeconfig_as(&self, user: &str) -> Kubeconfig {
         self.kubeconfig_of(User::named(user))
     }
 

@@ -9,6 +9,7 @@ use super::access::Access;
 use super::clock::Clock;
 use super::faults::Faults;
 use super::registry::Registry;
+use super::requests::RequestLog;
 use super::resource::Resource;
 use super::served;
 use super::store::{Limits, Store, Unknown};
@@ -21,6 +22,7 @@ pub(crate) struct ServerState {
     pub(crate) access: Access,
     pub(crate) faults: Faults,
     pub(crate) clock: Clock,
+    pub(crate) requests: RequestLog,
     /// Held while the names of a definition are checked against those of the others.
     pub(crate) naming: Mutex<()>,
     /// Created when the server first listens and then kept, so that clients trust it after it listens again.
@@ -43,6 +45,7 @@ impl ServerState {
             access: Access::default(),
             faults: Faults::default(),
             clock,
+            requests: RequestLog::default(),
             naming: Mutex::default(),
             #[cfg(feature = "__serve")]
             identity: Mutex::default(),

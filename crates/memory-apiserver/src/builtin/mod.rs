@@ -23,11 +23,11 @@ use super::object::child_mut;
 use super::request::Verb;
 use super::schema::{self, Schema};
 
-pub(crate) use kinds::BUILTINS;
+pub(crate) use kinds::{BUILTINS, plain};
 pub(crate) use service::FIRST_ADDRESS;
 
 /// A built-in kind in one version.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "a row of a table of independent facts, not a state")]
 pub(crate) struct Builtin {
     pub(crate) group: &'static str,
@@ -37,7 +37,8 @@ pub(crate) struct Builtin {
     pub(crate) short_names: &'static [&'static str],
     pub(crate) categories: &'static [&'static str],
     pub(crate) namespaced: bool,
-    pub(crate) storage: &'static str,
+    /// The collection of its objects; `None`: that of its plural and group.
+    pub(crate) storage: Option<&'static str>,
     /// What can be done to it.
     pub(crate) verbs: &'static [Verb],
     /// Whether the status is written by a subresource.
@@ -47,7 +48,7 @@ pub(crate) struct Builtin {
     pub(crate) returns_deleted: bool,
     pub(crate) name_rule: NameRule,
     /// How Go writes an object of the kind that nothing is set in: who creates one does not own these fields.
-    blank: &'static str,
+    pub(crate) blank: &'static str,
     /// Reads and writes an object by its type, such as times in the form that they are always written in.
     pub(crate) typed: fn(Value) -> serde_json::Result<Value>,
     /// Sets what a client may leave out. Who writes an object owns these fields like those that it set.

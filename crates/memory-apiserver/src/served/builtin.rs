@@ -16,7 +16,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Arc<Resource>> {
     RESOURCES.iter()
 }
 
-fn resource(rules: Builtin, schema: Arc<Schema>) -> Resource {
+/// The resource of a kind with these rules.
+pub(super) fn resource(rules: Builtin, schema: Arc<Schema>) -> Resource {
     let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
     let names = Names {
         kind: rules.kind.to_owned(),
@@ -44,8 +45,8 @@ fn resource(rules: Builtin, schema: Arc<Schema>) -> Resource {
 
 fn storage(rules: &Builtin) -> Arc<str> {
     match (rules.storage, rules.group) {
-        ("", "") => rules.plural.into(),
-        ("", group) => format!("{}.{group}", rules.plural).into(),
-        (own, _) => own.into(),
+        (Some(own), _) => own.into(),
+        (None, "") => rules.plural.into(),
+        (None, group) => format!("{}.{group}", rules.plural).into(),
     }
 }

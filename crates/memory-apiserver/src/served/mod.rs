@@ -2,6 +2,7 @@
 
 mod builtin;
 mod custom;
+mod declared;
 
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use super::crds;
 use super::registry::Registry;
 use super::resource::{Origin, Resource};
 use super::store::{DEFINITIONS, Range, Store};
+
+pub(crate) use declared::Declared;
 
 /// All that is to be served: the built-in kinds, the declared ones, and those of the stored definitions. Resources of
 /// definitions that did not change since `before` are taken from there.

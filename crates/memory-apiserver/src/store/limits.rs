@@ -1,6 +1,6 @@
 //! [`Limits`]: how much of the past a store keeps.
 
-/// How much of the past is kept.
+/// The bounds of the events that a store keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Events of one collection.
