@@ -161,6 +161,16 @@ impl Resource {
         self.builtin().is_none_or(|builtin| builtin.has_generation)
     }
 
+    /// Whether a PUT may leave out the version.
+    pub(crate) fn allows_unconditional_update(&self) -> bool {
+        self.builtin().is_some_and(|builtin| builtin.unconditional_update)
+    }
+
+    /// Whether a PUT creates an object that is not there.
+    pub(crate) fn is_created_on_update(&self) -> bool {
+        self.builtin().is_some_and(|builtin| builtin.create_on_update)
+    }
+
     /// Whether a finalizer must have a domain, unless it is one of Kubernetes.
     pub(crate) fn wants_qualified_finalizers(&self) -> bool {
         !self.is_custom() && matches!(self.group.as_str(), "" | "rbac.authorization.k8s.io")

@@ -41,6 +41,8 @@ pub(crate) const fn plain<K: DeserializeOwned + Serialize>(
         verbs: &Verb::ALL,
         status: false,
         has_generation: false,
+        unconditional_update: true,
+        create_on_update: false,
         returns_deleted: false,
         name_rule: NameRule::Subdomain,
         blank: r#"{"metadata": {}}"#,
@@ -63,6 +65,7 @@ const fn role<K: DeserializeOwned + Serialize>(
     Builtin {
         group: "rbac.authorization.k8s.io",
         name_rule: NameRule::PathSegment,
+        create_on_update: true,
         default: if binding { super::rbac::default_binding } else { |_| {} },
         validate: if binding { super::rbac::validate_binding } else { super::rbac::validate_role },
         blank: if binding { BLANK_BINDING } else { BLANK_ROLE },
@@ -96,6 +99,7 @@ pub(crate) static BUILTINS: &[Builtin] = &[
     Builtin {
         short_names: &["ev"],
         storage: Some(EVENTS),
+        create_on_update: true,
         validate: event::validate,
         blank: r#"{"metadata": {}, "involvedObject": {}, "source": {}, "firstTimestamp": null, "lastTimestamp": null, "eventTime": null, "reportingComponent": "", "reportingInstance": ""}"#,
         ..plain::<core::Event>("Event", "events", true)
@@ -104,12 +108,15 @@ pub(crate) static BUILTINS: &[Builtin] = &[
         group: "events.k8s.io",
         short_names: &["ev"],
         storage: Some(EVENTS),
+        create_on_update: true,
         validate: event::validate_new,
         blank: r#"{"metadata": {}, "eventTime": null, "regarding": {}, "deprecatedSource": {}, "deprecatedFirstTimestamp": null, "deprecatedLastTimestamp": null}"#,
         ..plain::<events::Event>("Event", "events", true)
     },
     Builtin {
         group: "coordination.k8s.io",
+        unconditional_update: false,
+        create_on_update: true,
         validate: rules::validate_lease,
         blank: r#"{"metadata": {}, "spec": {}}"#,
         ..plain::<Lease>("Lease", "leases", true)
@@ -143,6 +150,7 @@ pub(crate) static BUILTINS: &[Builtin] = &[
         status: true,
         returns_deleted: true,
         name_rule: NameRule::StrictLabel,
+        create_on_update: true,
         default: service::default,
         prepare: service::prepare,
         validate: service::validate,
@@ -179,6 +187,7 @@ pub(crate) static BUILTINS: &[Builtin] = &[
         short_names: &["crd", "crds"],
         categories: &["api-extensions"],
         storage: Some(DEFINITIONS),
+        unconditional_update: false,
         status: true,
         has_generation: true,
         default: crds::default,

@@ -44,6 +44,10 @@ pub(crate) struct Builtin {
     /// Whether the status is written by a subresource.
     pub(crate) status: bool,
     pub(crate) has_generation: bool,
+    /// Whether a PUT may leave out the version, which then replaces any.
+    pub(crate) unconditional_update: bool,
+    /// Whether a PUT creates an object that is not there.
+    pub(crate) create_on_update: bool,
     /// Whether a deletion answers with the object instead of a status.
     pub(crate) returns_deleted: bool,
     pub(crate) name_rule: NameRule,

@@ -20,6 +20,7 @@ use crate::metadata;
 use crate::names::generate_name;
 use crate::object::{self, metadata_mut};
 use crate::patch::PatchKind;
+use crate::request::Verb;
 use crate::resource::{Nature, Resource};
 use crate::schema;
 
@@ -44,7 +45,7 @@ pub(super) struct Admission {
     pub(super) ends: bool,
 }
 
-/// A new object.
+/// A new object, of a create or of an update that creates.
 pub(super) fn create(
     write: &WriteRequest<'_>,
     object: Value,
@@ -53,8 +54,13 @@ pub(super) fn create(
     let mut admission = begin(write, object, problems)?;
     let object = &mut admission.object;
     set_place(write, object)?;
-    if !object::meta_text(object, "resourceVersion").is_empty() {
-        return Err(ApiError::unexpected("resourceVersion should not be set on objects to be created"));
+    match (&write.call.verb, object::uid(object)) {
+        (Verb::Update, "") => {}
+        (Verb::Update, uid) => return Err(other_uid(write, uid, "")),
+        _ if !object::meta_text(object, "resourceVersion").is_empty() => {
+            return Err(ApiError::unexpected("resourceVersion should not be set on objects to be created"));
+        }
+        _ => {}
     }
     born(write, object);
     track(write, None, object);
@@ -247,16 +253,14 @@ fn check_preconditions(write: &WriteRequest<'_>, live: &Value, object: &Value) -
     let resource = &write.call.resource;
     let (asked, uid) = (object::meta_text(object, "resourceVersion"), object::uid(object));
     let applies = write.patch == Some(PatchKind::Apply);
-    if asked.is_empty() && resource.is_custom() && !applies {
+    if asked.is_empty() && !resource.allows_unconditional_update() && !applies {
         let error =
             FieldError::invalid("metadata.resourceVersion", json!(0), "must be specified for an update");
-        return Err(ApiError::invalid(&resource.group, &resource.names.kind, object::name(live), &[error]));
+        return Err(ApiError::invalid(&resource.group, &resource.names.plural, object::name(live), &[error]));
     }
     // A patch that changes the UID is invalid, which is found later.
     if write.patch.is_none() && !uid.is_empty() && uid != object::uid(live) {
-        let is = object::uid(live);
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}");
-        return Err(ApiError::conflict(&resource.about(object::name(live)), &why));
+        return Err(other_uid(write, uid, object::uid(live)));
     }
     if !asked.is_empty() && asked != object::meta_text(live, "resourceVersion") {
         let why =
@@ -264,6 +268,12 @@ fn check_preconditions(write: &WriteRequest<'_>, live: &Value, object: &Value) -
         return Err(ApiError::conflict(&resource.about(object::name(live)), why));
     }
     Ok(())
+}
+
+fn other_uid(write: &WriteRequest<'_>, wanted: &str, is: &str) -> ApiError {
+    let name = write.call.target.name.as_deref().unwrap_or_default();
+    let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}");
+    ApiError::conflict(&write.call.resource.about(name), &why)
 }
 
 /// Whether what is applied is meant to be new.

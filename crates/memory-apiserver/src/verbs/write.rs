@@ -10,12 +10,14 @@ use serde_json::Value;
 use super::admit::{self, Admission};
 use super::decode;
 use super::write_request::{Part, WriteRequest};
+use crate::access;
 use crate::answer;
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::lifecycle;
 use crate::object;
 use crate::patch::PatchKind;
+use crate::request::Verb;
 use crate::store::{Change, Expect, Key, Refused, Stored};
 
 /// How often a generated name is tried.
@@ -45,7 +47,11 @@ pub(crate) fn load(call: &Call, object: &Value) -> Result<Arc<Stored>, ApiError>
 pub(super) fn replace(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
     let write = WriteRequest::of(call, part, None)?;
     let (object, duplicates) = decode::body(call)?;
-    let written = write.update(|_| Ok((object.clone(), duplicates.clone())))?;
+    let written = if part == Part::Main && call.resource.is_created_on_update() {
+        write.put(&object, &duplicates)?
+    } else {
+        write.update(|_| Ok((object.clone(), duplicates.clone())))?
+    };
     Ok(write.answer(&written))
 }
 
@@ -87,6 +93,28 @@ impl WriteRequest<'_> {
         }
         let name = object::meta_text(object, "generateName");
         Err(ApiError::already_exists(&self.call.resource.about(name)))
+    }
+
+    /// Replaces an object that is there, and creates one that is not.
+    fn put(&self, object: &Value, duplicates: &[String]) -> Result<Written, ApiError> {
+        let call = self.call;
+        loop {
+            if call.find().is_ok() {
+                match self.update(|_| Ok((object.clone(), duplicates.to_vec()))) {
+                    // It was deleted meanwhile.
+                    Err(error) if error.code == 404 && call.find().is_err() => {}
+                    other => return other,
+                }
+            }
+            self.check_place()?;
+            let admission = admit::create(self, object.clone(), duplicates.to_vec())?;
+            access::permit(&call.state.store, &call.user, Verb::Create, &call.target)?;
+            match self.store(None, admission) {
+                Err(Failure::Raced(_)) => {}
+                Err(Failure::Refused(error)) => return Err(error),
+                Ok(written) => return Ok(written),
+            }
+        }
     }
 
     /// Whether there can be new objects in this place, which is asked before what such an object is.

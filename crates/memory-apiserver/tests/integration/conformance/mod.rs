@@ -59,6 +59,7 @@ mod kube_client;
 mod list;
 mod managed_fields;
 mod patch;
+mod replace;
 mod schema;
 mod selectors;
 mod status_and_scale;
