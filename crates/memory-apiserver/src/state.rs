@@ -70,7 +70,10 @@ impl ServerState {
         let before = Arc::clone(&registry);
         *registry = Arc::new(served::registry(&self.store, &self.declared, &before));
         let revision = self.store.revision();
-        before.all().filter(|resource| !registry.contains(resource)).for_each(|gone| gone.retire(revision));
+        for gone in before.all().filter(|resource| !registry.contains(resource)) {
+            gone.retire(revision);
+            self.store.expire_watches(&gone.storage);
+        }
     }
 
     /// Sets the store back to an older revision and ends every watch and connection.

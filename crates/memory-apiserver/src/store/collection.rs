@@ -50,6 +50,8 @@ pub(super) struct Collection {
     bytes: usize,
     /// The oldest revision whose state is known.
     floor: u64,
+    /// The oldest revision at which a new watch can begin, if that is later.
+    watchable: u64,
     /// The revision of the newest event that was forgotten. An open watch that has read it misses nothing.
     lost: u64,
     changed: watch::Sender<u64>,
@@ -71,6 +73,7 @@ impl Collection {
             changes: BTreeMap::new(),
             bytes: 0,
             floor,
+            watchable: 0,
             lost: 0,
             changed: watch::Sender::new(floor),
             watchers: 0,
@@ -86,6 +89,16 @@ impl Collection {
 
     pub(super) fn floor(&self) -> u64 {
         self.floor
+    }
+
+    /// The oldest revision at which a new watch can begin.
+    pub(super) fn watchable(&self) -> u64 {
+        self.floor.max(self.watchable)
+    }
+
+    /// Lets no new watch begin before this revision.
+    pub(super) fn expire_watches(&mut self, revision: u64) {
+        self.watchable = revision;
     }
 
     pub(super) fn lost(&self) -> u64 {
@@ -285,6 +298,7 @@ impl Collection {
         }
         self.compact(revision);
         self.lost = revision.min(self.lost);
+        self.watchable = revision.min(self.watchable);
         self.ended = false;
         self.changed.send_replace(revision);
     }

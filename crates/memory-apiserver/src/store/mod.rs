@@ -185,8 +185,17 @@ impl Store {
     /// # Errors
     ///
     /// When events that it would have to tell may be forgotten.
-    pub(crate) fn check_known(&self, storage: &str, revision: u64) -> Result<(), Unknown> {
-        self.state.read().known_since(storage, revision).map(drop)
+    pub(crate) fn check_watchable(&self, storage: &str, revision: u64) -> Result<(), Unknown> {
+        let state = self.state.read();
+        let oldest = state.collections.get(storage).map_or(state.floor, Collection::watchable);
+        if revision < oldest { Err(Unknown::Expired { oldest }) } else { Ok(()) }
+    }
+
+    /// Lets no new watch of a collection begin before now: its kind has changed.
+    pub(crate) fn expire_watches(&self, storage: &Arc<str>) {
+        let mut state = self.state.write();
+        let revision = state.revision;
+        state.collection(storage).expire_watches(revision);
     }
 
     /// The events after a revision that an open watch has reached, at most `limit` of them.

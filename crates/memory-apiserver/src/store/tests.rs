@@ -196,8 +196,8 @@ fn a_compaction_spares_watches_that_have_read_everything() {
     assert_eq!(store.events_after("widgets", missed, 10).unwrap().len(), 0);
     assert_eq!(store.events_after("widgets", read, 10).unwrap_err(), Unknown::Expired { oldest: missed });
     // A new watch cannot know what it misses.
-    assert_eq!(store.check_known("widgets", missed), Err(Unknown::Expired { oldest: floor }));
-    assert_eq!(store.check_known("widgets", floor), Ok(()));
+    assert_eq!(store.check_watchable("widgets", missed), Err(Unknown::Expired { oldest: floor }));
+    assert_eq!(store.check_watchable("widgets", floor), Ok(()));
 }
 
 #[test]

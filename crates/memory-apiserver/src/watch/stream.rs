@@ -116,7 +116,7 @@ pub(crate) fn lines(
         state,
         request,
     };
-    let begun = watch.state.store.check_known(&watch.request.storage, watch.position);
+    let begun = watch.state.store.check_watchable(&watch.request.storage, watch.position);
     stream::unfold((watch, begun.err()), |(mut watch, unknown)| async move {
         let chunk = match unknown {
             Some(unknown) => Some(Ok(watch.refuse(unknown))),

@@ -51,6 +51,7 @@ mod crds;
 mod crud;
 mod delete;
 mod discovery;
+mod endings;
 mod errors;
 mod events;
 mod expired;
