@@ -126,7 +126,7 @@ pub async fn run(
     setup: impl FnOnce(&mut Manager) -> Result<(), BoxError>,
 ) -> Result<(), DevError> {
     let api = ApiServer::new();
-    let serving = api.serve(options.listen).await;
+    let serving = api.listen(options.listen).await;
     let serving = serving.map_err(|source| DevError::Listen { address: options.listen, source })?;
     let file = KubeconfigFile::write(&serving, options.kubeconfig.as_deref())?;
     let loaded = stop.run_until_cancelled(load(&api, options.sandboxes)).await;

@@ -77,7 +77,7 @@ impl Cluster {
 
     async fn memory() -> Self {
         let api = ApiServer::new();
-        let serving = api.serve(([127, 0, 0, 1], 0).into()).await.expect("a free port");
+        let serving = api.listen(([127, 0, 0, 1], 0).into()).await.expect("a free port");
         Self::Memory(MemoryServer {
             api,
             address: serving.address(),
@@ -105,7 +105,7 @@ impl Cluster {
     /// A client of a user who may do what is granted to that name.
     pub(crate) async fn client_for(&self, user: &str) -> Client {
         match self {
-            Self::Memory(server) => server.api.client_for(user),
+            Self::Memory(server) => server.api.client_as(user),
             Self::Real(server) => server.client_for(user).await,
         }
     }
@@ -150,7 +150,7 @@ impl Cluster {
     pub(crate) async fn start_api_server(&self) {
         match self {
             Self::Memory(server) => {
-                let serving = server.api.serve(server.address).await.expect("the port that it had");
+                let serving = server.api.listen(server.address).await.expect("the port that it had");
                 *server.serving.lock().await = Some(serving);
             }
             Self::Real(server) => server.start_api_server().await,
@@ -165,7 +165,7 @@ impl MemoryServer {
         }
         let serving = self.serving.lock().await;
         let serving = serving.as_ref().expect("it runs");
-        let new = if user == ADMIN { serving.kubeconfig() } else { serving.kubeconfig_for(user) };
+        let new = if user == ADMIN { serving.kubeconfig() } else { serving.kubeconfig_as(user) };
         self.kubeconfigs.lock().insert(user.to_owned(), new.clone());
         new
     }

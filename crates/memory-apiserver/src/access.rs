@@ -10,7 +10,8 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::error::ApiError;
+use super::error::{About, ApiError};
+use super::request::{Target, Verb};
 use super::store::{Key, Range, Store};
 
 /// The group whose members may do everything.
@@ -20,10 +21,10 @@ const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// The collections that rules are read from.
-pub(crate) const CLUSTER_ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
-pub(crate) const CLUSTER_ROLE_BINDINGS: &str = "clusterrolebindings.rbac.authorization.k8s.io";
-pub(crate) const ROLES: &str = "roles.rbac.authorization.k8s.io";
-pub(crate) const ROLE_BINDINGS: &str = "rolebindings.rbac.authorization.k8s.io";
+const CLUSTER_ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
+const CLUSTER_ROLE_BINDINGS: &str = "clusterrolebindings.rbac.authorization.k8s.io";
+const ROLES: &str = "roles.rbac.authorization.k8s.io";
+const ROLE_BINDINGS: &str = "rolebindings.rbac.authorization.k8s.io";
 
 /// Paths that everyone may read, and that every known user may read, as the default bindings of a cluster have it.
 const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
@@ -65,6 +66,14 @@ impl User {
     fn is_known(&self) -> bool {
         self.groups.iter().any(|group| group == AUTHENTICATED)
     }
+}
+
+/// The sender of a request without a socket, as an extension of that request.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    pub(crate) user: User,
+    /// Whether no fault strikes its requests.
+    pub(crate) spared: bool,
 }
 
 /// What somebody wants to do, as rules speak of it.
@@ -120,7 +129,7 @@ pub(crate) fn impersonate(sender: User, headers: &HeaderMap) -> Result<User, Api
     let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
     let Some(name) = headers.get("impersonate-user").and_then(text) else { return Ok(sender) };
     if !sender.is_master() {
-        let about = super::error::About { plural: "users", name: &name, ..Default::default() };
+        let about = About { plural: "users", name: &name, ..Default::default() };
         let why = format!(
             "User {:?} cannot impersonate resource \"users\" in API group \"\" at the cluster scope",
             sender.name
@@ -142,6 +151,31 @@ pub(crate) fn may_read_path(user: &User, path: &str) -> bool {
     user.is_master() || below(&PUBLIC) || (user.is_known() && below(&DISCOVERY))
 }
 
+/// Refuses a request that the roles and bindings do not allow.
+pub(crate) fn permit(store: &Store, user: &User, verb: Verb, target: &Target) -> Result<(), ApiError> {
+    let resource = match &target.subresource {
+        Some(subresource) => format!("{}/{subresource}", target.plural),
+        None => target.plural.clone(),
+    };
+    let of_namespaces = target.plural == "namespaces" && target.group.is_empty();
+    let asked = Attributes {
+        verb: verb.as_str(),
+        group: &target.group,
+        resource: &resource,
+        namespace: target.namespace.as_deref().or(target.name.as_deref().filter(|_| of_namespaces)),
+        name: target.name.as_deref(),
+    };
+    if is_allowed(store, user, &asked) {
+        return Ok(());
+    }
+    let about = About {
+        group: &target.group,
+        plural: &target.plural,
+        name: target.name.as_deref().unwrap_or_default(),
+    };
+    Err(ApiError::forbidden(&about, &denial(user, &asked)))
+}
+
 /// Whether the stored rules let a user do something.
 pub(crate) fn is_allowed(store: &Store, user: &User, asked: &Attributes<'_>) -> bool {
     user.is_master()
@@ -157,8 +191,7 @@ fn asks_about_self(asked: &Attributes<'_>) -> bool {
     asked.verb == "create" && SELF_REVIEWS.contains(&kind)
 }
 
-/// What a user who may not is told.
-pub(crate) fn denial(user: &User, asked: &Attributes<'_>) -> String {
+fn denial(user: &User, asked: &Attributes<'_>) -> String {
     let place = match asked.namespace {
         Some(namespace) => format!("in the namespace {namespace:?}"),
         None => "at the cluster scope".to_owned(),

@@ -1,4 +1,4 @@
-//! What is there from the first moment on: the namespaces that every cluster has, and the Service of the server.
+//! The objects that every cluster has: four namespaces, and the Service of the API server.
 
 use std::sync::Arc;
 
@@ -6,24 +6,27 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::builtin::FIRST_ADDRESS;
-use super::metadata::whole_seconds;
-use super::server::Server;
-use super::store::{Key, NAMESPACES};
+use super::clock::whole_seconds;
+use super::store::{Key, NAMESPACES, Store};
 
 const FIRST_NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
-/// Creates what every cluster has.
-pub(crate) fn fill(server: &Server) {
+/// Creates the objects that every cluster has.
+pub(crate) fn fill(store: &Store, now: Timestamp) {
+    let put = |storage: &str, key: &Key, object: Value| {
+        store.force(&Arc::from(storage), key, object);
+    };
     for name in FIRST_NAMESPACES {
         let labels = json!({"kubernetes.io/metadata.name": name});
         let namespace = json!({
-            "apiVersion": "v1", "kind": "Namespace", "metadata": metadata(name, &labels),
+            "apiVersion": "v1", "kind": "Namespace", "metadata": metadata(name, &labels, now),
             "spec": {"finalizers": ["kubernetes"]},
             "status": {"phase": "Active"},
         });
-        put(server, NAMESPACES, &Key::new("", name), namespace);
+        put(NAMESPACES, &Key::new("", name), namespace);
     }
-    let mut metadata = metadata("kubernetes", &json!({"component": "apiserver", "provider": "kubernetes"}));
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    let mut metadata = metadata("kubernetes", &labels, now);
     metadata["namespace"] = json!("default");
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": metadata,
@@ -35,16 +38,12 @@ pub(crate) fn fill(server: &Server) {
         },
         "status": {"loadBalancer": {}},
     });
-    put(server, "services", &Key::new("default", "kubernetes"), service);
+    put("services", &Key::new("default", "kubernetes"), service);
 }
 
-fn metadata(name: &str, labels: &Value) -> Value {
+fn metadata(name: &str, labels: &Value, now: Timestamp) -> Value {
     json!({
         "name": name, "uid": uuid::Uuid::new_v4().to_string(), "labels": labels,
-        "creationTimestamp": whole_seconds(Timestamp::now()),
+        "creationTimestamp": whole_seconds(now),
     })
-}
-
-fn put(server: &Server, storage: &str, key: &Key, object: Value) {
-    server.store.force(&Arc::from(storage), key, object);
 }

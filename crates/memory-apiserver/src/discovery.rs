@@ -1,7 +1,5 @@
 //! What clients ask before anything else: is it up, which version, which groups and kinds.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use http::{Method, Response, StatusCode, request};
 use serde_json::{Value, json};
@@ -10,9 +8,9 @@ use super::access::{self, User};
 use super::answer;
 use super::error::ApiError;
 use super::openapi;
+use super::registry::Registry;
 use super::request::Path;
-use super::resource::{Registry, Resource, api_version};
-use super::server::Server;
+use super::resource::{Resource, api_version};
 
 /// The version of Kubernetes that this server speaks like.
 const VERSION: (&str, &str, &str) = ("1", "35", "v1.35.0");
@@ -22,7 +20,7 @@ const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// Answers a request for anything that is no resource.
 pub(crate) fn answer(
-    server: &Arc<Server>,
+    registry: &Registry,
     user: &User,
     path: &Path,
     parts: &request::Parts,
@@ -32,20 +30,19 @@ pub(crate) fn answer(
         let verb = parts.method.as_str().to_lowercase();
         return Err(ApiError::forbidden_path(&format!("User {:?} cannot {verb} path {raw:?}", user.name)));
     }
-    let registry = server.registry();
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     let found = match path {
         Path::Version { group, version } => {
-            let Some(list) = resource_list(&registry, group, version) else {
-                return unknown(&registry, group);
+            let Some(list) = resource_list(registry, group, version) else {
+                return unknown(registry, group);
             };
             if !reads && registry.is_own(group) {
                 return Err(ApiError::method_not_allowed());
             }
             Some(list)
         }
-        Path::Group(name) => group(&registry, name),
-        Path::Other(path) => return other(&registry, path, reads),
+        Path::Group(name) => group(registry, name),
+        Path::Other(path) => return other(registry, path, reads),
         Path::Resource(_) => None,
     };
     Ok(found.as_ref().map_or_else(answer::not_served, answer::value))

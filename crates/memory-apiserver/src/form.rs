@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, header::ACCEPT};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::clock::Clock;
 use super::error::ApiError;
 use super::request::Params;
 use super::resource::Resource;
@@ -91,11 +91,12 @@ pub(crate) struct Presenter {
     pub(crate) form: Form,
     /// Whether a table has told its columns already; a watch tells them once.
     columns_told: AtomicBool,
+    clock: Clock,
 }
 
 impl Presenter {
-    pub(crate) fn new(resource: Arc<Resource>, form: Form) -> Self {
-        Self { resource, form, columns_told: false.into() }
+    pub(crate) fn new(resource: Arc<Resource>, form: Form, clock: Clock) -> Self {
+        Self { resource, form, columns_told: false.into(), clock }
     }
 
     /// One object as the answer of a request.
@@ -105,7 +106,7 @@ impl Presenter {
             Form::Metadata => text(&table::partial_object(&self.resource.view_value(stored))),
             Form::Table(include) => {
                 let object = self.resource.view_value(stored);
-                text(&self.tables(include).of_object(&object, Timestamp::now()))
+                text(&self.tables(include).of_object(&object, self.clock.now()))
             }
         }
     }
@@ -120,7 +121,7 @@ impl Presenter {
 
     fn event_table(&self, include: IncludeObject, object: &Value) -> Bytes {
         let first = !self.columns_told.swap(true, Ordering::Relaxed);
-        text(&self.tables(include).of_event(object, first, Timestamp::now()))
+        text(&self.tables(include).of_event(object, first, self.clock.now()))
     }
 
     /// What a bookmark holds: kind and version, and whether it ends the initial objects.
@@ -142,7 +143,7 @@ impl Presenter {
     pub(crate) fn small_list(&self, objects: &[Arc<Stored>], metadata: &Value) -> Value {
         let values: Vec<Value> = objects.iter().map(|stored| self.resource.view_value(stored)).collect();
         match self.form {
-            Form::Table(include) => self.tables(include).of_list(metadata, &values, Timestamp::now()),
+            Form::Table(include) => self.tables(include).of_list(metadata, &values, self.clock.now()),
             _ => table::partial_list(metadata, &values),
         }
     }

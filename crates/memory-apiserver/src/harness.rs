@@ -1,4 +1,4 @@
-//! Requests straight to a [`Server`], for tests of what it does.
+//! Requests straight to a [`ServerState`], for unit tests.
 
 use std::sync::Arc;
 
@@ -7,14 +7,15 @@ use http::{Method, Request};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use super::access::User;
-use super::object;
-use super::server::{Sender, Server};
+use super::access::{Sender, User};
+use super::clock::Clock;
+use super::state::ServerState;
 use super::store::Limits;
+use super::{bootstrap, object, router};
 
 /// A server of a test's own, and requests of somebody who may do everything.
 pub(crate) struct Harness {
-    pub(crate) server: Arc<Server>,
+    pub(crate) state: Arc<ServerState>,
 }
 
 pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -23,7 +24,13 @@ pub(crate) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresour
 
 impl Harness {
     pub(crate) fn new() -> Self {
-        Self { server: Server::new(Limits::default()) }
+        Self::with(Limits::default())
+    }
+
+    pub(crate) fn with(limits: Limits) -> Self {
+        let state = ServerState::new(limits, Clock::default(), Vec::new());
+        bootstrap::fill(&state.store, state.clock.now());
+        Self { state: Arc::new(state) }
     }
 
     /// Sends a request and returns the code and the body of its answer.
@@ -34,7 +41,7 @@ impl Harness {
     ) -> (u16, Vec<u8>) {
         let mut request = request.body(body.into()).unwrap();
         request.extensions_mut().insert(Sender { user: User::admin(), spared: true });
-        let response = Arc::clone(&self.server).handle(request).await.unwrap();
+        let response = router::handle(Arc::clone(&self.state), request).await.unwrap();
         let code = response.status().as_u16();
         (code, response.into_body().collect().await.unwrap().to_bytes().to_vec())
     }

@@ -7,12 +7,13 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::access::User;
+use super::call::Call;
 use super::error::ApiError;
 use super::faults::Interference;
 use super::object;
 use super::request::{Params, Target, Verb};
 use super::resource::Resource;
-use super::server::{Call, Server};
+use super::state::ServerState;
 use super::store::{Key, NAMESPACES};
 use super::verbs;
 
@@ -42,14 +43,14 @@ impl LoadError {
 }
 
 /// Creates an object unless it is there.
-pub(super) fn ensure(server: &Arc<Server>, object: &Value) -> Result<(), LoadError> {
-    let (resource, namespace) = place(server, object)?;
+pub(super) fn ensure(state: &Arc<ServerState>, object: &Value) -> Result<(), LoadError> {
+    let (resource, namespace) = place(state, object)?;
     let key = Key::new(&namespace, object::name(object));
-    let is_there = || server.store.get(&resource.storage, &key).is_some();
+    let is_there = || state.store.get(&resource.storage, &key).is_some();
     if is_there() {
         return Ok(());
     }
-    unless_there(load(server, object), is_there)
+    unless_there(load(state, object), is_there)
 }
 
 /// Somebody else may have created it between the look and the write.
@@ -61,10 +62,10 @@ fn unless_there(loaded: Result<Value, LoadError>, is_there: impl Fn() -> bool) -
 }
 
 /// The kind of an object, and the namespace that it is to be created in.
-fn place(server: &Server, object: &Value) -> Result<(Arc<Resource>, String), LoadError> {
+fn place(state: &ServerState, object: &Value) -> Result<(Arc<Resource>, String), LoadError> {
     let version = object["apiVersion"].as_str().unwrap_or_default();
     let (group, version) = version.split_once('/').unwrap_or(("", version));
-    let registry = server.registry();
+    let registry = state.registry();
     let resource = registry.of(group, version).find(|resource| object["kind"] == resource.names.kind);
     let Some(resource) = resource else {
         return Err(LoadError::new(object, "its kind is not served; is its CRD loaded?"));
@@ -77,28 +78,28 @@ fn place(server: &Server, object: &Value) -> Result<(Arc<Resource>, String), Loa
 }
 
 /// Creates an object with its status, and its namespace if that is not there yet.
-pub(super) fn load(server: &Arc<Server>, object: &Value) -> Result<Value, LoadError> {
+pub(super) fn load(state: &Arc<ServerState>, object: &Value) -> Result<Value, LoadError> {
     let refused = |error: ApiError| LoadError::new(object, error.message);
-    let (resource, namespace) = place(server, object)?;
-    ensure_namespace(server, &namespace)?;
-    let call = call(server, &resource, &namespace);
+    let (resource, namespace) = place(state, object)?;
+    ensure_namespace(state, &namespace)?;
+    let call = call(state, &resource, &namespace);
     let stored = verbs::load(&call, object).map_err(refused)?;
     Ok(resource.view_value(&stored))
 }
 
-fn ensure_namespace(server: &Arc<Server>, namespace: &str) -> Result<(), LoadError> {
-    let is_there = || server.store.get(NAMESPACES, &Key::new("", namespace)).is_some();
+fn ensure_namespace(state: &Arc<ServerState>, namespace: &str) -> Result<(), LoadError> {
+    let is_there = || state.store.get(NAMESPACES, &Key::new("", namespace)).is_some();
     if namespace.is_empty() || is_there() {
         return Ok(());
     }
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-    unless_there(load(server, &object), is_there)
+    unless_there(load(state, &object), is_there)
 }
 
-fn call(server: &Arc<Server>, resource: &Arc<Resource>, namespace: &str) -> Call {
+fn call(state: &Arc<ServerState>, resource: &Arc<Resource>, namespace: &str) -> Call {
     let namespace = Some(namespace.to_owned()).filter(|_| resource.namespaced);
     Call {
-        server: Arc::clone(server),
+        state: Arc::clone(state),
         resource: Arc::clone(resource),
         verb: Verb::Create,
         target: Target {

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+/// The finalizer that keeps an owner until its dependents are deleted.
+pub(crate) const FOREGROUND: &str = "foregroundDeletion";
+/// The finalizer that keeps an owner until its dependents no longer name it.
+pub(crate) const ORPHAN: &str = "orphan";
+
 /// The text at `metadata.{field}`, empty when there is none.
 pub(crate) fn meta_text<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or_default()
@@ -61,4 +66,19 @@ pub(crate) fn labels(object: &Value) -> BTreeMap<String, String> {
 pub(crate) fn owners(object: &Value) -> impl Iterator<Item = &str> {
     let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
     owners.filter_map(|owner| owner["uid"].as_str())
+}
+
+/// Removes items from a list of the metadata, and the list itself with its last item.
+pub(crate) fn drop_from(object: &mut Value, field: &str, is_unwanted: impl Fn(&Value) -> bool) {
+    let metadata = metadata_mut(object);
+    let Some(list) = metadata.get_mut(field).and_then(Value::as_array_mut) else { return };
+    list.retain(|item| !is_unwanted(item));
+    if list.is_empty() {
+        metadata.remove(field);
+    }
+}
+
+/// Removes a finalizer.
+pub(crate) fn drop_finalizer(object: &mut Value, finalizer: &str) {
+    drop_from(object, "finalizers", |found| found == finalizer);
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::patch::{APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH};
-use super::resource::{Nature, Registry, Resource};
+use super::registry::Registry;
+use super::resource::{Nature, Resource};
 use super::schema;
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -135,16 +136,13 @@ fn gvk(resource: &Resource) -> Value {
     json!({"group": resource.group, "version": resource.version, "kind": resource.names.kind})
 }
 
-/// The name of a kind among the schemas: for custom kinds its group turned around.
+/// The name of a kind among the schemas. That of a kind without a published schema is its group turned around.
 fn component(resource: &Resource) -> String {
-    match resource.nature {
-        Nature::Builtin(_) => {
-            let own = gvk(resource);
-            let is_own = |component: &Value| component["x-kubernetes-group-version-kind"][0] == own;
-            let found = schema::components().iter().find(|(_, component)| is_own(component));
-            found.map(|(name, _)| name.clone()).unwrap_or_default()
-        }
-        Nature::Custom(_) => {
+    let own = gvk(resource);
+    let is_own = |component: &Value| component["x-kubernetes-group-version-kind"][0] == own;
+    match schema::components().iter().find(|(_, component)| is_own(component)) {
+        Some((name, _)) if !resource.is_custom() => name.clone(),
+        _ => {
             let group: Vec<_> = resource.group.rsplit('.').collect();
             format!("{}.{}.{}", group.join("."), resource.version, resource.names.kind)
         }
@@ -156,7 +154,11 @@ fn add_schemas(resource: &Resource, schemas: &mut Map<String, Value>) {
     let mut wanted = vec![OBJECT_META.to_owned()];
     let own = component(resource);
     match &resource.nature {
-        Nature::Builtin(_) => wanted.push(own.clone()),
+        Nature::Builtin(_) if schema::components().contains_key(&own) => wanted.push(own.clone()),
+        Nature::Builtin(_) => {
+            let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+            schemas.insert(own.clone(), anything);
+        }
         Nature::Custom(custom) => {
             let mut form = custom.form.clone();
             form["properties"]["metadata"] =

@@ -1,35 +1,53 @@
-//! [`Resource`]: one kind as it is served in one version, and [`Registry`], all that is served now.
+//! [`Resource`]: one kind as it is served in one version.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokio::sync::watch;
 
+use super::builtin::Builtin;
 use super::error::About;
+use super::names::NameRule;
+use super::object;
+use super::request::Verb;
 use super::schema::{Schema, Validator};
 use super::selector::SelectableFields;
 use super::table::Printer;
 
-/// One kind in one version. Immutable; a changed CRD makes new ones.
+/// The verbs of custom kinds, in the order in which kube-apiserver lists them.
+const CUSTOM_VERBS: [Verb; 8] = [
+    Verb::Delete,
+    Verb::DeleteCollection,
+    Verb::Get,
+    Verb::List,
+    Verb::Patch,
+    Verb::Create,
+    Verb::Update,
+    Verb::Watch,
+];
+
+/// One kind in one version. Immutable: a changed definition makes a new one.
 pub(crate) struct Resource {
     /// Empty for the core group.
     pub(crate) group: String,
     pub(crate) version: String,
     pub(crate) names: Names,
     pub(crate) namespaced: bool,
-    /// Where its objects are kept. Versions of a kind share it, and so do the two groups of Events.
+    /// The collection of the store that holds the objects. Versions of a kind share it, as do the two groups of Events.
     pub(crate) storage: Arc<str>,
     pub(crate) schema: Arc<Schema>,
     pub(crate) printer: Printer,
-    /// What the status is to writes.
+    /// Whether the status is a subresource, so that other writes do not change it.
     pub(crate) status: bool,
     pub(crate) scale: Option<ScalePaths>,
-    /// What field selectors may name. They look at objects as they are stored.
+    /// The fields that field selectors may name, as they are in stored objects.
     pub(crate) selectable_fields: SelectableFields,
     pub(crate) nature: Nature,
+    /// See [`Resource::retire`].
+    pub(crate) retired: Retired,
 }
 
-/// What a kind is called.
+/// The names of a kind.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(clippy::struct_field_names, reason = "`short_names` is what Kubernetes calls the field")]
 pub(crate) struct Names {
@@ -41,7 +59,7 @@ pub(crate) struct Names {
     pub(crate) categories: Vec<String>,
 }
 
-/// Where the `scale` subresource finds its numbers.
+/// The paths of the fields that the `scale` subresource shows.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ScalePaths {
     pub(crate) spec_replicas: String,
@@ -49,21 +67,19 @@ pub(crate) struct ScalePaths {
     pub(crate) selector: Option<String>,
 }
 
-/// What objects of a custom kind look like where they are stored.
+/// The version in which objects of a custom kind are stored, and its schema.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredForm {
     pub(crate) version: String,
     pub(crate) schema: Arc<Schema>,
 }
 
-/// What is known of a custom kind beyond what every kind has.
+/// The part of a custom kind that built-in kinds do not have.
 pub(crate) struct Custom {
-    /// The version of it that objects are stored in.
     pub(crate) stored: StoredForm,
-    pub(crate) origin: super::crds::Origin,
-    /// Its schema as the definition has it, for those who ask for documents.
+    pub(crate) origin: Origin,
+    /// The schema as it stands in the definition, for OpenAPI documents.
     pub(crate) form: Value,
-    /// Checks what the schema demands of values.
     pub(crate) validator: Validator,
 }
 
@@ -71,9 +87,41 @@ pub(crate) struct Custom {
 pub(crate) enum Nature {
     /// Defined by a CRD.
     Custom(Box<Custom>),
-    /// Part of every API server.
-    Builtin(&'static super::builtin::Builtin),
+    /// Part of every API server, or declared when this one was built.
+    Builtin(Box<Native>),
 }
+
+/// The part of a built-in kind that custom kinds do not have.
+pub(crate) struct Native {
+    pub(crate) rules: Builtin,
+    /// A new object before any field is set: nobody owns its fields.
+    pub(crate) blank: Value,
+}
+
+/// The state of a definition that a kind was made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    uid: String,
+    generation: i64,
+    /// The names that it is served by.
+    names: Value,
+}
+
+impl Origin {
+    pub(crate) fn of(definition: &Value) -> Self {
+        let generation = definition["metadata"]["generation"].as_i64().unwrap_or_default();
+        let names = definition["status"]["acceptedNames"].clone();
+        Self { uid: object::uid(definition).to_owned(), generation, names }
+    }
+
+    /// Whether the definition was changed since it was created. Objects of an older schema may be stored then.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.generation > 1
+    }
+}
+
+/// The revision of the store at which a resource ceased to be served; `None` while it is served.
+pub(crate) type Retired = watch::Sender<Option<u64>>;
 
 impl Resource {
     /// As in `fleet.test/v1alpha1`, or `v1`.
@@ -85,105 +133,60 @@ impl Resource {
         matches!(self.nature, Nature::Custom(_))
     }
 
+    /// The rules of a built-in kind.
+    pub(crate) fn builtin(&self) -> Option<&Builtin> {
+        match &self.nature {
+            Nature::Builtin(native) => Some(&native.rules),
+            Nature::Custom(_) => None,
+        }
+    }
+
+    /// Whether the kind was made from this state of a definition.
+    pub(crate) fn is_of(&self, origin: &Origin) -> bool {
+        matches!(&self.nature, Nature::Custom(custom) if custom.origin == *origin)
+    }
+
+    /// Ends every watch of this resource, including one that begins only now, after the events up to `revision`.
+    pub(crate) fn retire(&self, revision: u64) {
+        self.retired.send_replace(Some(revision));
+    }
+
     /// For error texts about an object of this kind; about the kind itself if `name` is empty.
     pub(crate) fn about<'a>(&'a self, name: &'a str) -> About<'a> {
         About { group: &self.group, plural: &self.names.plural, name }
     }
 
-    /// Whether an object's `generation` counts changes of it.
+    /// Whether `metadata.generation` counts the changes of an object.
     pub(crate) fn has_generation(&self) -> bool {
-        match &self.nature {
-            Nature::Custom(_) => true,
-            Nature::Builtin(builtin) => builtin.has_generation,
-        }
+        self.builtin().is_none_or(|builtin| builtin.has_generation)
+    }
+
+    /// Whether a PUT may leave out the version.
+    pub(crate) fn allows_unconditional_update(&self) -> bool {
+        self.builtin().is_some_and(|builtin| builtin.unconditional_update)
+    }
+
+    /// Whether a PUT creates an object that is not there.
+    pub(crate) fn is_created_on_update(&self) -> bool {
+        self.builtin().is_some_and(|builtin| builtin.create_on_update)
+    }
+
+    /// Whether a finalizer must have a domain, unless it is one of Kubernetes.
+    pub(crate) fn wants_qualified_finalizers(&self) -> bool {
+        !self.is_custom() && matches!(self.group.as_str(), "" | "rbac.authorization.k8s.io")
+    }
+
+    /// The verbs that the kind supports.
+    pub(crate) fn verbs(&self) -> &'static [Verb] {
+        self.builtin().map_or(&CUSTOM_VERBS, |builtin| builtin.verbs)
+    }
+
+    pub(crate) fn name_rule(&self) -> NameRule {
+        self.builtin().map_or(NameRule::Subdomain, |builtin| builtin.name_rule)
     }
 }
 
 /// As in `fleet.test/v1alpha1`; the core group has no slash.
 pub(crate) fn api_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
-}
-
-/// Everything that is served, by group, version and plural. Immutable; replaced as a whole.
-#[derive(Default)]
-pub(crate) struct Registry {
-    resources: BTreeMap<(String, String, String), Arc<Resource>>,
-}
-
-impl Registry {
-    pub(crate) fn new(resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
-        let key = |resource: &Resource| {
-            (resource.group.clone(), resource.version.clone(), resource.names.plural.clone())
-        };
-        Self { resources: resources.into_iter().map(|resource| (key(&resource), resource)).collect() }
-    }
-
-    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        // Only a lookup of owned strings is possible here; requests are few beside what they cost.
-        self.resources.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
-    }
-
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources.values()
-    }
-
-    /// Whether a group is one of the server's own, rather than of definitions.
-    pub(crate) fn is_own(&self, group: &str) -> bool {
-        group.is_empty() || self.all().any(|resource| resource.group == group && !resource.is_custom())
-    }
-
-    /// The resources of one version of a group.
-    pub(crate) fn of<'a>(
-        &'a self,
-        group: &'a str,
-        version: &'a str,
-    ) -> impl Iterator<Item = &'a Arc<Resource>> {
-        self.all().filter(move |resource| resource.group == group && resource.version == version)
-    }
-
-    /// The versions of each named group, the preferred one first.
-    pub(crate) fn groups(&self) -> BTreeMap<&str, Vec<&str>> {
-        let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for resource in self.all().filter(|resource| !resource.group.is_empty()) {
-            let versions = groups.entry(&resource.group).or_default();
-            if !versions.contains(&&*resource.version) {
-                versions.push(&resource.version);
-            }
-        }
-        for versions in groups.values_mut() {
-            versions.sort_by(|a, b| version_priority(b).cmp(&version_priority(a)).then(a.cmp(b)));
-        }
-        groups
-    }
-}
-
-/// The order in which Kubernetes prefers versions: stable before beta before alpha, higher numbers first, then
-/// whatever is no version by its rule.
-pub(crate) fn version_priority(version: &str) -> (u8, u32, u32) {
-    let parsed = || {
-        let rest = version.strip_prefix('v')?;
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let major = rest[..digits].parse().ok()?;
-        let (stage, minor) = match &rest[digits..] {
-            "" => (3, "0"),
-            tail => tail
-                .strip_prefix("beta")
-                .map(|minor| (2, minor))
-                .or_else(|| tail.strip_prefix("alpha").map(|minor| (1, minor)))?,
-        };
-        Some((stage, major, minor.parse().ok()?))
-    };
-    parsed().unwrap_or((0, 0, 0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_preferred_as_kubernetes_does() {
-        let mut versions = ["v1alpha1", "foo", "v2", "v10", "v1beta2", "v1beta10", "v1"];
-        versions.sort_by_key(|version| std::cmp::Reverse(version_priority(version)));
-        assert_eq!(versions, ["v10", "v2", "v1", "v1beta10", "v1beta2", "v1alpha1", "foo"]);
-    }
 }

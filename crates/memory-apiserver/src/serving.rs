@@ -1,4 +1,4 @@
-//! [`ApiServer::serve`]: the server on a TCP port, and [`Serving`], which stops when it is dropped.
+//! [`ApiServer::listen`]: the server on a TCP port, and [`Serving`], which stops when it is dropped.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,9 +10,10 @@ use kube::config::Kubeconfig;
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::ApiServer;
 use super::access::User;
-use super::serve::{self, Identity};
+use super::api_server::ApiServer;
+use super::serve;
+use super::tls::Identity;
 
 impl ApiServer {
     /// Serves programs that are not this one, over TCP, until what is returned is dropped. Port 0 takes a free one.
@@ -23,11 +24,11 @@ impl ApiServer {
     /// # Errors
     ///
     /// When the address can't be listened on.
-    pub async fn serve(&self, address: SocketAddr) -> io::Result<Serving> {
+    pub async fn listen(&self, address: SocketAddr) -> io::Result<Serving> {
         let (listener, address) = serve::bind(address).await?;
-        let identity = self.server.identity(address)?;
+        let identity = self.identity(address)?;
         let stop = CancellationToken::new();
-        let served = serve::serve(Arc::clone(&self.server), listener, Arc::clone(&identity), stop.clone());
+        let served = serve::serve(Arc::clone(&self.state), listener, Arc::clone(&identity), stop.clone());
         Ok(Serving {
             api: self.clone(),
             address,
@@ -35,6 +36,15 @@ impl ApiServer {
             stop: stop.drop_guard(),
             ended: tokio::spawn(served),
         })
+    }
+
+    /// The identity of the server, created when it first listens.
+    fn identity(&self, address: SocketAddr) -> io::Result<Arc<Identity>> {
+        let mut identity = self.state.identity.lock();
+        match &*identity {
+            Some(known) => Ok(Arc::clone(known)),
+            None => Ok(Arc::clone(identity.insert(Arc::new(Identity::new(address)?)))),
+        }
     }
 }
 
@@ -68,13 +78,13 @@ impl Serving {
 
     /// What a client of a user needs who may do what roles and bindings grant, with a new token.
     #[must_use]
-    pub fn kubeconfig_for(&self, user: &str) -> Kubeconfig {
+    pub fn kubeconfig_as(&self, user: &str) -> Kubeconfig {
         self.kubeconfig_of(User::named(user))
     }
 
     fn kubeconfig_of(&self, user: User) -> Kubeconfig {
         let name = user.name.clone();
-        let token = self.api.server.access.issue(user);
+        let token = self.api.state.access.issue(user);
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "dev",
             "clusters": [{"name": "dev", "cluster": {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::rules::text;
 use crate::error::FieldError;
-use crate::metadata::{config_key_problems, invalid};
+use crate::names::{config_key_problems, invalid};
 use crate::object::child_mut;
 
 /// `stringData` is a way of writing `data`, and not kept.

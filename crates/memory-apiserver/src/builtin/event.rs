@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::rules::text;
 use crate::error::FieldError;
 use crate::events;
-use crate::metadata::{invalid, qualified_name_problems};
+use crate::names::{invalid, qualified_name_problems};
 use crate::object;
 
 /// The fields of an Event that say something, and how long they may be.

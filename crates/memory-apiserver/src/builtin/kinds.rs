@@ -11,9 +11,8 @@ use k8s_openapi::api::rbac::v1 as rbac;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 use super::{Builtin, data, event, namespace, pod, rules, service, typed, volume};
-use crate::access;
 use crate::crds;
-use crate::metadata::NameRule;
+use crate::names::NameRule;
 use crate::request::Verb;
 use crate::store::{DEFINITIONS, NAMESPACES};
 
@@ -24,8 +23,8 @@ const EVENTS: &str = "events";
 const NAMESPACE_VERBS: &[Verb] =
     &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
 
-/// What most kinds are; each entry says where it differs.
-const fn plain<K: DeserializeOwned + Serialize>(
+/// The rules of most kinds. Each entry of the table says where it differs.
+pub(crate) const fn plain<K: DeserializeOwned + Serialize>(
     kind: &'static str,
     plural: &'static str,
     namespaced: bool,
@@ -38,16 +37,18 @@ const fn plain<K: DeserializeOwned + Serialize>(
         short_names: &[],
         categories: &[],
         namespaced,
-        storage: plural,
+        storage: None,
         verbs: &Verb::ALL,
         status: false,
         has_generation: false,
+        unconditional_update: true,
+        create_on_update: false,
         returns_deleted: false,
         name_rule: NameRule::Subdomain,
         blank: r#"{"metadata": {}}"#,
         typed: typed::<K>,
         default: |_| {},
-        prepare: |_, _| {},
+        prepare: |_, _, _| {},
         validate: |_, _| Vec::new(),
     }
 }
@@ -60,12 +61,11 @@ const fn role<K: DeserializeOwned + Serialize>(
     kind: &'static str,
     plural: &'static str,
     namespaced: bool,
-    storage: &'static str,
 ) -> Builtin {
     Builtin {
         group: "rbac.authorization.k8s.io",
-        storage,
         name_rule: NameRule::PathSegment,
+        create_on_update: true,
         default: if binding { super::rbac::default_binding } else { |_| {} },
         validate: if binding { super::rbac::validate_binding } else { super::rbac::validate_role },
         blank: if binding { BLANK_BINDING } else { BLANK_ROLE },
@@ -77,7 +77,7 @@ const fn role<K: DeserializeOwned + Serialize>(
 pub(crate) static BUILTINS: &[Builtin] = &[
     Builtin {
         short_names: &["ns"],
-        storage: NAMESPACES,
+        storage: Some(NAMESPACES),
         status: true,
         name_rule: NameRule::Label,
         verbs: NAMESPACE_VERBS,
@@ -98,7 +98,8 @@ pub(crate) static BUILTINS: &[Builtin] = &[
     },
     Builtin {
         short_names: &["ev"],
-        storage: EVENTS,
+        storage: Some(EVENTS),
+        create_on_update: true,
         validate: event::validate,
         blank: r#"{"metadata": {}, "involvedObject": {}, "source": {}, "firstTimestamp": null, "lastTimestamp": null, "eventTime": null, "reportingComponent": "", "reportingInstance": ""}"#,
         ..plain::<core::Event>("Event", "events", true)
@@ -106,14 +107,16 @@ pub(crate) static BUILTINS: &[Builtin] = &[
     Builtin {
         group: "events.k8s.io",
         short_names: &["ev"],
-        storage: EVENTS,
+        storage: Some(EVENTS),
+        create_on_update: true,
         validate: event::validate_new,
         blank: r#"{"metadata": {}, "eventTime": null, "regarding": {}, "deprecatedSource": {}, "deprecatedFirstTimestamp": null, "deprecatedLastTimestamp": null}"#,
         ..plain::<events::Event>("Event", "events", true)
     },
     Builtin {
         group: "coordination.k8s.io",
-        storage: "leases.coordination.k8s.io",
+        unconditional_update: false,
+        create_on_update: true,
         validate: rules::validate_lease,
         blank: r#"{"metadata": {}, "spec": {}}"#,
         ..plain::<Lease>("Lease", "leases", true)
@@ -147,6 +150,7 @@ pub(crate) static BUILTINS: &[Builtin] = &[
         status: true,
         returns_deleted: true,
         name_rule: NameRule::StrictLabel,
+        create_on_update: true,
         default: service::default,
         prepare: service::prepare,
         validate: service::validate,
@@ -175,7 +179,6 @@ pub(crate) static BUILTINS: &[Builtin] = &[
     },
     Builtin {
         group: "authorization.k8s.io",
-        storage: "selfsubjectaccessreviews.authorization.k8s.io",
         verbs: &[Verb::Create],
         ..plain::<SelfSubjectAccessReview>("SelfSubjectAccessReview", "selfsubjectaccessreviews", false)
     },
@@ -183,7 +186,8 @@ pub(crate) static BUILTINS: &[Builtin] = &[
         group: "apiextensions.k8s.io",
         short_names: &["crd", "crds"],
         categories: &["api-extensions"],
-        storage: DEFINITIONS,
+        storage: Some(DEFINITIONS),
+        unconditional_update: false,
         status: true,
         has_generation: true,
         default: crds::default,
@@ -192,14 +196,20 @@ pub(crate) static BUILTINS: &[Builtin] = &[
         blank: r#"{"metadata": {}, "spec": {"group": "", "names": {"plural": "", "kind": ""}, "scope": "", "versions": null}, "status": {"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": null}}"#,
         ..plain::<CustomResourceDefinition>("CustomResourceDefinition", "customresourcedefinitions", false)
     },
-    role::<rbac::ClusterRole>(false, "ClusterRole", "clusterroles", false, access::CLUSTER_ROLES),
-    role::<rbac::ClusterRoleBinding>(
-        true,
-        "ClusterRoleBinding",
-        "clusterrolebindings",
-        false,
-        access::CLUSTER_ROLE_BINDINGS,
-    ),
-    role::<rbac::Role>(false, "Role", "roles", true, access::ROLES),
-    role::<rbac::RoleBinding>(true, "RoleBinding", "rolebindings", true, access::ROLE_BINDINGS),
+    role::<rbac::ClusterRole>(false, "ClusterRole", "clusterroles", false),
+    role::<rbac::ClusterRoleBinding>(true, "ClusterRoleBinding", "clusterrolebindings", false),
+    role::<rbac::Role>(false, "Role", "roles", true),
+    role::<rbac::RoleBinding>(true, "RoleBinding", "rolebindings", true),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::BUILTINS;
+
+    #[test]
+    fn blank_objects_are_objects() {
+        for builtin in BUILTINS {
+            assert!(builtin.blank()["metadata"].is_object(), "{}", builtin.kind);
+        }
+    }
+}

@@ -10,22 +10,24 @@ mod rules;
 mod service;
 mod volume;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::FieldError;
-use super::metadata::NameRule;
+use super::names::NameRule;
 use super::object::child_mut;
 use super::request::Verb;
 use super::schema::{self, Schema};
 
-pub(crate) use kinds::BUILTINS;
+pub(crate) use kinds::{BUILTINS, plain};
 pub(crate) use service::FIRST_ADDRESS;
 
 /// A built-in kind in one version.
+#[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "a row of a table of independent facts, not a state")]
 pub(crate) struct Builtin {
     pub(crate) group: &'static str,
@@ -35,23 +37,28 @@ pub(crate) struct Builtin {
     pub(crate) short_names: &'static [&'static str],
     pub(crate) categories: &'static [&'static str],
     pub(crate) namespaced: bool,
-    pub(crate) storage: &'static str,
+    /// The collection of its objects; `None`: that of its plural and group.
+    pub(crate) storage: Option<&'static str>,
     /// What can be done to it.
     pub(crate) verbs: &'static [Verb],
     /// Whether the status is written by a subresource.
     pub(crate) status: bool,
     pub(crate) has_generation: bool,
+    /// Whether a PUT may leave out the version, which then replaces any.
+    pub(crate) unconditional_update: bool,
+    /// Whether a PUT creates an object that is not there.
+    pub(crate) create_on_update: bool,
     /// Whether a deletion answers with the object instead of a status.
     pub(crate) returns_deleted: bool,
     pub(crate) name_rule: NameRule,
     /// How Go writes an object of the kind that nothing is set in: who creates one does not own these fields.
-    blank: &'static str,
+    pub(crate) blank: &'static str,
     /// Reads and writes an object by its type, such as times in the form that they are always written in.
     pub(crate) typed: fn(Value) -> serde_json::Result<Value>,
     /// Sets what a client may leave out. Who writes an object owns these fields like those that it set.
     pub(crate) default: fn(&mut Value),
     /// Sets what only the server sets, on an object that is new or replaces another. Nobody owns these fields.
-    pub(crate) prepare: fn(&mut Value, Option<&Value>),
+    pub(crate) prepare: fn(&mut Value, Option<&Value>, Timestamp),
     /// Rules beyond the types.
     pub(crate) validate: fn(&Value, Option<&Value>) -> Vec<FieldError>,
 }
@@ -63,13 +70,10 @@ impl Builtin {
         known.map(|known| Arc::clone(known.schema())).unwrap_or_default()
     }
 
-    /// What a new object of the kind starts from.
-    pub(crate) fn blank(&'static self) -> &'static Value {
-        static BLANKS: LazyLock<Vec<Value>> = LazyLock::new(|| {
-            BUILTINS.iter().map(|builtin| serde_json::from_str(builtin.blank).unwrap_or_default()).collect()
-        });
-        let own = BUILTINS.iter().position(|other| std::ptr::eq(other, self));
-        own.map_or(&Value::Null, |own| &BLANKS[own])
+    /// A new object of the kind before any field is set.
+    pub(crate) fn blank(&self) -> Value {
+        // The texts are constants, and a test reads them all.
+        serde_json::from_str(self.blank).unwrap_or_default()
     }
 }
 

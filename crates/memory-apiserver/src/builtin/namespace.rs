@@ -1,5 +1,6 @@
 //! Namespaces: a label that names them, and a finalizer of their own that goes when they are empty.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::object::{metadata_mut, name};
@@ -17,7 +18,7 @@ pub(super) fn default(namespace: &mut Value) {
     }
 }
 
-pub(super) fn prepare(namespace: &mut Value, live: Option<&Value>) {
+pub(super) fn prepare(namespace: &mut Value, live: Option<&Value>, _: Timestamp) {
     default(namespace);
     match live {
         None => {

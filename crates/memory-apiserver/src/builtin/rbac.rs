@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::rules::{items, one_of, text};
 use crate::error::FieldError;
-use crate::metadata::{NameRule, invalid};
+use crate::names::{NameRule, invalid};
 use crate::object;
 
 /// The group of roles and of those whom they are bound to.

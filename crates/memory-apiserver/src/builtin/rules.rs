@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::error::{FieldError, Problem};
-use crate::metadata::{NameRule, invalid};
+use crate::names::{NameRule, invalid};
 
 /// The text in a field, empty when there is none.
 pub(super) fn text<'a>(object: &'a Value, field: &str) -> &'a str {

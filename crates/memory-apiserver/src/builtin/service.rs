@@ -1,11 +1,12 @@
 //! Services: their ports, and the addresses that they get.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::rules::{items, one_of, port_number, text};
 use super::{default_in, items_mut};
 use crate::error::{FieldError, Problem};
-use crate::metadata::{NameRule, invalid};
+use crate::names::{NameRule, invalid};
 use crate::object::child_mut;
 
 /// Where the addresses of Services are from.
@@ -48,7 +49,7 @@ pub(super) fn default(service: &mut Value) {
 }
 
 /// Gives a Service its addresses and ports, or lets it keep those that it has.
-pub(super) fn prepare(service: &mut Value, live: Option<&Value>) {
+pub(super) fn prepare(service: &mut Value, live: Option<&Value>, _: Timestamp) {
     default_in(service, "status", "loadBalancer", json!({}));
     if kind(service) == EXTERNAL_NAME {
         return;

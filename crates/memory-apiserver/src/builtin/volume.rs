@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::default_in;
 use super::rules::{items, one_of};
+use crate::clock::whole_seconds;
 use crate::error::{FieldError, Problem};
-use crate::metadata::whole_seconds;
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
@@ -31,11 +31,10 @@ pub(super) fn default(volume: &mut Value) {
     }
 }
 
-pub(super) fn prepare(volume: &mut Value, live: Option<&Value>) {
+pub(super) fn prepare(volume: &mut Value, live: Option<&Value>, now: Timestamp) {
     default_in(volume, "status", "phase", json!("Pending"));
     if live.is_none() {
-        let now = json!(whole_seconds(Timestamp::now()));
-        default_in(volume, "status", "lastPhaseTransitionTime", now);
+        default_in(volume, "status", "lastPhaseTransitionTime", json!(whole_seconds(now)));
     }
 }
 
@@ -43,7 +42,7 @@ pub(super) fn default_claim(claim: &mut Value) {
     default_in(claim, "spec", "volumeMode", json!("Filesystem"));
 }
 
-pub(super) fn prepare_claim(claim: &mut Value, _: Option<&Value>) {
+pub(super) fn prepare_claim(claim: &mut Value, _: Option<&Value>, _: Timestamp) {
     default_in(claim, "status", "phase", json!("Pending"));
 }
 

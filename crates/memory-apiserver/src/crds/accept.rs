@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{has_condition, text};
-use crate::metadata::whole_seconds;
+use crate::clock::whole_seconds;
 use crate::object::{self, child_mut};
 
 /// Whether a definition has all the names that it asks for.
@@ -16,34 +16,41 @@ pub(crate) fn names_are_accepted(definition: &Value) -> bool {
 
 /// The definition with its status brought up to date: which of its names are free among those of `others`. A name
 /// that was accepted once stays, and one that is taken leaves the one before it in place.
-pub(crate) fn accept(mut definition: Value, others: &[Value]) -> Value {
+pub(crate) fn accept(mut definition: Value, others: &[Value], now: Timestamp) -> Value {
     let (names, conflict) = negotiate(&definition, others);
     let accepted = conflict.is_none();
     let (reason, message) = conflict.unwrap_or_else(|| ("NoConflicts", "no conflicts found".to_owned()));
     child_mut(&mut definition, "status").insert("acceptedNames".to_owned(), names);
-    set_condition(&mut definition, "NamesAccepted", accepted, reason, &message);
+    set_condition(&mut definition, "NamesAccepted", accepted, (reason, &message), now);
     if accepted && !has_condition(&definition, "Established") {
         let message = "the initial names have been accepted";
-        set_condition(&mut definition, "Established", true, "InitialNamesAccepted", message);
+        set_condition(&mut definition, "Established", true, ("InitialNamesAccepted", message), now);
     } else if !has_condition(&definition, "Established") {
-        set_condition(&mut definition, "Established", false, "NotAccepted", "not all names are accepted");
+        let why = ("NotAccepted", "not all names are accepted");
+        set_condition(&mut definition, "Established", false, why, now);
     }
     definition
 }
 
 /// Notes that a definition is to go.
-pub(crate) fn terminate(definition: &mut Value) {
+pub(crate) fn terminate(definition: &mut Value, now: Timestamp) {
     let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
-    set_condition(definition, "Terminating", true, "InstanceDeletionPending", message);
+    set_condition(definition, "Terminating", true, ("InstanceDeletionPending", message), now);
 }
 
 /// Notes that the objects of a definition are on their way out.
-pub(crate) fn terminating(definition: &mut Value) {
+pub(crate) fn terminating(definition: &mut Value, now: Timestamp) {
     let message = "CustomResource deletion is in progress";
-    set_condition(definition, "Terminating", true, "InstanceDeletionInProgress", message);
+    set_condition(definition, "Terminating", true, ("InstanceDeletionInProgress", message), now);
 }
 
-fn set_condition(definition: &mut Value, kind: &str, holds: bool, reason: &str, message: &str) {
+fn set_condition(
+    definition: &mut Value,
+    kind: &str,
+    holds: bool,
+    (reason, message): (&str, &str),
+    now: Timestamp,
+) {
     let status = if holds { "True" } else { "False" };
     let conditions = child_mut(definition, "status").entry("conditions").or_insert(Value::Null);
     if !conditions.is_array() {
@@ -52,7 +59,7 @@ fn set_condition(definition: &mut Value, kind: &str, holds: bool, reason: &str, 
     let Some(conditions) = conditions.as_array_mut() else { return };
     let mut condition = json!({
         "type": kind, "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": whole_seconds(Timestamp::now()),
+        "lastTransitionTime": whole_seconds(now),
     });
     match conditions.iter_mut().find(|condition| condition["type"] == kind) {
         None => conditions.push(condition),
@@ -138,6 +145,10 @@ impl<'a> Taken<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn accept(definition: Value, others: &[Value]) -> Value {
+        super::accept(definition, others, Timestamp::UNIX_EPOCH)
+    }
 
     fn definition(plural: &str, kind: &str, short: &[&str]) -> Value {
         let names = json!({"plural": plural, "singular": kind.to_lowercase(), "kind": kind,

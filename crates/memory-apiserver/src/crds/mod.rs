@@ -1,41 +1,18 @@
 //! Definitions of custom kinds: their rules, their conditions, and the kinds that follow from them.
 
 mod accept;
-mod resources;
 mod validate;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::object::{self, child_mut};
+use super::object::child_mut;
 
 pub(crate) use accept::{accept, names_are_accepted, terminate, terminating};
-pub(crate) use resources::resources;
 pub(crate) use validate::validate;
 
 /// Keeps a deleted definition until its objects are gone.
 pub(crate) const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
-
-/// Which state of which definition a kind was made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
-    uid: String,
-    generation: i64,
-    /// The names that it is served by.
-    names: Value,
-}
-
-impl Origin {
-    pub(crate) fn of(definition: &Value) -> Self {
-        let generation = definition["metadata"]["generation"].as_i64().unwrap_or_default();
-        let names = definition["status"]["acceptedNames"].clone();
-        Self { uid: object::uid(definition).to_owned(), generation, names }
-    }
-
-    /// Whether the definition was another one once, so that objects may be stored that were made to its measure.
-    pub(crate) fn has_changed(&self) -> bool {
-        self.generation > 1
-    }
-}
 
 /// Sets what a definition leaves out.
 pub(crate) fn default(definition: &mut Value) {
@@ -51,7 +28,7 @@ pub(crate) fn default(definition: &mut Value) {
 }
 
 /// Begins the status of a new definition, and notes each version that objects are stored in.
-pub(crate) fn prepare(definition: &mut Value, live: Option<&Value>) {
+pub(crate) fn prepare(definition: &mut Value, live: Option<&Value>, _: Timestamp) {
     if live.is_none() {
         definition["status"] = json!({
             "conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": [],
@@ -68,16 +45,16 @@ pub(crate) fn prepare(definition: &mut Value, live: Option<&Value>) {
     }
 }
 
-fn versions(spec: &Value) -> &[Value] {
+pub(crate) fn versions(spec: &Value) -> &[Value] {
     spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The version that objects are stored in.
-fn stored_version(spec: &Value) -> Option<&Value> {
+pub(crate) fn stored_version(spec: &Value) -> Option<&Value> {
     versions(spec).iter().find(|version| version["storage"] == true)
 }
 
-fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{is_established, text, versions};
 use crate::error::{FieldError, Problem};
-use crate::metadata::{NameRule, invalid};
+use crate::names::{NameRule, invalid};
 use crate::object;
 use crate::schema::{CustomKind, Schema};
 

@@ -6,17 +6,17 @@
 use serde_json::Value;
 
 use super::compare::compare;
+use super::conflict::Conflict;
 use super::content::{fields_of, reconcile};
 use super::last_applied;
 use super::managed::{Entry, Identity, Managed, list_of, put, take};
 use super::merge::merge;
-use super::path::PathElement;
 use super::prune::prune;
 use super::update::{BEFORE_FIRST_APPLY, record, strip};
 use super::validate::validate;
 use super::value::same;
 use super::{Endpoint, Manager};
-use crate::error::{ApiError, Cause};
+use crate::error::ApiError;
 use crate::object::{name, namespace};
 
 /// The object that results from applying a configuration to the live object, or to none; with `managedFields`.
@@ -156,27 +156,6 @@ impl From<Refusal<'_>> for ApiError {
             }
             Refusal::Failed(error) => error,
         }
-    }
-}
-
-/// A field that would be taken from another manager.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Conflict<'a> {
-    pub(super) with: Identity<'a>,
-    pub(super) path: Vec<PathElement<'a>>,
-}
-
-impl Conflict<'_> {
-    fn cause(&self) -> Cause {
-        let Identity { manager, applies, api_version, subresource } = &self.with;
-        let through = match &**subresource {
-            "" => String::new(),
-            subresource => format!(" with subresource {subresource:?}"),
-        };
-        let using = if *applies { String::new() } else { format!(" using {api_version}") };
-        let message = format!("conflict with {manager:?}{through}{using}");
-        let field = self.path.iter().map(ToString::to_string).collect();
-        Cause { reason: "FieldManagerConflict", message, field }
     }
 }
 

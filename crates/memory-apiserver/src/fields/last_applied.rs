@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::apply::Conflict;
 use super::compare::compare;
+use super::conflict::Conflict;
 use super::content::fields_of;
 use super::path::escaped;
 use super::set::FieldSet;

@@ -23,6 +23,7 @@ use serde_json::Value;
 
 mod apply;
 mod compare;
+mod conflict;
 mod content;
 mod last_applied;
 mod managed;

@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::Harness;
 use crate::object;
-use crate::server::Server;
-use crate::store::{Key, Limits};
+use crate::store::Key;
 
 /// A kind: the path of its objects, its subresources, and an object of it.
 #[derive(Clone, Debug)]
@@ -230,13 +229,13 @@ fn definition() -> Kind {
 
 /// A server on which there is one object of each kind.
 pub(super) fn with_objects() -> Harness {
-    let server = Server::new(Limits::default());
+    let harness = Harness::new();
     for kind in kinds().into_iter().filter(|kind| !kind.storage.is_empty()) {
         let key = Key::new(object::namespace(&kind.object), object::name(&kind.object));
-        server.store.force(&kind.storage.into(), &key, kind.object);
+        harness.state.store.force(&kind.storage.into(), &key, kind.object);
     }
-    server.refresh_registry();
-    Harness { server }
+    harness.state.refresh_registry();
+    harness
 }
 
 #[test]

@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::PAGE;
+use super::writes::Lifecycle;
 use crate::harness::{CONFIG_MAPS, DEFINITIONS, Harness, NAMESPACES, definition};
 use crate::object;
+use crate::store::{DEFINITIONS as DEFINITIONS_STORAGE, Key, NAMESPACES as NAMESPACES_STORAGE};
 
 const HOLD: &str = "example.com/hold";
 
@@ -385,4 +388,43 @@ async fn a_definition_gets_a_short_name_that_another_one_gives_up() {
     let path = format!("{DEFINITIONS}/things.crd.test");
     h.merge(&path, json!({"spec": {"names": {"shortNames": null}}})).await;
     assert!(h.has("/apis/crd.test/v1/others").await && h.has("/apis/crd.test/v1/things").await);
+}
+
+/// Carries out what follows from the deletion of an object; returns how many tasks waited at most.
+fn longest_queue(h: &Harness, storage: &str, key: &Key) -> usize {
+    let deleted = h.state.store.get(storage, key).unwrap();
+    let mut lifecycle = Lifecycle::new(&h.state);
+    lifecycle.follow_up(&storage.into(), None, &deleted, false);
+    let mut longest = 0;
+    while let Some(task) = lifecycle.tasks.pop() {
+        lifecycle.carry_out(task);
+        longest = longest.max(lifecycle.tasks.len());
+    }
+    longest
+}
+
+#[tokio::test]
+async fn many_objects_are_deleted_by_pages() {
+    let h = Harness::new();
+    h.create(DEFINITIONS, definition("many.test", "Thing")).await;
+    let put = |storage: &str, key: &Key, object: Value| {
+        h.state.store.force(&storage.into(), key, object);
+    };
+    for i in 0..4 * PAGE {
+        let name = format!("t{i}");
+        let object = json!({"metadata": {"name": name, "namespace": "default", "uid": name}});
+        put("things.many.test", &Key::new("default", &name), object.clone());
+        put("configmaps", &Key::new("default", &name), object);
+    }
+    for (storage, name) in [(DEFINITIONS_STORAGE, "things.many.test"), (NAMESPACES_STORAGE, "default")] {
+        let key = Key::new("", name);
+        let mut object = h.state.store.get(storage, &key).unwrap().value();
+        object::metadata_mut(&mut object)
+            .insert("deletionTimestamp".to_owned(), json!("2026-01-01T00:00:00Z"));
+        put(storage, &key, object);
+        let longest = longest_queue(&h, storage, &key);
+        assert!(longest <= PAGE + 2, "{storage}: {longest}");
+        assert!(h.state.store.get(storage, &key).is_none(), "{storage}");
+    }
+    assert_eq!((h.state.store.len("things.many.test"), h.state.store.len("configmaps")), (0, 0));
 }

@@ -8,7 +8,7 @@ use std::io;
 
 use serde_json::{Map, Value};
 
-use super::{MAX_DEPTH, REFUSED, is_deeper_than, too_deep};
+use super::values::{MAX_DEPTH, REFUSED, is_deeper_than, too_deep};
 use crate::error::ApiError;
 use crate::go_format::json_type;
 

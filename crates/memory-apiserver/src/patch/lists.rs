@@ -9,25 +9,28 @@ use std::mem;
 
 use serde_json::Value;
 
-use super::discard_nulls;
-use super::strategic::{
-    DIRECTIVE, Object, list_of_lists, merge_maps, new_value, unknown_directive, wrong_type,
-};
+use super::directives::{DIRECTIVE, Object, list_of_lists, new_value, unknown_directive, wrong_type};
+use super::values::discard_nulls;
 use crate::error::ApiError;
 use crate::go_format::{go_list, go_text};
 use crate::schema::Schema;
 
+/// Merges a map of the patch into a live one.
+type MergeMaps = fn(Object, Object, Option<&Schema>) -> Result<Object, ApiError>;
+
 /// What the schema says of a list.
 #[derive(Clone, Copy)]
 pub(super) struct ListRule<'s> {
+    merge_maps: MergeMaps,
     merged: bool,
     key: Option<&'s str>,
     items: Option<&'s Schema>,
 }
 
 impl<'s> ListRule<'s> {
-    pub(super) fn of(list: Option<&'s Schema>) -> Self {
+    pub(super) fn of(list: Option<&'s Schema>, merge_maps: MergeMaps) -> Self {
         Self {
+            merge_maps,
             merged: list.is_some_and(|list| list.merge_set || list.merge_key.is_some()),
             key: list.and_then(|list| list.merge_key.as_deref()),
             items: list.and_then(|list| list.items.as_deref()),
@@ -148,7 +151,7 @@ fn merge_by_key(live: Vec<Value>, patch: Vec<Value>, rule: ListRule<'_>) -> Resu
         let place = *places.entry(item[key].clone()).or_insert(live.len());
         match (live.get_mut(place), item) {
             (Some(Value::Object(found)), Value::Object(item)) => {
-                *found = merge_maps(mem::take(found), item, rule.items)?;
+                *found = (rule.merge_maps)(mem::take(found), item, rule.items)?;
             }
             (_, new) => {
                 item = new;

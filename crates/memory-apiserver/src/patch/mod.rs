@@ -8,6 +8,7 @@
 //! kube-apiserver and, where they do not quote its parser, its texts.
 
 pub(crate) mod applied;
+mod directives;
 mod json;
 mod lists;
 #[cfg(test)]
@@ -17,18 +18,16 @@ mod strategic;
 mod strategic_tests;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use serde_json::{Map, Value};
 
 use super::error::{ApiError, FieldError};
 use super::go_format::json_type;
 use super::schema::Schema;
+use values::{discard_nulls, not_an_object, too_deep};
 
-/// How deeply lists and objects may be nested in an object, so that every client can read it, also in a list.
-pub(crate) const MAX_DEPTH: usize = 100;
-
-/// All that kube-apiserver says of a patch that does not fit the object.
-const REFUSED: &str = "the server rejected our request due to an error in our request";
+pub(crate) use values::{MAX_DEPTH, is_deeper_than};
 
 pub(crate) const JSON_PATCH: &str = "application/json-patch+json";
 pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -111,25 +110,6 @@ fn prune_lists(patch: &mut Map<String, Value>) {
     }
 }
 
-/// Removes the fields that are null, at any depth. The items of lists stay.
-fn discard_nulls(value: &mut Value) {
-    match value {
-        Value::Object(fields) => discard_null_fields(fields),
-        Value::Array(items) => items.iter_mut().for_each(discard_nulls),
-        _ => {}
-    }
-}
-
-fn discard_null_fields(fields: &mut Map<String, Value>) {
-    fields.retain(|_, field| !field.is_null());
-    fields.values_mut().for_each(discard_nulls);
-}
-
-/// What Go's decoder says of a patch that is no object.
-fn not_an_object(value: &Value) -> String {
-    format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", json_type(value))
-}
-
 fn has_kind(patched: Value) -> Result<Value, ApiError> {
     let problem = match &patched {
         Value::Object(fields) if fields.get("kind").is_some_and(|kind| *kind != "") => return Ok(patched),
@@ -141,18 +121,4 @@ fn has_kind(patched: Value) -> Result<Value, ApiError> {
     };
     let error = FieldError::invalid("patch", Value::String(patched.to_string()), problem);
     Err(ApiError::invalid("", "", "", &[error]))
-}
-
-/// Whether lists and objects are nested more than `levels` levels; does not look deeper.
-pub(crate) fn is_deeper_than(value: &Value, levels: usize) -> bool {
-    let deeper = |inner: &Value| is_deeper_than(inner, levels - 1);
-    match value {
-        Value::Array(items) => levels == 0 || items.iter().any(deeper),
-        Value::Object(fields) => levels == 0 || fields.values().any(deeper),
-        _ => false,
-    }
-}
-
-fn too_deep() -> ApiError {
-    ApiError::unprocessable(format!("the patched object would be nested more than {MAX_DEPTH} levels deep"))
 }

@@ -13,18 +13,14 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::directives::{DIRECTIVE, Object, new_value, unknown_directive, wrong_type};
 use super::lists::{ListRule, merge_lists, merge_lists_in_order};
-use super::{REFUSED, discard_null_fields, discard_nulls, not_an_object};
+use super::values::{discard_null_fields, not_an_object};
 use crate::error::ApiError;
-use crate::go_format::{go_text, go_type};
 use crate::schema::Schema;
 
-pub(super) type Object = Map<String, Value>;
-
-/// The directive that an object itself carries.
-pub(super) const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
 const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList";
 const SET_ORDER: &str = "$setElementOrder";
@@ -47,11 +43,7 @@ pub(super) fn apply(schema: &Schema, live: &Value, body: &[u8]) -> Result<Value,
 }
 
 /// Merges a map of the patch into a live one. Without a schema, lists are replaced.
-pub(super) fn merge_maps(
-    mut live: Object,
-    mut patch: Object,
-    schema: Option<&Schema>,
-) -> Result<Object, ApiError> {
+fn merge_maps(mut live: Object, mut patch: Object, schema: Option<&Schema>) -> Result<Object, ApiError> {
     if let Some(directive) = patch.get(DIRECTIVE) {
         return match directive.as_str() {
             Some("replace") => {
@@ -69,29 +61,6 @@ pub(super) fn merge_maps(
         merge_field(&mut live, &key, value, schema)?;
     }
     Ok(live)
-}
-
-pub(super) fn unknown_directive(directive: &Value, patch: &Object) -> ApiError {
-    let patch = go_text(&Value::Object(patch.clone()));
-    ApiError::unexpected(format!("unknown patch type: {} in map: {patch}", go_text(directive)))
-}
-
-/// What a patch's value is where there is nothing to merge it with. `None`: a directive, which then has no effect.
-pub(super) fn new_value(mut value: Value) -> Option<Value> {
-    discard_nulls(&mut value);
-    without_directives(value)
-}
-
-fn without_directives(value: Value) -> Option<Value> {
-    match value {
-        Value::Object(fields) if fields.contains_key(DIRECTIVE) => None,
-        Value::Object(fields) => {
-            let kept = |(name, field)| Some((name, without_directives(field)?));
-            Some(Value::Object(fields.into_iter().filter_map(kept).collect()))
-        }
-        Value::Array(items) => Some(Value::Array(items.into_iter().filter_map(without_directives).collect())),
-        scalar => Some(scalar),
-    }
 }
 
 /// Carries out `$retainKeys`, which must name every field that the patch sets.
@@ -126,7 +95,7 @@ fn merge_field(live: &mut Object, key: &str, patch: Value, schema: Option<&Schem
             Some(Value::Object(merge_maps(live, patch, schema)?))
         }
         (Some(Value::Array(live)), Value::Array(patch)) => {
-            Some(Value::Array(merge_lists(live, patch, ListRule::of(schema), deletes)?))
+            Some(Value::Array(merge_lists(live, patch, ListRule::of(schema, merge_maps), deletes)?))
         }
         (found, _) if deletes => found,
         (_, patch) => new_value(patch),
@@ -161,7 +130,7 @@ fn set_orders(live: &mut Object, patch: &mut Object, schema: Option<&Schema>) ->
             let message = format!("unable to find api field for the json field {name:?}");
             return Err(ApiError::unexpected(message));
         }
-        let rule = ListRule::of(field);
+        let rule = ListRule::of(field, merge_maps);
         if let Some(merged) = merge_lists_in_order(live_list, patch_list, &order, rule)? {
             live.insert(name.to_owned(), Value::Array(merged));
             patch.remove(name);
@@ -176,12 +145,4 @@ fn as_list(value: Option<Value>) -> Result<Option<Vec<Value>>, ApiError> {
         Some(Value::Array(items)) => Ok(Some(items)),
         Some(other) => Err(wrong_type("[]interface {}", &other)),
     }
-}
-
-pub(super) fn wrong_type(expected: &str, found: &Value) -> ApiError {
-    ApiError::unexpected(format!("expected a {expected}, but received a {}", go_type(found)))
-}
-
-pub(super) fn list_of_lists() -> ApiError {
-    ApiError::unprocessable(REFUSED)
 }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Change, MAX_DEPTH, PatchKind, REFUSED, applied};
+use super::values::REFUSED;
+use super::{Change, MAX_DEPTH, PatchKind, applied};
 use crate::error::ApiError;
 use crate::schema::Schema;
 

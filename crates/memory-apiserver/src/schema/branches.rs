@@ -6,7 +6,6 @@ use jsonschema::ValidationError;
 use serde_json::Value;
 
 use super::formats;
-use super::messages::type_name;
 
 /// The `allOf`s that failed, each by where it stands in the schema and at what place in the value it was looked
 /// at, with the branches that failed.
@@ -101,4 +100,17 @@ fn checks(schema: &Value, value: &Value) -> usize {
 
 fn below(schema: &Value, value: &Value) -> usize {
     if schema.is_object() { checks(schema, value) } else { 0 }
+}
+
+/// The type of a value, with whole numbers apart.
+pub(super) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_i64() => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }

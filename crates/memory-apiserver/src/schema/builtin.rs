@@ -53,7 +53,8 @@ static KINDS: [Builtin; 19] = [
 ];
 
 impl Builtin {
-    const fn of<K: Resource + JsonSchema>() -> Self {
+    /// The kind of a type.
+    pub(crate) const fn of<K: Resource + JsonSchema>() -> Self {
         Self {
             group: K::GROUP,
             version: K::VERSION,

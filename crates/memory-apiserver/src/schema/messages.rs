@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::super::error::{FieldError, Problem};
 use super::super::go_format::{float, quoted};
-use super::branches;
+use super::branches::{self, type_name};
 use super::rules::{ENUM, PATTERN};
 
 /// The values that are looked at, and the JSON Schema they were held against.
@@ -262,19 +262,6 @@ fn types(kind: &TypeKind) -> String {
             let is_meant = |kind: &JsonType| !matches!(kind, JsonType::Null | JsonType::Array);
             kinds.iter().filter(is_meant).map(JsonType::as_str).collect::<Vec<_>>().join(",")
         }
-    }
-}
-
-/// The type of a value, with whole numbers apart.
-pub(super) fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_i64() => "integer",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }
 

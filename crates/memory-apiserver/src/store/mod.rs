@@ -8,6 +8,7 @@
 //! decoded or text is sent.
 
 mod collection;
+mod limits;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -20,30 +21,16 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 pub(crate) use collection::{Event, EventKind, Range};
+pub(crate) use limits::Limits;
 pub(crate) use stored::{Key, Stored};
 
 use collection::Collection;
 
-/// Where namespaces are kept; objects can only be created in one that is there and stays.
+/// Where namespaces are kept. Objects can be created only in a namespace that is there and not being deleted.
 pub(crate) const NAMESPACES: &str = "namespaces";
 
-/// Where definitions of custom kinds are kept, under the name of the collection that holds the objects of each.
+/// Where definitions of custom kinds are kept. The name of a definition is the collection of its objects.
 pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
-
-/// How much of the past is kept.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Events of one collection.
-    pub(crate) events: usize,
-    /// Bytes of objects in the events of one collection.
-    pub(crate) bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { events: 50_000, bytes: 256 << 20 }
-    }
-}
 
 /// What a write wants to find.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,8 +80,8 @@ pub(crate) enum Unknown {
 pub(crate) struct Snapshot {
     pub(crate) objects: Vec<Arc<Stored>>,
     pub(crate) revision: u64,
-    /// How many follow in the range after the last one.
-    pub(crate) remaining: usize,
+    /// Whether more of them follow in the range.
+    pub(crate) more: bool,
 }
 
 /// Everything that is stored. See the [module](self).
@@ -113,7 +100,7 @@ struct State {
 }
 
 /// Where an object is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Location {
     pub(crate) storage: Arc<str>,
     pub(crate) key: Key,
@@ -159,11 +146,63 @@ impl Store {
             return Err(Unknown::Future { current: state.revision });
         }
         let collection = state.known_since(storage, revision)?;
-        let (objects, remaining) = collection.map(|all| all.list(range, revision, limit)).unwrap_or_default();
-        Ok(Snapshot { objects, revision, remaining })
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        let (objects, more) = collection.map(|all| all.list(range, revision, limit)).unwrap_or_default();
+        Ok(Snapshot { objects, revision, more })
     }
 
-    /// The events after a revision, at most `limit` of them; none if there are none yet.
+    /// The first `limit` objects of a range as they are now.
+    pub(crate) fn page(&self, storage: &str, range: &Range<'_>, limit: usize) -> Vec<Arc<Stored>> {
+        let state = self.state.read();
+        let collection = state.collections.get(storage);
+        collection.map(|all| all.list(range, state.revision, limit).0).unwrap_or_default()
+    }
+
+    /// How many objects there were at a revision in a namespace, or in all of them.
+    ///
+    /// # Errors
+    ///
+    /// When the state at that revision is not known.
+    pub(crate) fn count(
+        &self,
+        storage: &str,
+        namespace: Option<&str>,
+        revision: u64,
+    ) -> Result<usize, Unknown> {
+        let state = self.state.read();
+        let collection = state.known_since(storage, revision)?;
+        Ok(collection.map_or(0, |all| all.count(namespace, revision)))
+    }
+
+    /// Whether no collection has an object in this namespace.
+    pub(crate) fn is_empty_namespace(&self, namespace: &str) -> bool {
+        let state = self.state.read();
+        state.collections.values().all(|all| all.count(Some(namespace), state.revision) == 0)
+    }
+
+    /// Whether a watch can begin at this revision.
+    ///
+    /// # Errors
+    ///
+    /// When events that it would have to tell may be forgotten.
+    pub(crate) fn check_watchable(&self, storage: &str, revision: u64) -> Result<(), Unknown> {
+        let state = self.state.read();
+        let oldest = state.collections.get(storage).map_or(state.floor, Collection::watchable);
+        if revision < oldest { Err(Unknown::Expired { oldest }) } else { Ok(()) }
+    }
+
+    /// Lets no new watch of a collection begin before now: its kind has changed.
+    pub(crate) fn expire_watches(&self, storage: &Arc<str>) {
+        let mut state = self.state.write();
+        let revision = state.revision;
+        state.collection(storage).expire_watches(revision);
+    }
+
+    /// The events after a revision that an open watch has reached, at most `limit` of them.
+    ///
+    /// # Errors
+    ///
+    /// When some of them are forgotten. A compaction alone is no error: a watch that has read every event goes on.
     pub(crate) fn events_after(
         &self,
         storage: &str,
@@ -171,13 +210,31 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, Unknown> {
         let state = self.state.read();
-        let collection = state.known_since(storage, revision)?;
-        Ok(collection.map(|all| all.events_after(revision, limit)).unwrap_or_default())
+        let Some(collection) = state.collections.get(storage) else { return Ok(Vec::new()) };
+        let oldest = collection.lost();
+        if revision < oldest {
+            return Err(Unknown::Expired { oldest });
+        }
+        Ok(collection.events_after(revision, limit))
     }
 
-    /// Tells of each new revision of a collection.
+    /// Begins a watch: the receiver changes with each new revision of the collection. [`Self::unsubscribe`] ends it.
     pub(crate) fn subscribe(&self, storage: &Arc<str>) -> watch::Receiver<u64> {
         self.state.write().collection(storage).subscribe()
+    }
+
+    /// Ends a watch.
+    pub(crate) fn unsubscribe(&self, storage: &str) {
+        if let Some(collection) = self.state.write().collections.get_mut(storage) {
+            collection.unsubscribe();
+        }
+    }
+
+    /// Forgets the events of a collection whose kind is gone, once the watches that are open have ended.
+    pub(crate) fn end(&self, storage: &str) {
+        if let Some(collection) = self.state.write().collections.get_mut(storage) {
+            collection.end();
+        }
     }
 
     /// Makes one write and returns the object as it is stored, or was last.
@@ -217,14 +274,7 @@ impl Store {
         state.dependents.get(uid).map(|all| all.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Ends the watches of a collection once they have told what there is to tell.
-    pub(crate) fn close(&self, storage: &str) {
-        if let Some(collection) = self.state.write().collections.get_mut(storage) {
-            collection.close();
-        }
-    }
-
-    /// Forgets all that happened before now: watches of older versions have expired.
+    /// Forgets all that happened before now. Watches that have not read all of it have expired.
     pub(crate) fn compact(&self) {
         let mut state = self.state.write();
         let revision = state.revision;

@@ -70,11 +70,13 @@ proptest! {
                 let range = Range { namespace: Some("ns"), after: after.as_ref() };
                 let page = store.list("widgets", &range, Some(*revision), limit).unwrap();
                 pages.append(&mut shown(&page));
-                if page.remaining == 0 { break }
-                prop_assert_eq!(state.len(), pages.len() + page.remaining);
+                prop_assert_eq!(page.more, pages.len() < state.len());
+                if !page.more { break }
                 after = page.objects.last().map(|last| last.key.clone());
             }
             prop_assert_eq!(&pages, state);
+            prop_assert_eq!(store.count("widgets", Some("ns"), *revision), Ok(state.len()));
+            prop_assert_eq!(store.count("widgets", None, *revision), Ok(state.len()));
 
             let mut followed = state.clone();
             for event in store.events_after("widgets", *revision, usize::MAX).unwrap() {
@@ -146,4 +148,73 @@ fn dependents_are_known_by_their_owner_and_forgotten_with_it() {
     assert!(store.dependents("u1").is_empty() && store.dependents("u2").is_empty());
     store.rewind(free.unwrap().revision - 1).unwrap();
     assert_eq!(store.dependents("u2").len(), 1);
+}
+
+/// Keys that the last calls have looked at.
+fn visited(store: &Store) -> usize {
+    store.state.read().collections["widgets"].take_visited()
+}
+
+#[test]
+fn a_page_looks_at_no_more_keys_than_it_shows() {
+    let store = store(Limits::default());
+    let names: Vec<_> = (0..1000).map(|i| format!("w{i:04}")).collect();
+    for name in &names {
+        put(&store, name, 1);
+    }
+    let before = store.revision();
+    let page = |at, after: Option<&Key>| {
+        visited(&store);
+        let range = Range { namespace: Some("ns"), after };
+        let page = store.list("widgets", &range, Some(at), 10).unwrap();
+        assert!(page.more);
+        (page, visited(&store))
+    };
+    let (first, cost) = page(before, None);
+    assert!(cost <= 12, "{cost}");
+    // The state before 1,000 changes: a page still looks at its own keys only, once in each of two maps.
+    for name in &names {
+        put(&store, name, 2);
+    }
+    let (_, cost) = page(before, first.objects.last().map(|last| &last.key));
+    assert!(cost <= 24, "{cost}");
+    let (_, cost) = page(store.revision(), Some(&Key::new("ns", "w0500")));
+    assert!(cost <= 12, "{cost}");
+    visited(&store);
+    assert_eq!(store.count("widgets", Some("ns"), store.revision()), Ok(1000));
+    assert_eq!(visited(&store), 0);
+}
+
+#[test]
+fn a_compaction_spares_watches_that_have_read_everything() {
+    let store = store(Limits::default());
+    let read = put(&store, "a", 1).revision;
+    let missed = put(&store, "a", 2).revision;
+    store.skip_revision();
+    store.compact();
+    let floor = store.revision();
+    assert_eq!(store.events_after("widgets", missed, 10).unwrap().len(), 0);
+    assert_eq!(store.events_after("widgets", read, 10).unwrap_err(), Unknown::Expired { oldest: missed });
+    // A new watch cannot know what it misses.
+    assert_eq!(store.check_watchable("widgets", missed), Err(Unknown::Expired { oldest: floor }));
+    assert_eq!(store.check_watchable("widgets", floor), Ok(()));
+}
+
+#[test]
+fn events_of_a_kind_that_is_gone_are_kept_only_for_open_watches() {
+    let store = store(Limits::default());
+    let first = put(&store, "a", 1).revision;
+    let kept = |revision| store.events_after("widgets", revision, 10).map(|events| events.len());
+    let watch = store.subscribe(&storage());
+    store.end("widgets");
+    assert_eq!(kept(first - 1), Ok(1));
+    drop(watch);
+    store.unsubscribe("widgets");
+    assert_eq!(kept(first - 1), Err(Unknown::Expired { oldest: first }));
+    assert!(store.state.read().collections["widgets"].is_forgotten());
+    // A kind of the same name that comes later has a history of its own.
+    let later = put(&store, "b", 1).revision;
+    store.subscribe(&storage());
+    store.unsubscribe("widgets");
+    assert_eq!(kept(later - 1), Ok(1));
 }

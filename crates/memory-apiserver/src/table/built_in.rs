@@ -3,18 +3,10 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::age::age;
-use super::columns::Column;
+use super::cells::{Rows, created, list, or, text, text_or};
+use super::column::Column;
 use super::{events, pods, volumes};
 use crate::object::{self, meta_text};
-
-/// How a row is made.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rows {
-    pub(super) cells: fn(&Value, Timestamp) -> Vec<Value>,
-    /// What the row says of the object's state, if anything.
-    pub(super) conditions: fn(&Value) -> Option<Value>,
-}
 
 /// The columns of a kind, and what makes its rows. Kinds without a printer have name and time of creation.
 pub(super) fn printer(group: &str, kind: &str) -> (Vec<Column>, Rows) {
@@ -42,16 +34,7 @@ pub(super) fn printer(group: &str, kind: &str) -> (Vec<Column>, Rows) {
 
 /// Name, these, and age.
 fn columns(between: &[Column]) -> Vec<Column> {
-    [&[Column::name()], between, &[age_column()]].concat()
-}
-
-pub(super) fn age_column() -> Column {
-    Column::text("Age", "How long ago the object was created.")
-}
-
-/// A column that is shown only where there is room.
-pub(super) fn wide(name: &'static str, description: &'static str) -> Column {
-    Column { priority: 1, ..Column::text(name, description) }
+    [&[Column::name()], between, &[Column::age()]].concat()
 }
 
 fn status(description: &'static str) -> Column {
@@ -68,30 +51,6 @@ fn row<const N: usize>(object: &Value, now: Timestamp, between: [Value; N]) -> V
     cells.extend(between);
     cells.push(created(object, now));
     cells
-}
-
-/// The age of the object.
-pub(super) fn created(object: &Value, now: Timestamp) -> Value {
-    age(meta_text(object, "creationTimestamp"), now).into()
-}
-
-/// The text at a pointer such as `/spec/nodeName`, empty when there is none.
-pub(super) fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-pub(super) fn text_or<'v>(object: &'v Value, pointer: &str, default: &'static str) -> &'v str {
-    or(text(object, pointer), default)
-}
-
-/// The text, or what stands for an empty one.
-pub(super) fn or<'v>(text: &'v str, default: &'static str) -> &'v str {
-    if text.is_empty() { default } else { text }
-}
-
-/// The list at a pointer, empty when there is none.
-pub(super) fn list<'v>(object: &'v Value, pointer: &str) -> &'v [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 fn size(object: &Value, field: &str) -> usize {
@@ -135,11 +94,11 @@ fn node_columns() -> Vec<Column> {
     ]);
     columns.extend([
         Column::text("Version", "The version of the kubelet."),
-        wide("Internal-IP", "The address inside the cluster."),
-        wide("External-IP", "The address from outside."),
-        wide("OS-Image", "The operating system."),
-        wide("Kernel-Version", "The version of the kernel."),
-        wide("Container-Runtime", "The version of what runs the containers."),
+        Column::wide("Internal-IP", "The address inside the cluster."),
+        Column::wide("External-IP", "The address from outside."),
+        Column::wide("OS-Image", "The operating system."),
+        Column::wide("Kernel-Version", "The version of the kernel."),
+        Column::wide("Container-Runtime", "The version of what runs the containers."),
     ]);
     columns
 }
@@ -195,7 +154,7 @@ fn service_columns() -> Vec<Column> {
         Column::text("External-IP", "The addresses from outside."),
         Column::text("Port(s)", "The ports, with those of the nodes."),
     ]);
-    columns.push(wide("Selector", "The labels of the pods behind the service."));
+    columns.push(Column::wide("Selector", "The labels of the pods behind the service."));
     columns
 }
 
@@ -257,9 +216,9 @@ fn load_balancer_addresses(service: &Value) -> Vec<&str> {
 fn binding_columns() -> Vec<Column> {
     let mut columns = columns(&[Column::text("Role", "What is allowed.")]);
     columns.extend([
-        wide("Users", "The users that it is allowed to."),
-        wide("Groups", "The groups that it is allowed to."),
-        wide("ServiceAccounts", "The service accounts that it is allowed to."),
+        Column::wide("Users", "The users that it is allowed to."),
+        Column::wide("Groups", "The groups that it is allowed to."),
+        Column::wide("ServiceAccounts", "The service accounts that it is allowed to."),
     ]);
     columns
 }

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::age::age;
-use super::built_in::{text, wide};
-use super::columns::Column;
+use super::cells::text;
+use super::column::Column;
 use crate::object;
 
 pub(super) fn columns() -> Vec<Column> {
@@ -14,11 +14,11 @@ pub(super) fn columns() -> Vec<Column> {
         Column::text("Type", "Whether all is well."),
         Column::text("Reason", "What happened, in a word."),
         Column::text("Object", "What it happened to."),
-        wide("Subobject", "Which part of it."),
-        wide("Source", "Who tells so."),
+        Column::wide("Subobject", "Which part of it."),
+        Column::wide("Source", "Who tells so."),
         Column::text("Message", "What happened, for people."),
-        wide("First Seen", "How long ago it happened first."),
-        wide("Count", "How often it happened."),
+        Column::wide("First Seen", "How long ago it happened first."),
+        Column::wide("Count", "How often it happened."),
         Column { priority: 1, ..Column::name() },
     ]
 }

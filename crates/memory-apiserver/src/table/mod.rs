@@ -4,10 +4,12 @@
 
 mod age;
 mod built_in;
-mod columns;
+mod cells;
+mod column;
 mod events;
 mod json_path;
 mod pods;
+mod printer;
 #[cfg(test)]
 mod tests;
 mod volumes;
@@ -18,7 +20,7 @@ use serde_json::{Value, json};
 use super::error::ApiError;
 use super::object::meta_text;
 
-pub(crate) use columns::Printer;
+pub(crate) use printer::Printer;
 
 const API_VERSION: &str = "meta.k8s.io/v1";
 
@@ -78,7 +80,7 @@ impl Tables<'_> {
     }
 
     fn headers(&self) -> Value {
-        self.printer.columns.iter().map(columns::Column::definition).collect()
+        self.printer.columns.iter().map(column::Column::definition).collect()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Value {

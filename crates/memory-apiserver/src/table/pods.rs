@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::age::{parse, since};
-use super::built_in::{age_column, created, list, or, text, text_or, wide};
-use super::columns::Column;
+use super::cells::{created, list, or, text, text_or};
+use super::column::Column;
 use crate::object::{self, is_deleting};
 
 const NONE: &str = "<none>";
@@ -16,11 +16,11 @@ pub(super) fn columns() -> Vec<Column> {
         Column::text("Ready", "How many of its containers are ready."),
         Column::text("Status", "The state that its containers are in."),
         Column::text("Restarts", "How often its containers were restarted, and how long ago the last time."),
-        age_column(),
-        wide("IP", "Its address."),
-        wide("Node", "The node that it runs on."),
-        wide("Nominated Node", "The node that it runs on once there is room."),
-        wide("Readiness Gates", "How many of its further conditions for readiness are met."),
+        Column::age(),
+        Column::wide("IP", "Its address."),
+        Column::wide("Node", "The node that it runs on."),
+        Column::wide("Nominated Node", "The node that it runs on once there is room."),
+        Column::wide("Readiness Gates", "How many of its further conditions for readiness are met."),
     ]
 }
 

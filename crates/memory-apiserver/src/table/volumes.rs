@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::built_in::{age_column, created, list, text, text_or, wide};
-use super::columns::Column;
+use super::cells::{created, list, text, text_or};
+use super::column::Column;
 use crate::object::{self, is_deleting};
 
 const UNSET: &str = "<unset>";
@@ -20,7 +20,7 @@ pub(super) fn volume_columns() -> Vec<Column> {
         Column::text("StorageClass", "Its storage class."),
         attributes_class(),
         Column::text("Reason", "Why it has this status."),
-        age_column(),
+        Column::age(),
         mode(),
     ]
 }
@@ -54,7 +54,7 @@ pub(super) fn claim_columns() -> Vec<Column> {
         Column::text("Access Modes", "In which ways the volume can be mounted."),
         Column::text("StorageClass", "Its storage class."),
         attributes_class(),
-        age_column(),
+        Column::age(),
         mode(),
     ]
 }
@@ -80,7 +80,7 @@ fn attributes_class() -> Column {
 }
 
 fn mode() -> Column {
-    wide("VolumeMode", "Whether it is a file system or a device.")
+    Column::wide("VolumeMode", "Whether it is a file system or a device.")
 }
 
 fn phase(object: &Value) -> Value {

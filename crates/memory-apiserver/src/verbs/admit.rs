@@ -9,17 +9,18 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::Part;
 use super::decode::unreadable;
 use super::options::FieldValidation;
-use super::write::Write;
-use crate::builtin::Builtin;
+use super::write_request::{Part, WriteRequest};
+use crate::clock::whole_seconds;
+use crate::deletion::has_ended;
 use crate::error::{ApiError, FieldError};
 use crate::fields::{self, Endpoint, FieldSet, Origin};
-use crate::lifecycle::has_ended;
 use crate::metadata;
+use crate::names::generate_name;
 use crate::object::{self, metadata_mut};
 use crate::patch::PatchKind;
+use crate::request::Verb;
 use crate::resource::{Nature, Resource};
 use crate::schema;
 
@@ -44,13 +45,22 @@ pub(super) struct Admission {
     pub(super) ends: bool,
 }
 
-/// A new object.
-pub(super) fn create(write: &Write<'_>, object: Value, problems: Vec<String>) -> Result<Admission, ApiError> {
+/// A new object, of a create or of an update that creates.
+pub(super) fn create(
+    write: &WriteRequest<'_>,
+    object: Value,
+    problems: Vec<String>,
+) -> Result<Admission, ApiError> {
     let mut admission = begin(write, object, problems)?;
     let object = &mut admission.object;
     set_place(write, object)?;
-    if !object::meta_text(object, "resourceVersion").is_empty() {
-        return Err(ApiError::unexpected("resourceVersion should not be set on objects to be created"));
+    match (&write.call.verb, object::uid(object)) {
+        (Verb::Update, "") => {}
+        (Verb::Update, uid) => return Err(other_uid(write, uid, "")),
+        _ if !object::meta_text(object, "resourceVersion").is_empty() => {
+            return Err(ApiError::unexpected("resourceVersion should not be set on objects to be created"));
+        }
+        _ => {}
     }
     born(write, object);
     track(write, None, object);
@@ -61,7 +71,7 @@ pub(super) fn create(write: &Write<'_>, object: Value, problems: Vec<String>) ->
 
 /// A new version of an object, or of a part of it.
 pub(super) fn update(
-    write: &Write<'_>,
+    write: &WriteRequest<'_>,
     live: &Value,
     object: Value,
     problems: Vec<String>,
@@ -78,7 +88,7 @@ pub(super) fn update(
 
 /// What server-side apply makes of an object, or of nothing.
 pub(super) fn applied(
-    write: &Write<'_>,
+    write: &WriteRequest<'_>,
     live: Option<&Value>,
     mut applied: Value,
 ) -> Result<Admission, ApiError> {
@@ -108,7 +118,11 @@ pub(super) fn applied(
 }
 
 /// Drops what the kind does not know, judges it, and sets what is left out.
-fn begin(write: &Write<'_>, mut object: Value, mut problems: Vec<String>) -> Result<Admission, ApiError> {
+fn begin(
+    write: &WriteRequest<'_>,
+    mut object: Value,
+    mut problems: Vec<String>,
+) -> Result<Admission, ApiError> {
     let resource = &write.call.resource;
     if let Some(why) = type_error(resource, &object) {
         return Err(unreadable(write.call, &object, write.patch, &why));
@@ -145,7 +159,7 @@ fn type_error(resource: &Resource, object: &Value) -> Option<String> {
 }
 
 /// The object's place must be that of the path; what it leaves out is taken from there.
-fn set_place(write: &Write<'_>, object: &mut Value) -> Result<(), ApiError> {
+fn set_place(write: &WriteRequest<'_>, object: &mut Value) -> Result<(), ApiError> {
     let target = &write.call.target;
     let (namespace, name) = (object::namespace(object).to_owned(), object::name(object).to_owned());
     let wanted = target.namespace.as_deref().unwrap_or_default();
@@ -171,18 +185,18 @@ fn set_place(write: &Write<'_>, object: &mut Value) -> Result<(), ApiError> {
 }
 
 /// What the server says of a new object.
-fn born(write: &Write<'_>, object: &mut Value) {
+fn born(write: &WriteRequest<'_>, object: &mut Value) {
     let resource = &write.call.resource;
     let prefix = object::meta_text(object, "generateName").to_owned();
     let metadata = metadata_mut(object);
     if metadata.get("name").is_none_or(|name| name == "") && !prefix.is_empty() {
-        metadata.insert("name".to_owned(), json!(metadata::generate_name(&prefix)));
+        metadata.insert("name".to_owned(), json!(generate_name(&prefix)));
     }
     for field in SYSTEM_FIELDS {
         metadata.remove(field);
     }
     metadata.insert("uid".to_owned(), json!(uuid::Uuid::new_v4().to_string()));
-    metadata.insert("creationTimestamp".to_owned(), json!(metadata::whole_seconds(write.now)));
+    metadata.insert("creationTimestamp".to_owned(), json!(whole_seconds(write.now)));
     if resource.has_generation() {
         metadata.insert("generation".to_owned(), json!(1));
     }
@@ -192,7 +206,7 @@ fn born(write: &Write<'_>, object: &mut Value) {
 }
 
 /// Takes over from the present version what a client can't change with this request.
-fn succeed(write: &Write<'_>, live: &Value, object: &mut Value) {
+fn succeed(write: &WriteRequest<'_>, live: &Value, object: &mut Value) {
     if write.part == Part::Status {
         let status = object["status"].take();
         let managed = object["metadata"]["managedFields"].take();
@@ -235,20 +249,18 @@ fn set_or_remove(object: &mut Value, field: &str, value: Value) {
 }
 
 /// Whether the version that the client knows is the present one, and the object the same.
-fn check_preconditions(write: &Write<'_>, live: &Value, object: &Value) -> Result<(), ApiError> {
+fn check_preconditions(write: &WriteRequest<'_>, live: &Value, object: &Value) -> Result<(), ApiError> {
     let resource = &write.call.resource;
     let (asked, uid) = (object::meta_text(object, "resourceVersion"), object::uid(object));
     let applies = write.patch == Some(PatchKind::Apply);
-    if asked.is_empty() && resource.is_custom() && !applies {
+    if asked.is_empty() && !resource.allows_unconditional_update() && !applies {
         let error =
             FieldError::invalid("metadata.resourceVersion", json!(0), "must be specified for an update");
-        return Err(ApiError::invalid(&resource.group, &resource.names.kind, object::name(live), &[error]));
+        return Err(ApiError::invalid(&resource.group, &resource.names.plural, object::name(live), &[error]));
     }
     // A patch that changes the UID is invalid, which is found later.
     if write.patch.is_none() && !uid.is_empty() && uid != object::uid(live) {
-        let is = object::uid(live);
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}");
-        return Err(ApiError::conflict(&resource.about(object::name(live)), &why));
+        return Err(other_uid(write, uid, object::uid(live)));
     }
     if !asked.is_empty() && asked != object::meta_text(live, "resourceVersion") {
         let why =
@@ -258,8 +270,14 @@ fn check_preconditions(write: &Write<'_>, live: &Value, object: &Value) -> Resul
     Ok(())
 }
 
+fn other_uid(write: &WriteRequest<'_>, wanted: &str, is: &str) -> ApiError {
+    let name = write.call.target.name.as_deref().unwrap_or_default();
+    let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}");
+    ApiError::conflict(&write.call.resource.about(name), &why)
+}
+
 /// Whether what is applied is meant to be new.
-fn check_unborn(write: &Write<'_>, applied: &Value) -> Result<(), ApiError> {
+fn check_unborn(write: &WriteRequest<'_>, applied: &Value) -> Result<(), ApiError> {
     let uid = object::uid(applied);
     if uid.is_empty() {
         return Ok(());
@@ -270,14 +288,14 @@ fn check_unborn(write: &Write<'_>, applied: &Value) -> Result<(), ApiError> {
 }
 
 /// What the kind sets that clients have no say in, and own no part of.
-fn prepare(write: &Write<'_>, live: Option<&Value>, object: &mut Value) {
+fn prepare(write: &WriteRequest<'_>, live: Option<&Value>, object: &mut Value) {
     if let Some(builtin) = write.call.resource.builtin() {
-        (builtin.prepare)(object, live);
+        (builtin.prepare)(object, live, write.now);
     }
 }
 
 /// Notes who owns what.
-fn track(write: &Write<'_>, live: Option<&Value>, object: &mut Value) {
+fn track(write: &WriteRequest<'_>, live: Option<&Value>, object: &mut Value) {
     with_endpoint(write, |endpoint| match (&write.call.resource.scale, live, write.part) {
         (Some(paths), Some(live), Part::Scale) => {
             fields::track_scale(endpoint, &write.manager(), &paths.spec_replicas, live, object);
@@ -286,7 +304,7 @@ fn track(write: &Write<'_>, live: Option<&Value>, object: &mut Value) {
     });
 }
 
-fn with_endpoint<R>(write: &Write<'_>, run: impl FnOnce(&Endpoint<'_>) -> R) -> R {
+fn with_endpoint<R>(write: &WriteRequest<'_>, run: impl FnOnce(&Endpoint<'_>) -> R) -> R {
     let resource = &write.call.resource;
     let (subresource, reset) = match write.part {
         Part::Status => ("status", FieldSet::of(["spec"])),
@@ -300,12 +318,15 @@ fn with_endpoint<R>(write: &Write<'_>, run: impl FnOnce(&Endpoint<'_>) -> R) -> 
         kind: &resource.names.kind,
         subresource,
         reset: &reset,
-        origin: resource.builtin().map_or(Origin::Custom, |builtin| Origin::BuiltIn(builtin.blank())),
+        origin: match &resource.nature {
+            Nature::Custom(_) => Origin::Custom,
+            Nature::Builtin(native) => Origin::BuiltIn(&native.blank),
+        },
     })
 }
 
 /// The rules of metadata, schema and kind.
-fn check(write: &Write<'_>, live: Option<&Value>, object: &Value) -> Result<(), ApiError> {
+fn check(write: &WriteRequest<'_>, live: Option<&Value>, object: &Value) -> Result<(), ApiError> {
     let resource = &write.call.resource;
     let mut errors = metadata::validate(resource, live, object);
     errors.extend(fields::check_limits(object));
@@ -315,9 +336,9 @@ fn check(write: &Write<'_>, live: Option<&Value>, object: &Value) -> Result<(), 
             (Some(live), Part::Status) => custom.validator.validate_status_update(object, live),
             (Some(live), _) => custom.validator.validate_update(object, live),
         }),
-        Nature::Builtin(builtin) => {
+        Nature::Builtin(native) => {
             errors.extend(schema::missing_fields(object, &resource.schema));
-            errors.extend((builtin.validate)(object, live));
+            errors.extend((native.rules.validate)(object, live));
         }
     }
     if errors.is_empty() {
@@ -327,7 +348,7 @@ fn check(write: &Write<'_>, live: Option<&Value>, object: &Value) -> Result<(), 
 }
 
 /// Counts the generation, and says whether anything has changed and whether the object goes.
-fn finish(write: &Write<'_>, live: &Value, admission: &mut Admission) -> Result<(), ApiError> {
+fn finish(write: &WriteRequest<'_>, live: &Value, admission: &mut Admission) -> Result<(), ApiError> {
     let object = &mut admission.object;
     let resource = &write.call.resource;
     if resource.has_generation() && write.part != Part::Status && spec_differs(resource, live, object) {
@@ -351,14 +372,4 @@ fn spec_differs(resource: &Resource, live: &Value, object: &Value) -> bool {
         object.as_object().into_iter().flat_map(|fields| fields.keys()).filter(counts).cloned().collect()
     };
     fields(live).union(&fields(object)).any(|field| live[field] != object[field])
-}
-
-impl Resource {
-    /// The rules of a built-in kind.
-    pub(crate) fn builtin(&self) -> Option<&'static Builtin> {
-        match self.nature {
-            Nature::Builtin(builtin) => Some(builtin),
-            Nature::Custom(_) => None,
-        }
-    }
 }

@@ -3,12 +3,12 @@
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
+use crate::call::Call;
 use crate::error::{ApiError, FieldError};
 use crate::go_format;
 use crate::patch::{self, Change, PatchKind};
 use crate::resource::Resource;
 use crate::schema;
-use crate::server::Call;
 
 /// The media type of a body, without its parameters.
 pub(super) fn media_type(call: &Call) -> &str {

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 
 use super::options::{DeleteOptions, Propagation};
 use crate::answer;
+use crate::call::Call;
 use crate::crds;
+use crate::deletion::{PODS, mark_deleted, may_go};
 use crate::error::{ApiError, Details};
 use crate::filter::Filter;
-use crate::lifecycle::{FOREGROUND, ORPHAN, PODS, mark_deleted, may_go};
-use crate::object::{self, finalizers, metadata_mut};
-use crate::server::Call;
+use crate::lifecycle;
+use crate::object::{self, FOREGROUND, ORPHAN, finalizers, metadata_mut};
 use crate::store::{Change, DEFINITIONS, Expect, Key, NAMESPACES, Stored};
 
 /// What every cluster needs.
@@ -51,14 +52,14 @@ pub(super) fn collection(call: &Call) -> Result<Response<Body>, ApiError> {
     let presenter = call.presenter()?;
     let filter = Filter::of(&call.resource, &call.target, &call.params)?;
     let options = DeleteOptions::of(call)?;
-    let snapshot = call.server.store.list(&call.resource.storage, &call.range(None), None, 0);
+    let snapshot = call.state.store.list(&call.resource.storage, &call.range(None), None, 0);
     let snapshot = snapshot.map_err(|unknown| ApiError::internal(format!("{unknown:?}")))?;
     let selected: Vec<_> = snapshot.objects.into_iter().filter(|stored| filter.passes(stored)).collect();
     for stored in &selected {
         // Whoever is gone already need not be deleted.
         delete(call, &stored.key, &options)?;
     }
-    let metadata = json!({"resourceVersion": call.server.store.revision().to_string()});
+    let metadata = json!({"resourceVersion": call.state.store.revision().to_string()});
     Ok(answer::value(&presenter.whole_list(&selected, &metadata)))
 }
 
@@ -70,7 +71,7 @@ fn delete(call: &Call, key: &Key, options: &DeleteOptions) -> Result<Option<Dele
             "this namespace may not be deleted",
         ));
     }
-    while let Some(stored) = call.server.store.get(storage, key) {
+    while let Some(stored) = call.state.store.get(storage, key) {
         let mut object = stored.value();
         options.check(call, &object)?;
         let before = object.clone();
@@ -80,7 +81,7 @@ fn delete(call: &Call, key: &Key, options: &DeleteOptions) -> Result<Option<Dele
             return Ok(Some(Deleted::Gone(stored)));
         }
         if !gone {
-            mark_deleted(storage, &mut object, grace);
+            mark_deleted(storage, &mut object, grace, call.state.clock.now());
         }
         if !gone && object == before {
             return Ok(Some(Deleted::Marked(stored)));
@@ -89,9 +90,8 @@ fn delete(call: &Call, key: &Key, options: &DeleteOptions) -> Result<Option<Dele
             return Ok(Some(Deleted::Marked(Arc::new(Stored::unstored(key.clone(), &object)))));
         }
         let change = if gone { Change::Remove(object) } else { Change::Put(object) };
-        if let Ok(written) = call.server.store.write(storage, key, Expect::Revision(stored.revision), change)
-        {
-            call.server.after_write(storage, Some(&stored), &written, gone);
+        if let Ok(written) = call.state.store.write(storage, key, Expect::Revision(stored.revision), change) {
+            lifecycle::after_write(&call.state, storage, Some(&stored), &written, gone);
             return Ok(Some(if gone { Deleted::Gone(written) } else { Deleted::Marked(written) }));
         }
     }
@@ -108,7 +108,7 @@ fn prepare(call: &Call, object: &mut Value, options: &DeleteOptions) -> i64 {
     match &*call.resource.storage {
         DEFINITIONS if !object::is_deleting(object) => {
             set_finalizer(object, crds::CLEANUP_FINALIZER, true);
-            crds::terminate(object);
+            crds::terminate(object, call.state.clock.now());
         }
         NAMESPACES => object["status"]["phase"] = json!("Terminating"),
         PODS => return grace(object, options),

@@ -3,101 +3,13 @@
 mod admit;
 mod decode;
 mod delete;
+mod dispatch;
 mod options;
 mod read;
 mod review;
 mod scale;
 mod write;
+mod write_request;
 
-use axum::body::Body;
-use http::Response;
-
-use super::answer;
-use super::error::ApiError;
-use super::request::{Target, Verb};
-use super::server::Call;
-
-/// The part of an object that a request is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// The object itself.
-    Main,
-    /// Its status.
-    Status,
-    /// The number of replicas.
-    Scale,
-    /// The object with its status, which no request can write.
-    Whole,
-}
-
+pub(crate) use dispatch::answer;
 pub(crate) use write::load;
-
-/// Answers a request for a resource that is served.
-pub(crate) fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
-    if !is_in_place(call) {
-        return not_there(call);
-    }
-    match (call.target.subresource.as_deref(), call.verb) {
-        (None, _) => main(call),
-        (Some("status"), verb) if call.resource.status => match verb {
-            Verb::Get => read::get(call),
-            Verb::Update => write::replace(call, Part::Status),
-            Verb::Patch => write::patch(call, Part::Status),
-            _ => Err(not_supported(call)),
-        },
-        (Some("scale"), verb) if call.resource.scale.is_some() => match verb {
-            Verb::Get | Verb::Update | Verb::Patch => scale::answer(call, verb),
-            _ => Err(not_supported(call)),
-        },
-        (Some(_), _) if call.resource.is_custom() => Err(call.not_found()),
-        (Some(_), _) => Err(ApiError::no_such_resource()),
-    }
-}
-
-fn main(call: &Call) -> Result<Response<Body>, ApiError> {
-    let verb = call.verb;
-    if !call.resource.verbs().contains(&verb) || (verb == Verb::Create && call.target.name.is_some()) {
-        return Err(ApiError::method_not_allowed());
-    }
-    match verb {
-        Verb::Create if &*call.resource.storage == review::STORAGE => review::create(call),
-        Verb::Get => read::get(call),
-        Verb::List => read::list(call),
-        Verb::Watch => read::watch(call),
-        Verb::Create => write::create(call),
-        Verb::Update => write::replace(call, Part::Main),
-        Verb::Patch => write::patch(call, Part::Main),
-        Verb::Delete => delete::one(call),
-        Verb::DeleteCollection => delete::collection(call),
-    }
-}
-
-/// Whether the path has a namespace where, and only where, the kind has one. Only the collection of all
-/// namespaces needs none.
-fn is_in_place(call: &Call) -> bool {
-    let all = call.target.name.is_none() && matches!(call.verb, Verb::List | Verb::Watch);
-    let in_namespace = call.target.namespace.is_some();
-    let has_objects = call.target.name.is_none() || call.resource.verbs().contains(&Verb::Get);
-    has_objects && (call.resource.namespaced == in_namespace || (call.resource.namespaced && all))
-}
-
-/// What a path gets that does not lead to a kind which there is.
-fn not_there(call: &Call) -> Result<Response<Body>, ApiError> {
-    let Target { name, namespace, .. } = &call.target;
-    if call.resource.is_custom() {
-        Ok(answer::not_served())
-    } else if name.is_none() && namespace.is_none() {
-        // The collection of all namespaces can be listed, and no more.
-        Err(ApiError::method_not_allowed())
-    } else {
-        Err(ApiError::no_such_resource())
-    }
-}
-
-fn not_supported(call: &Call) -> ApiError {
-    if call.resource.is_custom() {
-        ApiError::not_supported(&call.resource.about(""), call.verb.as_str())
-    } else {
-        ApiError::method_not_allowed()
-    }
-}

@@ -11,47 +11,17 @@ use serde_json::{Map, Value, json};
 
 use super::options::{self, At, Continue, ListOptions, WatchOptions};
 use crate::answer;
+use crate::call::Call;
 use crate::error::ApiError;
 use crate::form::{Form, Presenter};
-use crate::server::Call;
-use crate::store::{Expect, Key, Range, Snapshot, Stored, Unknown};
+use crate::store::{Key, Snapshot, Stored, Unknown};
 use crate::watch::{self, WatchRequest};
 
 /// Bytes of a list that are sent at once.
 const CHUNK: usize = 256 << 10;
 
-impl Call {
-    /// The key of the object that the path names.
-    pub(super) fn key(&self) -> Key {
-        let namespace = self.target.namespace.as_deref().unwrap_or_default();
-        Key::new(namespace, self.target.name.as_deref().unwrap_or_default())
-    }
-
-    /// The object that the path names.
-    pub(super) fn find(&self) -> Result<Arc<Stored>, ApiError> {
-        let found = self.server.store.get(&self.resource.storage, &self.key());
-        found.ok_or_else(|| self.not_found())
-    }
-
-    pub(super) fn not_found(&self) -> ApiError {
-        ApiError::not_found(&self.resource.about(self.target.name.as_deref().unwrap_or_default()))
-    }
-
-    pub(super) fn presenter(&self) -> Result<Presenter, ApiError> {
-        let form = Form::negotiate(&self.headers, &self.params)?;
-        Ok(Presenter::new(Arc::clone(&self.resource), form))
-    }
-
-    /// What has to be so for a new object.
-    pub(super) fn absent(&self) -> Expect {
-        if self.resource.is_custom() { Expect::AbsentAndDefined } else { Expect::Absent }
-    }
-
-    /// Where the objects of the path are.
-    pub(super) fn range<'a>(&'a self, after: Option<&'a Key>) -> Range<'a> {
-        Range { namespace: self.target.namespace.as_deref(), after }
-    }
-}
+/// Objects that are looked at together where selectors decide.
+const BATCH: usize = 500;
 
 /// One object.
 pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
@@ -64,12 +34,12 @@ pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
 
 /// Waits for nothing: a version that is not reached yet is refused, and the client told to come again.
 fn check_reached(call: &Call, asked: u64) -> Result<(), ApiError> {
-    let current = call.server.store.revision();
+    let current = call.state.store.revision();
     if asked > current { Err(ApiError::version_too_large(asked, current)) } else { Ok(()) }
 }
 
 /// A collection, or a page of it.
-pub(super) fn list(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(super) fn collection(call: &Call) -> Result<Response<Body>, ApiError> {
     let presenter = call.presenter()?;
     let options = ListOptions::of(call)?;
     let page = match &options.token {
@@ -78,9 +48,10 @@ pub(super) fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     };
     let mut metadata = json!({"resourceVersion": page.revision.to_string()});
     if let (Some(last), true) = (page.objects.last(), page.more) {
-        metadata["continue"] = json!(Continue::after(&last.key, page.revision).encode());
-        if !options.filter.is_selective() {
-            metadata["remainingItemCount"] = json!(page.remaining);
+        let token = Continue::after(&last.key, page.revision, page.remaining);
+        metadata["continue"] = json!(token.encode());
+        if let Some(remaining) = page.remaining {
+            metadata["remainingItemCount"] = json!(remaining);
         }
     }
     if presenter.form != Form::Object {
@@ -93,20 +64,21 @@ pub(super) fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     Ok(answer::stream(list_text(presenter, &Value::Object(head).to_string(), page.objects)))
 }
 
-/// What a list answers with.
+/// The objects of a list, or of a page of it.
 struct Page {
     objects: Vec<Arc<Stored>>,
     revision: u64,
     more: bool,
-    remaining: usize,
+    /// How many objects follow; `None` where selectors decide, and nobody has counted.
+    remaining: Option<usize>,
 }
 
 fn first(call: &Call, options: &ListOptions) -> Result<Page, ApiError> {
     let revision = match options.at {
-        At::Newest => call.interference.list_revision(call.server.store.revision()),
+        At::Newest => call.interference.list_revision(call.state.store.revision()),
         At::NotOlderThan(asked) => {
             check_reached(call, asked)?;
-            let old = call.interference.list_revision(call.server.store.revision());
+            let old = call.interference.list_revision(call.state.store.revision());
             old.filter(|old| *old >= asked)
         }
         At::Exactly(asked) => Some(asked),
@@ -126,29 +98,49 @@ fn continued(call: &Call, options: &ListOptions, token: &Continue) -> Result<Pag
     let after = token.key();
     select(call, options, Some(&after), Some(token.revision)).map_err(|_| {
         // The client may go on from where it was with what there is now.
-        let fresh = Continue::after(&after, call.server.store.revision()).encode();
+        let fresh = Continue::after(&after, call.state.store.revision(), None).encode();
         let mut error = ApiError::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list: objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.");
         error.details.continue_token = Some(fresh);
         error
     })
 }
 
-/// The next objects that are selected, at most as many as is asked for.
+/// The next objects that are selected, at most as many as the client asks for. Looks at no more objects than it needs.
 fn select(call: &Call, options: &ListOptions, after: Option<&Key>, at: Option<u64>) -> Result<Page, Unknown> {
-    let (filter, limit) = (&options.filter, options.limit);
-    let selective = filter.is_selective();
-    let store_limit = if selective { 0 } else { limit };
-    let range = call.range(after);
-    let Snapshot { mut objects, revision, remaining } =
-        call.server.store.list(&call.resource.storage, &range, at, store_limit)?;
-    if !selective {
-        return Ok(Page { objects, revision, more: remaining > 0, remaining });
+    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    if !options.filter.is_selective() {
+        let Snapshot { objects, revision, more } = list(call, after, at, limit)?;
+        let remaining = more.then(|| remaining(call, options, revision, objects.len())).flatten();
+        return Ok(Page { objects, revision, more, remaining });
     }
-    let mut passing = objects.drain(..).filter(|stored| filter.passes(stored));
-    let mut kept: Vec<_> = passing.by_ref().take(if limit == 0 { usize::MAX } else { limit }).collect();
-    let more = passing.next().is_some();
-    kept.shrink_to_fit();
-    Ok(Page { objects: kept, revision, more, remaining: 0 })
+    let (mut selected, mut after, mut at) = (Vec::new(), after.cloned(), at);
+    loop {
+        let batch = list(call, after.as_ref(), at, limit.max(BATCH))?;
+        after = batch.objects.last().map(|last| last.key.clone());
+        at = Some(batch.revision);
+        selected.extend(batch.objects.into_iter().filter(|stored| options.filter.passes(stored)));
+        let more = selected.len() > limit;
+        if more || !batch.more {
+            selected.truncate(limit);
+            return Ok(Page { objects: selected, revision: batch.revision, more, remaining: None });
+        }
+    }
+}
+
+fn list(call: &Call, after: Option<&Key>, at: Option<u64>, limit: usize) -> Result<Snapshot, Unknown> {
+    call.state.store.list(&call.resource.storage, &call.range(after), at, limit)
+}
+
+/// How many objects follow after a page. Each token tells how many followed after its page, so only the first page
+/// has to ask the store.
+fn remaining(call: &Call, options: &ListOptions, revision: u64, listed: usize) -> Option<usize> {
+    let before = match &options.token {
+        Some(token) => token.remaining,
+        None => {
+            call.state.store.count(&call.resource.storage, call.target.namespace.as_deref(), revision).ok()
+        }
+    };
+    before.and_then(|before| before.checked_sub(listed))
 }
 
 /// The text of a list in chunks: its head without the closing brace, then the items.
@@ -195,7 +187,7 @@ pub(super) fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
             Err(error) => return Ok(answer::json(StatusCode::OK, watch::refusal(&error))),
         }
     } else {
-        (Vec::new(), asked.filter(|asked| *asked > 0).unwrap_or_else(|| call.server.store.revision()))
+        (Vec::new(), asked.filter(|asked| *asked > 0).unwrap_or_else(|| call.state.store.revision()))
     };
     let request = WatchRequest {
         storage: Arc::clone(&call.resource.storage),
@@ -207,7 +199,7 @@ pub(super) fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
         bookmarks: options.bookmarks,
         lifetime: options.lifetime,
     };
-    Ok(answer::stream(watch::lines(Arc::clone(&call.server), request, &call.interference)))
+    Ok(answer::stream(watch::lines(Arc::clone(&call.state), request, &call.interference)))
 }
 
 /// What is there, and the version in which it is.
@@ -215,7 +207,7 @@ fn initial(call: &Call, options: &WatchOptions) -> Result<(Vec<Arc<Stored>>, u64
     if let Some(asked) = options.version {
         check_reached(call, asked)?;
     }
-    let snapshot = call.server.store.list(&call.resource.storage, &call.range(None), None, 0);
+    let snapshot = call.state.store.list(&call.resource.storage, &call.range(None), None, 0);
     let snapshot = snapshot.map_err(|unknown| watch::expired(0, unknown))?;
     let passing = snapshot.objects.into_iter().filter(|stored| options.filter.passes(stored));
     Ok((passing.collect(), snapshot.revision))

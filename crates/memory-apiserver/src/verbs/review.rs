@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::decode;
 use crate::access::{self, Attributes};
 use crate::answer;
+use crate::call::Call;
 use crate::error::{ApiError, FieldError};
 use crate::schema;
-use crate::server::Call;
 
 /// Where it would be stored if it were.
 pub(super) const STORAGE: &str = "selfsubjectaccessreviews.authorization.k8s.io";
@@ -73,5 +73,5 @@ fn is_allowed(call: &Call, asked: &Value) -> bool {
         namespace: some("namespace"),
         name: some("name"),
     };
-    access::is_allowed(&call.server.store, &call.user, &attributes)
+    access::is_allowed(&call.state.store, &call.user, &attributes)
 }

@@ -4,17 +4,16 @@ use axum::body::Body;
 use http::Response;
 use serde_json::{Value, json};
 
-use super::Part;
 use super::decode;
-use super::write::Write;
+use super::write_request::{Part, WriteRequest};
 use crate::answer;
+use crate::call::Call;
 use crate::error::{ApiError, FieldError};
 use crate::object::{self, metadata_mut};
 use crate::patch::PatchKind;
 use crate::request::Verb;
 use crate::resource::ScalePaths;
 use crate::schema::Schema;
-use crate::server::Call;
 
 const API_VERSION: &str = "autoscaling/v1";
 
@@ -64,7 +63,7 @@ fn write(
     patch: Option<PatchKind>,
     make: impl Fn(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let write = Write::of(call, Part::Scale, patch)?;
+    let write = WriteRequest::of(call, Part::Scale, patch)?;
     let written = write.update(|live| {
         let wanted = make(&scale(paths, live))?;
         let replicas = checked(&wanted)?;

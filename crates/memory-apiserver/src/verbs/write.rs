@@ -5,35 +5,23 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Response, StatusCode};
-use jiff::Timestamp;
 use serde_json::Value;
 
-use super::Part;
 use super::admit::{self, Admission};
 use super::decode;
-use super::options::WriteOptions;
+use super::write_request::{Part, WriteRequest};
+use crate::access;
 use crate::answer;
+use crate::call::Call;
 use crate::error::ApiError;
-use crate::fields::Manager;
-use crate::form::Presenter;
+use crate::lifecycle;
 use crate::object;
 use crate::patch::PatchKind;
-use crate::server::Call;
+use crate::request::Verb;
 use crate::store::{Change, Expect, Key, Refused, Stored};
 
 /// How often a generated name is tried.
 const NAME_ATTEMPTS: u32 = 8;
-
-/// One write under way.
-pub(super) struct Write<'a> {
-    pub(super) call: &'a Call,
-    pub(super) part: Part,
-    /// What kind of patch it is, if it is one.
-    pub(super) patch: Option<PatchKind>,
-    pub(super) options: WriteOptions,
-    presenter: Presenter,
-    pub(super) now: Timestamp,
-}
 
 /// What a write came to.
 pub(super) struct Written {
@@ -44,7 +32,7 @@ pub(super) struct Written {
 
 /// Stores a new object.
 pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
-    let write = Write::of(call, Part::Main, None)?;
+    let write = WriteRequest::of(call, Part::Main, None)?;
     let (object, duplicates) = decode::body(call)?;
     let written = write.create(&object, &duplicates)?;
     Ok(write.answer(&written))
@@ -52,21 +40,25 @@ pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
 
 /// Stores a new object, its status included.
 pub(crate) fn load(call: &Call, object: &Value) -> Result<Arc<Stored>, ApiError> {
-    Write::of(call, Part::Whole, None)?.create(object, &[]).map(|written| written.object)
+    WriteRequest::of(call, Part::Whole, None)?.create(object, &[]).map(|written| written.object)
 }
 
 /// Replaces an object, or its status.
 pub(super) fn replace(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
-    let write = Write::of(call, part, None)?;
+    let write = WriteRequest::of(call, part, None)?;
     let (object, duplicates) = decode::body(call)?;
-    let written = write.update(|_| Ok((object.clone(), duplicates.clone())))?;
+    let written = if part == Part::Main && call.resource.is_created_on_update() {
+        write.put(&object, &duplicates)?
+    } else {
+        write.update(|_| Ok((object.clone(), duplicates.clone())))?
+    };
     Ok(write.answer(&written))
 }
 
 /// Changes an object, or its status.
 pub(super) fn patch(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
     let kind = PatchKind::from_content_type(decode::media_type(call), call.resource.is_custom())?;
-    let write = Write::of(call, part, Some(kind))?;
+    let write = WriteRequest::of(call, part, Some(kind))?;
     let PatchKind::Change(change) = kind else {
         let written = write.apply()?;
         return Ok(write.answer(&written));
@@ -80,22 +72,11 @@ pub(super) fn patch(call: &Call, part: Part) -> Result<Response<Body>, ApiError>
     Ok(write.answer(&written))
 }
 
-impl<'a> Write<'a> {
-    pub(super) fn of(call: &'a Call, part: Part, patch: Option<PatchKind>) -> Result<Self, ApiError> {
-        // What can't be answered is not done.
-        let presenter = call.presenter()?;
-        let options = WriteOptions::of(call, patch)?;
-        Ok(Self { call, part, patch, options, presenter, now: Timestamp::now() })
-    }
-
+impl WriteRequest<'_> {
     fn answer(&self, written: &Written) -> Response<Body> {
         let mut response = answer::json(written.status, self.presenter.object(&written.object));
         answer::warn(&mut response, &written.warnings);
         response
-    }
-
-    pub(super) fn manager(&self) -> Manager<'_> {
-        Manager { name: &self.options.manager, now: self.now }
     }
 
     fn create(&self, object: &Value, duplicates: &[String]) -> Result<Written, ApiError> {
@@ -114,11 +95,33 @@ impl<'a> Write<'a> {
         Err(ApiError::already_exists(&self.call.resource.about(name)))
     }
 
+    /// Replaces an object that is there, and creates one that is not.
+    fn put(&self, object: &Value, duplicates: &[String]) -> Result<Written, ApiError> {
+        let call = self.call;
+        loop {
+            if call.find().is_ok() {
+                match self.update(|_| Ok((object.clone(), duplicates.to_vec()))) {
+                    // It was deleted meanwhile.
+                    Err(error) if error.code == 404 && call.find().is_err() => {}
+                    other => return other,
+                }
+            }
+            self.check_place()?;
+            let admission = admit::create(self, object.clone(), duplicates.to_vec())?;
+            access::permit(&call.state.store, &call.user, Verb::Create, &call.target)?;
+            match self.store(None, admission) {
+                Err(Failure::Raced(_)) => {}
+                Err(Failure::Refused(error)) => return Err(error),
+                Ok(written) => return Ok(written),
+            }
+        }
+    }
+
     /// Whether there can be new objects in this place, which is asked before what such an object is.
     fn check_place(&self) -> Result<(), ApiError> {
         let namespace = self.call.target.namespace.as_deref().unwrap_or_default();
         let key = Key::new(namespace, "");
-        match self.call.server.store.check(&self.call.resource.storage, &key, self.call.absent()) {
+        match self.call.state.store.check(&self.call.resource.storage, &key, self.call.absent()) {
             Ok(()) | Err(Refused::Raced) => Ok(()),
             Err(why) => match self.refused(&self.call.key(), &why) {
                 Failure::Raced(_) => Ok(()),
@@ -131,7 +134,7 @@ impl<'a> Write<'a> {
     fn taken(&self, key: &Key) -> ApiError {
         let resource = &self.call.resource;
         let mut error = ApiError::already_exists(&resource.about(&key.name));
-        if self.call.server.store.get(&resource.storage, key).is_some_and(|stored| stored.deleting) {
+        if self.call.state.store.get(&resource.storage, key).is_some_and(|stored| stored.deleting) {
             error.message = format!("object is being deleted: {}", error.message);
         }
         error
@@ -157,7 +160,7 @@ impl<'a> Write<'a> {
         let applied = decode::applied(self.call)?;
         decode::check_kind(self.call, &applied, self.patch)?;
         loop {
-            let stored = self.call.server.store.get(&self.call.resource.storage, &self.call.key());
+            let stored = self.call.state.store.get(&self.call.resource.storage, &self.call.key());
             let Some(stored) = stored else {
                 if self.part == Part::Status {
                     return Err(self.call.not_found());
@@ -200,17 +203,17 @@ impl<'a> Write<'a> {
         let Admission { object, warnings, ends, .. } = admission;
         let key = Key::new(object::namespace(&object), object::name(&object));
         let resource = &self.call.resource;
-        let server = &self.call.server;
+        let state = &self.call.state;
         if self.options.dry_run {
-            server.store.check(&resource.storage, &key, expect).map_err(|why| self.refused(&key, &why))?;
+            state.store.check(&resource.storage, &key, expect).map_err(|why| self.refused(&key, &why))?;
             let object = Arc::new(Stored::unstored(key, &object));
             return Ok(Written { status, object, warnings });
         }
         let object = resource.to_stored(object);
         let change = if ends { Change::Remove(object) } else { Change::Put(object) };
-        let stored = server.store.write(&resource.storage, &key, expect, change);
+        let stored = state.store.write(&resource.storage, &key, expect, change);
         let object = stored.map_err(|why| self.refused(&key, &why))?;
-        server.after_write(&resource.storage, old, &object, ends);
+        lifecycle::after_write(state, &resource.storage, old, &object, ends);
         Ok(Written { status, object, warnings })
     }
 

@@ -4,6 +4,8 @@
 //! `cfg(test)` always holds here; written on a module, it tells clippy that its helpers are test code too.
 
 #[cfg(test)]
+mod builder;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod kinds;

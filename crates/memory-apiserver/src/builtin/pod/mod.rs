@@ -2,6 +2,7 @@
 
 mod rules;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{default_in, items_mut};
@@ -94,7 +95,7 @@ fn default_volume(volume: &mut Value) {
 }
 
 /// What is known of a new Pod, and how long it may stay on a node that has gone.
-pub(super) fn prepare(pod: &mut Value, live: Option<&Value>) {
+pub(super) fn prepare(pod: &mut Value, live: Option<&Value>, _: Timestamp) {
     if live.is_none() {
         let class = quality_of_service(&pod["spec"]);
         pod["status"] = json!({"phase": "Pending", "qosClass": class});

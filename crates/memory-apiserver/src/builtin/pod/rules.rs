@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::rules::{at_least, items, named_labels, one_of, port_number, text};
 use crate::error::{FieldError, Problem};
-use crate::metadata::{NameRule, invalid};
+use crate::names::{NameRule, invalid};
 
 /// What an update can change, as the refusal of anything else says.
 const CHANGEABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\

@@ -4,9 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde_json::{Value, json};
 
 use super::{dry_run, judge, not_supported};
+use crate::call::Call;
 use crate::error::{ApiError, FieldError};
 use crate::object;
-use crate::server::Call;
 use crate::verbs::decode;
 
 /// How something is to be deleted.

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{judge, not_supported};
+use crate::call::Call;
 use crate::error::{ApiError, FieldError};
 use crate::filter::Filter;
-use crate::server::Call;
 use crate::store::Key;
 
 /// Longest time that a watch can ask for, in seconds.
@@ -37,6 +37,8 @@ pub(crate) struct Continue {
     pub(crate) revision: u64,
     namespace: String,
     name: String,
+    /// How many objects follow, if that is known.
+    pub(crate) remaining: Option<usize>,
 }
 
 /// What is to be listed.
@@ -174,8 +176,8 @@ fn watch_errors(call: &Call) -> Vec<FieldError> {
 
 impl Continue {
     /// Goes on after an object, in the state of a revision.
-    pub(crate) fn after(key: &Key, revision: u64) -> Self {
-        Self { revision, namespace: key.namespace.to_string(), name: key.name.to_string() }
+    pub(crate) fn after(key: &Key, revision: u64, remaining: Option<usize>) -> Self {
+        Self { revision, namespace: key.namespace.to_string(), name: key.name.to_string(), remaining }
     }
 
     /// The last object that was listed.

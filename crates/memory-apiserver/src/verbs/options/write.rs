@@ -3,11 +3,11 @@
 use http::header::USER_AGENT;
 
 use super::{dry_run, judge, not_supported};
+use crate::call::Call;
 use crate::error::{ApiError, FieldError};
 use crate::fields;
 use crate::patch::PatchKind;
 use crate::request::Verb;
-use crate::server::Call;
 
 /// How something is to be written.
 pub(crate) struct WriteOptions {

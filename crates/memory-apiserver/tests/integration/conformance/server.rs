@@ -215,7 +215,7 @@ impl InMemory {
     }
 
     async fn client_with(&self, auth: AuthInfo) -> Client {
-        let listen = || async { self.api.serve(([127, 0, 0, 1], 0).into()).await.expect("a free port") };
+        let listen = || async { self.api.listen(([127, 0, 0, 1], 0).into()).await.expect("a free port") };
         let kubeconfig = self.serving.get_or_init(listen).await.kubeconfig();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
@@ -231,7 +231,7 @@ impl Target for InMemory {
         Box::pin(async move {
             match user {
                 User::Administrator => self.api.client(),
-                User::Named(name) => self.api.client_for(name),
+                User::Named(name) => self.api.client_as(name),
                 User::Anonymous => self.client_with(AuthInfo::default()).await,
                 User::Token(token) => {
                     let token = Some(token.to_owned().into());

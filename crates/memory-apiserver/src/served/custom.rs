@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Origin, stored_version, text, versions};
+use crate::crds::{stored_version, text, versions};
 use crate::object;
-use crate::resource::{Custom, Names, Nature, Resource, ScalePaths, StoredForm};
+use crate::resource::{Custom, Names, Nature, Origin, Resource, Retired, ScalePaths, StoredForm};
 use crate::schema::CustomKind;
 use crate::selector::SelectableFields;
 use crate::table::Printer;
 
 /// The kind of a definition in each version that is served.
-pub(crate) fn resources(definition: &Value) -> Vec<Resource> {
+pub(super) fn resources(definition: &Value) -> Vec<Resource> {
     let spec = &definition["spec"];
     let Some(stored) = stored_version(spec).and_then(stored_form) else { return Vec::new() };
     let served = versions(spec).iter().filter(|version| version["served"] == true);
@@ -58,6 +58,7 @@ fn resource(definition: &Value, version: &Value, stored: &StoredForm) -> Option<
             form: version["schema"]["openAPIV3Schema"].clone(),
             validator,
         })),
+        retired: Retired::new(None),
     })
 }
 

@@ -1,12 +1,25 @@
 //! What names look like: those of objects, labels, finalizers and keys, with the texts that say what is wrong.
 
 use rand::Rng;
+use serde_json::json;
+
+use super::error::FieldError;
 
 /// Length of a generated name without what is added to it.
 const MAX_PREFIX: usize = 58;
 
 /// Letters and digits of generated names: no vowels, and nothing that looks like something else.
 const GENERATED: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// An error for each problem with the value of a field.
+pub(crate) fn invalid(
+    field: impl Into<String>,
+    value: &str,
+    problems: impl IntoIterator<Item = impl Into<String>>,
+) -> impl Iterator<Item = FieldError> {
+    let (field, value) = (field.into(), json!(value));
+    problems.into_iter().map(move |problem| FieldError::invalid(field.clone(), value.clone(), problem))
+}
 
 /// What a kind allows as a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

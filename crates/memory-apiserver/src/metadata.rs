@@ -1,36 +1,16 @@
 //! The rules of `metadata`: names, labels, owners, finalizers, and what can't be changed.
 
-mod names;
-
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::error::{FieldError, Problem};
-use super::lifecycle::{FOREGROUND, ORPHAN};
-use super::object;
+use super::names::{invalid, label_value_problems, qualified_name_problems};
+use super::object::{self, FOREGROUND, ORPHAN};
 use super::resource::Resource;
-
-pub(crate) use names::{NameRule, config_key_problems, generate_name, qualified_name_problems};
 
 /// Bytes of all annotations together.
 const MAX_ANNOTATIONS: usize = 256 << 10;
-
-/// A time as metadata holds it.
-pub(crate) fn whole_seconds(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// An error for each problem with the value of a field.
-pub(crate) fn invalid(
-    field: impl Into<String>,
-    value: &str,
-    problems: impl IntoIterator<Item = impl Into<String>>,
-) -> impl Iterator<Item = FieldError> {
-    let (field, value) = (field.into(), json!(value));
-    problems.into_iter().map(move |problem| FieldError::invalid(field.clone(), value.clone(), problem))
-}
 
 /// What is wrong with the metadata of an object that is to be stored over `live`, or for the first time.
 pub(crate) fn validate(resource: &Resource, live: Option<&Value>, object: &Value) -> Vec<FieldError> {
@@ -91,7 +71,7 @@ fn validate_labels(labels: &Map<String, Value>, errors: &mut Vec<FieldError>) {
     for (key, value) in labels {
         errors.extend(invalid("metadata.labels", key, qualified_name_problems(key)));
         let text = value.as_str().unwrap_or_default();
-        errors.extend(invalid("metadata.labels", text, names::label_value_problems(text)));
+        errors.extend(invalid("metadata.labels", text, label_value_problems(text)));
     }
 }
 

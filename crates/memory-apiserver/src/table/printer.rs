@@ -2,31 +2,15 @@
 //!
 //! A custom kind has the columns of its definition, or else its name and age.
 
-use std::borrow::Cow;
-
 use jiff::Timestamp;
 use serde_json::{Number, Value, json};
 
 use super::age::age;
 use super::built_in;
-use super::json_path::JsonPath;
+use super::cells;
+use super::column::Column;
 use crate::go_format::{go_number, go_text};
 use crate::object;
-
-/// What is in one column.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Column {
-    pub(crate) name: Cow<'static, str>,
-    /// `string`, `integer`, `number`, `boolean` or `date`.
-    pub(crate) kind: Cow<'static, str>,
-    /// More about the type; `name` marks the column that names the object.
-    pub(crate) format: Cow<'static, str>,
-    pub(crate) description: Cow<'static, str>,
-    /// Above 0: shown only where there is much room (`-o wide`).
-    pub(crate) priority: i64,
-    /// Where the value is. `None`: a built-in kind's cells are made by code.
-    pub(crate) path: Option<JsonPath>,
-}
 
 /// Makes the rows of a kind's tables.
 #[derive(Clone, Debug)]
@@ -40,52 +24,7 @@ pub(crate) struct Printer {
 enum Rows {
     /// By the paths of the columns.
     Paths,
-    Code(built_in::Rows),
-}
-
-impl Column {
-    /// A column of a built-in kind.
-    pub(super) fn text(name: &'static str, description: &'static str) -> Self {
-        Self {
-            name: Cow::Borrowed(name),
-            kind: Cow::Borrowed("string"),
-            format: Cow::Borrowed(""),
-            description: Cow::Borrowed(description),
-            priority: 0,
-            path: None,
-        }
-    }
-
-    /// The column that names the object.
-    pub(super) fn name() -> Self {
-        Self { format: Cow::Borrowed("name"), ..Self::text("Name", "What the object is called.") }
-    }
-
-    /// As in a version's `additionalPrinterColumns`. `None`: its path is not understood.
-    fn custom(definition: &Value) -> Option<Self> {
-        let text = |field: &str| definition[field].as_str().unwrap_or_default();
-        let path = text("jsonPath");
-        let description = match text("description") {
-            "" => format!("Custom resource definition column (in JSONPath format): {path}"),
-            own => own.to_owned(),
-        };
-        Some(Self {
-            name: text("name").to_owned().into(),
-            kind: text("type").to_owned().into(),
-            format: text("format").to_owned().into(),
-            description: description.into(),
-            priority: definition["priority"].as_i64().unwrap_or_default(),
-            path: Some(path.parse().ok()?),
-        })
-    }
-
-    /// How a client reads it.
-    pub(super) fn definition(&self) -> Value {
-        json!({
-            "name": self.name, "type": self.kind, "format": self.format, "description": self.description,
-            "priority": self.priority,
-        })
-    }
+    Code(cells::Rows),
 }
 
 impl Printer {

@@ -1,0 +1,34 @@
+//! The kinds that are served: the built-in ones, and those of the stored definitions.
+
+mod builtin;
+mod custom;
+mod declared;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::crds;
+use super::registry::Registry;
+use super::resource::{Origin, Resource};
+use super::store::{DEFINITIONS, Range, Store};
+
+pub(crate) use declared::Declared;
+
+/// All that is to be served: the built-in kinds, the declared ones, and those of the stored definitions. Resources of
+/// definitions that did not change since `before` are taken from there.
+pub(crate) fn registry(store: &Store, declared: &[Arc<Resource>], before: &Registry) -> Registry {
+    let definitions = store.list(DEFINITIONS, &Range::default(), None, 0);
+    let definitions = definitions.map(|snapshot| snapshot.objects).unwrap_or_default();
+    let custom = definitions.iter().flat_map(|stored| of_definition(&stored.value(), before));
+    Registry::new(builtin::all().cloned().chain(declared.iter().cloned()).chain(custom))
+}
+
+fn of_definition(definition: &Value, before: &Registry) -> Vec<Arc<Resource>> {
+    if !crds::is_established(definition) {
+        return Vec::new();
+    }
+    let origin = Origin::of(definition);
+    let known: Vec<_> = before.all().filter(|resource| resource.is_of(&origin)).cloned().collect();
+    if known.is_empty() { custom::resources(definition).into_iter().map(Arc::new).collect() } else { known }
+}
