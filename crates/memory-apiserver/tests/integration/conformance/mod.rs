@@ -61,6 +61,8 @@ mod list;
 mod managed_fields;
 mod patch;
 mod replace;
+#[cfg(feature = "cel")]
+mod rules;
 mod schema;
 mod selectors;
 mod status_and_scale;
