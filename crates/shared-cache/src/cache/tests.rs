@@ -123,7 +123,7 @@ async fn an_optional_kind_that_is_forbidden_holds_up_nobody() {
         "metadata": {"name": "b"}, "subjects": [{"kind": "User", "name": "ann"}],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"}}))
         .unwrap();
-    let client = server.client_for("ann");
+    let client = server.client_as("ann");
     let cache = |watch| {
         let builder = SharedCache::builder(client.clone()).kind::<ConfigMap>(Watch::all()).kind::<Pod>(watch);
         builder.sync_timeout(Duration::from_secs(20)).build().unwrap()
