@@ -47,12 +47,25 @@ impl std::str::FromStr for Time {
     type Err = jiff::Error;
 
     fn from_str(text: &str) -> Result<Self, jiff::Error> {
-        let instant: Timestamp = text.parse()?;
+        let instant = text.parse().or_else(|error| beyond_the_range(text).ok_or(error))?;
         Ok(Self(if displays_as(instant, text) {
             Form::Canonical(instant)
         } else {
             Form::Verbatim(Box::new((instant, text.into())))
         }))
+    }
+}
+
+/// Returns the nearest instant to a valid date and time that `Timestamp` cannot hold (behaviour V9): its range ends
+/// 26 hours before the year 9999 does, and `9999-12-31T23:59:59Z` is a common way to write "never".
+fn beyond_the_range(text: &str) -> Option<Timestamp> {
+    let pieces = jiff::fmt::temporal::Pieces::parse(text).ok()?;
+    pieces.offset()?;
+    pieces.time()?;
+    match pieces.date().year() {
+        9999 => Some(Timestamp::MAX),
+        -9999 => Some(Timestamp::MIN),
+        _ => None,
     }
 }
 
@@ -154,6 +167,17 @@ mod tests {
         ] {
             let time: Time = text.parse().unwrap();
             assert_eq!(time.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn v9_a_time_beyond_the_range_of_the_library_is_clamped_and_written_back_as_it_was_read() {
+        for text in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999999-12:00", "9999-12-31T00:00:00+01:00"] {
+            let time: Time = text.parse().unwrap();
+            assert_eq!((time.to_string().as_str(), time.timestamp()), (text, Timestamp::MAX));
+        }
+        for text in ["9999-12-31", "9999-12-31T23:59:59", "9999-13-31T23:59:59Z"] {
+            assert!(text.parse::<Time>().is_err(), "{text}");
         }
     }
 
