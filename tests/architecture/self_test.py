@@ -87,7 +87,7 @@ class Cycles(unittest.TestCase):
             "struct S { #[cfg(test)] field: crate::b::B, other: u8 }",
             "impl A { #[cfg(test)] fn f(_: crate::b::B) {} fn g() {} }",
             "#[cfg(test)] #[path = \"tests.rs\"] mod tests;",
-            "// use crate::b::B;\n/* /* crate::b::B */ crate::b::B */ /// [`crate::b::B`]\n",
+            "// crate::b::B;\n/* /* crate::b::B */ crate::b::B */ /// [`crate::b::B`]\n",
             "const S: &str = \"crate::b::B\"; const R: &str = r#\"\" crate::b::B\"#; const C: char = '\"';",
         ]:
             files = {"lib": "mod a; mod b;", "b": "use crate::a::A; pub struct B(A);"}
