@@ -16,9 +16,10 @@ WORKDIR /src
 RUN command -v make || \
     { apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*; }
 
-# The dependencies alone, in a layer that stays as long as these two files do. Other targets than the binary are left
+# The dependencies and the library crates, in a layer that stays as long as these files do. Other targets than the binary are left
 # out of the manifest: their files are not here.
 COPY Cargo.toml Cargo.lock ./
+COPY crates crates
 RUN sed -E -i '/^\[\[(bench|example|test)\]\]/,/^$/d' Cargo.toml && \
     mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs && \
     cargo build --release --locked --no-default-features --features jemalloc --bin sandbox-manager

@@ -6,14 +6,14 @@ default:
 
 # Formats all Rust code.
 fmt:
-    cargo fmt
+    cargo fmt --all
 
 # What CI checks without running anything: formatting, lints, documentation.
 lint:
-    cargo fmt --check
-    cargo clippy --all-targets --locked -- -D warnings
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo clippy --lib --bins --no-default-features --features jemalloc --locked -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --document-private-items --all-features
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items --features testing
 
 # Everything on this machine without a cluster, until Ctrl-C.
 dev *ARGUMENTS:
@@ -21,7 +21,7 @@ dev *ARGUMENTS:
 
 # All tests; the integration tests run on an API server in memory.
 test *ARGUMENTS:
-    cargo test --locked {{ ARGUMENTS }}
+    cargo test --workspace --locked {{ ARGUMENTS }}
 
 # The integration tests on a real API server, which is built the first time.
 e2e *ARGUMENTS:
@@ -51,7 +51,7 @@ generate:
 
 # Benchmarks.
 bench *ARGUMENTS:
-    cargo bench --locked {{ ARGUMENTS }}
+    cargo bench --workspace --locked {{ ARGUMENTS }}
 
 # Licences, sources and known vulnerabilities of all dependencies (needs cargo-deny).
 deny:

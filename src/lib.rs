@@ -123,12 +123,9 @@
 //! | Module | What it holds |
 //! |---|---|
 //! | `dev` | everything on one machine without a cluster; on by default |
-//! | `apiserver` | an API server in memory, with faults on demand; part of `dev` |
 //! | `testing` | [`Cache`] on that server, and objects, for your own tests |
 
 pub mod api;
-#[cfg(feature = "dev")]
-pub mod apiserver;
 pub mod cache;
 pub mod cli;
 pub mod client;

@@ -32,5 +32,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 printf 'e2e: the control plane\n' >&2
 tests/controlplane/build.sh
 
-printf 'e2e: all integration tests on it: cargo test --locked --test integration -- --include-ignored --skip chart:: %s\n' "$*" >&2
-SANDBOX_MANAGER_TEST_SERVER=real exec cargo test --locked --test integration -- --include-ignored --skip chart:: "$@"
+printf 'e2e: all integration tests on it: cargo test --workspace --locked --test integration -- --include-ignored --skip chart:: %s\n' "$*" >&2
+TEST_API_SERVER=real exec cargo test --workspace --locked --test integration -- --include-ignored --skip chart:: "$@"

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kube::config::KubeConfigOptions;
+use memory_apiserver::{ApiServer, LoadError, Serving};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::{Sandbox, crds};
-use crate::apiserver::{ApiServer, LoadError, Serving};
 use crate::cache::Cache;
 use crate::client::{ClientError, Connector};
 use crate::manager::{Manager, ManagerError};

@@ -145,7 +145,7 @@ pub fn status(i: usize) -> Value {
     })
 }
 
-/// Sandbox `i` with its status, as [`ApiServer::load`](crate::apiserver::ApiServer::load) takes it.
+/// Sandbox `i` with its status, as [`ApiServer::load`](memory_apiserver::ApiServer::load) takes it.
 #[must_use]
 pub fn sandbox_with_status(i: usize) -> Value {
     let mut object = sandbox(i);

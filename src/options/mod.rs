@@ -14,16 +14,16 @@ pub mod duration;
 mod file;
 mod schema;
 mod scope;
-mod selector;
 mod setting;
 
 use std::{fmt, path::Path, str::FromStr, time::Duration};
+
+pub use label_selector::{LabelSelector, Operator, Requirement, SelectorError};
 
 pub use self::{
     address::{BindAddress, InvalidAddress},
     file::{API_VERSION, FileError, KIND, MAX_FILE_BYTES},
     scope::{Scope, ScopeError, WatchScope},
-    selector::{LabelSelector, Operator, Requirement, SelectorError},
     setting::{InvalidValue, SETTINGS, Setting},
 };
 

@@ -5,7 +5,7 @@
 
 use std::str::FromStr as _;
 
-use super::{LabelSelector, SandboxManagerOptions, SelectorError, selector};
+use super::{LabelSelector, SandboxManagerOptions, SelectorError};
 
 /// What the watches of this process are limited to. The default watches the sandbox kinds everywhere and no
 /// Secrets or `ConfigMap`s.
@@ -87,11 +87,20 @@ fn namespace(field: &'static str, value: &str) -> Result<Option<String>, ScopeEr
     if value.is_empty() {
         return Ok(None);
     }
-    if selector::is_dns_label(value) {
+    if is_dns_label(value) {
         Ok(Some(value.to_owned()))
     } else {
         Err(ScopeError::Namespace { field, value: value.to_owned() })
     }
+}
+
+/// Lower-case letters, digits and `-`, beginning and ending with a letter or digit, at most 63 (DNS-1123 label).
+pub(super) fn is_dns_label(text: &str) -> bool {
+    let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 63
+        && text.as_bytes().first().is_some_and(inner)
+        && text.as_bytes().last().is_some_and(inner)
+        && text.as_bytes().iter().all(|byte| inner(byte) || *byte == b'-')
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::{ops::RangeInclusive, str::FromStr};
 
-use super::{LabelSelector, SandboxManagerOptions, duration, schema::Shape, selector};
+use super::{LabelSelector, SandboxManagerOptions, duration, schema::Shape, scope};
 
 /// What YAML must write for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ fn number<T: FromStr + PartialOrd>(text: &str, range: &RangeInclusive<T>) -> Opt
 }
 
 fn namespace(text: &str) -> Option<String> {
-    (text.is_empty() || selector::is_dns_label(text)).then(|| text.to_owned())
+    (text.is_empty() || scope::is_dns_label(text)).then(|| text.to_owned())
 }
 
 fn label_selector(text: &str) -> Result<String, Refusal> {

@@ -35,13 +35,13 @@ pub mod fixtures;
 use std::time::Duration;
 
 use futures::future::join_all;
+use memory_apiserver::{ApiServer, FaultPlan, LoadError};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api::v1alpha1::{Sandbox, SandboxSet, crds};
-use crate::apiserver::{ApiServer, FaultPlan, LoadError};
 use crate::cache::Cache;
 use crate::controller::ReconcileHandler;
 use crate::manager::{Manager, ManagerError};

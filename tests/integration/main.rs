@@ -11,8 +11,6 @@ mod cache;
 #[cfg(test)]
 mod chart;
 #[cfg(test)]
-mod conformance;
-#[cfg(test)]
 mod control_plane;
 #[cfg(test)]
 mod controllers;
@@ -26,8 +24,6 @@ mod docs;
 mod faults;
 #[cfg(test)]
 mod fleet;
-#[cfg(test)]
-mod kubectl;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use memory_apiserver::FaultPlan;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sandbox_manager::api::v1alpha1::Sandbox;
-use sandbox_manager::apiserver::FaultPlan;
 use sandbox_manager::testing::TestCache;
 use sandbox_manager::testing::fixtures::TestObject;
 use serde_json::json;

@@ -1,0 +1,223 @@
+//! Who asks, and whether they may: tokens, impersonation and RBAC.
+//!
+//! Requests without a socket say who they are ([`Access::identify`] is not asked); over TCP a token does. Rules are
+//! read from the stored roles and bindings at each request, so that a grant counts at once. Members of
+//! `system:masters` may do everything.
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, header::AUTHORIZATION};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::store::{Key, Range, Store};
+
+/// The group whose members may do everything.
+pub(crate) const MASTERS: &str = "system:masters";
+
+const AUTHENTICATED: &str = "system:authenticated";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+
+/// The collections that rules are read from.
+pub(crate) const CLUSTER_ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
+pub(crate) const CLUSTER_ROLE_BINDINGS: &str = "clusterrolebindings.rbac.authorization.k8s.io";
+pub(crate) const ROLES: &str = "roles.rbac.authorization.k8s.io";
+pub(crate) const ROLE_BINDINGS: &str = "rolebindings.rbac.authorization.k8s.io";
+
+/// Paths that everyone may read, and that every known user may read, as the default bindings of a cluster have it.
+const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
+const DISCOVERY: [&str; 3] = ["/api", "/apis", "/openapi"];
+
+/// What every known user may create, by group and plural.
+const SELF_REVIEWS: [(&str, &str); 3] = [
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews"),
+    ("authentication.k8s.io", "selfsubjectreviews"),
+];
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) groups: Vec<String>,
+}
+
+impl User {
+    /// Somebody who may do everything.
+    pub(crate) fn admin() -> Self {
+        Self { name: "admin".to_owned(), groups: vec![MASTERS.to_owned(), AUTHENTICATED.to_owned()] }
+    }
+
+    /// A user without rights of their own.
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), groups: vec![AUTHENTICATED.to_owned()] }
+    }
+
+    fn anonymous() -> Self {
+        Self { name: "system:anonymous".to_owned(), groups: vec![UNAUTHENTICATED.to_owned()] }
+    }
+
+    pub(crate) fn is_master(&self) -> bool {
+        self.groups.iter().any(|group| group == MASTERS)
+    }
+
+    fn is_known(&self) -> bool {
+        self.groups.iter().any(|group| group == AUTHENTICATED)
+    }
+}
+
+/// What somebody wants to do, as rules speak of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Attributes<'a> {
+    pub(crate) verb: &'a str,
+    pub(crate) group: &'a str,
+    /// The plural, or `plural/subresource`.
+    pub(crate) resource: &'a str,
+    pub(crate) namespace: Option<&'a str>,
+    pub(crate) name: Option<&'a str>,
+}
+
+/// Known tokens. Never printed.
+#[derive(Default)]
+pub(crate) struct Access {
+    tokens: Mutex<HashMap<String, User>>,
+}
+
+impl Access {
+    /// A new token of a user, which is good until it is revoked.
+    #[cfg(feature = "__serve")]
+    pub(crate) fn issue(&self, user: User) -> String {
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        self.tokens.lock().insert(token.clone(), user);
+        token
+    }
+
+    /// Makes every token of a user worthless.
+    pub(crate) fn revoke(&self, name: &str) {
+        self.tokens.lock().retain(|_, user| user.name != name);
+    }
+
+    /// Who sends a request with these headers over the network.
+    ///
+    /// # Errors
+    ///
+    /// For a token that is not known.
+    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<User, ApiError> {
+        let Some(value) = headers.get(AUTHORIZATION) else { return Ok(User::anonymous()) };
+        let token = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+        let known = token.and_then(|token| self.tokens.lock().get(token).cloned());
+        known.ok_or_else(ApiError::unauthorized)
+    }
+}
+
+/// Who a request is to be counted as: its sender, or whom the sender may impersonate.
+///
+/// # Errors
+///
+/// When somebody may not impersonate.
+pub(crate) fn impersonate(sender: User, headers: &HeaderMap) -> Result<User, ApiError> {
+    let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
+    let Some(name) = headers.get("impersonate-user").and_then(text) else { return Ok(sender) };
+    if !sender.is_master() {
+        let about = super::error::About { plural: "users", name: &name, ..Default::default() };
+        let why = format!(
+            "User {:?} cannot impersonate resource \"users\" in API group \"\" at the cluster scope",
+            sender.name
+        );
+        return Err(ApiError::forbidden(&about, &why));
+    }
+    let mut user = User::named(&name);
+    user.groups.extend(headers.get_all("impersonate-group").iter().filter_map(text));
+    Ok(user)
+}
+
+/// Whether a user may read a path that is no resource.
+pub(crate) fn may_read_path(user: &User, path: &str) -> bool {
+    let below = |roots: &[&str]| {
+        roots
+            .iter()
+            .any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    user.is_master() || below(&PUBLIC) || (user.is_known() && below(&DISCOVERY))
+}
+
+/// Whether the stored rules let a user do something.
+pub(crate) fn is_allowed(store: &Store, user: &User, asked: &Attributes<'_>) -> bool {
+    user.is_master()
+        || (user.is_known() && asks_about_self(asked))
+        || bound(store, user, CLUSTER_ROLE_BINDINGS, None, asked)
+        || asked.namespace.is_some_and(|namespace| bound(store, user, ROLE_BINDINGS, Some(namespace), asked))
+}
+
+/// Whether this is to learn of one's own name or rights, which the default bindings of a cluster grant to every known
+/// user.
+fn asks_about_self(asked: &Attributes<'_>) -> bool {
+    let kind = (asked.group, asked.resource);
+    asked.verb == "create" && SELF_REVIEWS.contains(&kind)
+}
+
+/// What a user who may not is told.
+pub(crate) fn denial(user: &User, asked: &Attributes<'_>) -> String {
+    let place = match asked.namespace {
+        Some(namespace) => format!("in the namespace {namespace:?}"),
+        None => "at the cluster scope".to_owned(),
+    };
+    let Attributes { verb, group, resource, .. } = asked;
+    let name = &user.name;
+    format!("User {name:?} cannot {verb} resource {resource:?} in API group {group:?} {place}")
+}
+
+fn bound(
+    store: &Store,
+    user: &User,
+    bindings: &str,
+    namespace: Option<&str>,
+    asked: &Attributes<'_>,
+) -> bool {
+    let range = Range { namespace, after: None };
+    let bindings = store.list(bindings, &range, None, 0);
+    bindings.map(|snapshot| snapshot.objects).unwrap_or_default().iter().any(|binding| {
+        let binding = binding.value();
+        array(&binding["subjects"]).any(|subject| is_subject(user, subject))
+            && grants(store, &binding["roleRef"], namespace, asked)
+    })
+}
+
+fn is_subject(user: &User, subject: &Value) -> bool {
+    let name = subject["name"].as_str().unwrap_or_default();
+    match subject["kind"].as_str() {
+        Some("User") => name == user.name,
+        Some("Group") => user.groups.iter().any(|group| group == name),
+        Some("ServiceAccount") => {
+            let namespace = subject["namespace"].as_str().unwrap_or_default();
+            user.name == format!("system:serviceaccount:{namespace}:{name}")
+        }
+        _ => false,
+    }
+}
+
+fn grants(store: &Store, role: &Value, namespace: Option<&str>, asked: &Attributes<'_>) -> bool {
+    let name = role["name"].as_str().unwrap_or_default();
+    let found = match (role["kind"].as_str(), namespace) {
+        (Some("ClusterRole"), _) => store.get(CLUSTER_ROLES, &Key::new("", name)),
+        (Some("Role"), Some(namespace)) => store.get(ROLES, &Key::new(namespace, name)),
+        _ => None,
+    };
+    found.is_some_and(|role| array(&role.value()["rules"]).any(|rule| rule_grants(rule, asked)))
+}
+
+fn rule_grants(rule: &Value, asked: &Attributes<'_>) -> bool {
+    let names = |field: &str, wanted: &str| array(&rule[field]).any(|value| value == wanted || value == "*");
+    let subresource = asked.resource.split_once('/').map(|(_, subresource)| format!("*/{subresource}"));
+    let resource = names("resources", asked.resource)
+        || subresource.is_some_and(|any| array(&rule["resources"]).any(|value| *value == any));
+    let restricted = array(&rule["resourceNames"]).next().is_some();
+    let is_covered = !restricted
+        || asked.name.is_some_and(|name| array(&rule["resourceNames"]).any(|value| value == name));
+    names("verbs", asked.verb) && names("apiGroups", asked.group) && resource && is_covered
+}
+
+fn array(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}

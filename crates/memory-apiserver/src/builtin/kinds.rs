@@ -1,0 +1,205 @@
+//! [`BUILTINS`]: the table of the built-in kinds.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::events::v1 as events;
+use k8s_openapi::api::rbac::v1 as rbac;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+
+use super::{Builtin, data, event, namespace, pod, rules, service, typed, volume};
+use crate::access;
+use crate::crds;
+use crate::metadata::NameRule;
+use crate::request::Verb;
+use crate::store::{DEFINITIONS, NAMESPACES};
+
+/// Where Events of both groups are kept.
+const EVENTS: &str = "events";
+
+/// What can be done to namespaces, which are not deleted many at once.
+const NAMESPACE_VERBS: &[Verb] =
+    &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
+
+/// What most kinds are; each entry says where it differs.
+const fn plain<K: DeserializeOwned + Serialize>(
+    kind: &'static str,
+    plural: &'static str,
+    namespaced: bool,
+) -> Builtin {
+    Builtin {
+        group: "",
+        version: "v1",
+        kind,
+        plural,
+        short_names: &[],
+        categories: &[],
+        namespaced,
+        storage: plural,
+        verbs: &Verb::ALL,
+        status: false,
+        has_generation: false,
+        returns_deleted: false,
+        name_rule: NameRule::Subdomain,
+        blank: r#"{"metadata": {}}"#,
+        typed: typed::<K>,
+        default: |_| {},
+        prepare: |_, _| {},
+        validate: |_, _| Vec::new(),
+    }
+}
+
+const BLANK_ROLE: &str = r#"{"metadata": {}, "rules": null}"#;
+const BLANK_BINDING: &str = r#"{"metadata": {}, "roleRef": {"apiGroup": "", "kind": "", "name": ""}}"#;
+
+const fn role<K: DeserializeOwned + Serialize>(
+    binding: bool,
+    kind: &'static str,
+    plural: &'static str,
+    namespaced: bool,
+    storage: &'static str,
+) -> Builtin {
+    Builtin {
+        group: "rbac.authorization.k8s.io",
+        storage,
+        name_rule: NameRule::PathSegment,
+        default: if binding { super::rbac::default_binding } else { |_| {} },
+        validate: if binding { super::rbac::validate_binding } else { super::rbac::validate_role },
+        blank: if binding { BLANK_BINDING } else { BLANK_ROLE },
+        ..plain::<K>(kind, plural, namespaced)
+    }
+}
+
+/// Every built-in kind.
+pub(crate) static BUILTINS: &[Builtin] = &[
+    Builtin {
+        short_names: &["ns"],
+        storage: NAMESPACES,
+        status: true,
+        name_rule: NameRule::Label,
+        verbs: NAMESPACE_VERBS,
+        default: namespace::default,
+        prepare: namespace::prepare,
+        blank: r#"{"metadata": {}, "spec": {}, "status": {}}"#,
+        ..plain::<core::Namespace>("Namespace", "namespaces", false)
+    },
+    Builtin {
+        short_names: &["cm"],
+        validate: data::validate_config_map,
+        ..plain::<core::ConfigMap>("ConfigMap", "configmaps", true)
+    },
+    Builtin {
+        default: data::default_secret,
+        validate: data::validate_secret,
+        ..plain::<core::Secret>("Secret", "secrets", true)
+    },
+    Builtin {
+        short_names: &["ev"],
+        storage: EVENTS,
+        validate: event::validate,
+        blank: r#"{"metadata": {}, "involvedObject": {}, "source": {}, "firstTimestamp": null, "lastTimestamp": null, "eventTime": null, "reportingComponent": "", "reportingInstance": ""}"#,
+        ..plain::<core::Event>("Event", "events", true)
+    },
+    Builtin {
+        group: "events.k8s.io",
+        short_names: &["ev"],
+        storage: EVENTS,
+        validate: event::validate_new,
+        blank: r#"{"metadata": {}, "eventTime": null, "regarding": {}, "deprecatedSource": {}, "deprecatedFirstTimestamp": null, "deprecatedLastTimestamp": null}"#,
+        ..plain::<events::Event>("Event", "events", true)
+    },
+    Builtin {
+        group: "coordination.k8s.io",
+        storage: "leases.coordination.k8s.io",
+        validate: rules::validate_lease,
+        blank: r#"{"metadata": {}, "spec": {}}"#,
+        ..plain::<Lease>("Lease", "leases", true)
+    },
+    Builtin {
+        short_names: &["sa"],
+        returns_deleted: true,
+        ..plain::<core::ServiceAccount>("ServiceAccount", "serviceaccounts", true)
+    },
+    Builtin {
+        short_names: &["po"],
+        categories: &["all"],
+        status: true,
+        has_generation: true,
+        returns_deleted: true,
+        default: pod::default,
+        prepare: pod::prepare,
+        validate: pod::validate,
+        blank: r#"{"metadata": {}, "spec": {"containers": null}, "status": {}}"#,
+        ..plain::<core::Pod>("Pod", "pods", true)
+    },
+    Builtin {
+        short_names: &["no"],
+        status: true,
+        blank: r#"{"metadata": {}, "spec": {}, "status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}, "nodeInfo": {"machineID": "", "systemUUID": "", "bootID": "", "kernelVersion": "", "osImage": "", "containerRuntimeVersion": "", "kubeletVersion": "", "kubeProxyVersion": "", "operatingSystem": "", "architecture": ""}}}"#,
+        ..plain::<core::Node>("Node", "nodes", false)
+    },
+    Builtin {
+        short_names: &["svc"],
+        categories: &["all"],
+        status: true,
+        returns_deleted: true,
+        name_rule: NameRule::StrictLabel,
+        default: service::default,
+        prepare: service::prepare,
+        validate: service::validate,
+        blank: r#"{"metadata": {}, "spec": {}, "status": {"loadBalancer": {}}}"#,
+        ..plain::<core::Service>("Service", "services", true)
+    },
+    Builtin {
+        short_names: &["pv"],
+        status: true,
+        returns_deleted: true,
+        default: volume::default,
+        prepare: volume::prepare,
+        validate: volume::validate,
+        blank: r#"{"metadata": {}, "spec": {}, "status": {}}"#,
+        ..plain::<core::PersistentVolume>("PersistentVolume", "persistentvolumes", false)
+    },
+    Builtin {
+        short_names: &["pvc"],
+        status: true,
+        returns_deleted: true,
+        default: volume::default_claim,
+        prepare: volume::prepare_claim,
+        validate: volume::validate_claim,
+        blank: r#"{"metadata": {}, "spec": {"resources": {}}, "status": {}}"#,
+        ..plain::<core::PersistentVolumeClaim>("PersistentVolumeClaim", "persistentvolumeclaims", true)
+    },
+    Builtin {
+        group: "authorization.k8s.io",
+        storage: "selfsubjectaccessreviews.authorization.k8s.io",
+        verbs: &[Verb::Create],
+        ..plain::<SelfSubjectAccessReview>("SelfSubjectAccessReview", "selfsubjectaccessreviews", false)
+    },
+    Builtin {
+        group: "apiextensions.k8s.io",
+        short_names: &["crd", "crds"],
+        categories: &["api-extensions"],
+        storage: DEFINITIONS,
+        status: true,
+        has_generation: true,
+        default: crds::default,
+        prepare: crds::prepare,
+        validate: crds::validate,
+        blank: r#"{"metadata": {}, "spec": {"group": "", "names": {"plural": "", "kind": ""}, "scope": "", "versions": null}, "status": {"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": null}}"#,
+        ..plain::<CustomResourceDefinition>("CustomResourceDefinition", "customresourcedefinitions", false)
+    },
+    role::<rbac::ClusterRole>(false, "ClusterRole", "clusterroles", false, access::CLUSTER_ROLES),
+    role::<rbac::ClusterRoleBinding>(
+        true,
+        "ClusterRoleBinding",
+        "clusterrolebindings",
+        false,
+        access::CLUSTER_ROLE_BINDINGS,
+    ),
+    role::<rbac::Role>(false, "Role", "roles", true, access::ROLES),
+    role::<rbac::RoleBinding>(true, "RoleBinding", "rolebindings", true, access::ROLE_BINDINGS),
+];

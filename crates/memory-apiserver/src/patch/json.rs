@@ -1,0 +1,261 @@
+//! JSON patch (RFC 6902), with what the library of kube-apiserver does besides.
+//!
+//! It lets `replace` set a field that is not there, takes a missing field for null, counts negative indexes from
+//! the end of a list, and ignores what precedes the first slash of a path. Clients have come to rely on the first,
+//! so this is code of our own: a strict library refuses it.
+
+use std::io;
+
+use serde_json::{Map, Value};
+
+use super::{MAX_DEPTH, REFUSED, is_deeper_than, too_deep};
+use crate::error::ApiError;
+use crate::go_format::json_type;
+
+const MAX_OPERATIONS: usize = 10_000;
+
+/// How many bytes of JSON the `copy` operations of a patch may add.
+pub(super) const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+static NULL: Value = Value::Null;
+
+/// The document after all operations, which are carried out in order.
+pub(super) fn apply(live: &Value, body: &[u8]) -> Result<Value, ApiError> {
+    let operations = read(body)?;
+    if operations.len() > MAX_OPERATIONS {
+        return Err(ApiError::too_large(&format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            operations.len()
+        )));
+    }
+    let mut patching = Patching { document: live.clone(), copied: 0 };
+    for operation in operations {
+        patching.carry_out(operation)?;
+    }
+    Ok(patching.document)
+}
+
+/// One operation as it was sent; an absent value is null.
+#[derive(Default)]
+struct Operation {
+    op: Option<String>,
+    path: Option<String>,
+    from: Option<String>,
+    value: Value,
+}
+
+fn read(body: &[u8]) -> Result<Vec<Operation>, ApiError> {
+    let operations = match serde_json::from_slice(body) {
+        Ok(Value::Array(operations)) => operations,
+        Ok(Value::Null) => Vec::new(),
+        Ok(other) => return Err(undecodable(&other, "value of type []handlers.jsonPatchOp")),
+        Err(error) => return Err(ApiError::bad_request(format!("error decoding patch: {error}"))),
+    };
+    operations.into_iter().map(Operation::from_json).collect()
+}
+
+fn undecodable(found: &Value, wanted: &str) -> ApiError {
+    let found = json_type(found);
+    ApiError::bad_request(format!("error decoding patch: json: cannot unmarshal {found} into Go {wanted}"))
+}
+
+impl Operation {
+    fn from_json(json: Value) -> Result<Self, ApiError> {
+        let mut fields = match json {
+            Value::Object(fields) => fields,
+            Value::Null => return Ok(Self::default()),
+            other => return Err(undecodable(&other, "value of type handlers.jsonPatchOp")),
+        };
+        Ok(Self {
+            op: take_text(&mut fields, "op")?,
+            path: take_text(&mut fields, "path")?,
+            from: take_text(&mut fields, "from")?,
+            value: fields.remove("value").unwrap_or_default(),
+        })
+    }
+}
+
+fn take_text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, ApiError> {
+    match fields.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(undecodable(&other, &format!("struct field jsonPatchOp.{name} of type string"))),
+    }
+}
+
+fn refused() -> ApiError {
+    ApiError::unprocessable(REFUSED)
+}
+
+struct Patching {
+    document: Value,
+    copied: usize,
+}
+
+impl Patching {
+    fn carry_out(&mut self, operation: Operation) -> Result<(), ApiError> {
+        let Operation { op, path, from, value } = operation;
+        let path = path.ok_or_else(refused)?;
+        let from = || from.ok_or_else(refused);
+        match op.as_deref() {
+            Some("add") => self.add(&path, value),
+            Some("remove") => self.remove(&path).map(drop),
+            Some("replace") => self.replace(&path, value),
+            Some("test") => self.test(&path, &value),
+            Some("move") => {
+                let moved = self.remove(&from()?)?;
+                self.add(&path, moved)
+            }
+            Some("copy") => self.copy(&from()?, &path),
+            _ => Err(refused()),
+        }
+    }
+
+    fn add(&mut self, path: &str, value: Value) -> Result<(), ApiError> {
+        check_depth(path, &value)?;
+        let Place { container, key } = self.place(path)?;
+        match container {
+            Container::Object(fields) => {
+                fields.insert(key, value);
+            }
+            Container::List(items) if key == "-" => items.push(value),
+            Container::List(items) => {
+                let at = index(&key, items.len() + 1).ok_or_else(refused)?;
+                items.insert(at, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &str) -> Result<Value, ApiError> {
+        let Place { container, key } = self.place(path)?;
+        let removed = match container {
+            Container::Object(fields) => fields.remove(&key),
+            Container::List(items) => index(&key, items.len()).map(|at| items.remove(at)),
+        };
+        removed.ok_or_else(refused)
+    }
+
+    fn replace(&mut self, path: &str, value: Value) -> Result<(), ApiError> {
+        if path.is_empty() && (value.is_object() || value.is_array()) {
+            self.document = value;
+            return Ok(());
+        }
+        check_depth(path, &value)?;
+        let Place { container, key } = self.place(path)?;
+        match container {
+            Container::Object(fields) => {
+                fields.insert(key, value);
+            }
+            Container::List(items) => {
+                let at = index(&key, items.len()).ok_or_else(refused)?;
+                items[at] = value;
+            }
+        }
+        Ok(())
+    }
+
+    fn test(&mut self, path: &str, expected: &Value) -> Result<(), ApiError> {
+        let found = if path.is_empty() { &self.document } else { self.value_at(path)? };
+        if found == expected { Ok(()) } else { Err(refused()) }
+    }
+
+    fn copy(&mut self, from: &str, path: &str) -> Result<(), ApiError> {
+        let copy = self.value_at(from)?.clone();
+        self.copied += json_size(&copy);
+        if self.copied > MAX_COPIED {
+            return Err(refused());
+        }
+        self.add(path, copy)
+    }
+
+    /// What is at a path: null for a missing field, but an error for a missing item.
+    fn value_at(&mut self, path: &str) -> Result<&Value, ApiError> {
+        let Place { container, key } = self.place(path)?;
+        match container {
+            Container::Object(fields) => Ok(fields.get(&key).unwrap_or(&NULL)),
+            Container::List(items) => index(&key, items.len()).map(|at| &items[at]).ok_or_else(refused),
+        }
+    }
+
+    fn place(&mut self, path: &str) -> Result<Place<'_>, ApiError> {
+        place(&mut self.document, path).ok_or_else(refused)
+    }
+}
+
+/// Where a path leads: into this object or list.
+struct Place<'d> {
+    container: Container<'d>,
+    key: String,
+}
+
+enum Container<'d> {
+    Object(&'d mut Map<String, Value>),
+    List(&'d mut Vec<Value>),
+}
+
+impl<'d> Container<'d> {
+    fn of(value: &'d mut Value) -> Option<Self> {
+        match value {
+            Value::Object(fields) => Some(Self::Object(fields)),
+            Value::Array(items) => Some(Self::List(items)),
+            _ => None,
+        }
+    }
+
+    fn child(self, key: &str) -> Option<&'d mut Value> {
+        match self {
+            Self::Object(fields) => fields.get_mut(key),
+            Self::List(items) => index(key, items.len()).map(|at| &mut items[at]),
+        }
+    }
+}
+
+fn place<'d>(document: &'d mut Value, path: &str) -> Option<Place<'d>> {
+    let mut keys = keys(path);
+    let mut key = keys.next()?;
+    let mut container = Container::of(document)?;
+    for next in keys {
+        container = Container::of(container.child(&key)?)?;
+        key = next;
+    }
+    Some(Place { container, key })
+}
+
+fn keys(path: &str) -> impl Iterator<Item = String> {
+    let unescape = |key: &str| key.replace("~1", "/").replace("~0", "~");
+    path.split('/').skip(1).map(unescape)
+}
+
+/// An index into a list of this length; a negative one counts from its end.
+fn index(text: &str, length: usize) -> Option<usize> {
+    let index: isize = text.parse().ok()?;
+    let index =
+        if index < 0 { length.checked_sub(index.unsigned_abs())? } else { usize::try_from(index).ok()? };
+    (index < length).then_some(index)
+}
+
+fn check_depth(path: &str, value: &Value) -> Result<(), ApiError> {
+    match MAX_DEPTH.checked_sub(path.matches('/').count()) {
+        Some(levels) if !is_deeper_than(value, levels) => Ok(()),
+        _ => Err(too_deep()),
+    }
+}
+
+/// How long the value is as JSON.
+fn json_size(value: &Value) -> usize {
+    struct Counter(usize);
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    // Neither a value nor the counter can fail; if one did, the copy would count as too large.
+    serde_json::to_writer(&mut counter, value).map_or(MAX_COPIED + 1, |()| counter.0)
+}

@@ -1,0 +1,251 @@
+//! [`Printer`]: the columns of a kind's tables, and how their cells are made.
+//!
+//! A custom kind has the columns of its definition, or else its name and age.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde_json::{Number, Value, json};
+
+use super::age::age;
+use super::built_in;
+use super::json_path::JsonPath;
+use crate::go_format::{go_number, go_text};
+use crate::object;
+
+/// What is in one column.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Column {
+    pub(crate) name: Cow<'static, str>,
+    /// `string`, `integer`, `number`, `boolean` or `date`.
+    pub(crate) kind: Cow<'static, str>,
+    /// More about the type; `name` marks the column that names the object.
+    pub(crate) format: Cow<'static, str>,
+    pub(crate) description: Cow<'static, str>,
+    /// Above 0: shown only where there is much room (`-o wide`).
+    pub(crate) priority: i64,
+    /// Where the value is. `None`: a built-in kind's cells are made by code.
+    pub(crate) path: Option<JsonPath>,
+}
+
+/// Makes the rows of a kind's tables.
+#[derive(Clone, Debug)]
+pub(crate) struct Printer {
+    pub(super) columns: Vec<Column>,
+    rows: Rows,
+}
+
+/// How a row is made.
+#[derive(Clone, Copy, Debug)]
+enum Rows {
+    /// By the paths of the columns.
+    Paths,
+    Code(built_in::Rows),
+}
+
+impl Column {
+    /// A column of a built-in kind.
+    pub(super) fn text(name: &'static str, description: &'static str) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            kind: Cow::Borrowed("string"),
+            format: Cow::Borrowed(""),
+            description: Cow::Borrowed(description),
+            priority: 0,
+            path: None,
+        }
+    }
+
+    /// The column that names the object.
+    pub(super) fn name() -> Self {
+        Self { format: Cow::Borrowed("name"), ..Self::text("Name", "What the object is called.") }
+    }
+
+    /// As in a version's `additionalPrinterColumns`. `None`: its path is not understood.
+    fn custom(definition: &Value) -> Option<Self> {
+        let text = |field: &str| definition[field].as_str().unwrap_or_default();
+        let path = text("jsonPath");
+        let description = match text("description") {
+            "" => format!("Custom resource definition column (in JSONPath format): {path}"),
+            own => own.to_owned(),
+        };
+        Some(Self {
+            name: text("name").to_owned().into(),
+            kind: text("type").to_owned().into(),
+            format: text("format").to_owned().into(),
+            description: description.into(),
+            priority: definition["priority"].as_i64().unwrap_or_default(),
+            path: Some(path.parse().ok()?),
+        })
+    }
+
+    /// How a client reads it.
+    pub(super) fn definition(&self) -> Value {
+        json!({
+            "name": self.name, "type": self.kind, "format": self.format, "description": self.description,
+            "priority": self.priority,
+        })
+    }
+}
+
+impl Printer {
+    /// For a custom kind, from one of the definition's `spec.versions`. As in kube-apiserver, the columns end before
+    /// the first one whose path is not understood.
+    pub(crate) fn custom(version: &Value) -> Self {
+        let age = json!([{
+            "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
+            "description": "How long ago the object was created.",
+        }]);
+        let own = version["additionalPrinterColumns"].as_array().filter(|columns| !columns.is_empty());
+        let definitions = own.or(age.as_array()).into_iter().flatten();
+        let columns = [Some(Column::name())].into_iter().chain(definitions.map(Column::custom));
+        Self { columns: columns.map_while(|column| column).collect(), rows: Rows::Paths }
+    }
+
+    /// For a built-in kind.
+    pub(crate) fn built_in(group: &str, kind: &str) -> Self {
+        let (columns, rows) = built_in::printer(group, kind);
+        Self { columns, rows: Rows::Code(rows) }
+    }
+
+    /// The cells of an object's row, one for each column.
+    pub(crate) fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        if let Rows::Code(rows) = self.rows {
+            return (rows.cells)(object, now);
+        }
+        let cell = |column: &Column| match &column.path {
+            None => object::name(object).into(),
+            Some(path) => path.first(object).map_or(Value::Null, |value| cell(&column.kind, value, now)),
+        };
+        self.columns.iter().map(cell).collect()
+    }
+
+    /// What a row says of its object's state, if anything.
+    pub(super) fn row_conditions(&self, object: &Value) -> Option<Value> {
+        match self.rows {
+            Rows::Code(rows) => (rows.conditions)(object),
+            Rows::Paths => None,
+        }
+    }
+}
+
+/// The cell for a value in a column of this type; null if the value is of another one.
+fn cell(kind: &str, value: &Value, now: Timestamp) -> Value {
+    match (kind, value) {
+        ("string", _) => text(value).into(),
+        ("integer", Value::Number(number)) => whole(number).into(),
+        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
+        ("date", Value::String(text)) => age(text, now).into(),
+        _ => Value::Null,
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "<no value>".to_owned(),
+        Value::Number(number) => go_number(number),
+        // Go escapes what would mean something in HTML.
+        Value::Array(_) | Value::Object(_) => {
+            value.to_string().replace('&', r"\u0026").replace('<', r"\u003c").replace('>', r"\u003e")
+        }
+        _ => go_text(value),
+    }
+}
+
+/// Without its fraction; what does not fit becomes the smallest number, as on the real server's processors.
+#[expect(clippy::cast_possible_truncation, reason = "it is meant to be cut off, and is known to fit")]
+fn whole(number: &Number) -> i64 {
+    let float = number.as_f64().unwrap_or_default();
+    let fits = (-9.2e18..9.2e18).contains(&float);
+    number.as_i64().unwrap_or(if fits { float as i64 } else { i64::MIN })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-11-24T10:00:00Z";
+
+    fn cells_of(columns: &Value, object: &Value) -> Vec<Value> {
+        let printer = Printer::custom(&json!({"additionalPrinterColumns": columns}));
+        printer.cells(object, NOW.parse().unwrap())
+    }
+
+    #[test]
+    fn the_type_of_a_column_decides_how_values_are_printed() {
+        let types = ["string", "integer", "number", "boolean", "date"];
+        let columns: Vec<_> =
+            types.iter().map(|kind| json!({"name": kind, "type": kind, "jsonPath": ".v"})).collect();
+        let cases = [
+            (json!("text"), json!(["text", null, null, null, "<invalid>"])),
+            (json!(""), json!(["", null, null, null, "<unknown>"])),
+            (json!("12"), json!(["12", null, null, null, "<invalid>"])),
+            (json!("2026-01-01T00:00:00Z"), json!(["2026-01-01T00:00:00Z", null, null, null, "327d"])),
+            (json!(5), json!(["5", 5, 5, null, null])),
+            (json!(1.5), json!(["1.5", 1, 1.5, null, null])),
+            (json!(-1.5), json!(["-1.5", -1, -1.5, null, null])),
+            (json!(12_345_678.5), json!(["1.23456785e+07", 12_345_678, 12_345_678.5, null, null])),
+            (json!(1e21), json!(["1e+21", i64::MIN, 1e21, null, null])),
+            (json!(true), json!(["true", null, null, true, null])),
+            (json!(null), json!(["<no value>", null, null, null, null])),
+            (json!([1, "a"]), json!([r#"[1,"a"]"#, null, null, null, null])),
+            (
+                json!({"b": 1, "a": "<&>"}),
+                json!([r#"{"a":"\u003c\u0026\u003e","b":1}"#, null, null, null, null]),
+            ),
+        ];
+        for (value, expected) in cases {
+            let cells = cells_of(&columns.clone().into(), &json!({"v": value}));
+            assert_eq!(Value::from(cells[1..].to_vec()), expected);
+        }
+    }
+
+    #[test]
+    fn the_first_of_several_results_is_printed() {
+        let columns = json!([
+            {"name": "All", "type": "string", "jsonPath": ".l[*].n"},
+            {"name": "None", "type": "string", "jsonPath": ".none"},
+            {"name": "Beyond", "type": "string", "jsonPath": ".l[7]"},
+        ]);
+        let object = json!({"metadata": {"name": "a"}, "l": [{"n": "x"}, {"n": "y"}]});
+        assert_eq!(cells_of(&columns, &object), [json!("a"), json!("x"), Value::Null, Value::Null]);
+    }
+
+    #[test]
+    fn kinds_without_columns_have_name_and_age() {
+        let object = json!({"metadata": {"name": "a", "creationTimestamp": "2026-11-24T09:55:00Z"}});
+        for version in [json!({}), json!({"additionalPrinterColumns": []})] {
+            let printer = Printer::custom(&version);
+            let names: Vec<_> = printer.columns.iter().map(|column| (&*column.name, &*column.kind)).collect();
+            assert_eq!(names, [("Name", "string"), ("Age", "date")]);
+            assert_eq!(printer.cells(&object, NOW.parse().unwrap()), ["a", "5m"]);
+        }
+    }
+
+    #[test]
+    fn columns_end_before_a_path_that_is_not_understood() {
+        let column = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path});
+        let version =
+            json!({"additionalPrinterColumns": [column("A", ".a"), column("B", "..b"), column("C", ".c")]});
+        let printer = Printer::custom(&version);
+        let names: Vec<_> = printer.columns.iter().map(|column| &*column.name).collect();
+        assert_eq!(names, ["Name", "A"]);
+    }
+
+    #[test]
+    fn columns_are_described_as_their_definition_says() {
+        let version = json!({"additionalPrinterColumns": [
+            {"name": "A", "type": "string", "jsonPath": ".a"},
+            {"name": "B", "type": "date", "format": "f", "jsonPath": ".b", "priority": 1, "description": "own"},
+        ]});
+        let definitions: Vec<_> = Printer::custom(&version).columns.iter().map(Column::definition).collect();
+        let described = "Custom resource definition column (in JSONPath format): .a";
+        assert_eq!(
+            definitions[1..],
+            [
+                json!({"name": "A", "type": "string", "format": "", "description": described, "priority": 0}),
+                json!({"name": "B", "type": "date", "format": "f", "description": "own", "priority": 1}),
+            ]
+        );
+    }
+}

@@ -1,0 +1,364 @@
+//! From what a client wants to be stored to what is stored: system fields, defaults, rules, owners of fields.
+//! Pure: reads the present object, changes nothing.
+//!
+//! The order is that of kube-apiserver: unknown fields go and defaults come, then owners are told, then what the
+//! request can't change is put back; an object that then equals the present one is not written, and any other one
+//! has to keep the rules.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::Part;
+use super::decode::unreadable;
+use super::options::FieldValidation;
+use super::write::Write;
+use crate::builtin::Builtin;
+use crate::error::{ApiError, FieldError};
+use crate::fields::{self, Endpoint, FieldSet, Origin};
+use crate::lifecycle::has_ended;
+use crate::metadata;
+use crate::object::{self, metadata_mut};
+use crate::patch::PatchKind;
+use crate::resource::{Nature, Resource};
+use crate::schema;
+
+/// What only the server writes, and no update changes.
+const SYSTEM_FIELDS: [&str; 7] = [
+    "uid",
+    "creationTimestamp",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+    "resourceVersion",
+];
+
+/// What may be stored.
+pub(super) struct Admission {
+    pub(super) object: Value,
+    pub(super) warnings: Vec<String>,
+    /// Whether nothing differs from what is there.
+    pub(super) unchanged: bool,
+    /// Whether this was the last thing that kept a deleted object from going.
+    pub(super) ends: bool,
+}
+
+/// A new object.
+pub(super) fn create(write: &Write<'_>, object: Value, problems: Vec<String>) -> Result<Admission, ApiError> {
+    let mut admission = begin(write, object, problems)?;
+    let object = &mut admission.object;
+    set_place(write, object)?;
+    if !object::meta_text(object, "resourceVersion").is_empty() {
+        return Err(ApiError::unexpected("resourceVersion should not be set on objects to be created"));
+    }
+    born(write, object);
+    track(write, None, object);
+    prepare(write, None, object);
+    check(write, None, object)?;
+    Ok(admission)
+}
+
+/// A new version of an object, or of a part of it.
+pub(super) fn update(
+    write: &Write<'_>,
+    live: &Value,
+    object: Value,
+    problems: Vec<String>,
+) -> Result<Admission, ApiError> {
+    let mut admission = begin(write, object, problems)?;
+    set_place(write, &mut admission.object)?;
+    check_preconditions(write, live, &admission.object)?;
+    track(write, Some(live), &mut admission.object);
+    succeed(write, live, &mut admission.object);
+    prepare(write, Some(live), &mut admission.object);
+    finish(write, live, &mut admission)?;
+    Ok(admission)
+}
+
+/// What server-side apply makes of an object, or of nothing.
+pub(super) fn applied(
+    write: &Write<'_>,
+    live: Option<&Value>,
+    mut applied: Value,
+) -> Result<Admission, ApiError> {
+    set_place(write, &mut applied)?;
+    match live {
+        None => check_unborn(write, &applied)?,
+        Some(live) => check_preconditions(write, live, &applied)?,
+    }
+    let force = write.options.force;
+    let object =
+        with_endpoint(write, |endpoint| fields::apply(endpoint, &write.manager(), live, &applied, force))?;
+    let mut admission = begin(write, object, Vec::new())?;
+    let object = &mut admission.object;
+    match live {
+        None => {
+            born(write, object);
+            prepare(write, None, object);
+            check(write, None, object)?;
+        }
+        Some(live) => {
+            succeed(write, live, object);
+            prepare(write, Some(live), object);
+            finish(write, live, &mut admission)?;
+        }
+    }
+    Ok(admission)
+}
+
+/// Drops what the kind does not know, judges it, and sets what is left out.
+fn begin(write: &Write<'_>, mut object: Value, mut problems: Vec<String>) -> Result<Admission, ApiError> {
+    let resource = &write.call.resource;
+    if let Some(why) = type_error(resource, &object) {
+        return Err(unreadable(write.call, &object, write.patch, &why));
+    }
+    let seen = write.patch.is_some().then(|| object.clone());
+    let unknown = schema::prune(&mut object, &resource.schema);
+    problems.extend(unknown.into_iter().map(|path| format!("unknown field {path:?}")));
+    let warnings = match write.options.validation {
+        _ if problems.is_empty() => problems,
+        FieldValidation::Ignore => Vec::new(),
+        FieldValidation::Warn => problems,
+        FieldValidation::Strict => {
+            let why = format!("strict decoding error: {}", problems.join(", "));
+            return Err(unreadable(write.call, seen.as_ref().unwrap_or(&object), write.patch, &why));
+        }
+    };
+    if let Some(builtin) = resource.builtin() {
+        object = (builtin.typed)(object)
+            .map_err(|error| unreadable(write.call, &Value::Null, write.patch, &error.to_string()))?;
+        schema::omit_empty(&mut object, &resource.schema);
+        (builtin.default)(&mut object);
+    }
+    schema::apply_defaults(&mut object, &resource.schema);
+    Ok(Admission { object, warnings, unchanged: false, ends: false })
+}
+
+/// Why an object can't be read, if it can't: of built-in kinds all must have its type, of custom ones the metadata.
+fn type_error(resource: &Resource, object: &Value) -> Option<String> {
+    let problem = match resource.builtin() {
+        Some(_) => schema::type_error(object, &resource.schema),
+        None => schema::metadata_type_error(object, &resource.schema),
+    };
+    problem.or_else(|| fields::check_form(object).err())
+}
+
+/// The object's place must be that of the path; what it leaves out is taken from there.
+fn set_place(write: &Write<'_>, object: &mut Value) -> Result<(), ApiError> {
+    let target = &write.call.target;
+    let (namespace, name) = (object::namespace(object).to_owned(), object::name(object).to_owned());
+    let wanted = target.namespace.as_deref().unwrap_or_default();
+    if !namespace.is_empty() && namespace != wanted {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if let Some(wanted) = &target.name {
+        if name.is_empty() {
+            return Err(ApiError::bad_request("name must be provided"));
+        }
+        if name != *wanted {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({wanted})"
+            )));
+        }
+    }
+    if write.call.resource.namespaced {
+        metadata_mut(object).insert("namespace".to_owned(), json!(wanted));
+    }
+    Ok(())
+}
+
+/// What the server says of a new object.
+fn born(write: &Write<'_>, object: &mut Value) {
+    let resource = &write.call.resource;
+    let prefix = object::meta_text(object, "generateName").to_owned();
+    let metadata = metadata_mut(object);
+    if metadata.get("name").is_none_or(|name| name == "") && !prefix.is_empty() {
+        metadata.insert("name".to_owned(), json!(metadata::generate_name(&prefix)));
+    }
+    for field in SYSTEM_FIELDS {
+        metadata.remove(field);
+    }
+    metadata.insert("uid".to_owned(), json!(uuid::Uuid::new_v4().to_string()));
+    metadata.insert("creationTimestamp".to_owned(), json!(metadata::whole_seconds(write.now)));
+    if resource.has_generation() {
+        metadata.insert("generation".to_owned(), json!(1));
+    }
+    if resource.status && write.part == Part::Main {
+        set_or_remove(object, "status", Value::Null);
+    }
+}
+
+/// Takes over from the present version what a client can't change with this request.
+fn succeed(write: &Write<'_>, live: &Value, object: &mut Value) {
+    if write.part == Part::Status {
+        let status = object["status"].take();
+        let managed = object["metadata"]["managedFields"].take();
+        let metadata = object["metadata"].take();
+        *object = live.clone();
+        if !write.call.resource.is_custom() {
+            // Of built-in kinds, labels and annotations can be written along.
+            object["metadata"] = metadata;
+        }
+        set_or_remove(object, "status", status);
+        let metadata = metadata_mut(object);
+        match managed {
+            Value::Null => metadata.remove("managedFields"),
+            managed => metadata.insert("managedFields".to_owned(), managed),
+        };
+    } else if write.call.resource.status {
+        set_or_remove(object, "status", live["status"].clone());
+    }
+    let deleted = |field: &str| field.starts_with("deletion") || (field == "uid" && write.patch.is_some());
+    let metadata = metadata_mut(object);
+    for field in SYSTEM_FIELDS {
+        if deleted(field) && metadata.get(field).is_some_and(|value| !value.is_null()) {
+            // Validation says that it may not be changed.
+            continue;
+        }
+        match &live["metadata"][field] {
+            Value::Null => metadata.remove(field),
+            kept => metadata.insert(field.to_owned(), kept.clone()),
+        };
+    }
+}
+
+fn set_or_remove(object: &mut Value, field: &str, value: Value) {
+    if let Some(object) = object.as_object_mut() {
+        match value {
+            Value::Null => object.remove(field),
+            value => object.insert(field.to_owned(), value),
+        };
+    }
+}
+
+/// Whether the version that the client knows is the present one, and the object the same.
+fn check_preconditions(write: &Write<'_>, live: &Value, object: &Value) -> Result<(), ApiError> {
+    let resource = &write.call.resource;
+    let (asked, uid) = (object::meta_text(object, "resourceVersion"), object::uid(object));
+    let applies = write.patch == Some(PatchKind::Apply);
+    if asked.is_empty() && resource.is_custom() && !applies {
+        let error =
+            FieldError::invalid("metadata.resourceVersion", json!(0), "must be specified for an update");
+        return Err(ApiError::invalid(&resource.group, &resource.names.kind, object::name(live), &[error]));
+    }
+    // A patch that changes the UID is invalid, which is found later.
+    if write.patch.is_none() && !uid.is_empty() && uid != object::uid(live) {
+        let is = object::uid(live);
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}");
+        return Err(ApiError::conflict(&resource.about(object::name(live)), &why));
+    }
+    if !asked.is_empty() && asked != object::meta_text(live, "resourceVersion") {
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
+        return Err(ApiError::conflict(&resource.about(object::name(live)), why));
+    }
+    Ok(())
+}
+
+/// Whether what is applied is meant to be new.
+fn check_unborn(write: &Write<'_>, applied: &Value) -> Result<(), ApiError> {
+    let uid = object::uid(applied);
+    if uid.is_empty() {
+        return Ok(());
+    }
+    let why =
+        format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+    Err(ApiError::conflict(&write.call.resource.about(object::name(applied)), &why))
+}
+
+/// What the kind sets that clients have no say in, and own no part of.
+fn prepare(write: &Write<'_>, live: Option<&Value>, object: &mut Value) {
+    if let Some(builtin) = write.call.resource.builtin() {
+        (builtin.prepare)(object, live);
+    }
+}
+
+/// Notes who owns what.
+fn track(write: &Write<'_>, live: Option<&Value>, object: &mut Value) {
+    with_endpoint(write, |endpoint| match (&write.call.resource.scale, live, write.part) {
+        (Some(paths), Some(live), Part::Scale) => {
+            fields::track_scale(endpoint, &write.manager(), &paths.spec_replicas, live, object);
+        }
+        _ => fields::track_update(endpoint, &write.manager(), live, object),
+    });
+}
+
+fn with_endpoint<R>(write: &Write<'_>, run: impl FnOnce(&Endpoint<'_>) -> R) -> R {
+    let resource = &write.call.resource;
+    let (subresource, reset) = match write.part {
+        Part::Status => ("status", FieldSet::of(["spec"])),
+        Part::Scale => ("scale", FieldSet::default()),
+        Part::Main if resource.status => ("", FieldSet::of(["status"])),
+        Part::Main | Part::Whole => ("", FieldSet::default()),
+    };
+    run(&Endpoint {
+        schema: &resource.schema,
+        api_version: &resource.api_version(),
+        kind: &resource.names.kind,
+        subresource,
+        reset: &reset,
+        origin: resource.builtin().map_or(Origin::Custom, |builtin| Origin::BuiltIn(builtin.blank())),
+    })
+}
+
+/// The rules of metadata, schema and kind.
+fn check(write: &Write<'_>, live: Option<&Value>, object: &Value) -> Result<(), ApiError> {
+    let resource = &write.call.resource;
+    let mut errors = metadata::validate(resource, live, object);
+    errors.extend(fields::check_limits(object));
+    match &resource.nature {
+        Nature::Custom(custom) => errors.extend(match (live, write.part) {
+            (None, _) => custom.validator.validate(object),
+            (Some(live), Part::Status) => custom.validator.validate_status_update(object, live),
+            (Some(live), _) => custom.validator.validate_update(object, live),
+        }),
+        Nature::Builtin(builtin) => {
+            errors.extend(schema::missing_fields(object, &resource.schema));
+            errors.extend((builtin.validate)(object, live));
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid(&resource.group, &resource.names.kind, object::name(object), &errors))
+}
+
+/// Counts the generation, and says whether anything has changed and whether the object goes.
+fn finish(write: &Write<'_>, live: &Value, admission: &mut Admission) -> Result<(), ApiError> {
+    let object = &mut admission.object;
+    let resource = &write.call.resource;
+    if resource.has_generation() && write.part != Part::Status && spec_differs(resource, live, object) {
+        let generation = live["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
+        metadata_mut(object).insert("generation".to_owned(), json!(generation));
+    }
+    fields::keep_times_of_no_op(live, object);
+    admission.ends = object::is_deleting(live) && has_ended(&resource.storage, object);
+    admission.unchanged = !admission.ends && object == live;
+    if admission.unchanged { Ok(()) } else { check(write, Some(live), &admission.object) }
+}
+
+/// Whether anything but metadata differs, and the status where that is a part of its own.
+fn spec_differs(resource: &Resource, live: &Value, object: &Value) -> bool {
+    let counts = |field: &&String| match field.as_str() {
+        "metadata" | "apiVersion" | "kind" => false,
+        "status" => !resource.status,
+        _ => true,
+    };
+    let fields = |object: &Value| -> BTreeSet<String> {
+        object.as_object().into_iter().flat_map(|fields| fields.keys()).filter(counts).cloned().collect()
+    };
+    fields(live).union(&fields(object)).any(|field| live[field] != object[field])
+}
+
+impl Resource {
+    /// The rules of a built-in kind.
+    pub(crate) fn builtin(&self) -> Option<&'static Builtin> {
+        match self.nature {
+            Nature::Builtin(builtin) => Some(builtin),
+            Nature::Custom(_) => None,
+        }
+    }
+}

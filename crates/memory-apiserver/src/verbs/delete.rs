@@ -1,0 +1,142 @@
+//! `delete` and `deletecollection`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::options::{DeleteOptions, Propagation};
+use crate::answer;
+use crate::crds;
+use crate::error::{ApiError, Details};
+use crate::filter::Filter;
+use crate::lifecycle::{FOREGROUND, ORPHAN, PODS, mark_deleted, may_go};
+use crate::object::{self, finalizers, metadata_mut};
+use crate::server::Call;
+use crate::store::{Change, DEFINITIONS, Expect, Key, NAMESPACES, Stored};
+
+/// What every cluster needs.
+const IMMORTAL_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// What a deletion came to.
+enum Deleted {
+    /// Finalizers, or a grace period, keep it for now.
+    Marked(Arc<Stored>),
+    /// It is gone; this was its last state.
+    Gone(Arc<Stored>),
+}
+
+/// Deletes one object.
+pub(super) fn one(call: &Call) -> Result<Response<Body>, ApiError> {
+    let presenter = call.presenter()?;
+    let options = DeleteOptions::of(call)?;
+    match delete(call, &call.key(), &options)?.ok_or_else(|| call.not_found())? {
+        Deleted::Marked(stored) => Ok(answer::json(StatusCode::OK, presenter.object(&stored))),
+        Deleted::Gone(stored) if call.resource.builtin().is_some_and(|builtin| builtin.returns_deleted) => {
+            Ok(answer::json(StatusCode::OK, presenter.object(&stored)))
+        }
+        Deleted::Gone(stored) => Ok(answer::value(&answer::success(&Details {
+            name: stored.key.name.to_string(),
+            group: call.resource.group.clone(),
+            kind: call.resource.names.plural.clone(),
+            uid: object::uid(&stored.value()).to_owned(),
+            ..Details::default()
+        }))),
+    }
+}
+
+/// Deletes what a filter selects, and answers with what that was.
+pub(super) fn collection(call: &Call) -> Result<Response<Body>, ApiError> {
+    let presenter = call.presenter()?;
+    let filter = Filter::of(&call.resource, &call.target, &call.params)?;
+    let options = DeleteOptions::of(call)?;
+    let snapshot = call.server.store.list(&call.resource.storage, &call.range(None), None, 0);
+    let snapshot = snapshot.map_err(|unknown| ApiError::internal(format!("{unknown:?}")))?;
+    let selected: Vec<_> = snapshot.objects.into_iter().filter(|stored| filter.passes(stored)).collect();
+    for stored in &selected {
+        // Whoever is gone already need not be deleted.
+        delete(call, &stored.key, &options)?;
+    }
+    let metadata = json!({"resourceVersion": call.server.store.revision().to_string()});
+    Ok(answer::value(&presenter.whole_list(&selected, &metadata)))
+}
+
+fn delete(call: &Call, key: &Key, options: &DeleteOptions) -> Result<Option<Deleted>, ApiError> {
+    let storage = &call.resource.storage;
+    if &**storage == NAMESPACES && IMMORTAL_NAMESPACES.contains(&&*key.name) {
+        return Err(ApiError::forbidden(
+            &call.resource.about(&key.name),
+            "this namespace may not be deleted",
+        ));
+    }
+    while let Some(stored) = call.server.store.get(storage, key) {
+        let mut object = stored.value();
+        options.check(call, &object)?;
+        let before = object.clone();
+        let grace = prepare(call, &mut object, options);
+        let gone = grace == 0 && may_go(storage, &object);
+        if gone && options.dry_run {
+            return Ok(Some(Deleted::Gone(stored)));
+        }
+        if !gone {
+            mark_deleted(storage, &mut object, grace);
+        }
+        if !gone && object == before {
+            return Ok(Some(Deleted::Marked(stored)));
+        }
+        if options.dry_run {
+            return Ok(Some(Deleted::Marked(Arc::new(Stored::unstored(key.clone(), &object)))));
+        }
+        let change = if gone { Change::Remove(object) } else { Change::Put(object) };
+        if let Ok(written) = call.server.store.write(storage, key, Expect::Revision(stored.revision), change)
+        {
+            call.server.after_write(storage, Some(&stored), &written, gone);
+            return Ok(Some(if gone { Deleted::Gone(written) } else { Deleted::Marked(written) }));
+        }
+    }
+    Ok(None)
+}
+
+/// Sets the finalizers that stand for the way of deleting, and what a kind shows of it. Returns the seconds that
+/// the object is given.
+fn prepare(call: &Call, object: &mut Value, options: &DeleteOptions) -> i64 {
+    if let Some(propagation) = options.propagation {
+        set_finalizer(object, FOREGROUND, propagation == Propagation::Foreground);
+        set_finalizer(object, ORPHAN, propagation == Propagation::Orphan);
+    }
+    match &*call.resource.storage {
+        DEFINITIONS if !object::is_deleting(object) => {
+            set_finalizer(object, crds::CLEANUP_FINALIZER, true);
+            crds::terminate(object);
+        }
+        NAMESPACES => object["status"]["phase"] = json!("Terminating"),
+        PODS => return grace(object, options),
+        _ => {}
+    }
+    0
+}
+
+fn set_finalizer(object: &mut Value, finalizer: &str, there: bool) {
+    if finalizers(object).contains(&finalizer) == there {
+        return;
+    }
+    let list = metadata_mut(object).entry("finalizers").or_insert_with(|| json!([]));
+    if let Some(list) = list.as_array_mut() {
+        list.retain(|found| found != finalizer);
+        list.extend(there.then(|| json!(finalizer)));
+    }
+}
+
+/// How long a deleted Pod stays: one that runs on a node has to be ended there first.
+fn grace(pod: &Value, options: &DeleteOptions) -> i64 {
+    let on_a_node = !pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
+    let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if !on_a_node || ended {
+        return 0;
+    }
+    // A second deletion only says how long if it means to.
+    let given = pod["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    let own = given.or(pod["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30);
+    options.grace_seconds.unwrap_or(own).max(0)
+}

@@ -1,0 +1,236 @@
+//! `create`, `update` and `patch`: read what is there, make what is to be there, and store it unless somebody else
+//! was faster, in which case it all begins anew.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Response, StatusCode};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::Part;
+use super::admit::{self, Admission};
+use super::decode;
+use super::options::WriteOptions;
+use crate::answer;
+use crate::error::ApiError;
+use crate::fields::Manager;
+use crate::form::Presenter;
+use crate::object;
+use crate::patch::PatchKind;
+use crate::server::Call;
+use crate::store::{Change, Expect, Key, Refused, Stored};
+
+/// How often a generated name is tried.
+const NAME_ATTEMPTS: u32 = 8;
+
+/// One write under way.
+pub(super) struct Write<'a> {
+    pub(super) call: &'a Call,
+    pub(super) part: Part,
+    /// What kind of patch it is, if it is one.
+    pub(super) patch: Option<PatchKind>,
+    pub(super) options: WriteOptions,
+    presenter: Presenter,
+    pub(super) now: Timestamp,
+}
+
+/// What a write came to.
+pub(super) struct Written {
+    status: StatusCode,
+    pub(super) object: Arc<Stored>,
+    warnings: Vec<String>,
+}
+
+/// Stores a new object.
+pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+    let write = Write::of(call, Part::Main, None)?;
+    let (object, duplicates) = decode::body(call)?;
+    let written = write.create(&object, &duplicates)?;
+    Ok(write.answer(&written))
+}
+
+/// Stores a new object, its status included.
+pub(crate) fn load(call: &Call, object: &Value) -> Result<Arc<Stored>, ApiError> {
+    Write::of(call, Part::Whole, None)?.create(object, &[]).map(|written| written.object)
+}
+
+/// Replaces an object, or its status.
+pub(super) fn replace(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
+    let write = Write::of(call, part, None)?;
+    let (object, duplicates) = decode::body(call)?;
+    let written = write.update(|_| Ok((object.clone(), duplicates.clone())))?;
+    Ok(write.answer(&written))
+}
+
+/// Changes an object, or its status.
+pub(super) fn patch(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
+    let kind = PatchKind::from_content_type(decode::media_type(call), call.resource.is_custom())?;
+    let write = Write::of(call, part, Some(kind))?;
+    let PatchKind::Change(change) = kind else {
+        let written = write.apply()?;
+        return Ok(write.answer(&written));
+    };
+    let duplicates = decode::duplicates(&call.body);
+    let written = write.update(|live| {
+        let patched = change.carry_out(&call.resource.schema, live, &call.body)?;
+        decode::check_kind(call, &patched, write.patch)?;
+        Ok((patched, duplicates.clone()))
+    })?;
+    Ok(write.answer(&written))
+}
+
+impl<'a> Write<'a> {
+    pub(super) fn of(call: &'a Call, part: Part, patch: Option<PatchKind>) -> Result<Self, ApiError> {
+        // What can't be answered is not done.
+        let presenter = call.presenter()?;
+        let options = WriteOptions::of(call, patch)?;
+        Ok(Self { call, part, patch, options, presenter, now: Timestamp::now() })
+    }
+
+    fn answer(&self, written: &Written) -> Response<Body> {
+        let mut response = answer::json(written.status, self.presenter.object(&written.object));
+        answer::warn(&mut response, &written.warnings);
+        response
+    }
+
+    pub(super) fn manager(&self) -> Manager<'_> {
+        Manager { name: &self.options.manager, now: self.now }
+    }
+
+    fn create(&self, object: &Value, duplicates: &[String]) -> Result<Written, ApiError> {
+        self.check_place()?;
+        let generates = object::name(object).is_empty();
+        for _ in 0..NAME_ATTEMPTS {
+            let admission = admit::create(self, object.clone(), duplicates.to_vec())?;
+            match self.store(None, admission) {
+                Err(Failure::Raced(_)) if generates => {}
+                Err(Failure::Raced(key)) => return Err(self.taken(&key)),
+                Err(Failure::Refused(error)) => return Err(error),
+                Ok(written) => return Ok(written),
+            }
+        }
+        let name = object::meta_text(object, "generateName");
+        Err(ApiError::already_exists(&self.call.resource.about(name)))
+    }
+
+    /// Whether there can be new objects in this place, which is asked before what such an object is.
+    fn check_place(&self) -> Result<(), ApiError> {
+        let namespace = self.call.target.namespace.as_deref().unwrap_or_default();
+        let key = Key::new(namespace, "");
+        match self.call.server.store.check(&self.call.resource.storage, &key, self.call.absent()) {
+            Ok(()) | Err(Refused::Raced) => Ok(()),
+            Err(why) => match self.refused(&self.call.key(), &why) {
+                Failure::Raced(_) => Ok(()),
+                Failure::Refused(error) => Err(error),
+            },
+        }
+    }
+
+    /// Why there can't be a new object of this key.
+    fn taken(&self, key: &Key) -> ApiError {
+        let resource = &self.call.resource;
+        let mut error = ApiError::already_exists(&resource.about(&key.name));
+        if self.call.server.store.get(&resource.storage, key).is_some_and(|stored| stored.deleting) {
+            error.message = format!("object is being deleted: {}", error.message);
+        }
+        error
+    }
+
+    /// Makes a new version from the present one until it can be stored.
+    pub(super) fn update(
+        &self,
+        make: impl Fn(&Value) -> Result<(Value, Vec<String>), ApiError>,
+    ) -> Result<Written, ApiError> {
+        loop {
+            let stored = self.call.find()?;
+            let live = self.call.resource.view_value(&stored);
+            let (object, duplicates) = make(&live)?;
+            let admission = admit::update(self, &live, object, duplicates)?;
+            if let Some(written) = self.attempt(&stored, admission)? {
+                return Ok(written);
+            }
+        }
+    }
+
+    fn apply(&self) -> Result<Written, ApiError> {
+        let applied = decode::applied(self.call)?;
+        decode::check_kind(self.call, &applied, self.patch)?;
+        loop {
+            let stored = self.call.server.store.get(&self.call.resource.storage, &self.call.key());
+            let Some(stored) = stored else {
+                if self.part == Part::Status {
+                    return Err(self.call.not_found());
+                }
+                self.check_place()?;
+                let object = admit::applied(self, None, applied.clone())?;
+                match self.store(None, object) {
+                    Err(Failure::Raced(_)) => continue,
+                    Err(Failure::Refused(error)) => return Err(error),
+                    Ok(written) => return Ok(written),
+                }
+            };
+            let live = self.call.resource.view_value(&stored);
+            let admission = admit::applied(self, Some(&live), applied.clone())?;
+            if let Some(written) = self.attempt(&stored, admission)? {
+                return Ok(written);
+            }
+        }
+    }
+
+    /// Stores a new version over a present one; `None` if that was not the present one any more.
+    fn attempt(&self, stored: &Arc<Stored>, admission: Admission) -> Result<Option<Written>, ApiError> {
+        if admission.unchanged {
+            let warnings = admission.warnings;
+            return Ok(Some(Written { status: StatusCode::OK, object: Arc::clone(stored), warnings }));
+        }
+        match self.store(Some(stored), admission) {
+            Err(Failure::Raced(_)) => Ok(None),
+            Err(Failure::Refused(error)) => Err(error),
+            Ok(written) => Ok(Some(written)),
+        }
+    }
+
+    /// Stores an object in the place of an old one, or of none.
+    fn store(&self, old: Option<&Stored>, admission: Admission) -> Result<Written, Failure> {
+        let (expect, status) = match old {
+            Some(old) => (Expect::Revision(old.revision), StatusCode::OK),
+            None => (self.call.absent(), StatusCode::CREATED),
+        };
+        let Admission { object, warnings, ends, .. } = admission;
+        let key = Key::new(object::namespace(&object), object::name(&object));
+        let resource = &self.call.resource;
+        let server = &self.call.server;
+        if self.options.dry_run {
+            server.store.check(&resource.storage, &key, expect).map_err(|why| self.refused(&key, &why))?;
+            let object = Arc::new(Stored::unstored(key, &object));
+            return Ok(Written { status, object, warnings });
+        }
+        let object = resource.to_stored(object);
+        let change = if ends { Change::Remove(object) } else { Change::Put(object) };
+        let stored = server.store.write(&resource.storage, &key, expect, change);
+        let object = stored.map_err(|why| self.refused(&key, &why))?;
+        server.after_write(&resource.storage, old, &object, ends);
+        Ok(Written { status, object, warnings })
+    }
+
+    fn refused(&self, key: &Key, why: &Refused) -> Failure {
+        let about = self.call.resource.about(&key.name);
+        Failure::Refused(match why {
+            Refused::Raced => return Failure::Raced(key.clone()),
+            Refused::NoNamespace => ApiError::no_namespace(&key.namespace),
+            Refused::NamespaceTerminating => ApiError::namespace_terminating(&about, &key.namespace),
+            Refused::NoDefinition => ApiError::no_such_resource(),
+            Refused::DefinitionTerminating => ApiError::forbidden(
+                &about,
+                "create not allowed while custom resource definition is terminating",
+            ),
+        })
+    }
+}
+
+/// Why something was not stored.
+enum Failure {
+    Raced(Key),
+    Refused(ApiError),
+}

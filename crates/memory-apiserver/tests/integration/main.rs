@@ -1,0 +1,14 @@
+//! What a Kubernetes API server does, as clients and `kubectl` see it.
+//!
+//! The tests run on the API server in memory; `tests/e2e.sh` runs them on a real one, too.
+//! `cfg(test)` always holds here; written on a module, it tells clippy that its helpers are test code too.
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod kinds;
+#[cfg(test)]
+mod kubectl;
+#[cfg(test)]
+#[path = "../../../../tests/support/mod.rs"]
+mod support;
