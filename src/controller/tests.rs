@@ -229,20 +229,33 @@ fn metrics_alone() -> ControllerMetrics {
 #[tokio::test(start_paused = true)]
 async fn r3_of_the_wishes_of_all_handlers_to_come_back_the_soonest_is_granted() {
     let mut f = fixtures(1, &[sandbox("a")]).await;
-    for seconds in [90, 20, 60] {
-        f.handle(
-            move |_: Observed<Sandbox>| async move { Ok(Action::requeue(Duration::from_secs(seconds))) },
-        );
-    }
-    f.record("");
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&times);
+    f.handle(move |_: Observed<Sandbox>| {
+        noted.lock().push(Instant::now());
+        async { Ok(Action::requeue(Duration::from_secs(90))) }
+    });
+    // It fails once, with a wish of its own for every other time.
+    let failures = AtomicUsize::new(1);
+    f.handle(move |_: Observed<Sandbox>| {
+        let fail = failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+        async move { if fail { Err("once".into()) } else { Ok(Action::requeue(Duration::from_secs(20))) } }
+    });
+    f.handle(|_: Observed<Sandbox>| async { Ok(Action::requeue(Duration::from_secs(60))) });
     f.run();
-    f.calls(1).await;
-    let start = Instant::now();
-    f.calls(1).await;
-    let waited = start.elapsed();
-    assert!(waited >= Duration::from_secs(19) && waited <= Duration::from_secs(21), "{waited:?}");
-    let results = "controller_runtime_reconcile_total{controller=\"sandbox\",result=\"requeue_after\"}";
-    assert!(f.metric(results) >= 1);
+    while times.lock().len() < 4 {
+        f.settle().await;
+    }
+    let times = times.lock();
+    let delays: Vec<_> = times.windows(2).map(|pair| pair[1].duration_since(pair[0])).collect();
+    let about = |due: u64| Duration::from_millis(due)..=Duration::from_millis(due + 5);
+    assert!(about(5).contains(&delays[0]), "the back-off is sooner than a wish of 90 s: {delays:?}");
+    for delay in &delays[1..] {
+        assert!(about(20_000).contains(delay), "the soonest of all wishes: {delays:?}");
+    }
+    let results = "controller_runtime_reconcile_total{controller=\"sandbox\",result=";
+    assert_eq!(f.metric(&format!("{results}\"error\"}}")), 1);
+    assert_eq!(f.metric(&format!("{results}\"requeue_after\"}}")), 3);
 }
 
 #[tokio::test(start_paused = true)]
