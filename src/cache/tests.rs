@@ -49,6 +49,8 @@ async fn a1_lookups_hand_out_the_stored_object_itself_and_do_no_io() {
     feed.apply(&sandbox("a").claimed().phase("Paused")).await;
     assert_eq!(held.phase().unwrap().as_str(), "Running", "nothing changes under its holder");
     assert_eq!(claimed(&feed.cache, None, "ns--a").unwrap().phase().unwrap().as_str(), "Paused");
+    assert!(claimed(&feed.cache, None, "ns--not-there").is_err());
+    assert!(feed.server.try_next().is_none(), "nothing was asked for");
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,11 +12,13 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use prometheus::{IntGaugeVec, Opts, Registry};
 
-use crate::api::v1alpha1::{LABEL_SANDBOX_POOL, Sandbox, SandboxSet, SandboxSetStatus, StateKind, label};
 use controller_manager::{Action, HandlerError, Observed, ReconcileHandler};
 use shared_cache::KeyRef;
 
-/// Keeps `sandboxes{namespace,pool,state}`: the number of sandboxes by the set that made them and their state.
+use crate::api::v1alpha1::{Sandbox, SandboxSet, SandboxSetStatus, StateKind};
+
+/// Keeps `sandboxes{namespace,pool,state}`: the number of sandboxes by their pool (the name that the pool index uses,
+/// [`Sandbox::pool`]) and their state.
 pub struct SandboxFleet {
     gauge: IntGaugeVec,
     counted: Mutex<Counted>,
@@ -106,7 +108,7 @@ impl ReconcileHandler<Sandbox> for SandboxFleet {
         };
         let series = Series {
             namespace: sandbox.namespace_or_empty().into(),
-            pool: label(&sandbox.metadata, LABEL_SANDBOX_POOL).unwrap_or_default().into(),
+            pool: sandbox.pool().unwrap_or_default().into(),
             state: sandbox.state(Timestamp::now()).kind,
         };
         // At its shutdown time the state changes without a write; the cache tells of that too.
@@ -171,7 +173,9 @@ mod tests {
     use kube::api::ObjectMeta;
 
     use super::*;
-    use crate::api::v1alpha1::{SandboxPhase, SandboxSetSpec, SandboxSpec, SandboxStatus};
+    use crate::api::v1alpha1::{
+        LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE, SandboxPhase, SandboxSetSpec, SandboxSpec, SandboxStatus,
+    };
 
     fn sandbox(name: &str, pool: &str, phase: SandboxPhase) -> Sandbox {
         let mut sandbox = Sandbox::new(name, SandboxSpec::default());
@@ -229,6 +233,24 @@ mod tests {
         delete(&fleet, "b").await;
         assert!(series(&registry).is_empty());
         assert!(fleet.counted.lock().series.is_empty());
+    }
+
+    #[tokio::test]
+    async fn x6_the_pool_is_named_by_the_rule_of_the_pool_index() {
+        let registry = Registry::new();
+        let fleet = SandboxFleet::register(&registry).unwrap();
+        let mut of_template = sandbox("a", "p", SandboxPhase::Pending);
+        let labels = of_template.metadata.labels.get_or_insert_default();
+        labels.insert(LABEL_SANDBOX_TEMPLATE.to_owned(), "t".to_owned());
+        observe(&fleet, of_template.clone()).await;
+        assert_eq!(series(&registry), ["sandboxes{ns,t,creating} 1"]);
+        of_template
+            .metadata
+            .labels
+            .get_or_insert_default()
+            .insert(LABEL_SANDBOX_TEMPLATE.to_owned(), String::new());
+        observe(&fleet, of_template).await;
+        assert_eq!(series(&registry), ["sandboxes{ns,p,creating} 1"]);
     }
 
     #[tokio::test]

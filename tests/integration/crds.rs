@@ -120,6 +120,8 @@ fn assert_full(kind: &str, object: &Value) {
     let section = list.split("\nkind ").find(|section| section.starts_with(&format!("{kind} ")));
     let fields =
         section.unwrap().lines().filter(|line| line.starts_with("spec.") || line.starts_with("status."));
+    let fields: Vec<_> = fields.collect();
+    assert!(fields.len() >= 4, "{kind}: the list has but {fields:?}");
     for line in fields {
         let path = line.split_whitespace().next().unwrap().replace('!', "");
         let mut at = vec![object];

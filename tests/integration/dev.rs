@@ -10,7 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use sandbox_manager::api::v1alpha1::Sandbox;
 
-use crate::support::{SOON, eventually, get};
+use crate::support::{SOON, eventually, get, is_installed};
 
 /// The running command, and what it has printed on standard output.
 struct Dev {
@@ -114,8 +114,7 @@ async fn what_is_printed_works_and_nothing_is_left_after_ctrl_c() {
         assert!(output.status.success(), "{line}: {printed}{}", String::from_utf8_lossy(&output.stderr));
         printed
     };
-    let has = |program: &str| Command::new(program).arg("--help").output().is_ok();
-    if has("kubectl") && has("curl") {
+    if ["kubectl", "curl"].into_iter().all(is_installed) {
         let commands = dev.commands();
         let [list, patch, metrics, ready] = commands[..] else { panic!("{commands:?}") };
         assert!(run(list).contains("code-interpreter-running"), "{list}");

@@ -1,5 +1,6 @@
 //! [`Kubectl`]: the real `kubectl`, where there is one.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
@@ -9,6 +10,31 @@ use tokio::process::Command;
 
 use super::{ADMIN, Cluster};
 
+/// Allows tests to leave out what needs a program that is not installed.
+const WITHOUT: &str = "TEST_WITHOUT_PROGRAMS";
+
+/// Whether a program that a test needs is on the PATH. If it is not, the test fails, unless the environment variable
+/// `TEST_WITHOUT_PROGRAMS` is set: then it prints what is left out and goes on without it.
+///
+/// # Panics
+///
+/// When the program is not there and may not be left out.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+        return true;
+    }
+    assert!(
+        std::env::var_os(WITHOUT).is_some(),
+        "{program} is not on the PATH: install it, or set {WITHOUT}=1 to leave out what needs it"
+    );
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // Not by a macro, whose output the test harness would hide.
+    let told = writeln!(std::io::stderr(), "NOT TESTED without {program}: a part of {test}");
+    told.expect("standard error is open");
+    false
+}
+
 /// `kubectl` with an administrator's kubeconfig and nothing of the user's own.
 pub(crate) struct Kubectl {
     kubeconfig: PathBuf,
@@ -16,7 +42,11 @@ pub(crate) struct Kubectl {
 }
 
 impl Kubectl {
-    /// `None`, and a word about it, where `kubectl` is not on the PATH. `.ci/run` sees to it that it is.
+    /// `None` only where tests may do without it; see [`is_installed`].
+    ///
+    /// # Panics
+    ///
+    /// When `kubectl` is not installed, and tests may not do without it.
     pub(crate) async fn find(cluster: &Cluster) -> Option<Self> {
         Self::find_in(cluster, "default").await
     }
@@ -36,15 +66,7 @@ impl Kubectl {
         }
         let yaml = serde_yaml::to_string(&config).expect("a kubeconfig as YAML");
         std::fs::write(&kubeconfig, yaml).expect("a file in it");
-        let kubectl = Self { kubeconfig, home };
-        let version = kubectl.command(&["version", "--client"]).output().await;
-        match version {
-            Ok(output) if output.status.success() => Some(kubectl),
-            other => {
-                eprintln!("no kubectl here ({:?}): what needs it is not tested", other.map(|o| o.status));
-                None
-            }
-        }
+        is_installed("kubectl").then_some(Self { kubeconfig, home })
     }
 
     /// A command to be started.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 pub(crate) use cluster::{Cluster, is_real};
 pub(crate) use control_plane::{ADMIN, ControlPlane, LIMITED, free_port};
-pub(crate) use kubectl::Kubectl;
+pub(crate) use kubectl::{Kubectl, is_installed};
 
 /// How long to wait for what should happen soon. Generous: it is only used up by a test that fails.
 pub(crate) const SOON: Duration = Duration::from_secs(30);

@@ -27,8 +27,7 @@ fn without_helm(mut object: Value) -> Value {
 }
 
 fn yaml(objects: &[Value], kinds: &[&str]) -> String {
-    let mut text =
-        String::from("# Generated from charts/sandbox-manager by `just generate`. Do not edit.\n");
+    let mut text = String::from("# Generated from charts/sandbox-manager by `just generate`. Do not edit.\n");
     for kind in kinds {
         let object = objects.iter().find(|object| object["kind"] == *kind).unwrap();
         text += "---\n";

@@ -1,7 +1,7 @@
 //! What the cache makes of faults between it and the API server (the first rows of the fault matrix): each on its own,
 //! and plans that chance made. On the in-memory server alone, which can be told what to do; under paused time.
 //!
-//! `TEST_FAULT_SEED=n` runs the one plan of that seed.
+//! `TEST_FAULT_SEED=n cargo test plan_of_the_environment -- --ignored` runs the one plan of that seed.
 
 mod oracle;
 mod random;
@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use memory_apiserver::{FaultPlan, On, RequestFault, Times, Verb, WatchFault};
-use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::api::v1alpha1::{Sandbox, crds};
 use sandbox_manager::cache::{CachedKind, LookupError};
 use sandbox_manager::controller_manager::{Action, Observed};
 use sandbox_manager::options::SandboxManagerOptions;
+use sandbox_manager::shared_cache::Report;
+use sandbox_manager::shared_cache::{Check, WaitAction, WaitError};
 use sandbox_manager::testing::TestCache;
 use sandbox_manager::testing::fixtures::{MetadataFixture, SandboxFixture, TestObject};
 use serde_json::json;
@@ -49,10 +52,15 @@ fn uuid() -> String {
     format!("{:x}", rand::random::<u64>())
 }
 
+/// What is known of the watch of sandboxes.
+fn report(test: &TestCache) -> Report {
+    let kinds = test.cache().kinds();
+    kinds.iter().find(|kind| kind.plural() == SANDBOXES).unwrap().report()
+}
+
 /// The failures that the watch of sandboxes has met, by their reasons, and its lists after the first.
 fn met(test: &TestCache) -> (Vec<&'static str>, u64) {
-    let kinds = test.cache().kinds();
-    let report = kinds.iter().find(|kind| kind.plural() == SANDBOXES).unwrap().report();
+    let report = report(test);
     (report.errors.keys().map(|(_, reason)| *reason).collect(), report.relists)
 }
 
@@ -216,9 +224,7 @@ async fn a_server_that_asks_for_patience_gets_it() {
         let started = Instant::now();
         touch(&test, "a").await;
         eventually("it is told within 10 s that the cache is stale", Duration::from_secs(12), async || {
-            let kinds = test.cache().kinds();
-            let report = kinds.iter().find(|kind| kind.plural() == SANDBOXES).unwrap().report();
-            let problem = report.ready().err().unwrap_or_default();
+            let problem = report(&test).ready().err().unwrap_or_default();
             ensure!(problem.contains("watch down for"), "{problem:?}");
             Ok(())
         })
@@ -283,6 +289,7 @@ async fn events_that_come_twice_or_in_the_wrong_order_change_nothing() {
                 create(&test, "b").await;
             }
         }
+        assert!(test.server().faults_fired()[0].1 >= 6, "{:?}", test.server().faults_fired());
         // One that is held back for the next one to overtake it needs a next one.
         test.server().clear_faults();
         touch(&test, "a").await;
@@ -401,10 +408,7 @@ async fn an_object_that_can_t_be_read_is_left_out_alone_and_healed() {
     test.server().force("sandboxes.agents.kruise.io", broken("broken"));
     create(&test, "c").await;
     test.caught_up().await;
-    let undecodable = || {
-        let kinds = test.cache().kinds();
-        kinds.iter().find(|kind| kind.plural() == SANDBOXES).unwrap().report().undecodable
-    };
+    let undecodable = || report(&test).undecodable;
     let reader = test.cache().reader::<Sandbox>();
     assert_eq!((reader.len().unwrap(), undecodable()), (3, 1));
 
@@ -432,10 +436,88 @@ async fn an_object_that_leaves_the_selection_is_told_to_be_gone() {
         .build()
         .await
         .unwrap();
+    let mut oracle = Oracle::new(&test);
     let reader = test.cache().reader::<Sandbox>();
     assert_eq!(reader.len().unwrap(), 1);
     let patch = json!({"metadata": {"labels": {"tier": "b"}}});
-    api(&test).patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    let patched = api(&test).patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     test.caught_up().await;
     assert_eq!(reader.len().unwrap(), 0);
+    oracle.check().unwrap();
+    let told = oracle.told();
+    let gone = format!("a gone {}", patched.resource_version().unwrap());
+    assert_eq!(told.last(), Some(&gone), "{told:?}");
+}
+
+fn is_done(sandbox: &Sandbox) -> Check {
+    match sandbox.annotations().get("done") {
+        Some(_) => Check::Satisfied,
+        None => Check::not_yet("not done"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f13_a_wait_ends_right_while_the_watch_is_away() {
+    let (test, _) = two().await;
+    let wait = |name: &str| {
+        let cache = test.cache().clone();
+        let object = cache.reader::<Sandbox>().get("default", name).unwrap().unwrap();
+        tokio::spawn(async move {
+            cache
+                .wait_task(&object, WaitAction::new("Done"), |object, _| is_done(object))
+                .wait(Duration::from_mins(2))
+                .await
+        })
+    };
+    let (done, gone) = (wait("a"), wait("b"));
+    // The watch breaks before it tells of anything, and no other one is to be had.
+    let away = FaultPlan::request(On::request(Verb::Watch, SANDBOXES), Times::Always, RequestFault::Drop);
+    let no_list = FaultPlan::request(On::request(Verb::List, SANDBOXES), Times::Always, RequestFault::Drop);
+    test.server().inject(&on_next_event(WatchFault::Reset).and(away).and(no_list));
+    let patch = json!({"metadata": {"annotations": {"done": "yes"}}});
+    let patched = api(&test).patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    delete(&test, "b").await;
+
+    assert_eq!(done.await.unwrap().unwrap().resource_version(), patched.resource_version());
+    assert!(matches!(gone.await.unwrap(), Err(WaitError::Gone(_))));
+    assert!(report(&test).stale_for.is_some(), "the watch is away still");
+    let shown = test.cache().reader::<Sandbox>();
+    assert!(!shown.get("default", "a").unwrap().unwrap().annotations().contains_key("done"), "the old view");
+    assert!(shown.get("default", "b").unwrap().is_some(), "the old view");
+}
+
+/// That it comes back within 30 s is counted on the clock that only moves when nobody has anything to do.
+#[tokio::test(start_paused = true)]
+async fn c5_a_kind_that_goes_is_cleared_and_that_comes_again_is_shown() {
+    let (test, mut oracle) = two().await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(test.client());
+    definitions.delete("sandboxes.agents.kruise.io", &DeleteParams::default()).await.unwrap();
+    eventually("the kind is cleared", Duration::from_mins(1), async || {
+        let problem = report(&test).ready().err().unwrap_or_default();
+        ensure!(
+            problem.contains("sandboxes.agents.kruise.io is not served, is its CRD installed?"),
+            "{problem}"
+        );
+        let lookup = test.cache().reader::<Sandbox>().len();
+        ensure!(matches!(lookup, Err(LookupError::NotSynced { .. })), "{lookup:?}");
+        Ok(())
+    })
+    .await;
+    oracle.check().unwrap();
+    let mut gone: Vec<_> = oracle.told().iter().map(|told| told[..6].to_owned()).collect();
+    gone.sort_unstable();
+    assert_eq!(gone, ["a gone", "b gone"]);
+
+    let sandboxes = crds().into_iter().find(|crd| crd.name_any() == "sandboxes.agents.kruise.io").unwrap();
+    definitions.create(&PostParams::default(), &sandboxes).await.unwrap();
+    eventually("it is served", SOON, async || {
+        api(&test).list(&ListParams::default()).await?;
+        Ok(())
+    })
+    .await;
+    create(&test, "c").await;
+    let served = Instant::now();
+    test.cache().wait_for_cache_sync().await;
+    assert!(served.elapsed() <= Duration::from_secs(30), "{:?}", served.elapsed());
+    oracle.converged(&test).await.unwrap();
 }

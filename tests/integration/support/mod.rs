@@ -20,7 +20,9 @@ use sandbox_manager::api::v1alpha1::crds;
 pub(crate) use process::{Process, get};
 pub(crate) use proxy::Proxy;
 pub(crate) use samples::{Labels, Samples};
-pub(crate) use shared::{ADMIN, Cluster, ControlPlane, Kubectl, LIMITED, SOON, eventually, free_port};
+pub(crate) use shared::{
+    ADMIN, Cluster, ControlPlane, Kubectl, LIMITED, SOON, eventually, free_port, is_installed,
+};
 
 /// A cluster with our kinds installed, an administrator's client, and a new namespace.
 pub(crate) async fn prepared(prefix: &str) -> (Cluster, Client, String) {

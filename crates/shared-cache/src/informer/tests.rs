@@ -68,7 +68,8 @@ pub(super) fn object(name: &str, uid: &str, version: u64) -> Value {
 
 impl Fixture {
     pub(super) async fn next_event(&mut self) -> String {
-        next_event(&mut self.events).await.expect("the subscription ended")
+        let event = tokio::time::timeout(Duration::from_mins(10), next_event(&mut self.events)).await;
+        event.expect("an event").expect("the subscription ended")
     }
 
     /// The next event that is no marker, if one is pending.

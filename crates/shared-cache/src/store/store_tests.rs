@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::kind::CachedResource;
 use crate::test_support::{self, Widget, params, put, store, widget};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -239,97 +238,278 @@ fn a_lookup_inside_a_predicate_does_not_wait_behind_a_writer() {
 /// One step of the property test.
 #[derive(Clone, Debug)]
 enum Step {
-    Upsert { name: u8, recreate: bool, color: u8, owner: u8, expires: Option<i64> },
-    Late { name: u8, by: u64 },
-    Delete { name: u8 },
-    Relist { missing: u8 },
-    Clock { by: i64 },
+    Upsert {
+        name: u8,
+        recreate: bool,
+        color: u8,
+        owner: u8,
+        expires: Option<i64>,
+    },
+    /// An older state of a stored object arrives, or of its deletion.
+    Late {
+        name: u8,
+        by: u64,
+        deleted: bool,
+    },
+    Delete {
+        name: u8,
+    },
+    /// A state of a deleted object arrives that is not newer than its deletion.
+    LateOfGone {
+        name: u8,
+        by: u64,
+    },
+    /// A deleted object is there again under its UID: it left the selector and entered it again.
+    Return {
+        name: u8,
+    },
+    /// A list without some of the objects, at a version that is a number or not.
+    Relist {
+        missing: u8,
+        numbered: bool,
+    },
+    /// A list that ends after its first object.
+    AbandonedRelist,
+    /// The server has lost its last changes: a list at an older version, with older states. Names are six; the
+    /// highest bit of `missing` says whether deleted objects are back.
+    SetBack {
+        missing: u8,
+        color: u8,
+    },
+    Clock {
+        by: i64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (0..6u8, prop::bool::weighted(0.2), 0..4u8, 0..3u8, prop::option::of(0..60i64))
             .prop_map(|(name, recreate, color, owner, expires)| Step::Upsert { name, recreate, color, owner, expires }),
-        1 => (0..6u8, 1..5u64).prop_map(|(name, by)| Step::Late { name, by }),
+        1 => (0..6u8, 1..5u64, any::<bool>()).prop_map(|(name, by, deleted)| Step::Late { name, by, deleted }),
         2 => (0..6u8).prop_map(|name| Step::Delete { name }),
-        1 => any::<u8>().prop_map(|missing| Step::Relist { missing }),
-        1 => (0..20i64).prop_map(|by| Step::Clock { by }),
+        2 => (0..6u8, 0..5u64).prop_map(|(name, by)| Step::LateOfGone { name, by }),
+        1 => (0..6u8).prop_map(|name| Step::Return { name }),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(missing, numbered)| Step::Relist { missing, numbered }),
+        1 => Just(Step::AbandonedRelist),
+        1 => (any::<u8>(), 0..4u8).prop_map(|(missing, color)| Step::SetBack { missing, color }),
+        2 => (-20..20i64).prop_map(|by| Step::Clock { by }),
     ]
+}
+
+/// An object that the server holds.
+struct Held {
+    widget: Widget,
+    /// When its index values were last computed.
+    filed: i64,
+    /// Whether its index values still have to be computed anew when it expires.
+    is_due: bool,
 }
 
 /// What the server holds, and what the store must therefore hold.
 #[derive(Default)]
 struct Model {
-    objects: BTreeMap<String, Widget>,
+    objects: BTreeMap<String, Held>,
+    /// The last state of deleted objects, at the version of their deletion.
+    gone: BTreeMap<String, Widget>,
+    /// What the events came to.
+    told: BTreeMap<String, Widget>,
     version: u64,
     uid: u64,
     now: i64,
 }
 
+fn colors(count: u8) -> Vec<String> {
+    (0..count).map(|color| format!("color-{color}")).collect()
+}
+
+fn number(widget: &Widget) -> u64 {
+    widget.metadata.resource_version.as_deref().unwrap().parse().unwrap()
+}
+
+fn at_version(widget: &Widget, version: u64) -> Widget {
+    let mut widget = widget.clone();
+    widget.metadata.resource_version = Some(version.to_string());
+    widget
+}
+
 impl Model {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.now).unwrap()
+    }
+
+    /// Follows what is told: each event must go on from where the last one of its object ended.
+    fn follow(&mut self, batch: &Batch<Widget>) {
+        for event in &batch.deltas {
+            let name = event.key().name.to_owned();
+            match event {
+                Delta::Applied { old, new } => {
+                    assert_eq!(self.told.insert(name, Widget::clone(new)).as_ref(), old.as_deref());
+                }
+                Delta::Deleted { last_known, .. } => {
+                    let before = self.told.remove(&name).expect("it was told of");
+                    assert_eq!(before.metadata.uid, last_known.metadata.uid);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, store: &Store<Widget>, change: Change<Widget>) {
+        self.follow(&store.apply(0, [change]));
+    }
+
+    /// A change that must come to nothing.
+    fn ignore(store: &Store<Widget>, change: Change<Widget>) {
+        assert_eq!(show(&store.apply(0, [change])), Vec::<String>::new());
+    }
+
+    fn upsert(&mut self, store: &Store<Widget>, widget: Widget) {
+        self.apply(store, put(widget.clone(), self.now()));
+        let (filed, is_due) = (self.now, widget.spec.expires.is_some());
+        self.objects.insert(widget.metadata.name.clone().unwrap(), Held { widget, filed, is_due });
+    }
+
+    /// Takes away the objects whose bit is set in `missing`.
+    fn lose(&mut self, missing: u8) -> BTreeMap<String, Held> {
+        let mut number = 0;
+        let (lost, kept) = std::mem::take(&mut self.objects).into_iter().partition(|_| {
+            number += 1;
+            missing & (1 << (number - 1)) != 0
+        });
+        self.objects = kept;
+        lost
+    }
+
+    fn sweep(&mut self, store: &Store<Widget>, lost: BTreeMap<String, Held>, version: Option<u64>) {
+        store.sweep(0, version, |batch| self.follow(&batch));
+        // Without a version nothing is known of when they went.
+        let buried = version.into_iter().flat_map(|version| {
+            lost.iter().map(move |(name, held)| (name.clone(), at_version(&held.widget, version)))
+        });
+        self.gone.extend(buried);
+    }
+
     fn run(&mut self, store: &Store<Widget>, step: &Step) {
         self.version += 1;
-        let now = Timestamp::from_second(self.now).unwrap();
         match *step {
             Step::Upsert { name, recreate, color, owner, expires } => {
                 let name = format!("w-{name}");
-                let uid = self.objects.get(&name).filter(|_| !recreate).and_then(|w| w.metadata.uid.clone());
+                let known = self.objects.get(&name).filter(|_| !recreate);
+                let uid = known.and_then(|held| held.widget.metadata.uid.clone());
                 self.uid += 1;
                 let uid = uid.unwrap_or_else(|| self.uid.to_string());
                 let mut widget = widget(&name, &uid, &self.version.to_string());
-                widget.spec.color = (0..color).map(|c| format!("color-{c}")).collect();
+                widget.spec.color = colors(color);
                 widget.spec.owner = if owner == 0 { String::new() } else { format!("owner-{owner}") };
                 widget.spec.expires = expires.map(|after| self.now + after);
-                store.apply(0, [put(widget.clone(), now)]);
-                self.objects.insert(name, widget);
+                self.upsert(store, widget);
             }
-            Step::Late { name, by } => {
-                if let Some(mut late) = self.objects.get(&format!("w-{name}")).cloned() {
-                    let version: u64 = late.metadata.resource_version.as_deref().unwrap().parse().unwrap();
-                    late.metadata.resource_version = Some(version.saturating_sub(by).to_string());
+            Step::Late { name, by, deleted } => {
+                if let Some(held) = self.objects.get(&format!("w-{name}")) {
+                    let mut late = at_version(&held.widget, number(&held.widget).saturating_sub(by));
                     late.spec.color = vec!["late".into()];
-                    store.apply(0, [put(late, now)]);
+                    let late = if deleted && number(&late) < number(&held.widget) {
+                        Change::Delete(Arc::new(late))
+                    } else {
+                        put(late, self.now())
+                    };
+                    Self::ignore(store, late);
                 }
             }
             Step::Delete { name } => {
-                if let Some(mut last) = self.objects.remove(&format!("w-{name}")) {
-                    last.metadata.resource_version = Some(self.version.to_string());
-                    store.apply(0, [Change::Delete(Arc::new(last))]);
+                if let Some(Held { widget, .. }) = self.objects.remove(&format!("w-{name}")) {
+                    let last = at_version(&widget, self.version);
+                    self.apply(store, Change::Delete(Arc::new(last.clone())));
+                    self.gone.insert(format!("w-{name}"), last);
                 }
             }
-            Step::Relist { missing } => {
-                let mut i = 0;
-                self.objects.retain(|_, _| {
-                    i += 1;
-                    missing & (1 << (i - 1)) == 0
-                });
+            Step::LateOfGone { name, by } => {
+                if let Some(gone) = self.gone.get(&format!("w-{name}")) {
+                    let late = at_version(gone, number(gone).saturating_sub(by));
+                    Self::ignore(store, put(late, self.now()));
+                }
+            }
+            Step::Return { name } => {
+                let name = format!("w-{name}");
+                if let (Some(gone), None) = (self.gone.get(&name), self.objects.get(&name)) {
+                    self.upsert(store, at_version(gone, self.version));
+                }
+            }
+            Step::Relist { missing, numbered } => {
+                let lost = self.lose(missing);
                 store.begin_relist(0, false);
-                store.apply(0, self.objects.values().map(|widget| put(widget.clone(), now)));
-                store.sweep(0, None, |_| {});
+                let now = self.now();
+                for held in self.objects.values() {
+                    Self::ignore(store, put(held.widget.clone(), now));
+                }
+                self.sweep(store, lost, numbered.then_some(self.version));
+            }
+            Step::AbandonedRelist => {
+                store.begin_relist(0, false);
+                if let Some(held) = self.objects.values().next() {
+                    Self::ignore(store, put(held.widget.clone(), self.now()));
+                }
+            }
+            Step::SetBack { missing, color } => {
+                let lost = self.lose(missing);
+                let mut gone = std::mem::take(&mut self.gone);
+                // What was deleted since is back, or it had been deleted before.
+                gone.retain(|name, _| missing & 0x80 != 0 && !lost.contains_key(name));
+                store.begin_relist(0, true);
+                self.version /= 2;
+                let held = std::mem::take(&mut self.objects);
+                gone.extend(held.into_iter().map(|(name, held)| (name, held.widget)));
+                for widget in gone.into_values() {
+                    let mut older = at_version(&widget, number(&widget).min(self.version));
+                    older.spec.color = colors(color);
+                    self.upsert(store, older);
+                }
+                self.sweep(store, lost, Some(self.version));
             }
             Step::Clock { by } => self.now += by,
         }
-        store.reindex_due(Timestamp::from_second(self.now).unwrap(), |_| {});
-    }
-
-    fn postings(&self) -> BTreeMap<(u8, String), BTreeSet<String>> {
-        let mut postings: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for (name, widget) in &self.objects {
-            let keys = params().index_values(widget, Timestamp::from_second(self.now).unwrap());
-            for (index, value) in keys.iter() {
-                postings.entry((index, value.to_owned())).or_default().insert(name.clone());
+        store.reindex_due(self.now(), |_| {});
+        for held in self.objects.values_mut().filter(|held| held.is_due) {
+            if held.widget.spec.expires.is_some_and(|at| at < self.now) {
+                (held.filed, held.is_due) = (self.now, false);
             }
         }
-        postings
     }
 }
 
+type Values = BTreeSet<(u8, String)>;
+
+fn values_of(widget: &Widget, at: i64) -> Values {
+    let keys = params().index_values(widget, Timestamp::from_second(at).unwrap());
+    keys.iter().map(|(index, value)| (index, value.to_owned())).collect()
+}
+
+/// The index values that each object is filed under, which must be those that it yields.
+fn filed(store: &Store<Widget>, model: &Model) -> BTreeMap<(u8, String), BTreeSet<String>> {
+    let mut filed: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    store.visit(|widget, values| {
+        let name = widget.metadata.name.clone().unwrap();
+        let held = &model.objects[&name];
+        let values: Vec<_> = values.map(|(index, value)| (index, value.to_owned())).collect();
+        let distinct: Values = values.iter().cloned().collect();
+        assert_eq!(values.len(), distinct.len(), "{name}: each value once");
+        // After the clock was set back, an object may stay filed as it was or be filed anew.
+        let yields = [values_of(&held.widget, held.filed), values_of(&held.widget, model.now)];
+        assert!(yields.contains(&distinct), "{name} is filed under {distinct:?}, not under {yields:?}");
+        for value in distinct {
+            filed.entry(value).or_default().insert(name.clone());
+        }
+    });
+    filed
+}
+
 fn check(store: &Store<Widget>, model: &Model) {
+    let expected = filed(store, model);
     let view = store.view();
     let held: BTreeMap<_, _> =
         view.iter().map(|w| (w.metadata.name.clone().unwrap(), Widget::clone(w))).collect();
-    assert_eq!(held, model.objects);
-    let expected = model.postings();
+    let objects = || model.objects.iter().map(|(name, held)| (name.clone(), held.widget.clone()));
+    assert_eq!(held, objects().collect());
+    assert_eq!(model.told, objects().collect(), "events tell all of it");
     for ((index, value), names) in &expected {
         let found: Vec<_> = view.by_index(*index, value).map(|w| w.metadata.name.clone().unwrap()).collect();
         assert_eq!(found.len(), names.len(), "each object once in {index}/{value}");
@@ -337,14 +517,16 @@ fn check(store: &Store<Widget>, model: &Model) {
     }
     assert_eq!(view.inner.indexes.value_count(), expected.len(), "no value without an object");
     assert_eq!(view.inner.indexes.table_len(), expected.len());
-    let due = model.objects.values().filter_map(CachedResource::next_transition);
-    let due = due.filter(|at| at.as_second() >= model.now).count();
-    assert_eq!(view.inner.transitions.len(), due);
+    let due = model.objects.values().filter(|held| held.is_due).count();
+    let later = objects().filter(|(_, widget)| widget.spec.expires.is_some_and(|at| at >= model.now)).count();
+    assert!((due..=later).contains(&view.inner.transitions.len()), "{due} to {later} transitions");
 }
 
 proptest! {
     #[test]
-    fn b8_each_index_holds_exactly_what_the_stored_objects_yield(steps in prop::collection::vec(step(), 1..80)) {
+    fn b8_e4_each_index_holds_what_the_stored_objects_yield_and_no_version_goes_back(
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
         let (store, mut model) = (store(), Model::default());
         for step in &steps {
             model.run(&store, step);
