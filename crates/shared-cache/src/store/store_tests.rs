@@ -1,4 +1,4 @@
-//! Tests of the store alone: events, versions, relists, indexes.
+//! Tests the store alone: events, versions, relists, indexes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -136,7 +136,7 @@ fn e5_a_sweep_takes_the_lock_in_steps() {
     let mut largest = 0;
     let mut total = 0;
     store.sweep(0, None, |batch| {
-        // The lock is free between the steps, or this would never return.
+        // The lock is free between the steps. Otherwise this loop would never end.
         let left = store.len();
         largest = largest.max(batch.deltas.len());
         total += batch.deltas.len();
@@ -146,7 +146,7 @@ fn e5_a_sweep_takes_the_lock_in_steps() {
 }
 
 #[test]
-fn a_server_that_was_set_back_is_believed_after_a_reset() {
+fn a_list_of_a_restored_server_is_accepted_after_a_reset() {
     let store = store();
     upsert(&store, colored("a", 50, &["red"]));
     upsert(&store, colored("b", 51, &["red"]));
@@ -154,7 +154,7 @@ fn a_server_that_was_set_back_is_believed_after_a_reset() {
     assert_eq!(upsert(&store, colored("a", 7, &["blue"])), ["a@50->7"]);
     assert_eq!(sweep(&store), ["-b@51?"]);
     assert_eq!(names(&store, "color", "blue").len(), 1);
-    assert!(upsert(&store, colored("a", 6, &[])).is_empty(), "guards are back after the sweep");
+    assert!(upsert(&store, colored("a", 6, &[])).is_empty(), "versions are compared again after the sweep");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn b2_an_object_leaves_an_index_by_the_key_it_was_filed_under_though_the_clock_h
     let mut widget = colored("a", 5, &["red"]);
     widget.spec.expires = Some(100);
     store.apply(0, [put(widget.clone(), Timestamp::from_second(10).unwrap())]);
-    // By now the widget would yield no key at all; nothing has re-indexed it yet.
+    // The widget would now have no key, but it has not been indexed again yet.
     widget.metadata.resource_version = Some("6".into());
     store.apply(0, [Change::Delete(Arc::new(widget))]);
     assert!(names(&store, "color", "red").is_empty());
@@ -226,7 +226,7 @@ fn a_lookup_inside_a_predicate_does_not_wait_behind_a_writer() {
         let store = Arc::clone(&store);
         move || upsert(&store, widget("b", "1", "2"))
     });
-    // Once readers are refused the writer is waiting for us; a plain read would now wait for it in turn.
+    // Once readers are refused, the writer waits for this thread. A plain read would now wait for the writer.
     while store.inner.try_read().is_some() {
         std::thread::yield_now();
     }
@@ -257,7 +257,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the server holds, and what the store must therefore hold.
+/// The objects of the server, which the store must therefore contain.
 #[derive(Default)]
 struct Model {
     objects: BTreeMap<String, Widget>,
