@@ -191,7 +191,7 @@ async fn f4_pause_and_resume_of_one_sandbox_conflict_and_nothing_else_does() {
     let pause = feed.cache.sandbox_pause_task(&a).unwrap();
     let conflict = feed.cache.sandbox_resume_task(&a).unwrap_err();
     assert_eq!((conflict.existing, conflict.requested), (PAUSE, RESUME));
-    assert_eq!(conflict.to_string(), "Sandbox ns/a: Resume conflicts with Pause, which is under way");
+    assert_eq!(conflict.to_string(), "Sandbox ns/a: Resume conflicts with Pause, which is in progress");
     assert!(feed.cache.sandbox_resume_task(&b).is_ok(), "another sandbox");
     let reborn = Arc::new(sandbox("a").uid("other").typed(9));
     assert!(feed.cache.sandbox_resume_task(&reborn).is_ok(), "another incarnation");

@@ -340,7 +340,7 @@ async fn two_actions_cannot_hold_one_object() {
     let acquire = |name| cache.acquire_wait_task(&stored, WaitAction::new(name), |_, _| Check::Satisfied);
     let (first, second) = (acquire("up").unwrap(), acquire("up").unwrap());
     let conflict = acquire("down").unwrap_err();
-    assert_eq!(conflict.to_string(), "ConfigMap one/a: down conflicts with up, which is under way");
+    assert_eq!(conflict.to_string(), "ConfigMap one/a: down conflicts with up, which is in progress");
     drop(first);
     second.wait(Duration::ZERO).await.unwrap();
     assert!(acquire("down").is_ok());

@@ -199,7 +199,7 @@ impl<K: CacheObject> WaitTask<K> {
         }
     }
 
-    /// The function that judges a state of the object, or its absence.
+    /// Returns the function that judges a state of the object, or its absence.
     fn judge(&self) -> impl Fn(&Seen<K>) -> Judgement<K> + use<K> {
         let uid = self.object.meta().uid.clone();
         let (floor, condition) = (self.floor, Arc::clone(&self.condition));
