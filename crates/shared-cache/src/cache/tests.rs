@@ -1,4 +1,4 @@
-//! Tests of the cache as a whole, on an API server in memory.
+//! Tests the whole cache against an API server in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::wait::{Check, WaitAction, WaitError};
 
 const APP: Index<ConfigMap> = Index::new("app");
 
-/// A config map as a manifest.
+/// Returns a config map as a manifest.
 fn manifest(namespace: &str, name: &str, app: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
         "namespace": namespace, "name": name, "labels": {"app": app}, "annotations": {"note": "kept"}},
         "data": {"key": "value"}})
 }
 
-/// A server with the namespaces `one`, `two` and `three`.
+/// Returns a server with the namespaces `one`, `two` and `three`.
 fn server() -> ApiServer {
     let server = ApiServer::new();
     for name in ["one", "two", "three"] {
@@ -114,7 +114,7 @@ async fn label_and_field_selectors_limit_what_is_cached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_optional_kind_that_is_forbidden_holds_up_nobody() {
+async fn a_forbidden_optional_kind_does_not_delay_the_start() {
     let server = server();
     server.load(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "r"},
         "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}]})).unwrap();
@@ -265,7 +265,7 @@ async fn v5_an_expectation_settles_when_the_event_came_before_the_answer() {
     let written = create(&server, manifest("one", "a", "x")).await;
     seen(&cache, &written).await;
     cache.expect(&written);
-    assert_eq!(cache.kinds()[0].outstanding_writes().0, 0, "nothing would ever settle it");
+    assert_eq!(cache.kinds()[0].outstanding_writes().0, 0, "no later event would settle the expectation");
     let newer = create(&server, manifest("one", "b", "x")).await;
     cache.expect(&newer);
     seen(&cache, &newer).await;
