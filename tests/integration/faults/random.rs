@@ -1,5 +1,5 @@
-//! Plans that chance made, on a fleet that changes all the while: afterwards the cache shows what the server has, and
-//! what was told on the way makes sense.
+//! Runs random fault plans on a fleet that changes. Afterwards the cache shows the objects of the server, and
+//! the events are consistent.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use serde_json::json;
 use super::oracle::Oracle;
 use super::{SANDBOXES, api, no_streaming_lists};
 
-/// How many plans are tried in one run.
+/// Number of plans in one run.
 const PLANS: u64 = 150;
 
-/// How often something changes under each of them.
+/// Number of changes under each plan.
 const CHANGES: usize = 60;
 
-/// Within which time all must be well after the last fault: the longest silence that is borne, and the retries.
+/// Time in which the cache must recover after the last fault: the longest allowed silence plus the retries.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 #[tokio::test(start_paused = true)]
@@ -36,7 +36,7 @@ async fn the_cache_comes_to_show_the_truth_whatever_went_wrong() {
     };
     for seed in seeds {
         let plan = FaultPlan::random(seed, SANDBOXES);
-        // Lists by pages, which fail by themselves, in every third run.
+        // Every third run uses paged lists, which can fail separately.
         let plan = if seed % 3 == 0 { no_streaming_lists().and(plan) } else { plan };
         if let Err(error) = run(seed, &plan).await {
             panic!("{plan:#?}\n{error:#}");
@@ -69,7 +69,7 @@ async fn run(seed: u64, plan: &FaultPlan) -> Result<()> {
         }
         oracle.check()?;
     }
-    // A fault that has not come yet must not come any more, and what is held back has to be let go.
+    // Pending faults are removed, and delayed events are released.
     test.server().clear_faults();
     tokio::time::timeout(PATIENCE, oracle.converged(&test))
         .await

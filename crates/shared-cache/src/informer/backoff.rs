@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn v13_a_server_that_answers_with_retry_after_is_up_so_the_own_delay_starts_anew() {
+    fn v13_retry_after_restarts_the_own_delay() {
         let mut backoff = Backoff::default();
         delays(&mut backoff, &status(500, None), 8);
         let asked = status(429, Some(Duration::from_secs(1)));

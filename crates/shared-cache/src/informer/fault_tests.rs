@@ -63,7 +63,7 @@ async fn v1_every_object_of_a_kind_that_was_unserved_for_a_while_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn v2_404_is_believed_only_if_discovery_confirms_it() {
+async fn v2_404_counts_only_if_discovery_confirms_it() {
     let mut f = start();
     let watch = f.server.list(&[object("a", "1", 5)], "7").await;
     assert_eq!(f.next_event().await, "+a@5");

@@ -1,6 +1,6 @@
 //! [`InformerOptions`]: what an informer watches.
 
-/// What an informer watches.
+/// The kind of objects that an informer watches, and the page size of its lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InformerOptions {
     /// The namespaces to watch, each by its own list and watch. If empty, all namespaces, or a cluster-scoped
