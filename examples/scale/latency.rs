@@ -1,4 +1,4 @@
-//! Measures the time from the API server's response to a write to the end of a wait for that write.
+//! Measures how long after the API server's response to a write a wait ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

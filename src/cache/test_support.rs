@@ -21,8 +21,8 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Starts a cache of the default scope and syncs it with these objects, each under the plural of its
-    /// kind.
+    /// Starts a cache of the default scope and syncs it with these objects. Each object is under the plural
+    /// of its kind.
     pub(crate) async fn start(objects: &[(&str, Value)]) -> Self {
         let mut feed = Self::unsynced(|builder| builder);
         feed.sync(objects).await;

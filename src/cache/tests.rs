@@ -1,4 +1,4 @@
-//! Tests behaviours A, B, C, D and K of the whole cache, on a scripted API server under paused time.
+//! Tests behaviours A, B, C, D and K of the whole cache. They run on a scripted API server under paused time.
 
 use std::sync::Arc;
 use std::time::Duration;

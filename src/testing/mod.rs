@@ -133,8 +133,8 @@ impl TestCacheBuilder {
         self
     }
 
-    /// Installs the CRDs, loads the objects, starts the cache and the controllers, and returns once every kind is
-    /// synced.
+    /// Starts the cache and the controllers. Installs the CRDs and loads the objects first. Returns once every
+    /// kind is synced.
     ///
     /// # Errors
     ///

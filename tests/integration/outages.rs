@@ -1,4 +1,5 @@
-//! Tests the cache as a library while the API server is down or unreachable, and its tracking of own writes.
+//! Tests the cache as a library while the API server is down or unreachable. Also tests the tracking of own
+//! writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -129,7 +130,7 @@ async fn e3_e7_what_vanished_while_the_api_server_restarted_is_told_as_of_unknow
     proxy.restore();
     // The restarted server has no history. The versions of the watch are gone, so only a list helps.
     let mut events = events_until(&mut subscription, "last", &uids).await;
-    eventually("the cache shows what is there", 2 * SOON, async || {
+    eventually("the cache shows the existing objects", 2 * SOON, async || {
         let shown = names::<Sandbox>(&cache);
         ensure!(shown == ["changed", "last", "replaced", "untouched"], "{shown:?}");
         Ok(())

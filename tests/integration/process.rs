@@ -126,7 +126,7 @@ async fn e6_one_undecodable_object_leaves_all_others_served() {
     process.becomes_ready().await;
     let log = process.log();
     let told = log.lines().filter(|line| line.contains("can't be decoded") && line.contains("spec.template"));
-    assert_eq!(told.count(), 2, "each is told once, with the field: {log}");
+    assert_eq!(told.count(), 2, "each is logged once, with the field: {log}");
 
     merge(&raw, "broken-in-the-list", with_containers("broken-in-the-list", &json!([])).data).await;
     raw.delete("broken-in-the-watch", &DeleteParams::default()).await.unwrap();
@@ -275,7 +275,7 @@ async fn health_and_every_metric_are_served_under_their_names_and_labels() {
     }
     let verbose = process.get("/readyz?verbose").await.unwrap().body;
     assert!(verbose.contains("[+]informer/sandboxes ok\n"), "{verbose}");
-    eventually("every metric is there", SOON, async || {
+    eventually("every metric exists", SOON, async || {
         let samples = process.samples().await?;
         for (name, labels) in FAMILIES {
             ensure!(!samples.all(name).is_empty(), "{name} is not there");

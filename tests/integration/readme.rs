@@ -122,7 +122,7 @@ pub(crate) async fn families() -> Vec<MetricFamily> {
 
     let stop = CancellationToken::new();
     let run = tokio::spawn(manager.run(stop.clone()));
-    let families = eventually("all families are there", SOON, async || {
+    let families = eventually("all families exist", SOON, async || {
         let families = metrics.registry().gather();
         let names: BTreeSet<_> = families.iter().map(MetricFamily::name).collect();
         let missing: Vec<_> = LATE.iter().filter(|name| !names.contains(*name)).collect();

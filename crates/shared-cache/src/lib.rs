@@ -7,8 +7,8 @@
 //!                                         └──▶ Subscription one entry per key, never delays the watch
 //! ```
 //!
-//! Data flows one way: the informer writes the store, all others read the store. Objects are changed only through
-//! the API server. There is one watch per kind, and lookups do no I/O.
+//! Data flows one way: the informer writes the store, all others read the store. Objects are changed only
+//! through the API server. There is one watch per kind, and lookups do no I/O.
 //!
 //! Rule numbers refer to docs/behaviours.md.
 //!

@@ -217,7 +217,7 @@ async fn a_server_that_asks_for_patience_gets_it() {
         test.server().inject(&on_next_event(WatchFault::Reset).and(on_watch(busy)));
         let started = Instant::now();
         touch(&test, "a").await;
-        eventually("it is told within 10 s that the cache is stale", Duration::from_secs(12), async || {
+        eventually("the cache is reported as stale within 10 s", Duration::from_secs(12), async || {
             let kinds = test.cache().kinds();
             let report = kinds.iter().find(|kind| kind.plural() == SANDBOXES).unwrap().report();
             let problem = report.ready().err().unwrap_or_default();
@@ -374,7 +374,7 @@ async fn bookmarks_alone_keep_a_watch_alive_and_its_version_new() {
     assert!(sandboxes.version() >= version);
     assert_eq!(met(&test), (vec![], 0));
     oracle.check().unwrap();
-    assert_eq!(oracle.told(), Vec::<String>::new(), "nobody was called for it");
+    assert_eq!(oracle.told(), Vec::<String>::new(), "no subscriber was called");
 }
 
 #[tokio::test(start_paused = true)]

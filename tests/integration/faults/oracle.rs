@@ -50,8 +50,8 @@ impl Oracle {
         match event {
             Event::Applied { old, .. } => {
                 self.told.push(format!("{name} {version}"));
-                ensure!(!self.gone.contains_key(&uid), "{uid} came back at {version}");
-                ensure!(old.as_deref().map(known).transpose()? == before, "old is not what was told last");
+                ensure!(!self.gone.contains_key(&uid), "{uid} was reported again at {version}");
+                ensure!(old.as_deref().map(known).transpose()? == before, "old is not the last state");
                 if let Some((known_uid, known_version)) = before {
                     ensure!(known_uid == uid, "replaced without a deletion");
                     ensure!(known_version <= version, "from {known_version} back to {version}");
@@ -83,7 +83,7 @@ impl Oracle {
             cached.iter().map(|object| Ok((object.name_any(), known(object)?))).collect::<Result<_>>()?;
         ensure!(cached == truth, "the cache shows {cached:?}, the server has {truth:?}");
         self.check()?;
-        ensure!(self.known == truth, "told were {:?}, the server has {truth:?}", self.known);
+        ensure!(self.known == truth, "reported: {:?}, server: {truth:?}", self.known);
         Ok(())
     }
 

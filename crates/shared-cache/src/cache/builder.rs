@@ -97,7 +97,8 @@ pub struct SharedCacheBuilder {
 }
 
 impl SharedCache {
-    /// Creates a builder. The client is used for the watches and for live reads, and handlers can get it from the cache.
+    /// Creates a builder. The cache uses the client for the watches and for live reads. Handlers can get the
+    /// client from the cache.
     pub fn builder(client: kube::Client) -> SharedCacheBuilder {
         SharedCacheBuilder::new(client)
     }
@@ -152,9 +153,9 @@ impl SharedCacheBuilder {
         self
     }
 
-    /// Adds a transform that changes each object of a kind before it is stored, for instance to drop large
-    /// fields. Transforms run in the order in which they were added. They must not change name, namespace,
-    /// UID or resource version.
+    /// Adds a transform that changes each object of a kind before it is stored. A transform can drop large
+    /// fields, for example. Transforms run in the order in which they were added. They must not change name,
+    /// namespace, UID or resource version.
     pub fn transform<K: CacheObject>(mut self, transform: impl Fn(&mut K) + Send + Sync + 'static) -> Self {
         if let Some(pending) = self.pending::<K>(|| "a transform".to_owned()) {
             pending.params.add_transform(Arc::new(transform));

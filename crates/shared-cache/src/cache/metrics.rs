@@ -130,7 +130,8 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
-/// The metrics of a cache: `<prefix>_cache_*`, all with the label `resource` (the kind's plural), and `<prefix>_wait*`.
+/// The metrics of a cache: `<prefix>_cache_*` and `<prefix>_wait*`. The former have the label `resource`, the
+/// kind's plural.
 pub struct CacheCollector {
     cache: WeakCache,
     waits: PrefixedWaitMetrics,

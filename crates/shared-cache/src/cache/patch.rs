@@ -135,8 +135,8 @@ impl SharedCache {
 }
 
 impl<K: CacheObject> Patch<K> {
-    /// Sends the resource version, so that the write fails with a conflict if the object has changed since it
-    /// was cached.
+    /// Sends the resource version with the patch. The write then fails with a conflict if the object has
+    /// changed since it was cached.
     pub fn if_unchanged(mut self) -> Self {
         self.if_unchanged = true;
         self

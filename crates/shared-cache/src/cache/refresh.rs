@@ -99,8 +99,8 @@ impl SharedCache {
         live.ok_or_else(|| RefreshError::NotFound { kind: K::kind(&()).into_owned(), key: key.into() })
     }
 
-    /// Resolves once the cache of a kind has passed a resource version, for example the version that a write
-    /// returned. A lookup is then at least that new. Events advance the version, and so does a bookmark about
+    /// Resolves once the cache of a kind has passed a resource version. The version is usually the result of
+    /// a write. A lookup is then at least that new. Events advance the version, and so does a bookmark about
     /// every minute. Cancel safe.
     ///
     /// # Errors

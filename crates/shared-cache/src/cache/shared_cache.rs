@@ -240,7 +240,7 @@ impl SharedCache {
         Some(Subscription::new(|observer| watched.informer.attach(observer)))
     }
 
-    /// Attaches an observer until it is dropped, and returns the objects that exist at that moment; `None` if the cache
+    /// Attaches an observer until it is dropped, and returns the existing objects. Returns `None` if the cache
     /// does not have the kind. For most uses [`SharedCache::subscribe`] is simpler.
     pub fn observe<K: CacheObject>(&self, observer: &Arc<impl Observer<K> + 'static>) -> Option<Snapshot<K>> {
         let observer: Arc<dyn Observer<K>> = Arc::clone(observer) as _;

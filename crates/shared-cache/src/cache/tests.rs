@@ -85,7 +85,8 @@ async fn one_or_several_namespaces_are_watched_and_others_are_out_of_scope() {
     let reader = cache.reader::<ConfigMap>();
     assert_eq!(reader.list(Some("two")).unwrap().len(), 1);
     assert!(matches!(reader.list(Some("three")), Err(LookupError::OutOfScope { .. })));
-    // A change and a deletion in each namespace arrive, and a relist of one keeps the objects of the other.
+    // A change and a deletion in each namespace arrive. A relist of one namespace keeps the objects of the
+    // others.
     let b = create(&server, manifest("two", "b", "x")).await;
     seen_by_wait(&cache, "two", "b").await;
     server.cut();

@@ -104,7 +104,7 @@ impl<K: CacheObject> Informer<K> {
         self.state.versions.reached()
     }
 
-    /// Attaches an observer until it is dropped, and returns the objects that exist at that moment.
+    /// Attaches an observer until it is dropped, and returns the existing objects.
     pub(crate) fn attach(&self, observer: Weak<dyn Observer<K>>) -> Snapshot<K> {
         self.state.observers.attach(&self.state.store, observer)
     }

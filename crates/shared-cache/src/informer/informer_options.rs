@@ -1,6 +1,6 @@
-//! [`InformerOptions`]: what an informer watches.
+//! [`InformerOptions`]: limits the objects that an informer watches.
 
-/// The kind of objects that an informer watches, and the page size of its lists.
+/// Limits the objects that an informer watches, by namespace and selector. Also sets the page size of lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InformerOptions {
     /// The namespaces to watch, each by its own list and watch. If empty, all namespaces, or a cluster-scoped

@@ -1,4 +1,4 @@
-//! [`Informer`]: the list and watch of one kind, which feed its [`Store`](crate::store::Store) and its observers.
+//! [`Informer`]: lists and watches one kind, and updates its [`Store`](crate::store::Store) and observers.
 //!
 //! ```text
 //!  list / watch ──▶ Informer<K> ──▶ Store<K> ◀── readers

@@ -23,7 +23,7 @@ const STALE_LISTS: u32 = 2;
 const NOT_FOUND: u32 = 3;
 const NOT_FOUND_FOR: Duration = Duration::from_secs(20);
 
-/// Number of consecutive failures at one resume version, and their maximum duration, before a new list is
+/// Limits of the number and duration of consecutive failures at one resume version. Beyond them a new list is
 /// made (behaviour V6). A failure without a response counts only for the duration, because it says nothing
 /// about the version.
 const STUCK: u32 = 5;
@@ -174,8 +174,7 @@ impl Recovery {
         self.not_found.is_some_and(|streak| streak.reached(NOT_FOUND, NOT_FOUND_FOR))
     }
 
-    /// Returns true if the server has shown an older state so often that it must have been restored to that
-    /// state.
+    /// Returns true if the server was restored to an older state. Repeated stale lists show that.
     pub(super) fn versions_reset(&self) -> bool {
         self.stale_lists >= STALE_LISTS
     }

@@ -41,7 +41,8 @@ const WATCH_SECONDS: std::ops::RangeInclusive<u64> = 240..=290;
 /// (behaviour V7).
 const LIST_SILENCE: Duration = Duration::from_secs(10);
 
-/// How long the whole probe of a silent watch may take, so that a dead peer is noticed within 90 s (E8).
+/// How long the whole probe of a silent watch may take. The limit lets a dead peer be noticed within 90 s
+/// (E8).
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One run of an informer: the state that its task keeps between connections.
@@ -297,7 +298,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.check_freshness(number)?;
         if self.recovery.versions_reset() {
             let seen = self.seen;
-            tracing::warn!(kind = %K::kind(&()), version, seen, "API server was restored to an older state, accepting its list");
+            tracing::warn!(kind = %K::kind(&()), version, seen, "accepting the list of a restored server");
         }
         self.seen = number.unwrap_or_default();
         self.resume = Some(version.to_owned());

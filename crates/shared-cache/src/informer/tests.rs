@@ -398,7 +398,7 @@ async fn a_stale_list_is_rejected_until_the_server_repeats_it() {
     let _watch = f.server.list(&[object("a", "1", 4), object("b", "2", 3)], "9").await;
     let mut events = [f.next_event().await, f.next_event().await];
     events.sort();
-    assert_eq!(events, ["+b@3", "a@50->4"], "every key is told anew");
+    assert_eq!(events, ["+b@3", "a@50->4"], "every key is reported again");
     assert_eq!(f.informer.health().report().errors[&(Verb::Watch, "stale_list")], 2);
 }
 

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 /// The annotation in which `kubectl apply` stores a whole copy of the object. The cache removes it.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Decodes an object from its JSON text, without `managedFields` and without the annotation in which
-/// `kubectl apply` stores a copy of the object.
+/// Decodes an object from its JSON text and removes the fields that the cache never stores. These are
+/// `managedFields` and the annotation in which `kubectl apply` stores a copy of the object.
 ///
 /// # Errors
 ///

@@ -11,8 +11,8 @@ use super::key::KeyRef;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Delta<K> {
-    /// The object was added (`old` is `None`) or has a new version. If both are the same `Arc`, time alone changed
-    /// its index values ([`CachedResource::next_transition`](crate::CachedResource::next_transition)).
+    /// The object was added (`old` is `None`) or has a new version. If both are the same `Arc`, only time
+    /// changed its index values ([`CachedResource::next_transition`](crate::CachedResource::next_transition)).
     Applied {
         /// The object that the store contained before.
         old: Option<Arc<K>>,

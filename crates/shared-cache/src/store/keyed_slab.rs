@@ -26,7 +26,7 @@ struct Bucket {
     slot: Slot,
 }
 
-/// Values of type `T` in numbered slots with lookup by key. At most one value a key, at most 2³² − 1 values.
+/// Values of type `T` in numbered slots with lookup by key. At most one value per key, at most 2³² − 1 values.
 pub(crate) struct KeyedSlab<T> {
     slots: Slab<T>,
     table: HashTable<Bucket>,

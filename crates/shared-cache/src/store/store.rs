@@ -63,8 +63,8 @@ pub(crate) enum Change<K> {
     Upsert(Arc<K>, IndexValues),
     /// The watch reported the deletion; this is the last state.
     Delete(Arc<K>),
-    /// An object of this key was changed or deleted in a version that cannot be decoded, so the stored object
-    /// is outdated.
+    /// An undecodable version of this key changed or deleted the object. The stored object is therefore
+    /// outdated.
     Hide { namespace: String, name: String, version: Option<u64>, reason: DeletionReason },
 }
 

@@ -10,7 +10,8 @@ use crate::object::{DeletionReason, Delta, KeyRef};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<K> {
-    /// The object exists in this version. If `old` and `new` are the same `Arc`, time alone changed its index values.
+    /// The object exists in this version. If `old` and `new` are the same `Arc`, only time changed its index
+    /// values.
     Applied {
         /// The last state of the object that this subscription has seen; `None` if there is none.
         old: Option<Arc<K>>,

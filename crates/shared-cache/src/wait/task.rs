@@ -30,8 +30,8 @@ impl<K: CacheObject> Clone for WaitSource<K> {
 }
 
 impl<K: CacheObject> WaitSource<K> {
-    /// Registers a waiter under the store's lock, so that no change is missed between the first check and the
-    /// wait (F3). The check itself runs outside the lock.
+    /// Registers a waiter under the store's lock. So no change is missed between the first check and the wait
+    /// (F3). The check itself runs outside the lock.
     pub(super) fn register(
         &self,
         target: &WaitTarget,
@@ -131,8 +131,8 @@ impl<K: CacheObject> WaitTask<K> {
     pub async fn wait(&self, timeout: Duration) -> Result<Arc<K>, WaitError> {
         let active = self.metrics.begin(self.action);
         let result = match &self.source {
-            // Also if the caller's own object satisfies the condition, because the program does not watch a
-            // kind that it needs.
+            // Also if the caller's own object satisfies the condition. The program does not watch a kind that
+            // it needs.
             None => Err(WaitError::OutOfScope(Box::new(self.target()))),
             Some(source) => match self.check_own() {
                 Some(end) => self.finish(end),
