@@ -1,7 +1,7 @@
 //! Measures the memory of the cache by counting allocations.
 //!
-//! Counts do not depend on the speed or load of the machine. `UPDATE_GENERATED=1 cargo test --test
-//! allocations` writes the tables of `docs/performance.md`.
+//! Counts do not depend on the speed or load of the machine. The tables of `docs/performance.md` are written by
+//! `UPDATE_GENERATED=1 cargo test --test allocations`.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "nothing but tests")]
 

@@ -3,6 +3,8 @@
 //! They run on an API server in memory. `tests/e2e.sh` builds a real API server and runs the same tests on
 //! it. Tests of the real server itself are ignored by default. `cfg(test)` is always set here; on a module,
 //! it tells clippy that its helpers are test code.
+//!
+//! Rule numbers refer to docs/behaviours.md.
 
 #[cfg(test)]
 mod bad_input;
