@@ -1,7 +1,7 @@
-//! The cache beside plain kube-rs: a reflector of a typed Sandbox, on the same objects in the same process.
+//! Compares the cache with plain kube-rs: a reflector of a typed Sandbox, on the same objects in one process.
 //!
-//! `cargo bench --bench cache` times them; in each group `cache` is ours and `kube` the peer. How much memory each
-//! takes is counted by `tests/allocations.rs`.
+//! `cargo bench --bench cache` measures the times. In each group `cache` is this cache and `kube` is plain
+//! kube-rs. `tests/allocations.rs` measures the memory of both.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,18 +28,18 @@ use support::peer::{PlainSandbox, Reflected};
 use support::playback::Playback;
 use support::{Running, runtime};
 
-/// Objects in the cache.
+/// Number of objects in the cache.
 const OBJECTS: usize = 5_000;
 
-/// Recorded once for all of them.
+/// Recorded once for all benchmarks.
 static PLAYBACK: LazyLock<Playback> = LazyLock::new(|| runtime().block_on(Playback::record(OBJECTS)));
 
-/// From JSON to an object.
+/// Decodes an object from JSON.
 fn decode(c: &mut Criterion) {
     let json = PLAYBACK.objects().remove(0);
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Bytes(json.len() as u64));
-    // Another member of its pool is there, as it nearly always is: they share their template.
+    // Another member of the pool exists, as in most real fleets. Members of a pool share their template.
     let _other = Sandbox::decode(&json).unwrap();
     group.bench_function("cache", |b| b.iter(|| Sandbox::decode(black_box(&json)).unwrap()));
     group.bench_function("kube", |b| {
@@ -48,7 +48,7 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
-/// From the bytes of the first list to a store that answers.
+/// Reads the initial list until the store returns its objects.
 fn insert(c: &mut Criterion) {
     let (runtime, playback) = (runtime(), &*PLAYBACK);
     let mut group = c.benchmark_group("insert");
@@ -58,7 +58,7 @@ fn insert(c: &mut Criterion) {
     group.finish();
 }
 
-/// From the bytes of a change of each object to a store that shows them.
+/// Reads a change of each object until the store contains the changes.
 fn update(c: &mut Criterion) {
     let (runtime, playback) = (runtime(), &*PLAYBACK);
     let mut group = c.benchmark_group("update");
@@ -90,7 +90,8 @@ fn update(c: &mut Criterion) {
     group.finish();
 }
 
-/// From the end of a watch whose version is too old to the end of the list that follows; no object has changed.
+/// Measures from the end of a watch with an expired version to the end of the next list. No object has
+/// changed.
 fn relist(c: &mut Criterion) {
     let (runtime, playback) = (runtime(), &*PLAYBACK);
     let mut group = c.benchmark_group("relist");
@@ -112,7 +113,7 @@ fn relist(c: &mut Criterion) {
     group.finish();
 }
 
-/// One object by its name, and the free members of a pool, of which there are ten.
+/// Looks up one object by name, and the free members of one of ten pools.
 fn lookups(c: &mut Criterion) {
     let (runtime, playback) = (runtime(), &*PLAYBACK);
     let _context = runtime.enter();

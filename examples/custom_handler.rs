@@ -1,6 +1,7 @@
-//! The `sandbox-manager` binary with a handler of its own: same flags, file, log, metrics and exit codes.
+//! The `sandbox-manager` binary with its own handler. It has the same flags, file, log, metrics and exit
+//! codes.
 //!
-//! With the current kubeconfig and the CRDs installed as the README says, or without any cluster:
+//! Run with the current kubeconfig and the CRDs of the README, or without a cluster:
 //!
 //! ```sh
 //! cargo run --release --example custom_handler -- --log-format text --sandbox-namespace default
@@ -16,10 +17,10 @@ use sandbox_manager::api::v1alpha1::Sandbox;
 use sandbox_manager::controller_manager::HandlerError;
 use sandbox_manager::{Action, Observed, ReconcileHandler};
 
-/// Logs the changes of sandboxes that users have claimed.
+/// Logs the changes of claimed sandboxes.
 ///
-/// A handler is called for many sandboxes at the same time, but for each sandbox only once at a time. It can hold
-/// what these calls share: a client, or `manager.cache().clone()` for lookups.
+/// A handler runs for many sandboxes at the same time, but for each sandbox only once at a time. It can store
+/// state that these calls share: a client, or `manager.cache().clone()` for lookups.
 struct ClaimLog;
 
 impl ReconcileHandler<Sandbox> for ClaimLog {
@@ -27,11 +28,11 @@ impl ReconcileHandler<Sandbox> for ClaimLog {
         match &observed {
             Observed::Present(sandbox) if sandbox.is_claimed() => {
                 tracing::info!(sandbox = %observed.key(), owner = sandbox.owner(), "claimed sandbox");
-                // Calls this handler again after this time, and earlier if the sandbox changes.
+                // Requeues the sandbox after this time. The handler runs earlier if the sandbox changes.
                 return Ok(Action::requeue(Duration::from_mins(5)));
             }
             Observed::Present(_) => {}
-            // The place to release what was held for the sandbox elsewhere. After an error the call is repeated.
+            // Release external resources of the sandbox here. After an error the call is repeated.
             Observed::Deleted { key, .. } => tracing::info!(sandbox = %key, "sandbox is deleted"),
         }
         Ok(Action::await_change())

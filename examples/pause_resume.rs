@@ -1,15 +1,15 @@
-//! What the holder of a claimed sandbox does: waits until it is ready, pauses it, resumes it.
+//! Waits until a claimed sandbox is ready, pauses the sandbox and resumes it.
 //!
 //! ```text
 //! cargo run --example pause_resume -- --simulate
 //! cargo run --release --example pause_resume -- --simulate --measure 300
 //! ```
 //!
-//! It makes a sandbox of its own in the namespace of the current kubeconfig and deletes it at the end. With
-//! `--simulate` it also plays the part of the sandbox controller, by writing statuses, for clusters where none
-//! runs. With `--measure N` it then waits N times for the sandbox to become ready and prints, in microseconds,
-//! how long that took from the response to the status write to the end of the wait (`wait_from_ack`, 0 where the
-//! wait ended first) and from the sending of the write (`wait_from_write`).
+//! The example creates a sandbox in the namespace of the current kubeconfig and deletes it at the end. With
+//! `--simulate` it also writes the statuses of the sandbox controller, for clusters without that controller.
+//! With `--measure N` it then waits N times for the sandbox to become ready and prints the times in
+//! microseconds. `wait_from_ack` is the time from the response to the status write to the end of the wait; 0
+//! if the wait ended first. `wait_from_write` is the time from the sending of the write.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use sandbox_manager::options::Scope;
 use sandbox_manager::shared_cache::{Event, WaitError};
 use serde_json::{Value, json};
 
-/// How long each wait may take.
+/// Timeout of each wait.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Arguments {
@@ -40,7 +40,7 @@ async fn main() -> anyhow::Result<()> {
     let namespace = client.default_namespace().to_owned();
     let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), &namespace);
 
-    // Watch that namespace alone.
+    // Watches only that namespace.
     let scope = Scope { sandbox_namespace: Some(namespace), ..Scope::default() };
     let cache = Cache::builder(client).scope(scope).sync_timeout(TIMEOUT).build();
     cache
@@ -77,7 +77,7 @@ async fn run(
     Ok(())
 }
 
-/// The flow that this example is about.
+/// Pauses and resumes a sandbox: the main part of this example.
 async fn pause_and_resume(
     cache: &Cache,
     sandboxes: &Api<Sandbox>,
@@ -86,18 +86,19 @@ async fn pause_and_resume(
     let running = cache.sandbox_wait_ready_task(&created).wait(TIMEOUT).await?;
     println!("ready at version {}", version(&running));
 
-    // The task first: from here on nobody can prepare to resume the sandbox. Then the write, then the wait.
+    // Create the task before the write, so that no caller can create a resume task meanwhile. Then write and
+    // wait.
     let task = cache.sandbox_pause_task(&running)?;
     let written = set_paused(sandboxes, &running, true).await?;
     let paused = task.after_write(&written).wait(TIMEOUT).await?;
     println!("paused at version {}", version(&paused));
 
-    // The version floor keeps a status from before the write from passing for its result.
+    // The version floor rejects a status that is older than the write.
     let task = cache.sandbox_resume_task(&paused)?;
     let written = set_paused(sandboxes, &paused, false).await?;
     let resumed = match task.after_write(&written).wait(TIMEOUT).await {
         Ok(resumed) => resumed,
-        // Says which sandbox, what was waited for and for how long, what was last seen and what was missing.
+        // The error names the sandbox, the action, the time, the last seen state and the missing part.
         Err(error @ WaitError::NotSatisfied { .. }) => bail!("{error}"),
         Err(error) => return Err(error.into()),
     };
@@ -110,7 +111,7 @@ async fn set_paused(sandboxes: &Api<Sandbox>, sandbox: &Sandbox, paused: bool) -
     sandboxes.patch(&sandbox.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await
 }
 
-/// Plays the sandbox controller: follows `spec.paused` in the status.
+/// Simulates the sandbox controller: copies `spec.paused` to the status.
 async fn simulate(cache: Cache, sandboxes: Api<Sandbox>, name: String) {
     let Some(mut events) = cache.subscribe::<Sandbox>() else {
         return;
@@ -146,7 +147,8 @@ fn status(generation: i64, paused: bool, ready: bool) -> Value {
     })
 }
 
-/// One `WaitReady` at a time: the sandbox is made not ready, the wait begins, and a status write makes it ready.
+/// Measures one `WaitReady` at a time. The sandbox becomes not ready, the wait begins, and a status write
+/// makes it ready.
 async fn measure(
     cache: &Cache,
     sandboxes: &Api<Sandbox>,
@@ -171,7 +173,8 @@ async fn measure(
         let acknowledged = Instant::now();
         let (ready, returned) = waiting.await?;
         sandbox = ready?;
-        // The event may overtake the response to the write; then the wait took no time after it.
+        // The event may arrive before the response to the write. The wait then took no time after the
+        // response.
         from_ack.push(returned.saturating_duration_since(acknowledged));
         from_write.push(returned.saturating_duration_since(written));
     }

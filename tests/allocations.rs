@@ -1,5 +1,7 @@
-//! What the cache costs in memory, counted allocation by allocation, so that no machine is too slow or too noisy for
-//! these tests. The tables of `docs/performance.md` are made here: `UPDATE_GENERATED=1 cargo test --test allocations`.
+//! Measures the memory of the cache by counting allocations.
+//!
+//! Counts do not depend on the speed or load of the machine. The tables of `docs/performance.md` are written by
+//! `UPDATE_GENERATED=1 cargo test --test allocations`.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "nothing but tests")]
 
@@ -33,26 +35,27 @@ use support::{Running, runtime};
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// Allocations are counted for the whole process: one test at a time.
+/// Allocations are counted for the whole process, so only one test runs at a time.
 static COUNTING: Mutex<()> = Mutex::new(());
 
-/// Of the workload; enough that what is there once counts for nothing.
+/// Number of sandboxes of the workload. With this many, one-time allocations are negligible.
 const OBJECTS: usize = 1_000;
 
-/// Bytes on the heap and allocations made since the program started to count.
+/// Returns the bytes on the heap and the number of allocations since the program started to count.
 fn count() -> (usize, u64) {
     let stats = dhat::HeapStats::get();
     (stats.curr_bytes, stats.total_blocks)
 }
 
-/// What stays on the heap of what `make` makes, in bytes.
+/// Returns the result of `make` and the bytes that it keeps on the heap.
 fn heap<T>(make: impl FnOnce() -> T) -> (T, usize) {
     let (before, _) = count();
     let product = make();
     (product, count().0 - before)
 }
 
-/// How many allocations `run` makes. The test harness may allocate at the same time, so the fewest of several runs.
+/// Returns how many allocations `run` makes. The test harness may allocate at the same time, so the lowest of
+/// several runs counts.
 fn allocations<T>(mut run: impl FnMut() -> T) -> u64 {
     let once = |_| {
         let (_, before) = count();
@@ -62,7 +65,7 @@ fn allocations<T>(mut run: impl FnMut() -> T) -> u64 {
     (0..10).map(once).min().unwrap()
 }
 
-/// Whether two texts differ in nothing but numbers, and in those by little: hash tables are laid out at random.
+/// Returns true if two texts differ only in numbers, and only slightly. The layout of hash tables is random.
 fn is_close(is: &str, should_be: &str) -> bool {
     let words = |text: &str| text.split([' ', '*', '\n']).map(str::to_owned).collect::<Vec<_>>();
     let (is, should_be) = (words(is), words(should_be));
@@ -75,7 +78,7 @@ fn is_close(is: &str, should_be: &str) -> bool {
         })
 }
 
-/// What stands between the markers of this name must be nearly this.
+/// Asserts that the text between the markers of this name is close to `expected`.
 fn assert_documented(name: &str, expected: &str) {
     generated::assert_section_from("docs/performance.md", name, |is| {
         if is_close(is, expected) { is } else { expected }.to_owned()
@@ -90,7 +93,7 @@ fn decoded(playback: &Playback) -> Vec<Sandbox> {
     playback.objects().iter().map(|json| Sandbox::decode(json).unwrap()).collect()
 }
 
-/// A part of an object, and how it is taken away.
+/// A part of an object, and the function that removes it.
 type Part = (&'static str, fn(&mut Sandbox));
 
 const PARTS: [Part; 9] = [
@@ -111,7 +114,7 @@ const PARTS: [Part; 9] = [
     ("the rest of status", |sandbox| drop(take(&mut sandbox.status))),
 ];
 
-/// Bytes of each part of a cached sandbox.
+/// Returns the bytes of each part of a cached sandbox.
 fn parts(playback: &Playback) -> Vec<(String, usize)> {
     let mut objects = decoded(playback);
     let mut rows = vec![
@@ -133,13 +136,13 @@ fn parts(playback: &Playback) -> Vec<(String, usize)> {
     rows
 }
 
-/// An informer that has synced, and the runtime that it lives in.
+/// Returns a synced informer and its runtime.
 fn runtime_with(playback: &Playback) -> (Running, tokio::runtime::Runtime) {
     let runtime = runtime();
     (runtime.block_on(Running::start(playback)), runtime)
 }
 
-/// A cache that has synced, and the runtime that it lives in.
+/// Returns a synced cache and its runtime.
 fn cache(playback: &Playback) -> (Cache, tokio::runtime::Runtime) {
     let runtime = runtime();
     let cache = {
@@ -158,7 +161,7 @@ fn record() -> Playback {
 fn memory_of_a_cached_sandbox_is_what_the_table_says() {
     let _alone = COUNTING.lock();
     let playback = record();
-    // What is made once, when the first object comes, belongs to none of them.
+    // One-time allocations of the first object are not counted.
     drop(runtime_with(&playback));
     let _profiler = profiler();
     let rows = parts(&playback);
@@ -262,7 +265,7 @@ fn updates_keep_memory_level() {
     assert!(after < before + before / 20, "{before} bytes before, {after} after");
 }
 
-/// A manager that has come to rest with a handler that never returns, or without any.
+/// Returns the runtime of an idle manager, with a handler that never returns or without a handler.
 fn stuck_manager(playback: &Playback, handler: bool) -> tokio::runtime::Runtime {
     let runtime = runtime();
     runtime.block_on(async {
@@ -276,7 +279,7 @@ fn stuck_manager(playback: &Playback, handler: bool) -> tokio::runtime::Runtime 
         let cache = manager.cache().clone();
         tokio::spawn(manager.run(CancellationToken::new()));
         cache.wait_for_cache_sync().await;
-        // The clock stands until everyone waits.
+        // The clock advances only when all tasks are idle.
         tokio::time::sleep(Duration::from_secs(1)).await;
     });
     runtime

@@ -1,4 +1,4 @@
-//! What the cache and plain kube-rs are held against each other with: the same objects, sent in the same bytes.
+//! Runs the cache and plain kube-rs on the same objects, sent in the same bytes.
 
 #![allow(dead_code, reason = "each benchmark needs a part of it")]
 
@@ -13,19 +13,19 @@ use tokio::runtime::{Builder, Runtime};
 
 use playback::Playback;
 
-/// One thread whose clock jumps ahead whenever there is nothing to do, so that no pause between two attempts is
+/// Returns a one-thread runtime whose clock advances when all tasks are idle, so that retry delays are not
 /// measured.
 pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// A cache of sandboxes alone at work, until it is dropped.
+/// A running cache of sandboxes only. Stopped when dropped.
 pub(crate) struct Running {
     pub(crate) cache: SharedCache,
 }
 
 impl Running {
-    /// Returns once everything is there.
+    /// Starts the cache. Returns once it contains all objects.
     pub(crate) async fn start(playback: &Playback) -> Self {
         let builder = SharedCache::builder(playback.client()).cached_kind::<Sandbox>(Watch::all());
         let cache = builder.build().unwrap();

@@ -1,4 +1,4 @@
-//! The peer: `kube::runtime::reflector` with every field of a sandbox typed, as an operator would write it.
+//! Plain kube-rs: `kube::runtime::reflector` with every field of a sandbox typed, as in a typical operator.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::playback::Playback;
 
-/// What a sandbox is wanted to be.
+/// The spec of a sandbox.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize)]
 #[kube(group = "agents.kruise.io", version = "v1alpha1", kind = "PlainSandbox", plural = "sandboxes")]
 #[kube(namespaced, schema = "disabled", status = "PlainStatus")]
@@ -30,13 +30,13 @@ pub(crate) struct PlainSpec {
     pub(crate) volume_claim_templates: Option<Vec<PersistentVolumeClaim>>,
 }
 
-/// Something that is referred to by its name.
+/// A reference to an object by its name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Named {
     pub(crate) name: String,
 }
 
-/// What was observed of a sandbox.
+/// The status of a sandbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PlainStatus {
@@ -50,7 +50,7 @@ pub(crate) struct PlainStatus {
     pub(crate) pod_info: Option<PlainPodInfo>,
 }
 
-/// What was observed of its pod.
+/// The status of the sandbox's pod.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PlainPodInfo {
@@ -70,7 +70,7 @@ pub(crate) struct Reflected {
 }
 
 impl Reflected {
-    /// Returns once everything is there.
+    /// Starts the reflector. Returns once it contains all objects.
     pub(crate) async fn start(playback: &Playback) -> Self {
         let (store, writer) = reflector::store();
         let api: Api<PlainSandbox> = Api::all(playback.client());
@@ -80,12 +80,12 @@ impl Reflected {
         reflected
     }
 
-    /// Returns once a list is complete.
+    /// Returns once a list has completed.
     pub(crate) async fn relisted(&mut self) {
         while !matches!(self.events.next().await.unwrap(), Ok(Event::InitDone)) {}
     }
 
-    /// Returns once so many changes have been stored.
+    /// Returns once this number of changes has been stored.
     pub(crate) async fn changed(&mut self, count: usize) {
         for _ in 0..count {
             while !matches!(self.events.next().await.unwrap(), Ok(Event::Apply(_))) {}

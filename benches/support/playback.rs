@@ -1,4 +1,4 @@
-//! An API server that plays back bytes which were recorded before, so that its own work costs next to nothing.
+//! An API server that sends recorded bytes, so that its own work costs very little.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use sandbox_manager::dev::workload;
 use serde_json::json;
 use tokio::sync::broadcast;
 
-/// How much of a body is sent at once, about what a connection delivers.
+/// Number of body bytes that are sent at once. About the amount that a connection delivers.
 const CHUNK: usize = 64 << 10;
 
 type Events = UnsyncBoxBody<Bytes, Infallible>;
 
-/// The workload's sandboxes, as a server sends them.
+/// The sandboxes of the workload, as a server sends them.
 #[derive(Clone)]
 pub(crate) struct Playback {
     objects: Arc<Vec<Recorded>>,
-    /// Every object as it is sent first.
+    /// Every object as it is sent in the initial list.
     initial: Bytes,
-    /// What the next list shows, and the changes that follow it.
+    /// The version of the next list and of the changes that follow it.
     version: Arc<AtomicU64>,
     events: broadcast::Sender<Bytes>,
 }
@@ -55,7 +55,7 @@ impl Recorded {
 }
 
 impl Playback {
-    /// Has the in-memory API server write the first `count` sandboxes of the workload.
+    /// Records the first `count` sandboxes of the workload from the in-memory API server.
     pub(crate) async fn record(count: usize) -> Self {
         let server = ApiServer::new();
         for crd in crds() {
@@ -85,12 +85,12 @@ impl Playback {
         self.objects.len()
     }
 
-    /// The JSON of each object.
+    /// Returns the JSON of each object.
     pub(crate) fn objects(&self) -> Vec<String> {
         self.objects.iter().map(|object| object.json(object.version)).collect()
     }
 
-    /// A client of this server.
+    /// Returns a client of this server.
     pub(crate) fn client(&self) -> kube::Client {
         let playback = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -101,7 +101,7 @@ impl Playback {
         kube::Client::new(service, "default")
     }
 
-    /// A watch that shows the list first, and then whatever happens.
+    /// Returns a watch that sends the list first, and then all changes.
     fn watch(&self, list: &Bytes) -> Response<Events> {
         let chunks: Vec<_> =
             (0..list.len()).step_by(CHUNK).map(|at| list.slice(at..list.len().min(at + CHUNK))).collect();
@@ -124,13 +124,13 @@ impl Playback {
         Response::new(StreamBody::new(frames).boxed_unsync())
     }
 
-    /// A change of every object, to be sent by [`Self::send`], and the version of the last one.
+    /// Returns a change of every object, for [`Self::send`], and the version of the last change.
     pub(crate) fn change_all(&self) -> (Bytes, u64) {
         let changes = self.objects.iter().map(|object| {
             let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
             line("MODIFIED", &object.json(version))
         });
-        // As a server under load sends them: several in one piece.
+        // A server under load also sends several events in one chunk.
         let text = changes.collect::<String>().into();
         (text, self.version.load(Ordering::SeqCst))
     }
@@ -139,7 +139,7 @@ impl Playback {
         self.events.send(events).unwrap();
     }
 
-    /// Has the server forget its history, which ends every watch. Returns the version of the list to come.
+    /// Removes the server's history, which ends every watch. Returns the version of the next list.
     pub(crate) fn expire(&self) -> u64 {
         let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
         let status = json!({

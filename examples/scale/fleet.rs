@@ -1,4 +1,4 @@
-//! The cache and its controllers as they are measured: no-op handlers that only count.
+//! The measured cache and controllers, with handlers that only count.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use sandbox_manager::{Action, Manager, Observed, ReconcileHandler, SandboxManage
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// How long the first lists may take.
+/// Timeout of the initial lists.
 const SYNC_TIMEOUT: Duration = Duration::from_mins(30);
 
-/// A manager that runs.
+/// A running manager.
 pub(crate) struct Fleet {
     pub(crate) cache: Cache,
     pub(crate) reconciles: Reconciles,
@@ -28,11 +28,11 @@ pub(crate) struct Fleet {
     running: JoinHandle<Result<(), ManagerError>>,
 }
 
-/// A handler that does nothing but note that it was called.
+/// A handler that only counts its calls.
 #[derive(Clone, Default)]
 pub(crate) struct Reconciles {
     count: Arc<AtomicU64>,
-    /// When a version was first seen by the handler, of the objects that are waited for.
+    /// Time at which the handler first saw each version, for the measured objects.
     seen: Arc<Mutex<HashMap<String, Instant>>>,
     notes: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -42,12 +42,12 @@ impl Reconciles {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Notes from now on when each version is seen.
+    /// Starts to record the time at which each version is seen.
     pub(crate) fn note_versions(&self) {
         self.notes.store(true, Ordering::Relaxed);
     }
 
-    /// When the handler was called with a version.
+    /// Returns the time at which the handler was called with a version.
     pub(crate) fn seen(&self, version: &str) -> Option<Instant> {
         self.seen.lock().get(version).copied()
     }
@@ -67,7 +67,7 @@ impl ReconcileHandler<Sandbox> for Reconciles {
 }
 
 impl Fleet {
-    /// Starts it; returns once every kind is synced.
+    /// Starts the manager. Returns once every kind is synced.
     pub(crate) async fn start(connector: &Connector) -> anyhow::Result<Self> {
         let mut options = SandboxManagerOptions::default();
         options.metrics.bind_address = BindAddress::Off;

@@ -1,4 +1,4 @@
-//! How long it takes from the API server's answer to a write until what waits for it goes on.
+//! Measures how long after the API server's response to a write a wait ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,19 +17,19 @@ use serde_json::{Value, json};
 use crate::fleet::Fleet;
 use crate::report::Report;
 
-/// How long anything here may take.
+/// Timeout of every step.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Writers of a burst, and of the stream of events.
+/// Number of writers of a burst, and of the stream of events.
 const WRITERS: usize = 32;
 
-/// Waits that are begun at once.
+/// Number of waits that start at once.
 const BURST: usize = 300;
 
-/// Writes of the stream of events.
+/// Number of writes of the stream of events.
 const EVENTS: usize = 5_000;
 
-/// Measures on the fleet; `writes` is a client that the cache does not use.
+/// Measures on the fleet. `writes` is a client that the cache does not use.
 pub(crate) async fn measure(
     fleet: &Fleet,
     writer: kube::Client,
@@ -69,12 +69,13 @@ async fn set(api: &Api<Sandbox>, name: &str, change: Value) -> anyhow::Result<Sa
     written.with_context(|| format!("writing the status of {name}"))
 }
 
-/// Microseconds from `acknowledged` to `at`; 0 where it came first.
+/// Returns the microseconds from `acknowledged` to `at`; 0 if `at` is earlier.
 fn since(acknowledged: Instant, at: Instant) -> f64 {
     at.saturating_duration_since(acknowledged).as_secs_f64() * 1e6
 }
 
-/// A task that waits for a sandbox which is not ready; returns when its wait was over.
+/// Spawns a task that waits for a sandbox that is not ready. The task returns the time at which the wait
+/// ended.
 async fn waiting(
     cache: &Cache,
     api: &Api<Sandbox>,
@@ -87,7 +88,7 @@ async fn waiting(
     let (registered, begun) = tokio::sync::oneshot::channel();
     let handle = tokio::spawn(async move {
         let mut wait = Box::pin(task.wait(TIMEOUT));
-        // Polled once, it is registered.
+        // The wait is registered once it has been polled.
         anyhow::ensure!(futures::poll!(&mut wait).is_pending(), "it is ready already");
         let _ = registered.send(());
         wait.await?;
@@ -104,7 +105,7 @@ async fn one_wait(cache: &Cache, api: &Api<Sandbox>, name: &str) -> anyhow::Resu
     Ok(since(acknowledged, waiting.await??))
 }
 
-/// All waits at once, and as many writers as there may be.
+/// Starts all waits at once, with the maximum number of writers.
 async fn burst(cache: &Cache, api: &Api<Sandbox>, names: Vec<String>) -> anyhow::Result<Vec<f64>> {
     let waits = stream::iter(names).map(async |name| {
         let waiting = waiting(cache, api, &name).await?;
@@ -113,7 +114,7 @@ async fn burst(cache: &Cache, api: &Api<Sandbox>, names: Vec<String>) -> anyhow:
     let waits: Vec<_> = waits.buffer_unordered(WRITERS).try_collect().await?;
     let written = stream::iter(waits).map(|(name, waiting)| {
         let api = api.clone();
-        // A task each, as writers are that have nothing to do with one another.
+        // Each write has its own task, like independent writers.
         async move {
             let acknowledged = tokio::spawn(async move {
                 set(&api, &name, ready(true)).await?;
@@ -146,12 +147,13 @@ async fn one_reconcile(fleet: &Fleet, api: &Api<Sandbox>, name: &str, n: usize) 
     Ok(since(acknowledged, tokio::time::timeout(TIMEOUT, seen).await.context("not reconciled")?))
 }
 
-/// Status patches that a subscriber sees, a second; each of another object, so that none are merged.
+/// Returns the status patches per second that a subscriber receives. Each patches another object, so none are
+/// merged.
 async fn events_per_second(cache: &Cache, api: &Api<Sandbox>, objects: usize) -> anyhow::Result<f64> {
     let mut subscription = cache.subscribe::<Sandbox>().context("sandboxes are in scope")?;
     while subscription.try_next().is_some() {}
     let count = EVENTS.min(objects);
-    // New each time: a patch that changes nothing is no event.
+    // The text is new each time, because a patch without changes causes no event.
     let mark = format!("events {}", jiff::Timestamp::now());
     let started = Instant::now();
     let writes = stream::iter(0..count).map(|i| {

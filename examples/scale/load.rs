@@ -13,15 +13,15 @@ use serde_json::json;
 
 #[derive(Args)]
 pub(crate) struct LoadArguments {
-    /// How many sandboxes there are to be.
+    /// Number of sandboxes.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     count: u32,
-    /// Requests under way at once.
+    /// Maximum number of concurrent requests.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
     writers: u32,
 }
 
-/// Creates what is missing.
+/// Creates the missing sandboxes.
 pub(crate) async fn run(connector: &Connector, arguments: &LoadArguments) -> anyhow::Result<()> {
     let client = connector.client()?;
     let api: Api<DynamicObject> =
@@ -37,7 +37,8 @@ pub(crate) async fn run(connector: &Connector, arguments: &LoadArguments) -> any
         ProgressStyle::with_template("{bar:40} {pos}/{len} sandboxes, {per_sec}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
-    // Several connections: over HTTP/1.1 each carries one request at a time anyway, and they are made as needed.
+    // Several connections are created as needed, because HTTP/1.1 sends one request at a time on a
+    // connection.
     stream::iter(0..arguments.count as usize)
         .map(Ok)
         .try_for_each_concurrent(arguments.writers as usize, |i| {
@@ -50,7 +51,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &LoadArguments) -> any
         })
         .await?;
     bar.finish();
-    eprintln!("{} sandboxes are there (namespace {})", arguments.count, workload::NAMESPACE);
+    eprintln!("{} sandboxes exist (namespace {})", arguments.count, workload::NAMESPACE);
     Ok(())
 }
 
@@ -58,7 +59,7 @@ async fn create(api: &Api<DynamicObject>, i: usize) -> anyhow::Result<()> {
     let object: DynamicObject = serde_json::from_value(workload::sandbox(i))?;
     match api.create(&PostParams::default(), &object).await {
         Ok(_) => {}
-        // From an earlier run, which may have ended before it wrote the status.
+        // Created by an earlier run, which may have ended before it wrote the status.
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}
         Err(error) => return Err(error.into()),
     }

@@ -1,4 +1,4 @@
-//! How long lookups take, alone and from several threads at once.
+//! Measures the time of lookups, on one thread and on several threads.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -58,13 +58,13 @@ fn get_claimed(cache: &Cache, sandbox_id: &str) -> bool {
     cache.get_claimed_sandbox(GetClaimedSandboxOptions { namespace: None, sandbox_id }).is_ok()
 }
 
-/// Nanoseconds a call: the median of ten batches.
+/// Returns the nanoseconds per call: the median of ten batches.
 fn nanos(mut call: impl FnMut()) -> f64 {
     let mut batches: Vec<f64> = (0..10)
         .map(|_| {
             let (started, mut calls) = (Instant::now(), 0_u32);
             while started.elapsed() < TIME / 10 {
-                // The clock is looked at once for so many calls.
+                // The clock is read once per 16 calls.
                 for _ in 0..16 {
                     call();
                 }

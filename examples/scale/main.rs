@@ -6,9 +6,9 @@
 //! cargo run --release --example scale -- measure
 //! ```
 //!
-//! `load` creates sandboxes that are the same everywhere (`sandbox_manager::dev::workload`), so that other
-//! implementations can be measured on them. `measure` runs the cache with both controllers on the sandboxes that are there and
-//! prints one `key value` a line, or JSON. `docs/performance.md` says what each key means.
+//! `load` creates the same sandboxes on every server (`sandbox_manager::dev::workload`), so that other
+//! implementations can be measured on them. `measure` runs the cache with both controllers on the existing
+//! sandboxes and prints one `key value` per line, or JSON. `docs/performance.md` describes each key.
 
 mod fleet;
 mod latency;
@@ -26,7 +26,7 @@ use sandbox_manager::controller_manager::Metrics;
 use sandbox_manager::controller_manager::{ClusterAccess, Connector};
 use sandbox_manager::options::ClientOptions;
 
-/// As in the binary.
+/// The same allocator as in the binary.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -52,9 +52,9 @@ struct ClusterArguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Create the sandboxes of the workload, each with its status; those that are there get their status anew.
+    /// Create the sandboxes of the workload, each with its status. Existing sandboxes get their status again.
     Load(load::LoadArguments),
-    /// Run the cache and both controllers on what is there, and print what that costs.
+    /// Run the cache and both controllers on the existing sandboxes, and print the measurements.
     Measure(measure::MeasureArguments),
 }
 
@@ -71,7 +71,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 impl ClusterArguments {
-    /// Unlimited in its rate: what is measured is the cache, not its manners.
+    /// Creates a connector without a rate limit, because the cache is measured and not the limit.
     async fn connector(&self) -> anyhow::Result<Connector> {
         let access = ClusterAccess { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
         let unlimited = ClientOptions { qps: 0, burst: 0 };

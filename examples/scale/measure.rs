@@ -1,4 +1,4 @@
-//! `measure`: syncs, looks up, waits, and prints what that took.
+//! `measure`: syncs, looks up and waits, and prints the times.
 
 use std::time::{Duration, Instant};
 
@@ -15,24 +15,24 @@ use crate::{latency, lookups, process};
 
 #[derive(Args)]
 pub(crate) struct MeasureArguments {
-    /// Print one JSON object instead of a line a key.
+    /// Print one JSON object instead of one line per key.
     #[arg(long)]
     json: bool,
-    /// Waits and reconciles that are measured one at a time.
+    /// Number of waits and reconciles that are measured one at a time.
     #[arg(long, value_name = "N", default_value_t = 300)]
     waits: u32,
-    /// Measure the sync and memory only.
+    /// Measure only the sync and memory.
     #[arg(long)]
     sync_only: bool,
 }
 
-/// How long after the sync memory is looked at.
+/// Time between the sync and the reading of memory.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> anyhow::Result<()> {
     let mut report = Report::new(arguments.json);
     let writer = connector.client()?;
-    // A connection that is made before counts for nobody.
+    // Opens the connection before the measurement, so that its time is not counted.
     let _ = writer.apiserver_version().await;
     let base = process::memory()?.resident;
     process::forget_peak()?;
@@ -75,7 +75,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> 
     Ok(())
 }
 
-/// Sandboxes that `load` made, or the like; there may be others besides.
+/// Returns the number of sandboxes like those that `load` creates. Other sandboxes may exist.
 fn workload_members(fleet: &Fleet) -> anyhow::Result<usize> {
     let reader = fleet.cache.reader::<Sandbox>();
     let count = |i| reader.count(indexes::SANDBOX_POOL, &workload::pool(i), |_| true);

@@ -1,16 +1,16 @@
-//! What the system says of this process: memory and CPU time.
+//! Reads the memory and CPU time of this process from the operating system.
 
 use std::time::Duration;
 
 use anyhow::Context;
 
-/// Resident memory now and at its highest, in MiB.
+/// Current and peak resident memory, in MiB.
 pub(crate) struct Memory {
     pub(crate) resident: f64,
     pub(crate) peak: f64,
 }
 
-/// As `/proc/self/status` has it.
+/// Reads the memory from `/proc/self/status`.
 pub(crate) fn memory() -> anyhow::Result<Memory> {
     let status = std::fs::read_to_string("/proc/self/status").context("memory is only known on Linux")?;
     let field = |name: &str| {
@@ -21,18 +21,18 @@ pub(crate) fn memory() -> anyhow::Result<Memory> {
     Ok(Memory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
 }
 
-/// Makes the highest memory so far that of now.
+/// Resets the peak memory to the current memory.
 pub(crate) fn forget_peak() -> anyhow::Result<()> {
     std::fs::write("/proc/self/clear_refs", "5").context("resetting the peak of memory")
 }
 
-/// CPU time of all threads so far, ended ones included; in steps of 10 ms.
+/// Returns the CPU time of all threads, including ended threads, in steps of 10 ms.
 pub(crate) fn cpu() -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The name of the program may hold blanks; what follows it does not.
+    // The program name may contain blanks; the fields after it do not.
     let after_name = stat.rsplit_once(')').context("an unknown form")?.1;
     let fields: Vec<&str> = after_name.split_whitespace().collect();
     let ticks = |at: usize| -> anyhow::Result<u64> { Ok(fields.get(at).context("too short")?.parse()?) };
-    // utime and stime, fields 14 and 15 of the whole line; a tick is 10 ms on every Linux of today.
+    // utime and stime are fields 14 and 15 of the whole line. A tick is 10 ms on every current Linux.
     Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
 }

@@ -1,4 +1,4 @@
-//! What was measured, in the order of measuring: one `key value` a line, or one JSON object.
+//! The measurements in order: one `key value` per line, or one JSON object.
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ impl Report {
         Self { json, values: Map::new() }
     }
 
-    /// Notes a value with as many digits after the point as say something.
+    /// Adds a value with the given number of decimal places.
     pub(crate) fn add(&mut self, key: &str, value: f64, digits: usize) {
         let text = format!("{value:.digits$}");
         if self.json {
@@ -23,7 +23,7 @@ impl Report {
         }
     }
 
-    /// The median and the 99th percentile of microseconds.
+    /// Adds the median and the 99th percentile of microseconds.
     pub(crate) fn add_percentiles(&mut self, name: &str, mut micros: Vec<f64>) {
         micros.sort_by(f64::total_cmp);
         self.add(&format!("{name}_p50_us"), percentile(&micros, 0.50), 0);

@@ -1,4 +1,4 @@
-//! The conditions of the waits (behaviours G): pure functions of one object.
+//! The conditions of the waits (behaviours G). Each is a pure function of one object.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -9,7 +9,7 @@ use crate::api::v1alpha1::{
     REASON_INPLACE_UPDATING, REASON_START_CONTAINER_FAILED, Sandbox, SandboxPhase, StateKind,
 };
 
-/// G1: the condition `SandboxPaused` is True. Fails for a sandbox that may not be paused (J7).
+/// G1: the condition `SandboxPaused` is True. Fails if the sandbox may not be paused (J7).
 pub(super) fn paused(sandbox: &Sandbox) -> Check {
     let verdict = sandbox.pausable();
     if !verdict.allowed {
@@ -22,8 +22,8 @@ pub(super) fn paused(sandbox: &Sandbox) -> Check {
     }
 }
 
-/// G2: the condition `Ready` is True, in a status that has caught up with the generation that the caller knows
-/// of. Fails for a sandbox that may not be resumed (J8).
+/// G2: the condition `Ready` is True, in a status of at least the generation that the caller knows. Fails if
+/// the sandbox may not be resumed (J8).
 pub(super) fn resumed(sandbox: &Sandbox, generation: i64, now: Timestamp) -> Check {
     let verdict = sandbox.resumable(now);
     if !verdict.allowed {
@@ -36,7 +36,7 @@ pub(super) fn resumed(sandbox: &Sandbox, generation: i64, now: Timestamp) -> Che
     if sandbox.is_ready() { Check::Satisfied } else { Check::not_yet(missing(sandbox, CONDITION_READY)) }
 }
 
-/// G3: the sandbox runs what its spec says, and has an address.
+/// G3: the sandbox runs as its spec requires, and has an address.
 pub(super) fn ready(sandbox: &Sandbox, now: Timestamp) -> Check {
     use SandboxPhase::{Failed, Succeeded, Terminating};
     if sandbox.is_deleting() {
@@ -110,7 +110,7 @@ fn message(sandbox: &Sandbox) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
-/// Describes why a condition that should be True is not.
+/// Describes why a condition is not True.
 fn missing(sandbox: &Sandbox, type_: &str) -> String {
     match sandbox.condition(type_) {
         None => format!("there is no condition {type_}"),

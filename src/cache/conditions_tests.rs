@@ -1,4 +1,4 @@
-//! Behaviours G: what each condition says of an object.
+//! Tests behaviours G: the result of each condition for an object.
 
 use serde_json::{Value, json};
 use shared_cache::Check;
@@ -91,7 +91,7 @@ fn g3_readiness_is_decided_in_order() {
         "failed: the sandbox is being deleted"
     );
     for phase in ["Failed", "Succeeded", "Terminating"] {
-        // Before the generation is looked at.
+        // Checked before the generation.
         let mut status = of(phase, std::slice::from_ref(&is_ready));
         status["message"] = json!("why");
         assert_eq!(check(json!({"generation": 9}), status), format!("failed: the sandbox is {phase}: why"));

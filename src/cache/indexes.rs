@@ -1,6 +1,6 @@
-//! The names of the indexes and what each files an object under (behaviours B1 to B5).
+//! The indexes: their names and the values that they extract (behaviours B1 to B5).
 //!
-//! Production and tests use these functions alone (B6).
+//! Production and tests use the same functions (B6).
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use shared_cache::{Index, IndexKeys};
@@ -9,9 +9,9 @@ use crate::api::v1alpha1::{
     ANNOTATION_OWNER, Checkpoint, LABEL_TRUE, Sandbox, SandboxSet, StateKind, annotation,
 };
 
-/// Sandboxes that a pool can hand out or is about to: by template, else by set.
+/// Sandboxes that a pool can hand out now or soon, by template, or by set without a template.
 pub const SANDBOX_POOL: Index<Sandbox> = Index::new("sandboxPool");
-/// Claimed sandboxes by the id that users know them by.
+/// Claimed sandboxes by the id that users know.
 pub const CLAIMED_SANDBOX_ID: Index<Sandbox> = Index::new("sandboxID");
 /// Name of the indexes by the user who owns the object: sandboxes, checkpoints and volume claims.
 pub const USER: &str = "user";
@@ -21,16 +21,17 @@ pub const SANDBOX_USER: Index<Sandbox> = Index::new(USER);
 pub const CHECKPOINT_USER: Index<Checkpoint> = Index::new(USER);
 /// Volume claims by the user who owns them.
 pub const CLAIM_USER: Index<PersistentVolumeClaim> = Index::new(USER);
-/// Sandboxes that are kept for inspection after a failed claim, under `true`: few, and left out of most lists.
+/// Sandboxes that are kept for inspection after a failed claim, under `true`. They are few, and most lists
+/// omit them.
 pub const RESERVED_FAILED: Index<Sandbox> = Index::new("reservedFailed");
-/// SandboxSets by their name, which is the id of the template that they offer.
+/// SandboxSets by name. The name is the id of the template that the set offers.
 pub const TEMPLATE_ID: Index<SandboxSet> = Index::new("templateID");
 /// Checkpoints by the id under which their content can be restored.
 pub const CHECKPOINT_ID: Index<Checkpoint> = Index::new("checkpointID");
 /// Volume claims by the volume that they are bound to.
 pub const VOLUME_NAME: Index<PersistentVolumeClaim> = Index::new("volumeName");
 
-/// B1: *available*, or *creating* under a SandboxSet; anything else is in no pool.
+/// B1: *available*, or *creating* under a SandboxSet. Other sandboxes are in no pool.
 pub(super) fn sandbox_pool(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
     let in_pool = match sandbox.state(keys.now()).kind {
         StateKind::Available => true,
@@ -42,19 +43,19 @@ pub(super) fn sandbox_pool(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
     }
 }
 
-/// B3: claimed sandboxes only, whatever state they are in.
+/// B3: only claimed sandboxes, in any state.
 pub(super) fn claimed_sandbox_id(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
     if sandbox.is_claimed() {
         keys.add(&sandbox.sandbox_id());
     }
 }
 
-/// B4: claimed or not.
+/// B4: claimed and unclaimed sandboxes.
 pub(super) fn sandbox_user(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
     keys.extend(annotation(&sandbox.metadata, ANNOTATION_OWNER));
 }
 
-/// A8: tells lists whether there is anything to be left out.
+/// A8: lists check this index to see if any sandbox must be omitted.
 pub(super) fn reserved_failed(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
     if sandbox.is_reserved_failed() {
         keys.add(LABEL_TRUE);

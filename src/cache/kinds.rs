@@ -1,6 +1,6 @@
-//! The eight kinds that are cached, their indexes, and what each watch is limited to (behaviours B, C).
+//! The eight cached kinds, their indexes, and the limits of each watch (behaviours B, C).
 //!
-//! A kind is added here and nowhere else.
+//! Kinds are added only in this file.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret};
@@ -20,7 +20,7 @@ impl CachedResource for Sandbox {
         ]
     }
 
-    /// At its shutdown time a sandbox leaves its pool without a write (B2).
+    /// A sandbox leaves its pool at its shutdown time without a write (B2).
     fn next_transition(&self) -> Option<Timestamp> {
         self.shutdown_at()
     }
@@ -43,8 +43,8 @@ impl CachedResource for Checkpoint {
 
 impl CachedResource for SandboxTemplate {}
 
-/// Adds the kinds of a scope. Secrets and ConfigMaps are watched only in the system namespace, if there is one (C3);
-/// PersistentVolumes are cluster-scoped and never limited (C4).
+/// Adds the kinds of a scope. Secrets and ConfigMaps are watched only in the system namespace, if one is set
+/// (C3). PersistentVolumes are cluster-scoped and never limited (C4).
 pub(super) fn add(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuilder {
     let builder = builder
         .cached_kind::<Sandbox>(sandboxes(scope))
@@ -63,7 +63,7 @@ pub(super) fn add(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuil
     }
 }
 
-/// What the watches of the sandbox kinds are limited to (C1, C2).
+/// Returns the limits of the watches of the sandbox kinds (C1, C2).
 fn sandboxes(scope: &Scope) -> Watch {
     let watch = match &scope.sandbox_namespace {
         None => Watch::all(),

@@ -1,12 +1,14 @@
-//! [`SandboxCache`]: every kind that a sandbox manager reads, watched once and looked up from memory.
+//! [`SandboxCache`]: the kinds that a sandbox manager reads, watched once and looked up in memory.
 //!
 //! ```text
 //!  kube-apiserver ── list / watch ──▶ SharedCache ◀── Provider, Reader<K>
 //!                                         └── Subscription<K>, waits, controllers
 //! ```
 //!
-//! The machinery is [`shared_cache`]'s; here are the kinds, their indexes, their scope, and the questions and waits of
-//! a sandbox manager ([`Provider`]).
+//! The generic cache is [`shared_cache`]. This module adds the kinds, their indexes, their scope, and the
+//! lookups and waits of a sandbox manager ([`Provider`]).
+//!
+//! Rule numbers refer to docs/behaviours.md.
 
 mod conditions;
 pub mod indexes;

@@ -1,4 +1,4 @@
-//! [`Provider`]: the lookups and waits that a sandbox manager lives on (behaviours A, F and G).
+//! [`Provider`]: the lookups and waits of a sandbox manager (behaviours A, F and G).
 
 use std::sync::Arc;
 
@@ -14,98 +14,99 @@ use super::indexes::{
 use super::sandbox_cache::SandboxCache;
 use crate::api::v1alpha1::{Checkpoint, LABEL_TRUE, Sandbox, SandboxPhase, SandboxSet, StateKind};
 
-/// What [`Provider::get_claimed_sandbox`] looks for.
+/// Options of [`Provider::get_claimed_sandbox`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GetClaimedSandboxOptions<'a> {
-    /// Only here; `None` or empty: everywhere that is watched.
+    /// Limits the lookup to one namespace. `None` or empty: all watched namespaces.
     pub namespace: Option<&'a str>,
-    /// The id that users know the sandbox by.
+    /// The id of the sandbox that users know.
     pub sandbox_id: &'a str,
 }
 
-/// What [`Provider::get_checkpoint`] looks for.
+/// Options of [`Provider::get_checkpoint`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GetCheckpointOptions<'a> {
-    /// Only here; `None` or empty: everywhere that is watched.
+    /// Limits the lookup to one namespace. `None` or empty: all watched namespaces.
     pub namespace: Option<&'a str>,
     /// The id of the checkpoint's content, from its status.
     pub checkpoint_id: &'a str,
 }
 
-/// What [`Provider::pick_sandbox_set`] looks for.
+/// Options of [`Provider::pick_sandbox_set`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PickSandboxSetOptions<'a> {
-    /// Only here; `None` or empty: everywhere that is watched.
+    /// Limits the lookup to one namespace. `None` or empty: all watched namespaces.
     pub namespace: Option<&'a str>,
     /// Name of the SandboxSet.
     pub name: &'a str,
 }
 
-/// What [`Provider::list_sandbox_sets`] lists.
+/// Options of [`Provider::list_sandbox_sets`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListSandboxSetsOptions<'a> {
-    /// Only here; `None` or empty: everywhere that is watched.
+    /// Limits the list to one namespace. `None` or empty: all watched namespaces.
     pub namespace: Option<&'a str>,
 }
 
-/// What [`Provider::list_sandboxes`] lists.
+/// Options of [`Provider::list_sandboxes`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListSandboxesOptions<'a> {
-    /// Only here; `None` or empty: everywhere that is watched.
+    /// Limits the list to one namespace. `None` or empty: all watched namespaces.
     pub namespace: Option<&'a str>,
-    /// Only of this owner; `None` or empty: of everyone.
+    /// Limits the list to one owner. `None` or empty: all owners.
     pub user: Option<&'a str>,
 }
 
-/// What [`Provider::list_checkpoints`] lists.
+/// Options of [`Provider::list_checkpoints`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListCheckpointsOptions<'a> {
-    /// Only here; `None` or empty: everywhere that is watched.
+    /// Limits the list to one namespace. `None` or empty: all watched namespaces.
     pub namespace: Option<&'a str>,
-    /// Only of this owner; `None` or empty: of everyone.
+    /// Limits the list to one owner. `None` or empty: all owners.
     pub user: Option<&'a str>,
 }
 
-/// What [`Provider::list_sandboxes_in_pool`] lists.
+/// Options of [`Provider::list_sandboxes_in_pool`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListSandboxesInPoolOptions<'a> {
-    /// Only here; `None` or empty: everywhere that is watched.
+    /// Limits the list to one namespace. `None` or empty: all watched namespaces.
     pub namespace: Option<&'a str>,
-    /// Name of the template, or of the set where there is none.
+    /// Name of the template, or of the set if there is no template.
     pub pool: &'a str,
 }
 
-/// Lookups of what a sandbox manager asks all day, and the waits that it does. Implemented by
-/// [`SandboxCache`].
+/// The lookups and waits of a sandbox manager. Implemented by [`SandboxCache`].
 ///
-/// Every lookup reads memory only: no I/O, nothing to await, no lock held once it returns (A1). Objects are
-/// shared and immutable. Each method fails with [`LookupError::NotSynced`] before the first list of its kind
-/// is complete (A6) and with [`LookupError::OutOfScope`] for a namespace that is not watched (A4). Lists are
-/// in no particular order, and an empty one is no error (A5).
+/// Every lookup only reads memory: it does no I/O, awaits nothing, and holds no lock after it returns (A1).
+/// Objects are shared and immutable. Each method fails with [`LookupError::NotSynced`] before the initial
+/// list of its kind is complete (A6), and with [`LookupError::OutOfScope`] for a namespace that is not
+/// watched (A4). Lists have no particular order, and an empty list is not an error (A5).
 pub trait Provider: Send + Sync {
-    /// The claimed sandbox of an id (A2).
+    /// Returns the claimed sandbox of an id (A2).
     ///
     /// # Errors
     ///
-    /// [`LookupError::NotFound`]; [`LookupError::Ambiguous`] when ids have collided, never an arbitrary one.
+    /// [`LookupError::NotFound`]; [`LookupError::Ambiguous`] if several sandboxes have the id, never an
+    /// arbitrary sandbox.
     fn get_claimed_sandbox(&self, options: GetClaimedSandboxOptions<'_>)
     -> Result<Arc<Sandbox>, LookupError>;
 
-    /// The checkpoint whose status has this id (A3).
+    /// Returns the checkpoint whose status has this id (A3).
     ///
     /// # Errors
     ///
     /// [`LookupError::NotFound`], [`LookupError::Ambiguous`].
     fn get_checkpoint(&self, options: GetCheckpointOptions<'_>) -> Result<Arc<Checkpoint>, LookupError>;
 
-    /// The SandboxSet of a name (A3).
+    /// Returns the SandboxSet of a name (A3).
     ///
     /// # Errors
     ///
-    /// [`LookupError::NotFound`]; [`LookupError::Ambiguous`] when no namespace is given and several have one.
+    /// [`LookupError::NotFound`]; [`LookupError::Ambiguous`] if no namespace is given and several namespaces
+    /// have such a set.
     fn pick_sandbox_set(&self, options: PickSandboxSetOptions<'_>) -> Result<Arc<SandboxSet>, LookupError>;
 
-    /// The SandboxSets.
+    /// Returns the SandboxSets.
     ///
     /// # Errors
     ///
@@ -115,14 +116,14 @@ pub trait Provider: Send + Sync {
         options: ListSandboxSetsOptions<'_>,
     ) -> Result<Vec<Arc<SandboxSet>>, LookupError>;
 
-    /// The sandboxes without those that are only kept for inspection after a failed claim (A8).
+    /// Returns the sandboxes, except those that are only kept for inspection after a failed claim (A8).
     ///
     /// # Errors
     ///
     /// See [`Provider`].
     fn list_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<Vec<Arc<Sandbox>>, LookupError>;
 
-    /// The checkpoints.
+    /// Returns the checkpoints.
     ///
     /// # Errors
     ///
@@ -132,8 +133,8 @@ pub trait Provider: Send + Sync {
         options: ListCheckpointsOptions<'_>,
     ) -> Result<Vec<Arc<Checkpoint>>, LookupError>;
 
-    /// The sandboxes that a pool can hand out or is about to (B1). To claim one of many, search with
-    /// [`Reader::find`](shared_cache::Reader::find) instead: it stops at the first match.
+    /// Returns the sandboxes that a pool can hand out now or soon (B1). To claim one of many sandboxes,
+    /// search with [`Reader::find`](shared_cache::Reader::find) instead, because it stops at the first match.
     ///
     /// # Errors
     ///
@@ -143,51 +144,54 @@ pub trait Provider: Send + Sync {
         options: ListSandboxesInPoolOptions<'_>,
     ) -> Result<Vec<Arc<Sandbox>>, LookupError>;
 
-    /// How many sandboxes are neither dead nor kept after a failed claim (A7). Allocates nothing.
+    /// Counts the sandboxes that are neither dead nor kept after a failed claim (A7). Allocates nothing.
     ///
     /// # Errors
     ///
     /// See [`Provider`].
     fn count_active_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<usize, LookupError>;
 
-    /// The sandboxes of an owner in all namespaces, without those that are going (A7). An empty owner has none.
+    /// Returns the sandboxes of an owner in all namespaces, except those being deleted (A7). An empty owner
+    /// has no sandboxes.
     ///
     /// # Errors
     ///
     /// See [`Provider`].
     fn list_live_sandboxes_by_owner(&self, user: &str) -> Result<Vec<Arc<Sandbox>>, LookupError>;
 
-    /// A wait until the sandbox is paused (condition `SandboxPaused` True). While the task exists, nobody can
-    /// make the opposite one, so make it before writing `spec.paused`; dropping it releases the sandbox.
+    /// Creates a wait until the sandbox is paused (condition `SandboxPaused` True). While the task exists, no
+    /// caller can create a resume task. So create the task before writing `spec.paused`; dropping the task
+    /// releases the sandbox.
     ///
     /// # Errors
     ///
     /// [`WaitConflict`] while a resume task exists.
     fn sandbox_pause_task(&self, sandbox: &Arc<Sandbox>) -> Result<AcquiredWaitTask<Sandbox>, WaitConflict>;
 
-    /// A wait until the sandbox is resumed (condition `Ready` True, in a status that has caught up with the
-    /// generation that the caller knows of). Keeps pause tasks away as the pause task does resume tasks.
+    /// Creates a wait until the sandbox is resumed: the condition `Ready` is True, in a status of at least
+    /// the generation that the caller knows. While the task exists, no caller can create a pause task.
     ///
     /// # Errors
     ///
     /// [`WaitConflict`] while a pause task exists.
     fn sandbox_resume_task(&self, sandbox: &Arc<Sandbox>) -> Result<AcquiredWaitTask<Sandbox>, WaitConflict>;
 
-    /// A wait until a claimed sandbox is ready for use: its status is of its generation, no update in place is
-    /// under way, it runs and has an address. Fails at once when its container could not be started, or when
-    /// it is going.
+    /// Creates a wait until a claimed sandbox is ready for use. Its status must be of its generation, no
+    /// update in place may be in progress, and it must run and have an address. Fails at once if its
+    /// container could not be started, or if the sandbox is being deleted.
     fn sandbox_wait_ready_task(&self, sandbox: &Arc<Sandbox>) -> WaitTask<Sandbox>;
 
-    /// A wait until a checkpoint has succeeded and has an id; it may be younger than the cache knows.
+    /// Creates a wait until a checkpoint has succeeded and has an id. The cache may not know the checkpoint
+    /// yet.
     fn checkpoint_task(&self, checkpoint: &Arc<Checkpoint>) -> WaitTask<Checkpoint>;
 
-    /// A wait until a volume claim is bound to a volume.
+    /// Creates a wait until a volume claim is bound to a volume.
     fn pvc_bind_task(&self, claim: &Arc<PersistentVolumeClaim>) -> WaitTask<PersistentVolumeClaim>;
 
-    /// The client that the cache itself uses, for writes and live reads.
+    /// Returns the client that the cache itself uses, for writes and live reads.
     fn client(&self) -> &kube::Client;
 
-    /// Reads that bypass the cache, for when an answer must be the API server's own.
+    /// Returns a reader that bypasses the cache and reads from the API server.
     fn api_reader(&self) -> ApiReader;
 }
 
@@ -216,7 +220,7 @@ impl Provider for SandboxCache {
 
     fn list_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<Vec<Arc<Sandbox>>, LookupError> {
         self.sandboxes().select(options.namespace, SANDBOX_USER, given(options.user), has_any, |sandboxes| {
-            // Looking for the label in each of them would take longer than all the rest.
+            // Checking the label of each sandbox would take longer than the rest of the list.
             if sandboxes.any_filed(RESERVED_FAILED, LABEL_TRUE) {
                 sandboxes.copy_if(|sandbox| !sandbox.is_reserved_failed())
             } else {
@@ -296,7 +300,7 @@ impl Provider for SandboxCache {
     }
 }
 
-/// An empty filter filters nothing.
+/// Returns `None` for an empty text, so that an empty filter selects everything.
 fn given(filter: Option<&str>) -> Option<&str> {
     filter.filter(|text| !text.is_empty())
 }

@@ -10,8 +10,8 @@ use super::kinds;
 use super::scope::Scope;
 use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet};
 
-/// The shared cache of the kinds of a sandbox manager. Cheap to clone; all clones are one cache, which stops when the
-/// last one is dropped. Everything that a [`SharedCache`] can do, it can do too.
+/// The shared cache of the kinds of a sandbox manager. Cheap to clone; all clones are one cache, which stops
+/// when the last clone is dropped. It dereferences to [`SharedCache`].
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,7 +32,7 @@ pub struct SandboxCache {
     readers: Arc<Readers>,
 }
 
-/// Made once, since finding a kind by its type costs more than a lookup.
+/// The readers of the kinds. Created once, because finding a kind by its type costs more than a lookup.
 struct Readers {
     sandboxes: Reader<Sandbox>,
     sandbox_sets: Reader<SandboxSet>,
@@ -53,7 +53,7 @@ impl Deref for SandboxCache {
     }
 }
 
-/// Collects what a [`SandboxCache`] is made with. Created by [`SandboxCache::builder`].
+/// Collects the settings of a [`SandboxCache`]. Created by [`SandboxCache::builder`].
 #[must_use]
 pub struct SandboxCacheBuilder {
     shared: SharedCacheBuilder,
@@ -61,29 +61,30 @@ pub struct SandboxCacheBuilder {
 }
 
 impl SandboxCacheBuilder {
-    /// What to watch; by default the sandbox kinds in every namespace, and no Secrets or ConfigMaps.
+    /// Sets the scope of the watches. The default is the sandbox kinds in every namespace, without Secrets
+    /// and ConfigMaps.
     pub fn scope(mut self, scope: Scope) -> Self {
         self.scope = scope;
         self
     }
 
-    /// Objects in a page where the API server has no streaming lists; 500 by default.
+    /// Sets the number of objects in a page if the API server has no streaming lists; 500 by default.
     pub fn page_size(mut self, page_size: u32) -> Self {
         self.shared = self.shared.page_size(page_size);
         self
     }
 
-    /// How long [`SharedCache::start`] waits for the first lists; two minutes by default.
+    /// Sets how long [`SharedCache::start`] waits for the initial lists; two minutes by default.
     pub fn sync_timeout(mut self, timeout: Duration) -> Self {
         self.shared = self.shared.sync_timeout(timeout);
         self
     }
 
-    /// Gives the watches a thread and a client of their own; see [`SharedCacheBuilder::watch_thread`].
+    /// Runs the watches on their own thread with their own client; see [`SharedCacheBuilder::watch_thread`].
     ///
     /// # Errors
     ///
-    /// If the system refuses a thread, or `make_client` fails.
+    /// If the operating system does not start a thread, or `make_client` fails.
     pub fn watch_thread<E: std::error::Error + 'static>(
         self,
         make_client: impl FnOnce() -> Result<kube::Client, E>,
@@ -111,7 +112,7 @@ impl SandboxCache {
         Self { shared, readers: Arc::new(Readers { sandboxes, sandbox_sets, checkpoints }) }
     }
 
-    /// The generic cache.
+    /// Returns the generic cache.
     #[must_use]
     pub fn shared(&self) -> &SharedCache {
         &self.shared
@@ -121,7 +122,7 @@ impl SandboxCache {
     ///
     /// # Errors
     ///
-    /// [`RefreshError::NotFound`] if the API server has none either; [`RefreshError::Read`].
+    /// [`RefreshError::NotFound`] if the API server has no such object either; [`RefreshError::Read`].
     pub async fn refresh_sandbox(&self, sandbox: &Sandbox) -> Result<Arc<Sandbox>, RefreshError> {
         self.shared.refresh(sandbox).await
     }
@@ -130,7 +131,7 @@ impl SandboxCache {
     ///
     /// # Errors
     ///
-    /// [`RefreshError::NotFound`] if the API server has none either; [`RefreshError::Read`].
+    /// [`RefreshError::NotFound`] if the API server has no such object either; [`RefreshError::Read`].
     pub async fn refresh_checkpoint(&self, checkpoint: &Checkpoint) -> Result<Arc<Checkpoint>, RefreshError> {
         self.shared.refresh(checkpoint).await
     }

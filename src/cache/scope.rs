@@ -1,15 +1,15 @@
-//! [`Scope`]: what the watches of a cache are limited to (behaviours C1 to C4).
+//! [`Scope`]: limits the watches of a cache (behaviours C1 to C4).
 
 use label_selector::LabelSelector;
 
-/// What the watches of this process are limited to. The default watches the sandbox kinds everywhere and no Secrets or
-/// ConfigMaps.
+/// Limits the watches of this process. By default the sandbox kinds are watched in all namespaces, and
+/// Secrets and ConfigMaps are not watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// The one namespace of the sandbox kinds and of `PersistentVolumeClaim`s; `None`: every namespace.
+    /// The only namespace of the sandbox kinds and of `PersistentVolumeClaim`s. `None`: every namespace.
     pub sandbox_namespace: Option<String>,
-    /// Selector of the sandbox kinds and of `PersistentVolumeClaim`s; `None`: everything.
+    /// Selector of the sandbox kinds and of `PersistentVolumeClaim`s. `None`: all objects.
     pub label_selector: Option<LabelSelector>,
-    /// The one namespace of Secrets and ConfigMaps; `None`: they are not watched.
+    /// The only namespace of Secrets and ConfigMaps. `None`: they are not watched.
     pub system_namespace: Option<String>,
 }

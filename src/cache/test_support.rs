@@ -1,4 +1,4 @@
-//! A cache on a scripted API server, for the unit tests of the cache and of what stands on it.
+//! A cache on a scripted API server, for the unit tests of the cache and of its users.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::api::v1alpha1::{
     LABEL_SANDBOX_POOL, Sandbox,
 };
 
-/// A running cache whose watches the test feeds.
+/// A running cache whose watch events the test sends.
 pub(crate) struct Feed {
     pub(crate) cache: SandboxCache,
     pub(crate) server: ScriptedServer,
@@ -21,14 +21,15 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// A cache of the default scope that has synced on these objects, each under the plural of its kind.
+    /// Starts a cache of the default scope and syncs it with these objects. Each object is under the plural
+    /// of its kind.
     pub(crate) async fn start(objects: &[(&str, Value)]) -> Self {
         let mut feed = Self::unsynced(|builder| builder);
         feed.sync(objects).await;
         feed
     }
 
-    /// A cache that is spawned, and whose lists the server has not answered yet.
+    /// Spawns a cache whose lists the server has not answered yet.
     pub(crate) fn unsynced(configure: impl FnOnce(SandboxCacheBuilder) -> SandboxCacheBuilder) -> Self {
         let (client, server) = scripted_server();
         let cache = configure(SandboxCache::builder(client)).build();
@@ -36,12 +37,12 @@ impl Feed {
         Self::adopt(cache, server)
     }
 
-    /// A cache that somebody else runs on a scripted server.
+    /// Wraps a cache that already runs on a scripted server.
     pub(crate) fn adopt(cache: SandboxCache, server: ScriptedServer) -> Self {
         Self { cache, server, watches: HashMap::new(), version: 1000 }
     }
 
-    /// Answers the first list of every kind.
+    /// Answers the initial list of every kind.
     pub(crate) async fn sync(&mut self, objects: &[(&str, Value)]) {
         for _ in self.cache.kinds() {
             let exchange = self.server.next().await;
@@ -56,7 +57,7 @@ impl Feed {
         self.cache.wait_for_cache_sync().await;
     }
 
-    /// Sends an event of a kind with a new version of the object, and waits until the cache has it.
+    /// Sends an event of a kind with a new version of the object. Waits until the cache has received it.
     pub(crate) async fn send(&mut self, plural: &str, kind: &str, object: &Value) -> u64 {
         self.version += 1;
         let mut object = object.clone();
@@ -74,22 +75,22 @@ impl Feed {
         self.watches.remove(plural);
     }
 
-    /// The sandbox was created or changed.
+    /// Sends the event that the sandbox was created or changed.
     pub(crate) async fn apply(&mut self, sandbox: &Fixture) -> u64 {
         self.send("sandboxes", "MODIFIED", &sandbox.0).await
     }
 
-    /// The sandbox was deleted.
+    /// Sends the event that the sandbox was deleted.
     pub(crate) async fn delete(&mut self, sandbox: &Fixture) -> u64 {
         self.send("sandboxes", "DELETED", &sandbox.0).await
     }
 }
 
-/// A sandbox in namespace `ns`, to be described further.
+/// A sandbox in namespace `ns`, to be extended by the methods.
 #[derive(Clone)]
 pub(crate) struct Fixture(pub(crate) Value);
 
-/// A sandbox of this name; its UID is the name with a dash.
+/// Returns a sandbox of this name. Its UID is the name with a dash.
 pub(crate) fn sandbox(name: &str) -> Fixture {
     Fixture(json!({
         "metadata": {
@@ -135,7 +136,7 @@ impl Fixture {
         self.label(LABEL_RESERVED_FAILED_SANDBOX, "true")
     }
 
-    /// A member of a pool: labelled, and controlled by the set of that name.
+    /// Makes the sandbox a member of a pool: labelled, and controlled by the set of that name.
     pub(crate) fn pooled(self, pool: &str) -> Self {
         let owner = json!([{"apiVersion": API_VERSION, "kind": "SandboxSet", "name": pool, "uid": "s", "controller": true}]);
         self.label(LABEL_SANDBOX_POOL, pool).with("/metadata", "ownerReferences", owner)
@@ -149,7 +150,7 @@ impl Fixture {
         self.condition("Ready", "True", "PodReady")
     }
 
-    /// Its one condition.
+    /// Sets the only condition.
     pub(crate) fn condition(self, type_: &str, status: &str, reason: &str) -> Self {
         let condition = json!([{"type": type_, "status": status, "reason": reason, "message": "",
                                 "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
@@ -180,12 +181,12 @@ impl Fixture {
         self.with("/spec", "shutdownTime", at.to_string())
     }
 
-    /// As an entry of [`Feed::start`].
+    /// Returns the sandbox as an entry of [`Feed::start`].
     pub(crate) fn listed(&self) -> (&'static str, Value) {
         ("sandboxes", self.0.clone())
     }
 
-    /// As the API server would return it in this version.
+    /// Returns the sandbox as the API server would return it in this version.
     pub(crate) fn typed(&self, version: u64) -> Sandbox {
         serde_json::from_value(self.clone().with("/metadata", "resourceVersion", version.to_string()).0)
             .unwrap()

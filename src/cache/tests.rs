@@ -1,4 +1,4 @@
-//! Behaviours A, B, C, D and K of the cache as a whole, on a scripted API server under paused time.
+//! Tests behaviours A, B, C, D and K of the whole cache. They run on a scripted API server under paused time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -247,7 +247,7 @@ async fn b2_a_sandbox_leaves_its_pool_when_claimed_deleting_or_terminal() {
     }
 }
 
-/// On the real clock, since `shutdownTime` is wall time.
+/// Runs on the real clock, because `shutdownTime` is wall time.
 #[tokio::test]
 async fn b2_at_its_shutdown_time_a_sandbox_leaves_its_pool_without_an_event() {
     let soon = Timestamp::now() + Duration::from_millis(400);

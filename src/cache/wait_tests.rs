@@ -1,4 +1,4 @@
-//! Behaviours F of the waits, on a scripted API server under paused time.
+//! Tests behaviours F of the waits, on a scripted API server under paused time.
 
 use std::future::Future;
 use std::pin::pin;
@@ -35,14 +35,14 @@ fn claimed() -> Fixture {
     sandbox("a").claimed()
 }
 
-/// Waits in a task of its own; returns once the wait is registered.
+/// Waits in a separate task; returns once the wait is registered.
 async fn spawn_wait(task: WaitTask<Sandbox>, timeout: Duration) -> JoinHandle<Waited> {
     let waiting = tokio::spawn(async move { task.wait(timeout).await });
     settle().await;
     waiting
 }
 
-/// Lets every task run until it waits for something.
+/// Runs every task until it waits.
 async fn settle() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
@@ -53,7 +53,7 @@ fn version(sandbox: &Sandbox) -> &str {
     sandbox.metadata.resource_version.as_deref().unwrap()
 }
 
-/// A condition of the test's own: the message of the status says what to do.
+/// A condition for tests: the message of the status sets the result.
 fn scripted(sandbox: &Sandbox) -> Check {
     match sandbox.status.as_ref().and_then(|status| status.message.as_deref()) {
         Some("done") => Check::Satisfied,
@@ -67,7 +67,7 @@ fn saying(message: &str) -> Fixture {
     claimed().status("message", message)
 }
 
-/// Number of sandboxes that are waited for.
+/// Returns the number of sandboxes that callers wait for.
 fn awaited(feed: &Feed) -> usize {
     feed.cache.kinds().iter().find(|kind| kind.plural() == "sandboxes").unwrap().waits()
 }
@@ -160,7 +160,7 @@ async fn f2_conditions_run_outside_of_every_lock() {
     let (cache, object) = (feed.cache.clone(), cached(&feed, "a"));
     let inner = feed.cache.clone();
     let condition = move |sandbox: &Sandbox| {
-        // Each of these takes a lock that a wait has to do with.
+        // Each of these takes a lock that waits also take.
         let looked_up = inner.reader::<Sandbox>().get("ns", "a").is_ok();
         let sandbox = Arc::new(sandbox.clone());
         let task = inner.sandbox_pause_task(&sandbox).unwrap();
@@ -191,7 +191,7 @@ async fn f4_pause_and_resume_of_one_sandbox_conflict_and_nothing_else_does() {
     let pause = feed.cache.sandbox_pause_task(&a).unwrap();
     let conflict = feed.cache.sandbox_resume_task(&a).unwrap_err();
     assert_eq!((conflict.existing, conflict.requested), (PAUSE, RESUME));
-    assert_eq!(conflict.to_string(), "Sandbox ns/a: Resume conflicts with Pause, which is under way");
+    assert_eq!(conflict.to_string(), "Sandbox ns/a: Resume conflicts with Pause, which is in progress");
     assert!(feed.cache.sandbox_resume_task(&b).is_ok(), "another sandbox");
     let reborn = Arc::new(sandbox("a").uid("other").typed(9));
     assert!(feed.cache.sandbox_resume_task(&reborn).is_ok(), "another incarnation");
@@ -356,7 +356,7 @@ async fn f11_without_a_floor_the_callers_object_is_the_floor() {
     assert_eq!(version(&waiting.await.unwrap().unwrap()), "1002");
 }
 
-/// A task for [`scripted`].
+/// Returns a task for [`scripted`].
 fn scripted_task(feed: &Feed, object: &Arc<Sandbox>) -> WaitTask<Sandbox> {
     feed.cache.wait_task(object, WaitAction::new("Script"), |sandbox, _| scripted(sandbox))
 }
@@ -551,7 +551,7 @@ fn metrics(feed: &Feed) -> String {
     prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
 }
 
-/// On real threads: many waits on few objects, each of which ends at a round of its own.
+/// Runs on real threads: many waits on few objects, each of which ends at a different round.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_concurrent_waits_on_a_thousand_objects_under_churn_all_end_right() {
     const OBJECTS: usize = 1000;
@@ -574,7 +574,8 @@ async fn ten_thousand_concurrent_waits_on_a_thousand_objects_under_churn_all_end
             };
             let wrong = Arc::clone(&wrong);
             tokio::spawn(async move {
-                // Every tenth gives up early and comes back, so that leaving and waking meet.
+                // Every tenth wait times out early and starts again, so that removing and waking happen at
+                // the same time.
                 if i % 10 == 0 {
                     let _ =
                         cache.wait(&object, "Round", reached, Duration::from_micros(i as u64 % 700)).await;

@@ -10,15 +10,15 @@ use super::conditions;
 use super::sandbox_cache::SandboxCache;
 use crate::api::v1alpha1::{Checkpoint, Sandbox};
 
-/// A sandbox being paused.
+/// Waits until a sandbox is paused.
 pub const PAUSE: WaitAction = WaitAction::new("Pause");
-/// A sandbox being resumed.
+/// Waits until a sandbox is resumed.
 pub const RESUME: WaitAction = WaitAction::new("Resume");
-/// A claimed sandbox being ready for use.
+/// Waits until a claimed sandbox is ready for use.
 pub const WAIT_READY: WaitAction = WaitAction::new("WaitReady");
-/// A checkpoint being taken.
+/// Waits until a checkpoint has succeeded.
 pub const CHECKPOINT: WaitAction = WaitAction::new("Checkpoint");
-/// A volume claim being bound.
+/// Waits until a volume claim is bound.
 pub const PVC_BIND: WaitAction = WaitAction::new("PersistentVolumeClaimBind");
 
 impl SandboxCache {

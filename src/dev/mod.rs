@@ -1,8 +1,7 @@
-//! `sandbox-manager dev`: everything on one machine without a cluster. An API server in this process, the CRDs, a
-//! sample fleet, and the manager on it.
+//! `sandbox-manager dev`: runs an API server, the CRDs, a sample fleet and the manager in one process.
 //!
-//! The manager reaches the API server as it would reach any other: over TCP, with the kubeconfig that is written for
-//! kubectl.
+//! No cluster is needed. The manager connects to the API server like to any other: over TCP, with the
+//! kubeconfig that is written for kubectl.
 
 pub mod sample;
 pub mod workload;
@@ -23,36 +22,36 @@ use crate::cache::Cache;
 use crate::manager::{Manager, ManagerError};
 use crate::options::{LogFormat, SandboxManagerOptions};
 
-/// How often the progress of loading is told.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Time between two reports of the loading progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Objects that are loaded before others get a turn.
+/// Number of objects that are loaded before other tasks run.
 const BATCH: usize = 256;
 
-/// An error of the program that `dev` is part of.
+/// An error of the program that contains `dev`.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What `dev` is asked to do.
+/// Options of `dev`.
 #[derive(Clone, Debug)]
 pub struct DevOptions {
-    /// Where the API server listens.
+    /// Address on which the API server listens.
     pub listen: SocketAddr,
-    /// Where the kubeconfig is written; `None`: into a temporary folder. Removed at the end.
+    /// Path of the kubeconfig. `None`: a file in a temporary folder. Removed at the end.
     pub kubeconfig: Option<PathBuf>,
-    /// Sandboxes of the [`workload`] beside the sample.
+    /// Number of sandboxes of the [`workload`] in addition to the sample.
     pub sandboxes: usize,
-    /// The manager's own.
+    /// Options of the manager.
     pub manager: SandboxManagerOptions,
 }
 
 impl DevOptions {
-    /// What the manager's options are unless told otherwise: listeners on loopback, logs for a person.
+    /// Returns the manager's default options in `dev`: listeners on loopback, logs as text.
     #[must_use]
     pub fn manager_defaults() -> SandboxManagerOptions {
         Self::manager_defaults_at(8080, 8081)
     }
 
-    /// As [`Self::manager_defaults`], with any free port in place of one that somebody has.
+    /// Returns [`Self::manager_defaults`], with any free port in place of each port that is in use.
     #[must_use]
     pub fn free_manager_defaults() -> SandboxManagerOptions {
         Self::manager_defaults_at(free_port(8080), free_port(8081))
@@ -67,59 +66,60 @@ impl DevOptions {
     }
 }
 
-/// This port if nobody has it, else 0 for any.
+/// Returns this port if it is free, otherwise 0 for any port.
 fn free_port(wanted: u16) -> u16 {
     let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).is_ok();
     if free { wanted } else { 0 }
 }
 
-/// Why `dev` does not start, or ended otherwise than asked.
+/// The reason why `dev` did not start, or ended without a request to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
-    /// The API server can't listen.
+    /// The API server cannot listen on its address.
     #[error(
-        "--listen: cannot listen on {address}: {source}; stop what holds this address, or choose another one (port 0 takes a free port)"
+        "--listen: cannot listen on {address}: {source}; stop the process that uses this address, or choose another address (port 0 takes a free port)"
     )]
     Listen {
-        /// Where it was to listen.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The kubeconfig can't be written.
+    /// The kubeconfig cannot be written.
     #[error("--kubeconfig: cannot write {path}: {source}")]
     Kubeconfig {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// An object of the sample or the workload is refused.
+    /// The server rejected an object of the sample or the workload.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// No client can be made.
+    /// The client cannot be created.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// Metrics can't be set up.
+    /// The metrics cannot be created.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// The program's own set-up of the manager failed.
+    /// The program's own setup of the manager failed.
     #[error("cannot set up the manager: {0}")]
     Setup(#[source] BoxError),
-    /// The manager can't start, or did not end in order.
+    /// The manager cannot start, or did not stop in order.
     #[error(transparent)]
     Manager(#[from] ManagerError),
-    /// What runs where can't be told.
+    /// The addresses and commands cannot be printed.
     #[error("cannot write standard output: {0}")]
     Output(#[source] io::Error),
 }
 
-/// Runs all of it until `stop` is cancelled. Progress goes to standard error; what runs where, and what to try, to
-/// standard output once everything is ready. `setup` adds handlers to the manager before it starts.
+/// Runs everything until `stop` is cancelled. Progress is written to standard error. Once everything is
+/// ready, the addresses and commands to try are written to standard output. `setup` adds handlers to the
+/// manager before it starts.
 ///
 /// # Errors
 ///
-/// When an address or the kubeconfig's file can't be had, and as [`Manager::run`].
+/// If an address is in use or the kubeconfig cannot be written, and the errors of [`Manager::run`].
 pub async fn run(
     options: DevOptions,
     stop: CancellationToken,
@@ -142,9 +142,9 @@ pub async fn run(
     manager.add_fleet_metrics()?;
     setup(&mut manager).map_err(DevError::Setup)?;
     let manager = manager.bind().await?;
-    let tell = tell_when_ready(
+    let print = print_when_ready(
         manager.cache().clone(),
-        Places {
+        Endpoints {
             api: serving.url(),
             health: manager.health_address(),
             metrics: manager.metrics_address(),
@@ -155,13 +155,13 @@ pub async fn run(
     tokio::pin!(run);
     tokio::select! {
         ended = &mut run => return Ok(ended?),
-        told = tell => told?,
+        printed = print => printed?,
     }
     run.await?;
     Ok(())
 }
 
-/// Installs the CRDs and fills the server.
+/// Installs the CRDs and loads the objects.
 async fn load(api: &ApiServer, sandboxes: usize) -> Result<(), LoadError> {
     for definition in crds() {
         api.load(&serde_json::to_value(definition).unwrap_or_default())?;
@@ -171,14 +171,14 @@ async fn load(api: &ApiServer, sandboxes: usize) -> Result<(), LoadError> {
     for object in sample::members(set["metadata"]["uid"].as_str().unwrap_or_default()) {
         api.load(&object)?;
     }
-    let (started, mut told) = (Instant::now(), Instant::now());
+    let (started, mut reported) = (Instant::now(), Instant::now());
     for i in 0..sandboxes {
         api.load(&workload::sandbox_with_status(i))?;
         if i % BATCH == BATCH - 1 {
             tokio::task::yield_now().await;
         }
-        if told.elapsed() >= PROGRESS_EVERY {
-            told = Instant::now();
+        if reported.elapsed() >= PROGRESS_INTERVAL {
+            reported = Instant::now();
             progress(i + 1, sandboxes, started);
         }
     }
@@ -193,17 +193,17 @@ fn progress(done: usize, all: usize, started: Instant) {
     tracing::info!(done, all, per_second, "loading sandboxes");
 }
 
-/// A kubeconfig on disk, readable by its owner alone. Removed when dropped.
+/// A kubeconfig file that only its owner can read. Removed when dropped.
 struct KubeconfigFile {
     path: PathBuf,
-    /// The folder that was made for it.
+    /// The folder that was created for the file.
     folder: Option<PathBuf>,
 }
 
 impl KubeconfigFile {
     fn write(serving: &Serving, wanted: Option<&Path>) -> Result<Self, DevError> {
         let (path, folder) = if let Some(path) = wanted {
-            // It is told to other terminals, which may be elsewhere.
+            // The path is printed for other terminals, which may be in another folder.
             let absolute = std::path::absolute(path);
             (absolute.map_err(|source| DevError::Kubeconfig { path: path.to_owned(), source })?, None)
         } else {
@@ -211,15 +211,15 @@ impl KubeconfigFile {
             (folder.join("kubeconfig"), Some(folder))
         };
         let yaml = serde_yaml::to_string(&serving.kubeconfig()).map_err(io::Error::other);
-        // By the name that it was asked for.
+        // Errors name the path as the user wrote it.
         let asked = wanted.unwrap_or(&path).to_owned();
         let failed = |source| DevError::Kubeconfig { path: asked, source };
         let written = yaml.and_then(|yaml| {
             if let Some(folder) = &folder {
-                // One that is there already may be anybody's, who could then exchange what is in it.
+                // An existing folder may belong to another user, who could then replace the file.
                 std::fs::DirBuilder::new().mode(0o700).create(folder)?;
             }
-            // A file of somebody else's is not overwritten.
+            // An existing file is not overwritten.
             let mut file =
                 std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(yaml.as_bytes())
@@ -231,7 +231,7 @@ impl KubeconfigFile {
 
 impl Drop for KubeconfigFile {
     fn drop(&mut self) {
-        // Nothing is lost with what can't be removed: its token dies with the process.
+        // A file that cannot be removed is harmless: its token is invalid once the process ends.
         let _ = std::fs::remove_file(&self.path);
         if let Some(folder) = &self.folder {
             let _ = std::fs::remove_dir(folder);
@@ -239,23 +239,23 @@ impl Drop for KubeconfigFile {
     }
 }
 
-/// What runs where.
-struct Places {
+/// The addresses and paths that are printed.
+struct Endpoints {
     api: String,
     health: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
     kubeconfig: PathBuf,
 }
 
-/// Tells what runs where once the cache has synced.
-async fn tell_when_ready(cache: Cache, places: Places) -> Result<(), DevError> {
+/// Prints the addresses and commands once the cache has synced.
+async fn print_when_ready(cache: Cache, endpoints: Endpoints) -> Result<(), DevError> {
     cache.wait_for_cache_sync().await;
-    let text = places.text(cache.reader::<Sandbox>().len().unwrap_or_default());
+    let text = endpoints.text(cache.reader::<Sandbox>().len().unwrap_or_default());
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(DevError::Output)
 }
 
-impl Places {
+impl Endpoints {
     fn text(&self, sandboxes: usize) -> String {
         let at = |address: Option<SocketAddr>| address.map(|address| format!("http://{address}"));
         let (health, metrics) = (at(self.health), at(self.metrics));
@@ -278,7 +278,7 @@ impl Places {
     }
 }
 
-/// What is worth trying on what runs.
+/// Returns commands that a user can try.
 fn commands(health: Option<&str>, metrics: Option<&str>) -> Vec<String> {
     let pool = sample::POOL;
     let paused = r#"'{"status":{"phase":"Paused"}}'"#;

@@ -1,4 +1,4 @@
-//! A small fleet to look at: a template, a pool, sandboxes in every state, a checkpoint.
+//! A small sample fleet: a template, a pool, sandboxes in every state, a checkpoint.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -12,17 +12,17 @@ use crate::api::v1alpha1::{
 /// The pool of the sample.
 pub const POOL: &str = "code-interpreter";
 
-/// Who has claimed the sandboxes that are claimed.
+/// The user who claimed the claimed sandboxes.
 pub const USER: &str = "alice";
 
-/// Whose a sandbox is.
+/// The holder of a sandbox.
 #[derive(Clone, Copy, PartialEq)]
 enum Holder {
     Pool,
     User,
 }
 
-/// Each sandbox: its name, whose it is, its phase, and whether it is ready.
+/// Each sandbox: its name, holder, phase, and true if it is ready.
 const SANDBOXES: [(&str, Holder, &str, bool); 9] = [
     ("available-1", Holder::Pool, "Running", true),
     ("available-2", Holder::Pool, "Running", true),
@@ -35,7 +35,8 @@ const SANDBOXES: [(&str, Holder, &str, bool); 9] = [
     ("expired", Holder::User, "Running", true),
 ];
 
-/// All but the template and the set. `set_uid` is the UID of the set, which the pool's members name as their owner.
+/// Returns all objects except the template and the set. `set_uid` is the UID of the set, which is the owner
+/// of the pool's members.
 #[must_use]
 pub fn members(set_uid: &str) -> Vec<Value> {
     let mut objects = vec![checkpoint()];
@@ -49,7 +50,7 @@ pub fn members(set_uid: &str) -> Vec<Value> {
     objects
 }
 
-/// What the sandboxes are made from.
+/// Returns the template of the sandboxes.
 #[must_use]
 pub fn template() -> Value {
     json!({
@@ -59,7 +60,7 @@ pub fn template() -> Value {
     })
 }
 
-/// The set that keeps the pool.
+/// Returns the set that owns the pool.
 #[must_use]
 pub fn set() -> Value {
     json!({

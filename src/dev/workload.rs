@@ -1,8 +1,8 @@
-//! The objects that performance is measured on: the same ones for every implementation and every API server.
+//! The objects for performance measurements, the same for every implementation and every API server.
 //!
-//! Sandbox *i* belongs to pool *i mod 10*; odd ones are claimed by one of fifty users, even ones are free members
-//! of their pool. Each is 2.8 KB of JSON before a server adds `managedFields`; half of that is the pod template, of
-//! which there is one a pool.
+//! Sandbox *i* belongs to pool *i mod 10*. Odd sandboxes are claimed by one of fifty users, even sandboxes
+//! are free members of their pool. Each is 2.8 KB of JSON before a server adds `managedFields`. Half of that
+//! is the pod template, and each pool has one template.
 
 use serde_json::{Value, json};
 
@@ -11,34 +11,34 @@ use crate::api::v1alpha1::{
     LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE, LABEL_TEMPLATE_HASH,
 };
 
-/// How many pools share the sandboxes.
+/// Number of pools.
 pub const POOLS: usize = 10;
 
-/// Users are numbered below this; as even sandboxes are claimed by nobody, half of the numbers are used.
+/// Upper limit of the user numbers. Even sandboxes are not claimed, so half of the numbers are used.
 pub const USERS: usize = 100;
 
-/// The namespace of all of them.
+/// The namespace of all objects.
 pub const NAMESPACE: &str = "default";
 
-/// The pool of sandbox `i`.
+/// Returns the pool of sandbox `i`.
 #[must_use]
 pub fn pool(i: usize) -> String {
     format!("pool-{}", i % POOLS)
 }
 
-/// The name of sandbox `i`.
+/// Returns the name of sandbox `i`.
 #[must_use]
 pub fn name(i: usize) -> String {
     format!("{}-{i:06}", pool(i))
 }
 
-/// The user whom sandbox `i` belongs to, if it is claimed.
+/// Returns the owner of sandbox `i`, if it is claimed.
 #[must_use]
 pub fn user(i: usize) -> Option<String> {
     (i % 2 == 1).then(|| format!("user-{}", i % USERS))
 }
 
-/// Sandbox `i` as it is created.
+/// Returns sandbox `i` without a status.
 #[must_use]
 pub fn sandbox(i: usize) -> Value {
     let pool = pool(i);
@@ -76,7 +76,7 @@ pub fn sandbox(i: usize) -> Value {
     })
 }
 
-/// The pod template of a pool.
+/// Returns the pod template of a pool.
 #[must_use]
 pub fn template(pool: &str) -> Value {
     let probe = |path: &str, period: u32| json!({"httpGet": {"path": path, "port": 49_983}, "periodSeconds": period, "failureThreshold": 3});
@@ -123,7 +123,7 @@ pub fn template(pool: &str) -> Value {
     })
 }
 
-/// The status of sandbox `i`: running and ready.
+/// Returns the status of sandbox `i`: running and ready.
 #[must_use]
 pub fn status(i: usize) -> Value {
     let address = format!("10.{}.{}.{}", (i >> 16) & 255, (i >> 8) & 255, i & 255);
@@ -145,7 +145,7 @@ pub fn status(i: usize) -> Value {
     })
 }
 
-/// Sandbox `i` with its status, as [`ApiServer::load`](memory_apiserver::ApiServer::load) takes it.
+/// Returns sandbox `i` with its status, for [`ApiServer::load`](memory_apiserver::ApiServer::load).
 #[must_use]
 pub fn sandbox_with_status(i: usize) -> Value {
     let mut object = sandbox(i);

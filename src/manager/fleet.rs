@@ -1,8 +1,8 @@
-//! The built-in handlers: gauges of how many sandboxes there are in which state, and how the sets stand.
+//! The built-in handlers: gauges of the sandboxes by state, and of the replicas of the sets.
 //!
-//! Each object remembers which series it is counted in, so that it leaves exactly that one when it changes or
-//! goes; a series that nothing is counted in any more is removed. What is remembered of a sandbox is 16 bytes,
-//! not its name.
+//! For each object the series that counts it is stored, so that exactly that series is decreased when the
+//! object changes or is deleted. A series without objects is removed. 16 bytes are stored per sandbox,
+//! without its name.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -17,14 +17,14 @@ use shared_cache::KeyRef;
 
 use crate::api::v1alpha1::{Sandbox, SandboxSet, SandboxSetStatus, StateKind};
 
-/// Keeps `sandboxes{namespace,pool,state}`: the number of sandboxes by their pool (the name that the pool index uses,
-/// [`Sandbox::pool`]) and their state.
+/// Updates `sandboxes{namespace,pool,state}`: the number of sandboxes by pool and state. The pool index uses the same
+/// pool ([`Sandbox::pool`]).
 pub struct SandboxFleet {
     gauge: IntGaugeVec,
     counted: Mutex<Counted>,
 }
 
-/// What one sandbox is counted as.
+/// The series that counts one sandbox.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Series {
     namespace: Box<str>,
@@ -34,16 +34,16 @@ struct Series {
 
 #[derive(Default)]
 struct Counted {
-    /// The series of each sandbox, by a hash of its key. 64 bits: among a million sandboxes two meet once in
-    /// ten million fleets, and then one of them is not counted.
+    /// The series of each sandbox, by a 64-bit hash of its key. Among a million sandboxes, two hashes collide
+    /// in one of ten million fleets. One of those two sandboxes is then not counted.
     of: HashMap<u64, Arc<Series>>,
-    /// Every series that something is counted in.
+    /// Number of sandboxes in every series.
     series: HashMap<Arc<Series>, i64>,
     hasher: RandomState,
 }
 
 impl Counted {
-    /// Moves a sandbox to a series, or out of all; returns the series whose numbers have changed.
+    /// Moves a sandbox to a series, or out of all series. Returns the series whose numbers have changed.
     fn place(&mut self, key: KeyRef<'_>, series: Option<Series>) -> Vec<(Arc<Series>, i64)> {
         let key = self.hasher.hash_one(key);
         let new = series.map(|series| match self.series.get_key_value(&series) {
@@ -73,11 +73,11 @@ impl Counted {
 }
 
 impl SandboxFleet {
-    /// Makes the gauge and registers it.
+    /// Creates the gauge and registers it.
     ///
     /// # Errors
     ///
-    /// If the registry has a family of this name already.
+    /// If the registry already has a family of this name.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let help = "Sandboxes by the pool that they were made for and their state.";
         let gauge = IntGaugeVec::new(Opts::new("sandboxes", help), &["namespace", "pool", "state"])?;
@@ -86,12 +86,12 @@ impl SandboxFleet {
     }
 
     fn place(&self, key: KeyRef<'_>, series: Option<Series>) {
-        // The gauge is set under the lock, or two reconciles could set it in the wrong order.
+        // The gauge is set under the lock. Otherwise two reconciles could set it in the wrong order.
         let mut counted = self.counted.lock();
         for (series, count) in counted.place(key, series) {
             let labels = [&*series.namespace, &*series.pool, series.state.as_str()];
             if count == 0 {
-                // Only fails for a series that is not there.
+                // Fails only if the series does not exist.
                 let _ = self.gauge.remove_label_values(&labels);
             } else {
                 self.gauge.with_label_values(&labels).set(count);
@@ -111,14 +111,14 @@ impl ReconcileHandler<Sandbox> for SandboxFleet {
             pool: sandbox.pool().unwrap_or_default().into(),
             state: sandbox.state(Timestamp::now()).kind,
         };
-        // At its shutdown time the state changes without a write; the cache tells of that too.
+        // At the shutdown time the state changes without a write. The cache reports that change too.
         self.place(observed.key(), Some(series));
         Ok(Action::await_change())
     }
 }
 
-/// Keeps `sandboxset_replicas`, `sandboxset_available_replicas` and `sandboxset_desired_replicas`, each with
-/// the labels `namespace` and `name`.
+/// Updates `sandboxset_replicas`, `sandboxset_available_replicas` and `sandboxset_desired_replicas`, each
+/// with the labels `namespace` and `name`.
 pub struct SandboxSetFleet {
     replicas: IntGaugeVec,
     available: IntGaugeVec,
@@ -126,11 +126,11 @@ pub struct SandboxSetFleet {
 }
 
 impl SandboxSetFleet {
-    /// Makes the gauges and registers them.
+    /// Creates the gauges and registers them.
     ///
     /// # Errors
     ///
-    /// If the registry has a family of one of these names already.
+    /// If the registry already has a family of one of these names.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let gauge = |name: &str, help: &str| -> Result<_, prometheus::Error> {
             let gauge = IntGaugeVec::new(Opts::new(name, help), &["namespace", "name"])?;
@@ -158,9 +158,9 @@ impl ReconcileHandler<SandboxSet> for SandboxSetFleet {
             self.available.with_label_values(&labels).set(status(|status| status.available_replicas));
             self.desired.with_label_values(&labels).set(set.spec.replicas.into());
         } else {
-            tracing::debug!(set = %key, "set is gone, removing its series");
+            tracing::debug!(set = %key, "set was deleted, removing its series");
             for gauge in [&self.replicas, &self.available, &self.desired] {
-                // Only fails for a series that is not there.
+                // Fails only if the series does not exist.
                 let _ = gauge.remove_label_values(&labels);
             }
         }

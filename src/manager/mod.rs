@@ -1,6 +1,7 @@
-//! [`Manager`]: the cache of sandboxes, the controllers on it and the HTTP listeners, as the options describe them.
+//! [`Manager`]: runs the sandbox cache, its controllers and the HTTP listeners.
 //!
-//! The machinery is [`controller_manager`]'s. Here it gets the kinds, the names and the metrics of sandbox-manager.
+//! The generic manager is [`controller_manager`]. This module adds the kinds, names and metrics of
+//! sandbox-manager.
 
 mod fleet;
 
@@ -19,7 +20,7 @@ use crate::cache::{SandboxCache, SandboxCacheBuilder, Scope};
 use crate::options::{ClientOptions, SandboxManagerOptions, ScopeError};
 use crate::version::{REVISION, VERSION};
 
-/// Begins the names of the metrics that are this program's own.
+/// Prefix of the names of the program's own metrics.
 const METRIC_PREFIX: &str = "sandbox_manager";
 
 /// Name of the controller of Sandboxes, in metrics and logs.
@@ -28,29 +29,29 @@ const SANDBOX_CONTROLLER: &str = "sandbox";
 /// Name of the controller of SandboxSets, in metrics and logs.
 const SANDBOX_SET_CONTROLLER: &str = "sandboxset";
 
-/// Why a manager could not be built or run.
+/// The reason why a manager could not be built or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError {
-    /// The options describe no valid scope.
+    /// The options do not form a valid scope.
     #[error(transparent)]
     Scope(#[from] ScopeError),
     /// The metrics could not be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// The watches could not get a thread and a client of their own.
+    /// The watch thread or its client could not be created.
     #[error(transparent)]
     Watches(#[from] WatchThreadError<ClientError>),
-    /// No client could be made.
+    /// The client could not be created.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The manager could not start, or did not end in order.
+    /// The manager could not start, or did not stop in order.
     #[error(transparent)]
     Run(#[from] RunError),
 }
 
-/// Runs the cache of sandboxes, the controllers on it and the HTTP listeners. Everything that a
-/// [`controller_manager::Manager`] can do, it can do too: further controllers, runnables, health checks, routes.
+/// Runs the sandbox cache, the controllers on it and the HTTP listeners. It dereferences to
+/// [`controller_manager::Manager`], which adds controllers, runnables, health checks and routes.
 ///
 /// ```no_run
 /// use sandbox_manager::api::v1alpha1::Sandbox;
@@ -94,7 +95,7 @@ pub struct ManagerBuilder {
     metrics: Option<Metrics>,
 }
 
-/// A builder that has everything it needs.
+/// A builder that has all required parts.
 #[must_use]
 pub struct ReadyManagerBuilder {
     builder: ManagerBuilder,
@@ -102,19 +103,21 @@ pub struct ReadyManagerBuilder {
 }
 
 impl ManagerBuilder {
-    /// Adds to these metrics, such as those in which the client counts its requests. By default new ones are created.
+    /// Adds to these metrics, for example the metrics in which the client counts its requests. By default new
+    /// metrics are created.
     pub fn metrics(mut self, metrics: Metrics) -> Self {
         self.metrics = Some(metrics);
         self
     }
 
-    /// Uses this client for watches, live reads and handlers. The watches run on the runtime that the manager runs on.
+    /// Uses this client for watches, live reads and handlers. The watches run on the runtime on which the
+    /// manager runs.
     pub fn client(self, client: kube::Client) -> ReadyManagerBuilder {
         ReadyManagerBuilder { builder: self, cache: SandboxCache::builder(client) }
     }
 
-    /// Creates the clients: one for live reads and handlers, and one for the watches, which get a
-    /// [thread of their own](SandboxCacheBuilder::watch_thread).
+    /// Creates two clients: one for live reads and handlers, and one for the watches. The watches get their
+    /// [own thread](SandboxCacheBuilder::watch_thread).
     ///
     /// # Errors
     ///
@@ -137,8 +140,8 @@ impl ReadyManagerBuilder {
     ///
     /// # Errors
     ///
-    /// [`ManagerError::Scope`] for options that were not validated before; [`ManagerError::Metrics`] or
-    /// [`ManagerError::Run`] if the metrics already serve another manager.
+    /// [`ManagerError::Scope`] for options that were not validated; [`ManagerError::Metrics`] or
+    /// [`ManagerError::Run`] if another manager already uses the metrics.
     pub fn build(self) -> Result<Manager, ManagerError> {
         let Self { builder: ManagerBuilder { options, metrics }, cache } = self;
         let metrics = metrics.map_or_else(Metrics::new, Ok)?;
@@ -173,27 +176,27 @@ impl Manager {
         ManagerBuilder { options, metrics: None }
     }
 
-    /// The controller of Sandboxes, to add handlers to.
+    /// Returns the controller of Sandboxes, to add handlers.
     pub fn sandbox_controller(&mut self) -> &mut Controller<Sandbox> {
         self.generic.controller(SANDBOX_CONTROLLER)
     }
 
-    /// The controller of SandboxSets, to add handlers to.
+    /// Returns the controller of SandboxSets, to add handlers.
     pub fn sandbox_set_controller(&mut self) -> &mut Controller<SandboxSet> {
         self.generic.controller(SANDBOX_SET_CONTROLLER)
     }
 
-    /// The cache. [`Manager::run`] starts it; handlers may keep a clone.
+    /// Returns the cache. [`Manager::run`] starts it; handlers may keep a clone.
     #[must_use]
     pub fn cache(&self) -> &SandboxCache {
         &self.cache
     }
 
-    /// Adds the handlers that the binary runs with: gauges of the states of all sandboxes and sets.
+    /// Adds the handlers of the binary: gauges of the states of all sandboxes and sets.
     ///
     /// # Errors
     ///
-    /// If it is called twice.
+    /// If this is called twice.
     pub fn add_fleet_metrics(&mut self) -> Result<(), ManagerError> {
         let registry = self.generic.metrics().registry();
         let sandboxes = SandboxFleet::register(registry).map_err(MetricsError::Register)?;
@@ -212,7 +215,7 @@ impl Manager {
         Ok(self.generic.run(shutdown).await?)
     }
 
-    /// Binds the addresses of the options and starts nothing yet, for callers that must know which ports were free.
+    /// Binds the addresses of the options without starting, for callers that need the ports before the start.
     ///
     /// # Errors
     ///
@@ -222,7 +225,7 @@ impl Manager {
     }
 }
 
-/// A manager that has bound its addresses and serves nothing on them yet. Created by [`Manager::bind`].
+/// A manager that has bound its addresses and does not serve them yet. Created by [`Manager::bind`].
 #[must_use]
 pub struct BoundManager {
     generic: GenericBoundManager,
@@ -238,13 +241,13 @@ impl Deref for BoundManager {
 }
 
 impl BoundManager {
-    /// The cache.
+    /// Returns the cache.
     #[must_use]
     pub fn cache(&self) -> &SandboxCache {
         &self.cache
     }
 
-    /// As [`Manager::run`].
+    /// Runs as [`Manager::run`] does.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! Objects for tests, put together link by link: `Sandbox::test("a").claimed_by("u").ready()`.
+//! Builds objects for tests by chained calls: `Sandbox::test("a").claimed_by("u").ready()`.
 //!
-//! What comes out is the object itself, so a test may change any field of it.
+//! The result is the object itself, so a test may change any field.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -12,9 +12,10 @@ use crate::api::v1alpha1::{
     SandboxSet, SandboxSetSpec, SandboxSetStatus, SandboxSpec, SandboxTemplate, SandboxTemplateSpec, Time,
 };
 
-/// An object that nothing is known of yet but its name.
+/// An object that has only a name.
 pub trait TestObject: Sized {
-    /// An object of this name in no namespace: it is created in `default`, or where it is created.
+    /// Creates an object of this name without a namespace. It is created in `default` or in the namespace of
+    /// the request.
     fn test(name: &str) -> Self;
 }
 
@@ -42,36 +43,36 @@ impl TestObject for Checkpoint {
     }
 }
 
-/// What any object can be given.
+/// Fixture methods for every object.
 pub trait MetadataFixture: Resource + Sized {
-    /// In this namespace.
+    /// Sets the namespace.
     #[must_use]
     fn in_namespace(mut self, namespace: &str) -> Self {
         self.meta_mut().namespace = Some(namespace.into());
         self
     }
 
-    /// With this label.
+    /// Sets a label.
     #[must_use]
     fn label(mut self, key: &str, value: &str) -> Self {
         self.meta_mut().labels.get_or_insert_default().insert(key.into(), value.into());
         self
     }
 
-    /// With this annotation.
+    /// Sets an annotation.
     #[must_use]
     fn annotation(mut self, key: &str, value: &str) -> Self {
         self.meta_mut().annotations.get_or_insert_default().insert(key.into(), value.into());
         self
     }
 
-    /// Belonging to this user, claimed or not.
+    /// Sets the owner, for claimed and unclaimed sandboxes.
     #[must_use]
     fn owned_by(self, user: &str) -> Self {
         self.annotation(ANNOTATION_OWNER, user)
     }
 
-    /// Kept by this finalizer when it is deleted.
+    /// Adds a finalizer, which keeps the object when it is deleted.
     #[must_use]
     fn finalizer(mut self, finalizer: &str) -> Self {
         self.meta_mut().finalizers.get_or_insert_default().push(finalizer.into());
@@ -81,27 +82,27 @@ pub trait MetadataFixture: Resource + Sized {
 
 impl<K: Resource> MetadataFixture for K {}
 
-/// What a sandbox can be given.
+/// Fixture methods for sandboxes.
 pub trait SandboxFixture: Sized {
-    /// Made by a set, and not claimed yet.
+    /// Makes the sandbox an unclaimed member of a set.
     #[must_use]
     fn of_set(self, set: &str) -> Self;
-    /// Claimed by a user: labelled, and no set's any more.
+    /// Makes the sandbox claimed by a user: labelled, and not owned by a set.
     #[must_use]
     fn claimed_by(self, user: &str) -> Self;
-    /// In this phase.
+    /// Sets the phase.
     #[must_use]
     fn in_phase(self, phase: SandboxPhase) -> Self;
-    /// With this condition, in place of one of the same type.
+    /// Sets a condition and replaces one of the same type.
     #[must_use]
     fn condition(self, kind: &str, status: ConditionStatus, reason: &str) -> Self;
-    /// Running with an address, and its condition Ready says so.
+    /// Makes the sandbox running, with an address and the condition Ready.
     #[must_use]
     fn ready(self) -> Self;
-    /// Asked to pause, and paused.
+    /// Makes the sandbox paused, in its spec and its status.
     #[must_use]
     fn paused(self) -> Self;
-    /// Dead from this instant on.
+    /// Makes the sandbox dead from this instant on.
     #[must_use]
     fn shut_down_at(self, at: Timestamp) -> Self;
 }
@@ -162,12 +163,12 @@ impl SandboxFixture for Sandbox {
     }
 }
 
-/// What a set can be given.
+/// Fixture methods for sets.
 pub trait SandboxSetFixture: Sized {
-    /// How many sandboxes it is to keep.
+    /// Sets the desired number of sandboxes.
     #[must_use]
     fn replicas(self, replicas: i32) -> Self;
-    /// How many it has, and how many of them are available.
+    /// Sets the number of sandboxes, and how many of them are available.
     #[must_use]
     fn having(self, replicas: i32, available: i32) -> Self;
 }
@@ -185,12 +186,12 @@ impl SandboxSetFixture for SandboxSet {
     }
 }
 
-/// What a checkpoint can be given.
+/// Fixture methods for checkpoints.
 pub trait CheckpointFixture: Sized {
-    /// Of this sandbox.
+    /// Sets the sandbox of the checkpoint.
     #[must_use]
     fn of_sandbox(self, sandbox: &str) -> Self;
-    /// Saved under this id.
+    /// Makes the checkpoint succeeded with this id.
     #[must_use]
     fn saved_as(self, id: &str) -> Self;
 }

@@ -1,8 +1,8 @@
-//! [`TestCache`]: a real cache for tests, on an API server in memory; and [`fixtures`] to fill it with.
+//! [`TestCache`]: a real cache for tests on an API server in memory, with [`fixtures`] as objects.
 //!
-//! Nothing is mocked: the scope, the indexes, the informers and the controllers are those of production, and what
-//! they see comes over real watches. A test takes milliseconds, needs no cluster, no socket and no sleep, and works
-//! under paused tokio time.
+//! Nothing is mocked: the scope, the indexes, the informers and the controllers are those of production, and
+//! they receive their events over real watches. A test takes milliseconds and needs no cluster, socket or
+//! sleep. It works under paused tokio time.
 //!
 //! ```
 //! use sandbox_manager::Provider as _;
@@ -27,8 +27,7 @@
 //! # }
 //! ```
 //!
-//! What can go wrong is part of the test server, too: see [`TestCache::server`] and
-//! [`FaultPlan`].
+//! The test server can also inject faults: see [`TestCache::server`] and [`FaultPlan`].
 
 pub mod fixtures;
 
@@ -48,24 +47,24 @@ use crate::cache::Cache;
 use crate::manager::{Manager, ManagerError};
 use crate::options::SandboxManagerOptions;
 
-/// How often a cache that is behind is told how far the server is.
-const NUDGE_EVERY: Duration = Duration::from_millis(50);
+/// Time between two bookmarks for a cache that is behind the server.
+const BOOKMARK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Why a test cache could not be built.
+/// The reason why a test cache could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum TestCacheError {
-    /// An object is refused by the server.
+    /// The server rejected an object.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// An object can't be written as JSON.
-    #[error("an object can't be written as JSON: {0}")]
+    /// An object cannot be serialized as JSON.
+    #[error("an object cannot be written as JSON: {0}")]
     Serialize(#[from] serde_json::Error),
-    /// The options make no manager.
+    /// No manager can be built from the options.
     #[error(transparent)]
     Manager(#[from] ManagerError),
 }
 
-/// A cache that runs on an API server of its own. Dropping it stops it. See the [module](self).
+/// A cache that runs on its own API server. Dropping it stops the cache. See the [module](self).
 pub struct TestCache {
     server: ApiServer,
     cache: Cache,
@@ -73,10 +72,10 @@ pub struct TestCache {
     running: JoinHandle<Result<(), ManagerError>>,
 }
 
-/// Adds a handler to the controller that it is for.
+/// Adds a handler to its controller.
 type AddHandler = Box<dyn FnOnce(&mut Manager) + Send>;
 
-/// Collects what a [`TestCache`] is made with.
+/// Collects the settings of a [`TestCache`].
 #[must_use]
 pub struct TestCacheBuilder {
     server: ApiServer,
@@ -87,25 +86,26 @@ pub struct TestCacheBuilder {
 }
 
 impl TestCacheBuilder {
-    /// The options of the manager: scope, concurrency. Its listeners stay off.
+    /// Sets the options of the manager: scope, concurrency. Its listeners stay off.
     pub fn options(mut self, options: SandboxManagerOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// An object that is there from the beginning, with its status; in namespace `default` unless it says another
-    /// one, which is then created. Kinds are told by what the object is written as: `apiVersion` and `kind`.
+    /// Adds an object that exists from the start, with its status. Its namespace is `default` unless the
+    /// object has another namespace, which is then created. The serialized object must contain `apiVersion`
+    /// and `kind`.
     pub fn object(mut self, object: impl Serialize) -> Self {
         self.objects.push(serde_json::to_value(object));
         self
     }
 
-    /// Several objects; see [`Self::object`].
+    /// Adds several objects; see [`Self::object`].
     pub fn objects(self, objects: impl IntoIterator<Item = impl Serialize>) -> Self {
         objects.into_iter().fold(self, Self::object)
     }
 
-    /// A handler of the Sandbox controller.
+    /// Adds a handler to the Sandbox controller.
     pub fn sandbox_handler(mut self, handler: impl ReconcileHandler<Sandbox>) -> Self {
         self.handlers.push(Box::new(move |manager| {
             manager.sandbox_controller().add_reconcile_handler(handler);
@@ -113,7 +113,7 @@ impl TestCacheBuilder {
         self
     }
 
-    /// A handler of the SandboxSet controller.
+    /// Adds a handler to the SandboxSet controller.
     pub fn sandbox_set_handler(mut self, handler: impl ReconcileHandler<SandboxSet>) -> Self {
         self.handlers.push(Box::new(move |manager| {
             manager.sandbox_set_controller().add_reconcile_handler(handler);
@@ -121,31 +121,31 @@ impl TestCacheBuilder {
         self
     }
 
-    /// What goes wrong from the first request of the cache on.
+    /// Sets the faults that are injected from the first request of the cache on.
     pub fn faults(mut self, plan: FaultPlan) -> Self {
         self.plan = self.plan.and(plan);
         self
     }
 
-    /// A server that exists already, in place of a new one.
+    /// Uses an existing server instead of a new one.
     pub fn server(mut self, server: ApiServer) -> Self {
         self.server = server;
         self
     }
 
-    /// Installs the CRDs, loads the objects, starts the cache and the controllers, and returns once every kind is
-    /// synced.
+    /// Starts the cache and the controllers. Installs the CRDs and loads the objects first. Returns once every
+    /// kind is synced.
     ///
     /// # Errors
     ///
-    /// [`TestCacheError`]; nothing runs then.
+    /// [`TestCacheError`]. Nothing runs then.
     pub async fn build(self) -> Result<TestCache, TestCacheError> {
         let test = self.start()?;
         test.cache.wait_for_cache_sync().await;
         Ok(test)
     }
 
-    /// As [`Self::build`], but returns before anything is synced: for what happens until then.
+    /// Builds as [`Self::build`] does, but returns before the sync, to test the time before the sync.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl TestCacheBuilder {
 }
 
 impl TestCache {
-    /// Begins the making of one.
+    /// Creates a builder.
     pub fn builder() -> TestCacheBuilder {
         TestCacheBuilder {
             server: ApiServer::new(),
@@ -183,42 +183,42 @@ impl TestCache {
         }
     }
 
-    /// The cache.
+    /// Returns the cache.
     #[must_use]
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
 
-    /// A client of the server that may do everything, and whose requests no fault strikes.
+    /// Returns a client of the server with all permissions. Its requests are never affected by faults.
     #[must_use]
     pub fn client(&self) -> kube::Client {
         self.server.client_without_faults()
     }
 
-    /// The server, to let things go wrong.
+    /// Returns the server, to inject faults.
     #[must_use]
     pub fn server(&self) -> &ApiServer {
         &self.server
     }
 
-    /// Resolves once every kind of the cache has seen what had been written when this was called; while a watch is
-    /// down, once it is up again. Cancel safe.
+    /// Resolves once every kind of the cache has received the writes made before this call. If a watch is
+    /// down, resolves once it is up again. Cancel safe.
     pub async fn caught_up(&self) {
         let revision = self.server.revision();
         let reached = join_all(self.cache.kinds().iter().map(|kind| Arc::clone(kind).reached(revision)));
         tokio::pin!(reached);
         self.server.send_bookmarks();
-        // A watch that nothing happens in learns from a bookmark how far it is.
-        while tokio::time::timeout(NUDGE_EVERY, &mut reached).await.is_err() {
+        // A watch without events learns the version of the server from a bookmark.
+        while tokio::time::timeout(BOOKMARK_INTERVAL, &mut reached).await.is_err() {
             self.server.send_bookmarks();
         }
     }
 
-    /// Stops the controllers and the cache, and returns once nothing of them runs any more.
+    /// Stops the controllers and the cache, and returns once all their tasks have ended.
     ///
     /// # Errors
     ///
-    /// When a handler has outlived the grace period.
+    /// If a handler runs longer than the grace period.
     pub async fn stop(self) -> Result<(), ManagerError> {
         drop(self.stop);
         match self.running.await {

@@ -1,4 +1,5 @@
-//! The binary refuses input that cannot work: one line on standard error per fault, exit code 2, nothing started.
+//! The binary rejects invalid input: one line on standard error per error, exit code 2, and nothing is
+//! started.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,7 +8,7 @@ use std::{
 
 const HEAD: &str = "apiVersion: config.agents.kruise.io/v1alpha1\nkind: SandboxManagerOptions\n";
 
-/// The binary in an empty environment and an empty folder, which is also its home.
+/// The binary in an empty environment and an empty folder, which is also its home folder.
 struct Process {
     folder: tempfile::TempDir,
     command: Command,
@@ -40,13 +41,13 @@ impl Process {
         self.command.output().expect("the binary runs")
     }
 
-    /// Refused with exactly this line.
+    /// Asserts that the input is rejected with exactly this line.
     #[track_caller]
     fn refused(self, expected: &str) {
         self.refused_with(&[expected]);
     }
 
-    /// Refused with exactly these lines.
+    /// Asserts that the input is rejected with exactly these lines.
     #[track_caller]
     fn refused_with(self, expected: &[&str]) {
         let output = self.output();
@@ -159,7 +160,7 @@ fn y8_an_unknown_variable_is_refused_with_a_suggestion() {
     for arguments in [&[][..], &["config"], &["dev"]] {
         Process::new(arguments).env("SANDBOX_MANAGER_CACHE_PAGESIZE", "5").refused(line);
     }
-    // A command that reads no configuration does not depend on it.
+    // A command that reads no configuration does not fail on an invalid one.
     let output = Process::new(&["crd"]).env("SANDBOX_MANAGER_CACHE_PAGESIZE", "5").output();
     assert_eq!(output.status.code(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! The cache as a library, on a real API server.
+//! Tests the cache as a library, on a real API server.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::support::fixtures::{
 };
 use crate::support::{SOON, prepared};
 
-/// The scope that these options come to.
+/// Returns the scope of these options.
 pub(crate) fn scope(namespace: &str, selector: &str, system: &str) -> Scope {
     Scope::from_options(&SandboxManagerOptions {
         sandbox_namespace: namespace.into(),
@@ -33,7 +33,7 @@ pub(crate) fn scope(namespace: &str, selector: &str, system: &str) -> Scope {
     .unwrap()
 }
 
-/// A started cache of a scope.
+/// Returns a started cache of a scope.
 pub(crate) async fn started(client: Client, scope: Scope) -> Cache {
     let cache = Cache::builder(client).scope(scope).sync_timeout(2 * SOON).build();
     cache.start().await.unwrap();
@@ -106,7 +106,7 @@ async fn d1_start_names_the_forbidden_kind_and_stops_everything() {
     let secrets = kinds.iter().find(|(kind, _)| kind == "secrets").map(|(_, why)| why.as_str());
     let missing = format!("forbidden: no permission to watch secrets in namespace \"{namespace}\"");
     assert!(secrets.is_some_and(|why| why.starts_with(&missing)), "{kinds:?}");
-    // A subscription ends when its watch has.
+    // A subscription ends when its watch has ended.
     let ended = async { while subscription.next().await.is_some() {} };
     tokio::time::timeout(SOON, ended).await.expect("the end of the subscription");
     assert_eq!(subscription.end(), Some(SubscriptionEnd::Stopped));
@@ -131,7 +131,7 @@ async fn create_cluster_objects(client: &Client, system: &str, name: &str) {
 async fn c1_c2_c3_c4_scopes_limit_each_kind_as_said_and_compose() {
     let (cluster, client, a) = prepared("scope-a").await;
     let (b, system) = (cluster.namespace("scope-b").await, cluster.namespace("scope-system").await);
-    // Other tests make objects, too: these are told by a label that only this test has.
+    // Other tests also create objects. Only objects with this test's label are counted.
     let run = a.as_str();
     for (namespace, name, tier) in [(&a, "plain", "iron"), (&a, "golden", "gold"), (&b, "other", "iron")] {
         create(&client, namespace, &sandbox(name).label("run", run).label("tier", tier)).await;

@@ -1,4 +1,4 @@
-//! The test control plane itself: what all other tests that need an API server rely on.
+//! Tests the test control plane itself. All other tests that need an API server rely on it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::support::{ADMIN, ControlPlane, LIMITED, SOON, eventually};
 
-/// Set for the process that a test spawns from this very binary and kills.
+/// Set for the process that a test spawns from this binary and kills.
 const HOLD: &str = "TEST_HOLD_CONTROL_PLANE";
 
 fn config_map(name: &str) -> ConfigMap {
@@ -30,7 +30,7 @@ fn config_map(name: &str) -> ConfigMap {
     }
 }
 
-/// The programs that were started with this data directory and still exist, by file name.
+/// Returns the file names of the running programs that were started with this data directory.
 fn processes_of(data_dir: &Path) -> Vec<String> {
     let needle = data_dir.to_str().unwrap();
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
@@ -224,7 +224,7 @@ async fn nothing_is_left_when_the_test_process_is_killed() {
     .await;
 }
 
-/// Not a test by itself: what `nothing_is_left_when_the_test_process_is_killed` spawns and kills.
+/// Not a test by itself: `nothing_is_left_when_the_test_process_is_killed` spawns and kills this process.
 #[tokio::test]
 #[ignore = "needs the control plane: tests/e2e.sh"]
 async fn holds_a_control_plane() {

@@ -1,4 +1,4 @@
-//! The manager as a library: what its handlers are shown, and how it ends.
+//! Tests the manager as a library: what its handlers receive, and how it stops.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::fixtures::{MetadataFixture, SandboxFixture, create, merge, sandbox, sandbox_set};
 use crate::support::{ADMIN, Cluster, Proxy, SOON, eventually, free_port, get, prepared};
 
-/// Options of a manager of one namespace that listens on nothing.
+/// Returns options of a manager of one namespace without listeners.
 fn options(namespace: &str) -> SandboxManagerOptions {
     let mut options = SandboxManagerOptions { sandbox_namespace: namespace.into(), ..Default::default() };
     options.metrics.bind_address = BindAddress::Off;
@@ -35,7 +35,7 @@ fn manager(client: Client, options: SandboxManagerOptions) -> Manager {
     Manager::builder(options).client(client).build().unwrap()
 }
 
-/// A manager that runs.
+/// A running manager.
 struct Running {
     stop: CancellationToken,
     task: JoinHandle<Result<(), ManagerError>>,
@@ -54,7 +54,7 @@ impl Running {
     }
 }
 
-/// What handlers were called with: who, and what they saw.
+/// The calls of handlers: the handler and the object.
 #[derive(Clone, Default)]
 struct Calls(Arc<Mutex<Vec<String>>>);
 
@@ -67,7 +67,7 @@ impl Calls {
         self.0.lock().clone()
     }
 
-    /// A handler that notes its name, whether the object is there, and the object's name and owner.
+    /// Returns a handler that records its name, if the object exists, and the object's name and owner.
     fn handler<K: MetadataFixture + kube::Resource + 'static>(
         &self,
         handler: &'static str,
@@ -182,10 +182,10 @@ async fn r2_deletions_during_an_outage_reach_handlers_with_the_last_known_object
     assert!(!calls.iter().any(|call| call.contains("-untouched")), "{calls:?}");
 }
 
-/// A handler's work that the test lets go on, permit by permit; counts how much of it runs at once.
+/// The work of a handler that needs a permit of the test to continue. Counts the concurrent calls.
 #[derive(Default)]
 struct Work {
-    /// Handlers that run, by object, and the most that there were of one.
+    /// Running handlers by object, and the maximum for one object.
     running: Mutex<BTreeMap<String, usize>>,
     most_of_one: AtomicUsize,
     most: AtomicUsize,
@@ -239,7 +239,7 @@ async fn r5_r6_keys_run_in_parallel_up_to_the_limit_and_an_event_meanwhile_bring
     };
     runs(2, 0).await;
 
-    // Both of those that run change meanwhile, several times: each must come back once.
+    // Both running objects change several times meanwhile. Each must be requeued once.
     let api: Api<Sandbox> = Api::namespaced(client.clone(), &namespace);
     let names: Vec<_> = work.running.lock().keys().cloned().collect();
     for name in &names {
@@ -256,12 +256,12 @@ async fn r5_r6_keys_run_in_parallel_up_to_the_limit_and_an_event_meanwhile_bring
     running.stop().await.unwrap();
 }
 
-/// A manager whose only handler begins, says so, and ends when there is a permit.
+/// A manager whose only handler signals its start and ends when it gets a permit.
 struct Busy {
     running: Running,
     work: Arc<Work>,
     permits: Arc<Semaphore>,
-    /// Where it answers for its health.
+    /// Address of the health endpoint.
     health: String,
 }
 

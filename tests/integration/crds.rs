@@ -1,4 +1,4 @@
-//! The definitions on a real API server: columns, short names, subresources, schema, and nothing lost in a round trip.
+//! Tests the CRDs on a real API server: columns, short names, subresources, schema, and lossless round trips.
 
 use std::fmt::Debug;
 
@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use crate::support::fixtures::{SandboxFixture, SandboxSetFixture, create, sandbox, sandbox_set};
 use crate::support::{Cluster, Kubectl, SOON, prepared};
 
-/// Objects of a kind as the JSON that they are.
+/// Returns the objects of a kind as raw JSON.
 fn raw<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()))
 }
 
-/// A sandbox set's template and others that are in every spec.
+/// Returns the pod template of a spec, with the other fields that are in every spec.
 fn template() -> Value {
     json!({
         "metadata": { "labels": { "a": "b" } },
@@ -33,7 +33,7 @@ fn volume_claim_templates() -> Value {
     json!([{ "metadata": { "name": "v" }, "spec": { "novel": true } }])
 }
 
-/// Every field of a Sandbox, written as a careless type would not write it back.
+/// Returns a Sandbox with every field, in forms that an inexact type would not write back unchanged.
 fn full_sandbox() -> Value {
     json!({
         "metadata": {
@@ -138,8 +138,8 @@ fn assert_full(kind: &str, object: &Value) {
     }
 }
 
-/// Writes an object as it stands and expects that the API server finds nothing to change, neither in the object as
-/// it is read by its type nor as the cache holds it.
+/// Writes an object unchanged and expects that the API server finds no difference. Both the object as read by
+/// its type and the cached object are written.
 async fn assert_round_trip<K>(client: &Client, namespace: &str, full: &Value)
 where
     K: CacheObject + Resource<Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
@@ -234,7 +234,7 @@ async fn printed_definitions_are_accepted_and_kubectl_knows_columns_and_short_na
             let printed = kubectl.succeed(&["-n", &namespace, "get", name], "").await;
             let (head, row) = printed.split_once('\n').unwrap();
             assert_eq!(head.split_whitespace().collect::<Vec<_>>(), headers, "{name}");
-            // Each value stands under its header.
+            // Each value is under its header.
             for (header, value) in headers.iter().zip(values).filter(|(_, value)| **value != "*") {
                 let below = row.get(head.find(header).unwrap()..).unwrap_or_default();
                 let shown = below.split("  ").next().unwrap_or_default().trim();

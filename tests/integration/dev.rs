@@ -1,4 +1,4 @@
-//! `sandbox-manager dev` as a user runs it: what it prints, that what it prints works, and what is left of it.
+//! Tests `sandbox-manager dev` as a user runs it: its output, the printed commands, and the cleanup.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use sandbox_manager::api::v1alpha1::Sandbox;
 
 use crate::support::{SOON, eventually, get, is_installed};
 
-/// The running command, and what it has printed on standard output.
+/// The running command and its standard output.
 struct Dev {
     child: Child,
     banner: String,
@@ -35,14 +35,14 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 impl Dev {
-    /// Starts it on free ports and waits until it has told what runs where.
+    /// Starts the command on free ports and waits until it has printed its addresses.
     async fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let free = ["--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0"];
         let mut child = command(folder.path(), &[&free, arguments].concat()).spawn().unwrap();
         let output = child.stdout.take().unwrap();
         let errors = child.stderr.take().unwrap();
-        // Read to the end, so that it never waits for us.
+        // Standard error is read to the end, so that the command never blocks on a full pipe.
         std::thread::spawn(move || BufReader::new(errors).lines().map_while(Result::ok).for_each(drop));
         let banner = tokio::task::spawn_blocking(move || {
             let mut lines = BufReader::new(output).lines().map_while(Result::ok);
@@ -60,7 +60,7 @@ impl Dev {
         Self { child, banner, folder }
     }
 
-    /// What stands behind a word of the banner.
+    /// Returns the text after a word of the banner.
     fn place(&self, of: &str) -> &str {
         let line = self.banner.lines().find_map(|line| line.trim_start().strip_prefix(of));
         line.and_then(|line| line.split_whitespace().next())
@@ -72,7 +72,7 @@ impl Dev {
         export.lines().next().unwrap().into()
     }
 
-    /// The commands that are printed to be tried.
+    /// Returns the printed commands that a user can try.
     fn commands(&self) -> Vec<&str> {
         let after = self.banner.split("Then try:").nth(1).expect("commands to try");
         after.lines().map(str::trim).filter(|line| !line.is_empty()).collect()

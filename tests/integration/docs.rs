@@ -1,8 +1,8 @@
-//! The references in `docs/`, and the commented options in `config/` and in the chart, are generated: the options from
-//! the list of settings, the metrics from a manager that runs. Links in the documentation lead to files and headings
-//! that exist.
+//! The references in `docs/`, and the commented options in `config/` and in the chart, are generated. The
+//! options are generated from the list of settings, the metrics from a running manager. Links in the
+//! documentation lead to existing files and headings.
 //!
-//! `just generate` writes what is generated.
+//! `just generate` writes the generated text.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ fn reference_of_other_variables_is_that_of_the_code() {
     assert_section("docs/configuration.md", "variables", &table);
 }
 
-/// A comment of several lines, each with `indent`; the first one begins with `marker`.
+/// Returns a comment of several lines, each with `indent`. The first line begins with `marker`.
 fn comment(indent: &str, marker: &str, text: &str) -> String {
     let (mut lines, mut line) = (String::new(), format!("{indent}# {marker}"));
     let bare = format!("{indent}# ");
@@ -63,7 +63,7 @@ fn comment(indent: &str, marker: &str, text: &str) -> String {
     lines
 }
 
-/// All options with their defaults as YAML. `explain` writes the comment above a field.
+/// Returns all options with their defaults as YAML. `explain` writes the comment above a field.
 fn commented_options(indent: &str, explain: impl Fn(&str, &Setting) -> String) -> String {
     let defaults = SandboxManagerOptions::default().to_json();
     let (mut yaml, mut above) = (String::new(), Vec::new());
@@ -109,7 +109,7 @@ fn reference_of_the_options_in_the_chart_is_that_of_the_code() {
     });
 }
 
-/// The parts of the reference of metrics, by what their names begin with.
+/// The parts of the reference of metrics, by name prefix.
 const PARTS: [(&str, &[&str]); 5] = [
     ("The fleet", &["sandboxes", "sandboxset_"]),
     ("The cache", &["sandbox_manager_cache_"]),
@@ -136,7 +136,7 @@ async fn reference_of_metrics_is_that_of_a_running_manager() {
     assert_section("docs/metrics.md", "metrics", &text);
 }
 
-/// The anchor that Markdown renderers give a heading.
+/// Returns the anchor that Markdown renderers give a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.collect::<String>().to_lowercase().replace(' ', "-")

@@ -1,4 +1,4 @@
-//! The main job of the whole process: it shows exactly the objects in scope while thousands of them change.
+//! Tests the main task of the whole process: it shows exactly the objects in scope while thousands change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::support::{ADMIN, Cluster, Kubectl, Labels, Process, SOON, Samples, ev
 
 const SANDBOXES: usize = 2000;
 
-/// Requests under way at once.
+/// Maximum number of concurrent requests.
 const CONCURRENT: usize = 24;
 
 /// The labels that name a sandbox's pool: its template's, else its set's.
@@ -27,7 +27,7 @@ const POOL: &str = "agents.kruise.io/sandbox-pool";
 /// What the process is told to watch, besides one namespace.
 const SELECTOR: &str = "team in (red, blue),!retired";
 
-/// Applies the definitions that the binary prints, as the README says; through the client where there is no kubectl.
+/// Applies the definitions that the binary prints, as in the README. Uses the client if there is no kubectl.
 pub(crate) async fn install_printed_crds(cluster: &Cluster) {
     let binary = env!("CARGO_BIN_EXE_sandbox-manager");
     let printed = tokio::process::Command::new(binary).arg("crd").output().await.unwrap();
@@ -35,13 +35,13 @@ pub(crate) async fn install_printed_crds(cluster: &Cluster) {
     if let Some(kubectl) = Kubectl::find(cluster).await {
         kubectl.succeed(&["apply", "--server-side", "-f", "-"], &yaml).await;
     }
-    // Applying the same again changes nothing, but waits until they are served.
+    // A second apply changes nothing, but waits until the kinds are served.
     let documents = serde_yaml::Deserializer::from_str(&yaml);
     let crds = documents.map(|document| serde::Deserialize::deserialize(document).unwrap());
     cluster.install_crds(crds).await;
 }
 
-/// The objects of one test, by number: where each begins, and what becomes of it.
+/// The objects of one test by number: the initial state of each, and its changes.
 struct Fleet {
     client: Client,
     inside: String,
@@ -61,7 +61,7 @@ impl Fleet {
         Api::namespaced(self.client.clone(), self.namespace(number))
     }
 
-    /// Labelled otherwise in the beginning.
+    /// Returns true if the object initially does not match the selector.
     fn begins_unselected(number: usize) -> bool {
         number % 5 == 4
     }
@@ -78,7 +78,7 @@ impl Fleet {
         number % 8 == 7
     }
 
-    /// Whether the process must show it in the end.
+    /// Returns true if the process must show the object at the end.
     fn ends_in_scope(&self, number: usize) -> bool {
         let selected = !Self::begins_unselected(number) || Self::enters(number);
         self.namespace(number) == self.inside
@@ -160,7 +160,7 @@ impl Fleet {
         }
     }
 
-    /// What the API server lists in scope, which must be what the plan says.
+    /// Returns the objects in scope that the API server lists. They must be those of the plan.
     async fn truth(&self) -> Vec<Sandbox> {
         let api: Api<Sandbox> = Api::namespaced(self.client.clone(), &self.inside);
         let listed = api.list(&ListParams::default().labels(SELECTOR)).await.unwrap().items;
@@ -211,7 +211,7 @@ pub(crate) fn cache_entry(sandbox: &Sandbox) -> Value {
     })
 }
 
-/// Compares what the cache of a process holds with what it should, whatever the order.
+/// Compares the objects in the cache of a process with the expected objects, in any order.
 pub(crate) async fn ensure_cached(process: &Process, truth: &[Sandbox]) -> Result<()> {
     let by_key = |entry: &Value| format!("{}/{}", entry["namespace"], entry["name"]);
     let index = |entries: Vec<Value>| -> BTreeMap<_, _> {
@@ -230,7 +230,7 @@ pub(crate) async fn ensure_cached(process: &Process, truth: &[Sandbox]) -> Resul
     Ok(())
 }
 
-/// Compares the gauge `sandboxes` with what it should show.
+/// Compares the gauge `sandboxes` with its expected values.
 pub(crate) fn ensure_counted(samples: &Samples, truth: &[Sandbox]) -> Result<()> {
     let now = Timestamp::now();
     let mut expected: BTreeMap<Labels, u32> = BTreeMap::new();
@@ -278,7 +278,7 @@ async fn becomes_ready_and_shows_exactly_the_objects_in_scope_after_2000_changed
     create(&client, &inside, &sandbox_set("unselected", 9)).await;
     create(&client, &fleet.outside, &red(sandbox_set("elsewhere", 9))).await;
 
-    // Half of them come by the list, the others by the watch.
+    // The list delivers half of the objects, the watch delivers the others.
     fleet.create(0..SANDBOXES / 2).await;
     let config = format!("sandboxNamespace: {inside}\nsandboxLabelSelector: \"{SELECTOR}\"\n");
     let mut process = Process::start(&cluster.kubeconfig(ADMIN).await, &config).await;

@@ -1,8 +1,10 @@
-//! Integration tests, all in one binary: a module per area, and `support` for what they share.
+//! Integration tests in one binary: a module per area, and `support` for shared code.
 //!
-//! They run on an API server in memory; `tests/e2e.sh` builds a real one and runs the same tests on that. Tests of
-//! the real one itself are ignored by default.
-//! `cfg(test)` always holds here; written on a module, it tells clippy that its helpers are test code too.
+//! They run on an API server in memory. `tests/e2e.sh` builds a real API server and runs the same tests on
+//! it. Tests of the real server itself are ignored by default. `cfg(test)` is always set here; on a module,
+//! it tells clippy that its helpers are test code.
+//!
+//! Rule numbers refer to docs/behaviours.md.
 
 #[cfg(test)]
 mod bad_input;

@@ -1,4 +1,5 @@
-//! The cache as a library while the API server is away, or seems to be, and what it knows of its user's own writes.
+//! Tests the cache as a library while the API server is down or unreachable. Also tests the tracking of own
+//! writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,14 +19,15 @@ use crate::cache::{names, scope, started};
 use crate::support::fixtures::{SandboxFixture, create, merge, sandbox};
 use crate::support::{ADMIN, Cluster, Proxy, SOON, eventually, prepared};
 
-/// A client of the administrator that reaches the API server through the proxy.
+/// Returns a client of the administrator that connects to the API server through the proxy.
 async fn client_through(proxy: &Proxy, cluster: &Cluster) -> Client {
     let kubeconfig = proxy.lead(cluster.kubeconfig(ADMIN).await);
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
 
-/// An event in short: `+name` added, `~name` changed, `-name` gone, `?name` gone unseen; then the first UID's letter.
+/// Returns a short form of an event: `+name` added, `~name` changed, `-name` deleted, `?name` deleted without
+/// an event; then the letter of the first UID.
 fn in_short(event: &Event<Sandbox>, uids: &BTreeMap<String, char>) -> String {
     let mark = match event {
         Event::Applied { old: None, .. } => '+',
@@ -38,14 +40,15 @@ fn in_short(event: &Event<Sandbox>, uids: &BTreeMap<String, char>) -> String {
     format!("{mark}{} {}", object.name_any(), uids.get(&uid).copied().unwrap_or('n'))
 }
 
-/// A subscription that has seen all that is there.
+/// Returns a subscription that has received all existing objects.
 fn subscribed(cache: &Cache) -> Subscription<Sandbox> {
     let mut subscription = cache.subscribe().unwrap();
     while subscription.try_next().is_some() {}
     subscription
 }
 
-/// The events until the cache shows the sandbox `last`, sorted by name; those of one name stay in order.
+/// Returns the events until the cache shows the sandbox `last`, sorted by name. Events of one name stay in
+/// order.
 async fn events_until(
     subscription: &mut Subscription<Sandbox>,
     last: &str,
@@ -67,7 +70,7 @@ async fn events_until(
     events.into_iter().map(|(_, event)| event).collect()
 }
 
-/// Four sandboxes and the letter `o` for the UID of each: theirs is the old one.
+/// Creates four sandboxes. Returns the letter `o` (old) for the UID of each.
 async fn four(client: &Client, namespace: &str) -> BTreeMap<String, char> {
     let mut uids = BTreeMap::new();
     for name in ["changed", "deleted", "replaced", "untouched"] {
@@ -77,7 +80,7 @@ async fn four(client: &Client, namespace: &str) -> BTreeMap<String, char> {
     uids
 }
 
-/// What happens to the four behind the cache's back. `last` is created last.
+/// Changes the four sandboxes while the cache is disconnected. `last` is created last.
 async fn change_four(client: &Client, namespace: &str, last: &str) {
     let api: Api<Sandbox> = Api::namespaced(client.clone(), namespace);
     merge(&api, "changed", json!({ "spec": { "paused": true } })).await;
@@ -125,9 +128,9 @@ async fn e3_e7_what_vanished_while_the_api_server_restarted_is_told_as_of_unknow
     change_four(&client, "default", "last").await;
     assert_eq!(names::<Sandbox>(&cache), ["changed", "deleted", "replaced", "untouched"], "e5: the old view");
     proxy.restore();
-    // The restarted server has no history: the versions that the watch asks for are gone, and only a list helps.
+    // The restarted server has no history. The versions of the watch are gone, so only a list helps.
     let mut events = events_until(&mut subscription, "last", &uids).await;
-    eventually("the cache shows what is there", 2 * SOON, async || {
+    eventually("the cache shows the existing objects", 2 * SOON, async || {
         let shown = names::<Sandbox>(&cache);
         ensure!(shown == ["changed", "last", "replaced", "untouched"], "{shown:?}");
         Ok(())
@@ -148,13 +151,13 @@ async fn k1_k3_k4_own_writes_are_read_back() {
     let cache = started(client_through(&proxy, &cluster).await, scope(&namespace, "", "")).await;
     let api: Api<Sandbox> = Api::namespaced(writer.clone(), &namespace);
 
-    // K4: once the version of a write has passed, the write can be read.
+    // K4: once the cache has passed the version of a write, it returns the written object.
     let written = create(&writer, &namespace, &sandbox("a").claimed_by("alice")).await;
     cache.await_version::<Sandbox>(&written.resource_version().unwrap(), SOON).await.unwrap();
     let version = |object: Option<Arc<Sandbox>>| object.and_then(|object| object.resource_version());
     assert_eq!(version(cache.reader::<Sandbox>().get(&namespace, "a").unwrap()), written.resource_version());
 
-    // The watches stand still, so that nothing written from here on is seen until they go on.
+    // The watches are stalled, so that the cache sees later writes only after they resume.
     proxy.stall();
     let changed = merge(&api, "a", json!({ "spec": { "paused": true } })).await;
     cache.expect(&changed);
@@ -174,7 +177,7 @@ async fn k1_k3_k4_own_writes_are_read_back() {
     let cached = cache.reader::<Sandbox>().get(&namespace, "a").unwrap();
     assert_eq!(version(cached), changed.resource_version());
 
-    // An expectation of an object that goes is cleared with it, though its version never comes.
+    // An expectation of a deleted object is cleared with the object, even if its version is never seen.
     let mut never = changed.clone();
     never.metadata.resource_version = Some(u64::MAX.to_string());
     cache.expect(&never);

@@ -1,5 +1,6 @@
-//! `sandbox_manager::main` with handlers of a program's own. It sets up the log and the signals of its process, so
-//! these tests run it in a process of their own: this test binary, which executes only [`child`].
+//! Tests `sandbox_manager::main` with a program's own handlers. The function sets up the log and the signals
+//! of its process, so these tests run it in a separate process: this test binary, which executes only
+//! [`child`].
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -11,13 +12,13 @@ use sandbox_manager::{Action, Manager, Observed};
 
 use crate::support::{SOON, eventually};
 
-/// Set for the process that is to call the function: what its set-up does.
+/// Set for the process that should call the function. The value selects the set-up.
 const SETUP: &str = "TEST_OWN_MAIN_SETUP";
 
 const ARGUMENTS: [&str; 5] =
     ["program", "dev", "--metrics-bind-address=0", "--health-probe-bind-address=0", "--log-level=error"];
 
-/// Not a test of its own: returns at once without the variable.
+/// Not a test by itself: returns at once without the variable.
 #[test]
 fn child() {
     let Ok(setup) = std::env::var(SETUP) else { return };
@@ -53,7 +54,7 @@ impl Running {
         eventually("the process has ended", SOON, async || self.0.try_wait()?.context("it runs")).await
     }
 
-    /// What it printed, and its errors, after it has ended.
+    /// Returns the output and the errors of the process after it has ended.
     fn output(&mut self) -> (String, String) {
         let (mut printed, mut errors) = (String::new(), String::new());
         self.0.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
@@ -80,7 +81,7 @@ async fn a_handler_of_ones_own_is_called_until_sigterm_which_ends_with_code_0() 
     });
     let (handled, lines) = tokio::time::timeout(2 * SOON, read).await.expect("in time").unwrap();
     assert!(handled.is_some(), "no sandbox of the sample is handled");
-    // Read to the end, so that the process never waits for the reader.
+    // The output is read to the end, so that the process never blocks on a full pipe.
     let rest = tokio::task::spawn_blocking(move || lines.for_each(drop));
     let pid = running.0.id().to_string();
     assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());

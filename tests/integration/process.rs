@@ -1,4 +1,4 @@
-//! The whole process when its surroundings fail: it stays alive, says what is wrong, and goes on when it is mended.
+//! Tests the whole process under faults: it stays alive, reports the fault, and recovers afterwards.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -21,7 +21,7 @@ async fn listed(client: &Client, namespace: &str) -> Vec<Sandbox> {
     api.list(&ListParams::default()).await.unwrap().items
 }
 
-/// Waits until the cache and the gauge show what the API server lists.
+/// Waits until the cache and the gauge show the objects that the API server lists.
 async fn converges(process: &Process, client: &Client, namespace: &str) {
     let truth = listed(client, namespace).await;
     eventually("the process shows what the API server lists", 2 * SOON, async || {
@@ -31,7 +31,8 @@ async fn converges(process: &Process, client: &Client, namespace: &str) {
     .await;
 }
 
-/// Changes seven sandboxes in every way: created, changed, deleted, created anew, labelled, with and without status.
+/// Changes seven sandboxes in every way: created, changed, deleted, recreated, labelled, with and without
+/// status.
 async fn change_everything(client: &Client, namespace: &str) {
     let api: Api<Sandbox> = Api::namespaced(client.clone(), namespace);
     let delete = async |name: &str| {
@@ -62,11 +63,11 @@ async fn survives_a_kill_of_the_api_server() {
     process.becomes_ready().await;
     converges(&process, &client, &namespace).await;
 
-    // The process must not see what changes, so it stays cut off for a while longer than the server is away.
+    // The process must not see the changes, so it stays disconnected longer than the server is down.
     proxy.cut();
     cluster.kill_api_server().await;
     cluster.start_api_server().await;
-    // Connections of the old server are of no use any more.
+    // Connections of the old server no longer work.
     let client = cluster.client().await;
     change_everything(&client, &namespace).await;
     eventually("the process has noticed", SOON, async || {
@@ -132,7 +133,7 @@ async fn e6_one_undecodable_object_leaves_all_others_served() {
     process.becomes_ready().await;
     let log = process.log();
     let told = log.lines().filter(|line| line.contains("can't be decoded") && line.contains("spec.template"));
-    assert_eq!(told.count(), 2, "each is told once, with the field: {log}");
+    assert_eq!(told.count(), 2, "each is logged once, with the field: {log}");
 
     merge(&raw, "broken-in-the-list", with_containers("broken-in-the-list", &json!([])).data).await;
     raw.delete("broken-in-the-watch", &DeleteParams::default()).await.unwrap();
@@ -144,7 +145,7 @@ async fn c5_a_forbidden_secret_watch_is_named_in_readyz_and_heals_when_granted()
     let cluster = Cluster::shared().await;
     cluster.install_crds(crds()).await;
     let namespace = cluster.namespace("forbidden").await;
-    // Nobody else has this name, so nobody else's grants count.
+    // The user name is unique, so no other grants apply.
     let user = format!("user-of-{namespace}");
     cluster.grant_all_but_secrets(&user).await;
     let config = format!("sandboxNamespace: {namespace}\nsystemNamespace: {namespace}\n");
@@ -251,7 +252,7 @@ async fn unreachable_api_server_keeps_the_process_live_and_not_ready() {
     assert_eq!(process.terminate().await.code(), Some(0));
 }
 
-/// Of each family that dashboards read: the name of a series and its labels.
+/// One series and its labels of each family that dashboards use.
 const FAMILIES: &[(&str, &[&str])] = &[
     ("controller_runtime_reconcile_total", &["controller", "result"]),
     ("controller_runtime_reconcile_errors_total", &["controller"]),
@@ -298,7 +299,7 @@ async fn health_and_every_metric_are_served_under_their_names_and_labels() {
     }
     let verbose = process.get("/readyz?verbose").await.unwrap().body;
     assert!(verbose.contains("[+]informer/sandboxes ok\n"), "{verbose}");
-    eventually("every metric is there", SOON, async || {
+    eventually("every metric exists", SOON, async || {
         let samples = process.samples().await?;
         for (name, labels) in FAMILIES {
             ensure!(!samples.all(name).is_empty(), "{name} is not there");
@@ -322,7 +323,7 @@ async fn a_second_signal_ends_at_once() {
     let mut process =
         Process::start(&cluster.kubeconfig(ADMIN).await, &format!("sandboxNamespace: {namespace}\n")).await;
     process.becomes_ready().await;
-    // It stands still while both are sent, so that it can't be done before the second comes.
+    // The process is stopped while both signals are sent, so that it cannot exit before the second signal.
     for signal in ["STOP", "TERM", "INT", "CONT"] {
         process.signal(signal).await;
     }
@@ -330,8 +331,8 @@ async fn a_second_signal_ends_at_once() {
     assert!(matches!(code, Some(130 | 143)), "{code:?}: {}", process.log());
 }
 
-/// A kubeconfig that leads to nobody.
-fn kubeconfig_of_nobody() -> Kubeconfig {
+/// Returns a kubeconfig whose server does not exist.
+fn unreachable_kubeconfig() -> Kubeconfig {
     let cluster: NamedCluster =
         serde_json::from_value(json!({ "name": "c", "cluster": { "server": "http://127.0.0.1:1" } }))
             .unwrap();
@@ -355,7 +356,7 @@ async fn address_in_use_is_one_clear_line_and_exit_2() {
         let config = format!(
             "{taken}: {{ bindAddress: \"{address}\" }}\n{free}: {{ bindAddress: \"127.0.0.1:0\" }}\n"
         );
-        let (status, text) = Process::refused(&kubeconfig_of_nobody(), &config).await;
+        let (status, text) = Process::refused(&unreachable_kubeconfig(), &config).await;
         assert_eq!(status.code(), Some(2), "{text}");
         let told: Vec<_> = text.lines().filter(|line| !line.starts_with('{')).collect();
         let expected = format!(

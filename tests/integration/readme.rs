@@ -1,6 +1,6 @@
-//! The table of metrics in the README is generated from a manager that runs against an API server of a few lines.
+//! The table of metrics in the README is generated from a manager that runs against a minimal API server.
 //!
-//! `just generate` writes it.
+//! `just generate` writes the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -26,12 +26,12 @@ use tokio_util::sync::CancellationToken;
 use crate::support::generated::assert_section;
 use crate::support::{SOON, eventually};
 
-/// A text as Markdown shows it in a cell, where a bar would begin the next one.
+/// Returns a text for a Markdown table cell, in which a bar would begin the next cell.
 fn cell(text: &str) -> String {
     text.replace('<', "&lt;").replace('|', "\\|")
 }
 
-/// An object of the kind that a path ends with.
+/// Returns an object of the kind that a path ends with.
 fn object(plural: &str, version: u32) -> Value {
     let kind = match plural {
         "sandboxes" => "Sandbox",
@@ -45,7 +45,7 @@ fn object(plural: &str, version: u32) -> Value {
     })
 }
 
-/// What an endless watch tells of a kind: sandboxes and sets have an object that changes once.
+/// Returns the events of an endless watch of a kind. Sandboxes and sets have one object that changes once.
 fn watch_events(plural: &str) -> String {
     let bookmark = |version: u32, annotations: Value| {
         let metadata = json!({ "resourceVersion": version.to_string(), "annotations": annotations });
@@ -66,7 +66,7 @@ fn watch_events(plural: &str) -> String {
     lines.concat()
 }
 
-/// A client of an API server that allows everything, but refuses `PersistentVolume`s once.
+/// Returns a client of an API server that allows everything, but rejects `PersistentVolume`s once.
 fn client() -> Client {
     let refused = AtomicBool::new(false);
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -77,7 +77,7 @@ fn client() -> Client {
     Client::new(service, "default")
 }
 
-/// The body of an answer.
+/// The body of a response.
 type Lines = BoxStream<'static, Result<Frame<Bytes>, Infallible>>;
 
 fn answer(path: &str, refuse: bool) -> Response<StreamBody<Lines>> {
@@ -94,7 +94,7 @@ fn answer(path: &str, refuse: bool) -> Response<StreamBody<Lines>> {
     response
 }
 
-/// Families that appear only once something has happened; of those that appear together, the last.
+/// Families that appear only after an event. Of families that appear together, the last.
 const LATE: [&str; 5] = [
     "sandbox_manager_cache_last_bookmark_timestamp_seconds",
     "sandbox_manager_cache_last_event_timestamp_seconds",
@@ -103,7 +103,7 @@ const LATE: [&str; 5] = [
     "sandboxset_desired_replicas",
 ];
 
-/// Every family that a manager shows once all has happened.
+/// Returns every family that a manager shows after all events.
 pub(crate) async fn families() -> Vec<MetricFamily> {
     let mut options = SandboxManagerOptions::default();
     options.metrics.bind_address = BindAddress::Off;
@@ -111,10 +111,10 @@ pub(crate) async fn families() -> Vec<MetricFamily> {
     let mut manager = Manager::builder(options).client(client()).build().unwrap();
     manager.add_fleet_metrics().unwrap();
     let metrics = manager.metrics().clone();
-    // Counted by the clients that a connector makes.
+    // Counted by the clients that a connector creates.
     metrics.rest_client_requests().with_label_values(&["200", "GET", "host:443"]).inc();
 
-    // A wait that is refused and one that ends at once, on a cache that is not started.
+    // One wait that is rejected and one that ends at once, on a cache that is not started.
     let (cache, sandbox) = (manager.cache().clone(), Arc::new(Sandbox::default()));
     let pause = cache.sandbox_pause_task(&sandbox).unwrap();
     cache.sandbox_resume_task(&sandbox).unwrap_err();
@@ -122,7 +122,7 @@ pub(crate) async fn families() -> Vec<MetricFamily> {
 
     let stop = CancellationToken::new();
     let run = tokio::spawn(manager.run(stop.clone()));
-    let families = eventually("all families are there", SOON, async || {
+    let families = eventually("all families exist", SOON, async || {
         let families = metrics.registry().gather();
         let names: BTreeSet<_> = families.iter().map(MetricFamily::name).collect();
         let missing: Vec<_> = LATE.iter().filter(|name| !names.contains(*name)).collect();
@@ -152,9 +152,9 @@ fn labels(family: &MetricFamily) -> String {
     names.join(", ")
 }
 
-/// The rows of a table of metrics, each with the name that it is about, in the order of the names.
+/// Returns the rows of a table of metrics, each with the metric name, sorted by name.
 pub(crate) fn metrics_rows(families: &[MetricFamily]) -> Vec<(String, String)> {
-    // These are the client library's own, and not the same on every system.
+    // These families come from the client library and differ between systems.
     let families = families.iter().filter(|family| !family.name().starts_with("process_"));
     let sorted: BTreeMap<_, _> = families.map(|family| (family.name(), family)).collect();
     let row = |(name, family): (&str, &MetricFamily)| {

@@ -1,4 +1,4 @@
-//! Waits on a real API server; the tests write the statuses that a sandbox controller would.
+//! Tests waits on a real API server. The tests write the statuses that a sandbox controller would write.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ async fn f5_f11_g1_g2_g3_a_claim_holder_waits_pauses_and_resumes() {
         let resume = resume.after_write(&written);
         async move { resume.wait(SOON).await }
     });
-    // Ready already, but a status that does not know of the write yet: it must not end the wait.
+    // The sandbox is ready, but in a status older than the write. It must not end the wait.
     set_status(&api, "a", &status(2, "Resuming", true, false)).await;
     let done = set_status(&api, "a", &status(3, "Running", true, false)).await;
     let resumed = waiting.await.unwrap().unwrap();
@@ -95,7 +95,7 @@ async fn f8_f10_g3_g4_waits_end_with_what_a_person_needs_to_know() {
     sandboxes.delete("a", &kube::api::DeleteParams::default()).await.unwrap();
     assert!(matches!(waiting.await.unwrap(), Err(WaitError::Gone(_))));
 
-    // Waited for before the cache can know of it.
+    // The wait begins before the cache can contain the checkpoint.
     let created = Arc::new(create(&client, &ns, &checkpoint("c")).await);
     let task = cache.checkpoint_task(&created);
     let waiting = tokio::spawn(async move { task.wait(SOON).await });

@@ -6,23 +6,23 @@ use std::{
     str::FromStr,
 };
 
-/// A label selector: every requirement must hold. The default selects everything.
+/// A label selector: an object must meet every requirement. The default selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector {
-    /// In the order of the text.
+    /// The requirements, in the order of the text.
     pub requirements: Vec<Requirement>,
 }
 
-/// What is asked of one label.
+/// A requirement on one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
-    /// Name of the label, with its prefix if it has one.
+    /// Name of the label, with its prefix if there is one.
     pub key: String,
-    /// What is asked of its value.
+    /// The requirement on the label's value.
     pub operator: Operator,
 }
 
-/// What is asked of a label's value.
+/// A requirement on a label's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operator {
     /// `a=b`: present with this value.
@@ -43,20 +43,20 @@ pub enum Operator {
     LessThan(i64),
 }
 
-/// A text that is no label selector.
+/// Error: a text is not a valid label selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid label selector {text:?}: at character {position}: {problem}")]
 pub struct SelectorError {
     /// The whole text.
     pub text: String,
-    /// Where it stops making sense, in characters from 1; one past the last when the text ends too early.
+    /// Position of the error, in characters from 1. If the text ends too early, the last position plus one.
     pub position: usize,
-    /// What is wrong there.
+    /// The problem at that position.
     pub problem: String,
 }
 
 impl SelectorError {
-    /// Position and problem without the text, for messages that show the text already.
+    /// Returns position and problem without the text, for messages that already show the text.
     #[must_use]
     pub fn detail(&self) -> String {
         format!("at character {}: {}", self.position, self.problem)
@@ -64,13 +64,13 @@ impl SelectorError {
 }
 
 impl LabelSelector {
-    /// Whether an object with these labels is selected.
+    /// Returns true if the selector selects an object with these labels.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.matches_by(|key| labels.get(key).map(String::as_str))
     }
 
-    /// Whether an object is selected; `label` returns the value of the label of a name.
+    /// Returns true if the selector selects an object. `label` returns the value of a label by its name.
     #[must_use]
     pub fn matches_by<'v>(&self, label: impl Fn(&str) -> Option<&'v str>) -> bool {
         self.requirements.iter().all(|requirement| requirement.matches(label(&requirement.key)))
@@ -78,7 +78,8 @@ impl LabelSelector {
 }
 
 impl Requirement {
-    /// Whether an object meets this requirement; `value` is the value of its label, if it has the label.
+    /// Returns true if an object meets this requirement. `value` is the value of the object's label, if
+    /// present.
     #[must_use]
     pub fn matches(&self, value: Option<&str>) -> bool {
         let number = || value.and_then(|value| value.parse::<i64>().ok());
@@ -157,7 +158,7 @@ fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
-/// The words and symbols of `text`, each with its byte offset, closed by [`Token::End`].
+/// Returns the words and symbols of `text`, each with its byte offset, followed by [`Token::End`].
 fn tokens(text: &str) -> Vec<(Token<'_>, usize)> {
     let mut tokens = Vec::new();
     let mut at = 0;
@@ -229,7 +230,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// One value, which may be empty.
+    /// Parses one value, which may be empty.
     fn value(&mut self) -> Result<String, SelectorError> {
         let Token::Word(word) = self.peek() else {
             return Ok(String::new());
@@ -238,7 +239,7 @@ impl<'t> Parser<'t> {
         self.checked(word, at, value_problem(word))
     }
 
-    /// `(x,y)`. As in Kubernetes a missing value, also in `()`, stands for the empty one.
+    /// Parses `(x,y)`. As in Kubernetes, a missing value, also in `()`, means the empty value.
     fn values(&mut self) -> Result<BTreeSet<String>, SelectorError> {
         match self.take() {
             (Token::Symbol("("), _) => {}
@@ -285,7 +286,8 @@ impl<'t> Parser<'t> {
     }
 }
 
-/// DNS-1123 subdomain: the whole is limited to 253, its labels are not limited further.
+/// Returns true if a text is a DNS-1123 subdomain. The whole text is limited to 253 characters; its labels
+/// have no further limit.
 fn is_dns_subdomain(text: &str) -> bool {
     let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let label = |label: &str| {
@@ -316,14 +318,14 @@ fn key_problem(key: &str) -> Option<String> {
     };
     if prefix.is_some_and(|prefix| !is_dns_subdomain(prefix)) {
         return Some(format!(
-            "`{key}` is no label name: before `/` stands a lower-case DNS name, at most 253 characters"
+            "`{key}` is not a label name: expected a lower-case DNS name before `/`, at most 253 characters"
         ));
     }
-    (!is_name(name)).then(|| format!("`{key}` is no label name: expected {NAME}"))
+    (!is_name(name)).then(|| format!("`{key}` is not a label name: expected {NAME}"))
 }
 
 fn value_problem(value: &str) -> Option<String> {
-    (!is_name(value)).then(|| format!("`{value}` is no label value: expected {NAME}, or nothing"))
+    (!is_name(value)).then(|| format!("`{value}` is not a label value: expected {NAME}, or nothing"))
 }
 
 #[cfg(test)]

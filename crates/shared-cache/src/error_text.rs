@@ -1,12 +1,12 @@
-//! The text of an error for people: with its causes, on one line, and without secrets.
+//! Formats an error for people: with its causes, on one line, and without secrets.
 
 use std::error::Error;
 
 use kube::client::AuthError;
 
-/// An error with all its causes on one line; causes that a message already quotes are not repeated.
+/// Returns an error with all its causes on one line. A cause that a message already quotes is not repeated.
 ///
-/// What a credential helper wrote is left out, as it may be the credential.
+/// The output of a credential helper is omitted, because it may be the credential.
 pub fn error_text(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);

@@ -3,12 +3,14 @@
 //! ```text
 //!  kube-apiserver ── list / watch ──▶ Informer<K> ──▶ Store<K> ◀── Reader<K>
 //!                                         │ deltas (old, new)
-//!                                         ├──▶ waits        wakes those who wait for that key
-//!                                         └──▶ Subscription one entry per key, never holds up the watch
+//!                                         ├──▶ waits        wakes the waiters of that key
+//!                                         └──▶ Subscription one entry per key, never delays the watch
 //! ```
 //!
-//! Data flows one way: the informer writes the store, everyone else reads it. Whoever changes an object does so through
-//! the API server. There is one watch per kind, and lookups do no I/O.
+//! Data flows one way: the informer writes the store, all others read the store. Objects are changed only
+//! through the API server. There is one watch per kind, and lookups do no I/O.
+//!
+//! Rule numbers refer to docs/behaviours.md.
 //!
 #![doc = include_str!("../README.md")]
 

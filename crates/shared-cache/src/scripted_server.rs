@@ -1,5 +1,5 @@
-//! An API server whose every answer is written by the test: the requests of an informer come out one by
-//! one, and the test says what each gets. No socket, so it works under paused time.
+//! A scripted API server: the test receives the informer's requests one by one and writes every response. No
+//! socket is used, so it works under paused time.
 
 #![allow(dead_code, reason = "each crate that includes this file uses its own part of it")]
 
@@ -23,7 +23,7 @@ pub(crate) struct Server {
     requests: mpsc::Receiver<(Request<Body>, Reply)>,
 }
 
-/// A request that waits for its answer. Dropping it breaks the connection.
+/// A request that waits for its response. Dropping it breaks the connection.
 pub(crate) struct Exchange {
     pub(crate) path: String,
     pub(crate) query: BTreeMap<String, String>,
@@ -49,7 +49,7 @@ pub(crate) fn server() -> (kube::Client, Server) {
 }
 
 impl Server {
-    /// The next request.
+    /// Returns the next request.
     pub(crate) async fn next(&mut self) -> Exchange {
         let (request, reply) = self.requests.next().await.expect("the client is gone");
         let closes = request.headers().get(http::header::CONNECTION).is_some_and(|value| value == "close");
@@ -63,20 +63,20 @@ impl Server {
         }
     }
 
-    /// The next request if it is there.
+    /// Returns the next request if it has arrived.
     pub(crate) fn try_next(&mut self) -> Option<String> {
         let (request, _) = self.requests.try_recv().ok()?;
         Some(request.uri().to_string())
     }
 
-    /// The next request, which must be a streaming list.
+    /// Returns the next request, which must be a streaming list.
     pub(crate) async fn streaming_list(&mut self) -> WatchStream {
         let exchange = self.next().await;
         assert_eq!(exchange.query["sendInitialEvents"], "true");
         exchange.stream()
     }
 
-    /// The next request, which must be a watch that resumes at a version.
+    /// Returns the next request, which must be a watch that resumes at a version.
     pub(crate) async fn watch_from(&mut self, version: &str) -> WatchStream {
         let exchange = self.next().await;
         assert_eq!(exchange.query.get("watch").map(String::as_str), Some("true"));
@@ -85,7 +85,7 @@ impl Server {
         exchange.stream()
     }
 
-    /// Answers a streaming list whole: these objects, then its end at `version`. The watch stays open.
+    /// Answers a whole streaming list: these objects, then its end at `version`. The watch stays open.
     pub(crate) async fn list(&mut self, objects: &[Value], version: &str) -> WatchStream {
         let mut stream = self.streaming_list().await;
         for object in objects {
@@ -97,7 +97,7 @@ impl Server {
 }
 
 impl Exchange {
-    /// Resolves once the client no longer waits for the answer.
+    /// Resolves once the client no longer waits for the response.
     pub(crate) async fn abandoned(&mut self) {
         self.reply.cancellation().await;
     }
@@ -113,7 +113,7 @@ impl Exchange {
     }
 
     pub(crate) fn status(self, code: u16, reason: &str, headers: &[(&str, &str)]) {
-        // As the API server names the object of a single read.
+        // The API server also names the object of a single read.
         let name = self.path.rsplit('/').next().unwrap_or_default();
         let status = json!({"kind": "Status", "status": "Failure", "reason": reason, "message": reason,
                             "code": code, "details": {"name": name}});
@@ -149,7 +149,7 @@ impl WatchStream {
         self.event("BOOKMARK", &json!({"kind": "Widget", "metadata": metadata})).await;
     }
 
-    /// Sends bytes as they are; returns once the client has taken them, or has gone.
+    /// Sends bytes unchanged. Returns once the client has received them or has disconnected.
     pub(crate) async fn raw(&mut self, text: &str) {
         let _ = self.0.send(Ok(Frame::data(Bytes::from(text.to_owned())))).await;
     }

@@ -1,4 +1,4 @@
-//! A small kind for the unit tests of this crate: two indexes, and a time at which one of them changes.
+//! A small kind for the unit tests of this crate: two indexes, and an expiry time that changes one index.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::subscription::Event;
 #[kube(group = "test", version = "v1", kind = "Widget", namespaced, schema = "disabled")]
 #[kube(derive = "PartialEq", derive = "Default")]
 pub(crate) struct WidgetSpec {
-    /// Values of the index `color`, while not expired.
+    /// Values of the index `color` until the widget expires.
     #[serde(default)]
     pub color: Vec<String>,
     /// Value of the index `owner`.
     #[serde(default)]
     pub owner: String,
-    /// Seconds since the epoch after which the widget has no color any more.
+    /// Seconds since the epoch after which the widget has no color.
     #[serde(default)]
     pub expires: Option<i64>,
 }
@@ -51,7 +51,7 @@ impl CachedResource for Widget {
     }
 }
 
-/// A widget of namespace `ns` without any index value of its own.
+/// Returns a widget of namespace `ns` without its own index values.
 pub(crate) fn widget(name: &str, uid: &str, version: &str) -> Widget {
     Widget {
         metadata: ObjectMeta {
@@ -65,29 +65,29 @@ pub(crate) fn widget(name: &str, uid: &str, version: &str) -> Widget {
     }
 }
 
-/// The rules of [`Widget`].
+/// Returns the parameters of [`Widget`].
 pub(crate) fn params() -> Arc<KindParams<Widget>> {
     Arc::new(KindParams::cached())
 }
 
-/// An empty store of widgets with one partition.
+/// Returns an empty store of widgets with one partition.
 pub(crate) fn store() -> Store<Widget> {
     Store::new(params(), 1)
 }
 
-/// The change that puts in a widget without index values.
+/// Returns the change that stores a widget without index values.
 pub(crate) fn upsert(name: &str, uid: &str, version: &str) -> Change<Widget> {
     put(widget(name, uid, version), Timestamp::UNIX_EPOCH)
 }
 
-/// The change that puts in a widget.
+/// Returns the change that stores a widget.
 pub(crate) fn put(widget: Widget, now: Timestamp) -> Change<Widget> {
     let values = params().index_values(&widget, now);
     Change::Upsert(Arc::new(widget), values)
 }
 
-/// A delta in short: `+name@version` added, `name@old->new` changed, `-name@version` deleted, with a `?` unless the
-/// watch reported the deletion.
+/// Returns a short form of a delta: `+name@version` added, `name@old->new` changed, `-name@version` deleted.
+/// A deletion that the watch did not report ends with `?`.
 pub(crate) fn show(delta: &Delta<Widget>) -> String {
     let version = |w: &Widget| w.metadata.resource_version.clone().unwrap();
     let name = delta.key().name;
@@ -104,7 +104,7 @@ pub(crate) fn show(delta: &Delta<Widget>) -> String {
     }
 }
 
-/// An event in short, as [`show`] has it; `synced` for the marker.
+/// Returns a short form of an event, like [`show`]; `synced` for the marker.
 pub(crate) fn show_event(event: Event<Widget>) -> String {
     match event {
         Event::Applied { old, new } => show(&Delta::Applied { old, new }),

@@ -1,5 +1,6 @@
-//! What the cache makes of faults between it and the API server (the first rows of the fault matrix): each on its own,
-//! and plans that chance made. On the in-memory server alone, which can be told what to do; under paused time.
+//! Tests the cache under faults between the cache and the API server (the first rows of the fault matrix).
+//! Each fault is tested alone, and random plans combine them. Only the in-memory server can inject faults;
+//! the tests run under paused time.
 //!
 //! `TEST_FAULT_SEED=n cargo test plan_of_the_environment -- --ignored` runs the one plan of that seed.
 
@@ -47,18 +48,18 @@ async fn delete(test: &TestCache, name: &str) {
     api(test).delete(name, &DeleteParams::default()).await.unwrap();
 }
 
-/// A text that is new each time.
+/// Returns a text that is new each time.
 fn uuid() -> String {
     format!("{:x}", rand::random::<u64>())
 }
 
-/// What is known of the watch of sandboxes.
+/// Returns the health of the watch of sandboxes.
 fn report(test: &TestCache) -> Report {
     let kinds = test.cache().kinds();
     kinds.iter().find(|kind| kind.plural() == SANDBOXES).unwrap().report()
 }
 
-/// The failures that the watch of sandboxes has met, by their reasons, and its lists after the first.
+/// Returns the reasons of the failures of the watch of sandboxes, and the number of its relists.
 fn met(test: &TestCache) -> (Vec<&'static str>, u64) {
     let report = report(test);
     (report.errors.keys().map(|(_, reason)| *reason).collect(), report.relists)
@@ -72,7 +73,7 @@ fn on_next_event(then: WatchFault) -> FaultPlan {
     FaultPlan::event(On::kind(SANDBOXES), Times::First(1), then)
 }
 
-/// A cache with two sandboxes, and its oracle.
+/// Returns a cache with two sandboxes, and its oracle.
 async fn two() -> (TestCache, Oracle) {
     let objects = ["a", "b"].map(Sandbox::test);
     let test = TestCache::builder().objects(objects).build().await.unwrap();
@@ -109,12 +110,13 @@ async fn a_dropped_watch_resumes_where_it_was_without_loss_or_duplicate() {
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_lives_for_less_than_five_seconds_is_not_resumed_at_once() {
     let (test, mut oracle) = two().await;
-    // Ended by the server every time something happens: were it resumed at once, all would be told at once.
+    // The server ends the watch after every event. If the watch resumed at once, all events would arrive at
+    // once.
     test.server().inject(&FaultPlan::event(On::kind(SANDBOXES), Times::First(3), WatchFault::End));
     let started = Instant::now();
     touch(&test, "a").await;
     oracle.converged(&test).await.unwrap();
-    // The first watch lived longer; the two that follow did not live at all.
+    // The first watch lived longer; the next two ended at once.
     assert!(started.elapsed() >= Duration::from_millis(600 + 1200), "{:?}", started.elapsed());
 }
 
@@ -126,7 +128,7 @@ async fn an_expired_version_leads_to_a_list_while_the_old_view_is_served() {
     ] {
         let (test, mut oracle) = two().await;
         test.server().inject(&plan);
-        // The list is slow, so that what is served meanwhile can be looked at.
+        // The list is slow, so that the cache can be checked meanwhile.
         let slow = RequestFault::Delay(Duration::from_secs(20));
         let on = On::request(Verb::Watch, SANDBOXES);
         let times = if plan.faults.len() == 1 { Times::Nth(1) } else { Times::Nth(2) };
@@ -146,14 +148,14 @@ async fn an_expired_version_leads_to_a_list_while_the_old_view_is_served() {
     }
 }
 
-/// Options that make pages of two.
+/// Returns options with pages of two objects.
 fn small_pages() -> SandboxManagerOptions {
     let mut options = SandboxManagerOptions::default();
     options.cache.page_size = 2;
     options
 }
 
-/// No streaming list is to be had.
+/// Returns a plan in which streaming lists fail.
 fn no_streaming_lists() -> FaultPlan {
     on_watch(RequestFault::Answer { code: 422, retry_after: None })
 }
@@ -178,7 +180,7 @@ async fn a_page_that_fails_leads_to_a_new_list() {
 
 #[tokio::test(start_paused = true)]
 async fn after_two_failed_pagings_everything_is_listed_at_once() {
-    // The second page of each list is gone, and that of a third one would be, too.
+    // The second page of each list is gone, and also that of a third list.
     let plan = no_streaming_lists()
         .and(on_page(Times::Nth(2), 410))
         .and(on_page(Times::Nth(4), 410))
@@ -197,7 +199,7 @@ async fn a_page_that_fails_leaves_the_old_view_intact() {
     let test = TestCache::builder().options(small_pages()).objects(objects).build().await.unwrap();
     let mut oracle = Oracle::new(&test);
     oracle.converged(&test).await.unwrap();
-    // The first page of either list comes, the second one does not.
+    // The first page of each list succeeds, the second page fails.
     let failing = on_page(Times::Nth(2), 500).and(on_page(Times::Nth(4), 500));
     test.server().inject(&on_next_event(WatchFault::Expire).and(no_streaming_lists()).and(failing));
     delete(&test, "s0").await;
@@ -223,7 +225,7 @@ async fn a_server_that_asks_for_patience_gets_it() {
         test.server().inject(&on_next_event(WatchFault::Reset).and(on_watch(busy)));
         let started = Instant::now();
         touch(&test, "a").await;
-        eventually("it is told within 10 s that the cache is stale", Duration::from_secs(12), async || {
+        eventually("the cache is reported as stale within 10 s", Duration::from_secs(12), async || {
             let problem = report(&test).ready().err().unwrap_or_default();
             ensure!(problem.contains("watch down for"), "{problem:?}");
             Ok(())
@@ -290,7 +292,7 @@ async fn events_that_come_twice_or_in_the_wrong_order_change_nothing() {
             }
         }
         assert!(test.server().faults_fired()[0].1 >= 6, "{:?}", test.server().faults_fired());
-        // One that is held back for the next one to overtake it needs a next one.
+        // An event that is delayed until the next event needs a next event.
         test.server().clear_faults();
         touch(&test, "a").await;
         oracle.converged(&test).await.unwrap();
@@ -301,7 +303,7 @@ async fn events_that_come_twice_or_in_the_wrong_order_change_nothing() {
 #[tokio::test(start_paused = true)]
 async fn what_was_deleted_or_made_anew_unseen_is_told_in_order() {
     let (test, mut oracle) = two().await;
-    // The watch breaks, and its version expires before it is back.
+    // The watch breaks, and its version expires before it reconnects.
     test.server().inject(&on_next_event(WatchFault::Reset));
     touch(&test, "a").await;
     delete(&test, "a").await;
@@ -319,7 +321,7 @@ async fn what_was_deleted_or_made_anew_unseen_is_told_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_was_set_back_is_believed_in_the_end() {
+async fn a_restored_server_is_accepted_in_the_end() {
     let (test, mut oracle) = two().await;
     let version = test.server().revision();
     for _ in 0..5 {
@@ -329,7 +331,7 @@ async fn a_server_that_was_set_back_is_believed_in_the_end() {
     test.caught_up().await;
     oracle.check().unwrap();
     test.server().rewind(version).unwrap();
-    // What was gone is back, and versions have become smaller: only here is that no mistake.
+    // Deleted objects exist again and versions are smaller. This is correct only in this test.
     let names = async || {
         let mut names: Vec<_> =
             test.cache().reader::<Sandbox>().list(None)?.iter().map(|sandbox| sandbox.name_any()).collect();
@@ -379,7 +381,7 @@ async fn bookmarks_alone_keep_a_watch_alive_and_its_version_new() {
     assert!(sandboxes.version() >= version);
     assert_eq!(met(&test), (vec![], 0));
     oracle.check().unwrap();
-    assert_eq!(oracle.told(), Vec::<String>::new(), "nobody was called for it");
+    assert_eq!(oracle.told(), Vec::<String>::new(), "no subscriber was called");
 }
 
 #[tokio::test(start_paused = true)]
@@ -397,7 +399,7 @@ async fn v8_an_idle_watch_without_bookmarks_is_probed_and_stays_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_that_can_t_be_read_is_left_out_alone_and_healed() {
+async fn only_the_undecodable_object_is_left_out_until_it_is_decodable() {
     let (test, mut oracle) = two().await;
     let broken = |name: &str| {
         json!({
@@ -412,7 +414,7 @@ async fn an_object_that_can_t_be_read_is_left_out_alone_and_healed() {
     let reader = test.cache().reader::<Sandbox>();
     assert_eq!((reader.len().unwrap(), undecodable()), (3, 1));
 
-    // The same after a list, which meets it again.
+    // The same after a list, which receives the object again.
     test.server().restart();
     create(&test, "d").await;
     test.caught_up().await;

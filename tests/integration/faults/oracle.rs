@@ -1,5 +1,5 @@
-//! What must hold whatever goes wrong: the cache comes to show what the server has, and what subscribers are told of
-//! each object makes sense.
+//! Checks what must hold under every fault: the cache finally shows the objects of the server, and the events
+//! of each object are consistent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use sandbox_manager::api::v1alpha1::Sandbox;
 use sandbox_manager::shared_cache::{Event, Subscription};
 use sandbox_manager::testing::TestCache;
 
-/// The incarnation of an object and its version.
+/// The UID of an object and its version.
 type Known = (String, u64);
 
-/// Follows a subscription and checks each event against the last one of its object.
+/// Follows a subscription and checks each event against the last event of its object.
 pub(crate) struct Oracle {
     subscription: Subscription<Sandbox>,
     known: BTreeMap<String, Known>,
-    /// Incarnations that were told to be gone.
+    /// UIDs whose deletion was reported.
     gone: BTreeMap<String, u64>,
     told: Vec<String>,
 }
@@ -35,7 +35,7 @@ impl Oracle {
         Self { subscription, known: BTreeMap::new(), gone: BTreeMap::new(), told: Vec::new() }
     }
 
-    /// Takes what has come, and fails on what can't be.
+    /// Checks the received events, and fails on impossible events.
     pub(crate) fn check(&mut self) -> Result<()> {
         while let Some(event) = self.subscription.try_next() {
             let Some(name) = event.object().map(|object| object.name_any()) else { continue };
@@ -50,8 +50,8 @@ impl Oracle {
         match event {
             Event::Applied { old, .. } => {
                 self.told.push(format!("{name} {version}"));
-                ensure!(!self.gone.contains_key(&uid), "{uid} came back at {version}");
-                ensure!(old.as_deref().map(known).transpose()? == before, "old is not what was told last");
+                ensure!(!self.gone.contains_key(&uid), "{uid} was reported again at {version}");
+                ensure!(old.as_deref().map(known).transpose()? == before, "old is not the last state");
                 if let Some((known_uid, known_version)) = before {
                     ensure!(known_uid == uid, "replaced without a deletion");
                     ensure!(known_version <= version, "from {known_version} back to {version}");
@@ -60,7 +60,7 @@ impl Oracle {
             }
             Event::Deleted { .. } => {
                 self.told.push(format!("{name} gone {version}"));
-                // One that came and went unseen is told to be gone, too.
+                // The deletion of an object that was created and deleted unseen is also reported.
                 ensure!(before.is_none_or(|(known_uid, _)| known_uid == uid), "another one was deleted");
                 ensure!(!self.gone.contains_key(&uid), "{uid} was deleted before");
                 self.known.remove(name);
@@ -71,7 +71,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// Once all is well again: the cache shows what the server has, and so does what was told.
+    /// Checks after the faults have ended: cache and events match the objects of the server.
     pub(crate) async fn converged(&mut self, test: &TestCache) -> Result<()> {
         test.caught_up().await;
         let sandboxes: Api<Sandbox> = Api::all(test.client());
@@ -83,17 +83,17 @@ impl Oracle {
             cached.iter().map(|object| Ok((object.name_any(), known(object)?))).collect::<Result<_>>()?;
         ensure!(cached == truth, "the cache shows {cached:?}, the server has {truth:?}");
         self.check()?;
-        ensure!(self.known == truth, "told were {:?}, the server has {truth:?}", self.known);
+        ensure!(self.known == truth, "reported: {:?}, server: {truth:?}", self.known);
         Ok(())
     }
 
-    /// What was told since the last call, in short.
+    /// Returns a short form of the events since the last call.
     pub(crate) fn told(&mut self) -> Vec<String> {
         std::mem::take(&mut self.told)
     }
 }
 
-/// Collects what handlers were called with.
+/// Records the calls of handlers.
 #[derive(Clone, Default)]
 pub(crate) struct Calls(Arc<Mutex<Vec<String>>>);
 

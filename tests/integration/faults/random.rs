@@ -1,5 +1,5 @@
-//! Plans that chance made, on a fleet that changes all the while: afterwards the cache shows what the server has, and
-//! what was told on the way makes sense.
+//! Runs random fault plans on a fleet that changes. Afterwards the cache shows the objects of the server, and
+//! the events are consistent.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::{SANDBOXES, api, no_streaming_lists};
 /// How often something changes under each of them.
 const CHANGES: usize = 60;
 
-/// Within which time all must be well after the last fault: the longest silence that is borne, and the retries.
+/// Time in which the cache must recover after the last fault: the longest allowed silence plus the retries.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Tests that share the plans, so that they run side by side.

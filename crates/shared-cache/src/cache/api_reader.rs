@@ -13,37 +13,37 @@ use crate::error_text::error_text;
 use crate::kind::{CacheObject, DecodeError, decode_json};
 use crate::object::ObjectKey;
 
-/// How long one live read may take, from sending it to the last byte.
+/// How long one live read may take, from the request to the last byte of the response.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Largest object that is read; the API server takes bodies of 3 MB.
+/// Largest object that is read. The API server accepts bodies of 3 MB.
 const MAX_BODY: usize = 16 << 20;
 
-/// Why a live read has no answer.
+/// The reason why a live read failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The API server refused.
+    /// The API server returned an error.
     #[error("reading {kind} {key}: HTTP {}: {}", .status.code, .status.message)]
     Status {
         /// Kind that was read.
         kind: String,
         /// Object that was read.
         key: ObjectKey,
-        /// What the API server said.
+        /// The status that the API server returned.
         status: Box<Status>,
     },
-    /// The request did not get through.
+    /// The request failed before a response.
     #[error("reading {kind} {key}: {cause}")]
     Transport {
         /// Kind that was read.
         kind: String,
         /// Object that was read.
         key: ObjectKey,
-        /// What went wrong, with its causes.
+        /// The error with its causes.
         cause: String,
     },
-    /// No whole answer within [`READ_TIMEOUT`].
+    /// The response was not complete within [`READ_TIMEOUT`].
     #[error("reading {kind} {key}: no answer within {} s", READ_TIMEOUT.as_secs())]
     Timeout {
         /// Kind that was read.
@@ -56,22 +56,22 @@ pub enum ReadError {
     InvalidName {
         /// Kind that was read.
         kind: String,
-        /// What was asked for.
+        /// The object that was requested.
         key: ObjectKey,
     },
-    /// The object can't be decoded.
+    /// The object cannot be decoded.
     #[error("reading {kind} {key}: {cause}")]
     Decode {
         /// Kind that was read.
         kind: String,
         /// Object that was read.
         key: ObjectKey,
-        /// The field that does not fit.
+        /// The field that does not match its type.
         cause: DecodeError,
     },
 }
 
-/// Reads objects from the API server itself, each with a deadline. They look like cached ones: without
+/// Reads objects from the API server itself, each with a deadline. Like cached objects, they have no
 /// `managedFields`. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiReader {
@@ -83,12 +83,12 @@ impl ApiReader {
         Self { client }
     }
 
-    /// The object as the API server has it now; `None` when there is none. The namespace of cluster-scoped
-    /// kinds is `""`. Cancel safe.
+    /// Returns the current object from the API server; `None` if there is none. The namespace of
+    /// cluster-scoped kinds is `""`. Cancel safe.
     ///
     /// # Errors
     ///
-    /// [`ReadError`]; all but [`ReadError::Decode`] may pass.
+    /// [`ReadError`]; a retry may succeed for all but [`ReadError::Decode`].
     pub async fn get<K: CacheObject + DeserializeOwned>(
         &self,
         namespace: &str,
@@ -97,7 +97,7 @@ impl ApiReader {
         self.read(namespace, name, &decode_json::<K>).await
     }
 
-    /// As [`Self::get`], with the decoder of the caller.
+    /// Reads as [`Self::get`] does, with the decoder of the caller.
     pub(super) async fn read<K: CacheObject>(
         &self,
         namespace: &str,
@@ -132,7 +132,8 @@ impl ApiReader {
             },
             code => {
                 let status = serde_json::from_str::<Status>(&text).unwrap_or_default();
-                // A 404 also says that the kind is not served; only one that names the object means that it is gone.
+                // The API server also returns 404 if the kind is not served. Only a 404 that names the object
+                // means that it is gone.
                 let names_it = status.details.as_ref().is_some_and(|details| details.name == name);
                 if code == 404 && names_it {
                     return Ok(None);
@@ -143,7 +144,7 @@ impl ApiReader {
     }
 }
 
-/// Whether a text can be one part of a path and nothing else, as every name and namespace of Kubernetes can.
+/// Returns true if a text is exactly one segment of a path, as every Kubernetes name and namespace is.
 fn is_path_segment(text: &str) -> bool {
     !matches!(text, "" | "." | "..")
         && !text.contains(['/', '%', '?', '#'])

@@ -17,10 +17,10 @@ use super::watched::Watched;
 use crate::kind::{CacheObject, CachedResource, Index, IndexDefinition, IndexKeys, KindParams};
 use crate::wait::WaitMetrics;
 
-/// How long [`SharedCache::start`] waits unless told otherwise.
+/// Default time that [`SharedCache::start`] waits for the initial lists.
 const SYNC_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Why a cache could not be built.
+/// The reason why a cache could not be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -35,7 +35,7 @@ pub enum BuildError {
     UnknownKind {
         /// The kind.
         kind: Cow<'static, str>,
-        /// What was added, such as `index "nodeName"`.
+        /// The added index or transform, such as `index "nodeName"`.
         what: String,
     },
     /// An index name was used twice for one kind.
@@ -46,7 +46,7 @@ pub enum BuildError {
         /// The name.
         index: &'static str,
     },
-    /// A cluster-scoped kind was to be watched in a namespace.
+    /// A cluster-scoped kind was added with a namespace to watch.
     #[error("kind {kind} is cluster-scoped and cannot be watched in a namespace; use Watch::all()")]
     ClusterScoped {
         /// The kind.
@@ -54,31 +54,31 @@ pub enum BuildError {
     },
 }
 
-/// Why the watches could not get a thread of their own.
+/// The reason why the watch thread could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WatchThreadError<E: std::error::Error + 'static> {
-    /// The system refuses a thread.
+    /// The operating system did not start a thread.
     #[error("cannot start a thread for the watches: {0}")]
     Thread(#[source] io::Error),
-    /// The client of the watches could not be made.
+    /// The client of the watches could not be created.
     #[error(transparent)]
     Client(E),
 }
 
-/// What every kind is built with.
+/// The inputs with which every kind is built.
 struct KindContext<'a> {
     client: &'a kube::Client,
     page_size: u32,
 }
 
-/// A kind that waits for the build.
+/// A kind that was added and is not built yet.
 struct PendingKind<K> {
     watch: Watch,
     params: KindParams<K>,
 }
 
-/// A [`PendingKind`] without its type.
+/// A [`PendingKind`] without its type parameter.
 struct ErasedPending {
     type_id: TypeId,
     pending: Box<dyn Any + Send>,
@@ -97,7 +97,8 @@ pub struct SharedCacheBuilder {
 }
 
 impl SharedCache {
-    /// Creates a builder. The client is used for the watches and for live reads, and handlers can get it from the cache.
+    /// Creates a builder. The cache uses the client for the watches and for live reads. Handlers can get the
+    /// client from the cache.
     pub fn builder(client: kube::Client) -> SharedCacheBuilder {
         SharedCacheBuilder::new(client)
     }
@@ -115,7 +116,7 @@ impl SharedCacheBuilder {
         }
     }
 
-    /// Adds a kind without rules of its own.
+    /// Adds a kind without its own indexes, decoder or time rule.
     pub fn kind<K: CacheObject + DeserializeOwned>(self, watch: Watch) -> Self {
         self.add_kind::<K>(watch, KindParams::plain())
     }
@@ -133,8 +134,8 @@ impl SharedCacheBuilder {
         builder
     }
 
-    /// Adds an index to a kind that was added before. `extract` adds the values of one object; it must be quick and
-    /// must not block.
+    /// Adds an index to a kind that was added before. `extract` adds the values of one object. It must be
+    /// fast and must not block.
     pub fn index<K: CacheObject>(
         mut self,
         index: impl Into<Index<K>>,
@@ -152,8 +153,9 @@ impl SharedCacheBuilder {
         self
     }
 
-    /// Changes each object of a kind before it is stored, for instance to drop large fields. Transforms run in the
-    /// order in which they were added; they must not change name, namespace, UID or resource version.
+    /// Adds a transform that changes each object of a kind before it is stored. A transform can drop large
+    /// fields, for example. Transforms run in the order in which they were added. They must not change name,
+    /// namespace, UID or resource version.
     pub fn transform<K: CacheObject>(mut self, transform: impl Fn(&mut K) + Send + Sync + 'static) -> Self {
         if let Some(pending) = self.pending::<K>(|| "a transform".to_owned()) {
             pending.params.add_transform(Arc::new(transform));
@@ -161,26 +163,26 @@ impl SharedCacheBuilder {
         self
     }
 
-    /// Objects in a page where the API server has no streaming lists; 500 by default.
+    /// Sets the number of objects in a page if the API server has no streaming lists; 500 by default.
     pub fn page_size(mut self, page_size: u32) -> Self {
         self.page_size = page_size;
         self
     }
 
-    /// How long [`SharedCache::start`] waits for the first lists; two minutes by default.
+    /// Sets how long [`SharedCache::start`] waits for the initial lists; two minutes by default.
     pub fn sync_timeout(mut self, timeout: Duration) -> Self {
         self.sync_timeout = timeout;
         self
     }
 
-    /// Gives the watches a thread and a client of their own: a first sync then costs half the CPU time, and neither
-    /// busy handlers nor a flood of their requests can hold up a watch.
+    /// Runs the watches on their own thread with their own client. An initial sync then costs half the CPU
+    /// time, and neither busy handlers nor many handler requests can delay a watch.
     ///
     /// `make_client` is called inside the thread's runtime, so that the client's connections run there.
     ///
     /// # Errors
     ///
-    /// If the system refuses a thread, or `make_client` fails.
+    /// If the operating system does not start a thread, or `make_client` fails.
     pub fn watch_thread<E: std::error::Error + 'static>(
         mut self,
         make_client: impl FnOnce() -> Result<kube::Client, E>,
@@ -198,7 +200,7 @@ impl SharedCacheBuilder {
     ///
     /// # Errors
     ///
-    /// The first fault of the calls before; see [`BuildError`].
+    /// The first error of the builder calls; see [`BuildError`].
     pub fn build(self) -> Result<SharedCache, BuildError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -234,7 +236,7 @@ impl SharedCacheBuilder {
         self
     }
 
-    /// The kind that was added before; notes an error if it was not.
+    /// Returns the kind if it was added before, otherwise records an error.
     fn pending<K: CacheObject>(&mut self, what: impl FnOnce() -> String) -> Option<&mut PendingKind<K>> {
         let type_id = TypeId::of::<K>();
         let position = self.kinds.iter().position(|kind| kind.type_id == type_id);

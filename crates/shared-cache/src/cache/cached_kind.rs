@@ -1,4 +1,4 @@
-//! [`CachedKind`]: what all kinds of a cache have in common, for start, health, metrics and debugging.
+//! [`CachedKind`]: the common interface of all kinds of a cache, for start, health, metrics and debugging.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::informer::Report;
 use crate::kind::CacheObject;
 use crate::object::KeyRef;
 
-/// A cached object without its content, for comparison with the API server's.
+/// A cached object without its content, for comparison with the API server's object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CachedObject {
@@ -28,44 +28,45 @@ pub struct CachedObject {
     pub uid: String,
     /// Resource version.
     pub resource_version: String,
-    /// The values under which each index stores the object. Indexes without a value are left out.
+    /// The values under which each index stores the object. Indexes without a value are omitted.
     pub indexes: BTreeMap<&'static str, Vec<String>>,
 }
 
-/// One kind of a cache without its type. Only the cache implements it.
+/// One kind of a cache without its type parameter. Only the cache implements this trait.
 pub trait CachedKind: Driven {
-    /// The kind, such as `Sandbox`.
+    /// Returns the kind, such as `Sandbox`.
     fn kind(&self) -> Cow<'static, str>;
-    /// The plural, such as `sandboxes`.
+    /// Returns the plural, such as `sandboxes`.
     fn plural(&self) -> Cow<'static, str>;
-    /// The API group; empty for the core group.
+    /// Returns the API group; empty for the core group.
     fn group(&self) -> Cow<'static, str>;
-    /// True if the cache does not wait for the kind; see [`Watch::optional`](crate::Watch::optional).
+    /// Returns true if the cache does not wait for the kind; see [`Watch::optional`](crate::Watch::optional).
     fn is_optional(&self) -> bool;
-    /// Resolves once the first list is complete. Cancel safe.
+    /// Resolves once the initial list has completed. Cancel safe.
     fn synced(self: Arc<Self>) -> BoxFuture<'static, ()>;
     /// Resolves once the store has reached a resource version. Cancel safe.
     fn reached(self: Arc<Self>, version: u64) -> BoxFuture<'static, ()>;
-    /// The state of the watch.
+    /// Returns the state of the watch.
     fn report(&self) -> Report;
-    /// The resource version that the store has reached.
+    /// Returns the resource version that the store has reached.
     fn version(&self) -> u64;
-    /// Number of objects in the store, synced or not.
+    /// Returns the number of objects in the store, synced or not.
     fn objects(&self) -> usize;
-    /// Number of lookups so far that found something, and that found nothing.
+    /// Returns the number of lookups that found an object, and that found none.
     fn lookups(&self) -> (u64, u64);
-    /// Number of own writes that the store does not show yet, and the age of the oldest.
+    /// Returns the number of own writes that the store does not contain yet, and the age of the oldest.
     fn outstanding_writes(&self) -> (usize, Duration);
-    /// Number of objects that callers wait for now.
+    /// Returns the number of objects that callers wait for.
     fn waits(&self) -> usize;
-    /// Every object of the store, sorted by name. Copies a bounded number of names under each lock, so it delays no
-    /// one; on a large cache it takes long.
+    /// Returns every object of the store, sorted by name. Copies a limited number of names under each lock,
+    /// so other threads are not delayed. On a large cache this takes long.
     fn dump(&self) -> Vec<CachedObject>;
 }
 
-/// How the cache runs a kind. Sealed: a supertrait that other crates cannot name.
+/// Runs a kind for the cache. Sealed: other crates cannot name this supertrait.
 pub trait Driven: Send + Sync {
-    /// Watches until cancelled. While the watch is down and a caller waits, reads its object with `reader`.
+    /// Watches until cancelled. While the watch is down, reads the objects that callers wait for with
+    /// `reader`.
     fn run(self: Arc<Self>, reader: ApiReader, stop: CancellationToken) -> BoxFuture<'static, ()>;
 }
 

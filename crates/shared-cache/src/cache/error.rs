@@ -1,59 +1,59 @@
-//! Why a lookup has no answer.
+//! [`LookupError`]: the reasons why a lookup has no result.
 
 use std::borrow::Cow;
 
 use crate::object::ObjectKey;
 
-/// Why a lookup of the cache has no answer. None of them is "empty": an empty list is an answer.
+/// The reason why a lookup of the cache has no result. An empty list is a result and no error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LookupError {
-    /// The cache shows no whole list of this kind yet, so nothing can be said about it (A6).
+    /// The initial list of this kind has not completed, so lookups have no result yet (A6).
     #[error("cache of {kind} is not synced yet")]
     NotSynced {
-        /// Kind that was asked for.
+        /// Kind of the lookup.
         kind: Cow<'static, str>,
     },
     /// No object matches.
     #[error("{kind} {id:?} not found")]
     NotFound {
-        /// Kind that was asked for.
+        /// Kind of the lookup.
         kind: Cow<'static, str>,
-        /// Id or name that was asked for.
+        /// Requested id or name.
         id: String,
     },
-    /// Several objects match where one was asked for (A2, A3).
+    /// Several objects match a lookup for one object (A2, A3).
     #[error("{kind} {id:?} is ambiguous: {}", join(.candidates))]
     Ambiguous {
-        /// Kind that was asked for.
+        /// Kind of the lookup.
         kind: Cow<'static, str>,
-        /// Id or name that was asked for.
+        /// Requested id or name.
         id: String,
         /// The objects that match, sorted.
         candidates: Vec<ObjectKey>,
     },
-    /// This cache does not watch that namespace, or the kind at all, so it can't tell (A4).
+    /// This cache does not watch the namespace or the kind, so the lookup has no result (A4).
     #[error("{kind} in {} is outside of what this cache watches", .namespace.as_deref().unwrap_or("any namespace"))]
     OutOfScope {
-        /// Kind that was asked for.
+        /// Kind of the lookup.
         kind: Cow<'static, str>,
-        /// Namespace that was asked for; `None` when the kind is not watched anywhere.
+        /// Requested namespace; `None` if the kind is not watched anywhere.
         namespace: Option<String>,
     },
     /// The kind has no index of this name (B6).
     #[error("{kind} has no index {index:?}; it has {}", .known.join(", "))]
     UnknownIndex {
-        /// Kind that was asked for.
+        /// Kind of the lookup.
         kind: Cow<'static, str>,
-        /// Name that was asked for.
+        /// Requested index name.
         index: String,
-        /// Names that there are.
+        /// Names of the existing indexes.
         known: Vec<&'static str>,
     },
 }
 
 impl LookupError {
-    /// A short word for metric labels.
+    /// Returns a short word for metric labels.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {

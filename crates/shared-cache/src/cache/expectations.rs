@@ -10,24 +10,25 @@ use tokio::time::Instant;
 use crate::kind::CacheObject;
 use crate::object::{Batch, Delta, Observer, parse_version, version_of};
 
-/// After this long without the write being seen, the answer is [`Satisfaction::Expired`].
+/// Age at which an unseen write becomes [`Satisfaction::Expired`].
 pub const EXPIRES_AFTER: Duration = Duration::from_mins(1);
 
-/// How many writes are remembered one by one. Reaching it takes a watch that stands still under a flood of
-/// writes; they are then remembered as one: nothing is satisfied until the watch has passed them all.
+/// Number of writes that are tracked one by one. The limit is reached only if a watch is stuck during very
+/// many writes. The writes are then tracked as one: no expectation is satisfied until the watch has passed
+/// them all.
 const CAPACITY: usize = 65_536;
 
-/// Whether the cache has seen an own write.
+/// The result of checking if the cache has seen an own write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Satisfaction {
-    /// The cache is as new as the write, or nothing was expected.
+    /// The cache is as new as the write, or no write was expected.
     Satisfied,
     /// The cache is still older than the write.
     Unsatisfied {
         /// Time since the write.
         age: Duration,
     },
-    /// The cache is still older than the write after more than [`EXPIRES_AFTER`]: do a live read.
+    /// The cache is still older than the write after more than [`EXPIRES_AFTER`]. Do a live read.
     Expired {
         /// Time since the write.
         age: Duration,
@@ -35,7 +36,7 @@ pub enum Satisfaction {
 }
 
 impl Satisfaction {
-    /// Whether what the cache shows can be relied upon.
+    /// Returns true if the cached object may be trusted.
     #[must_use]
     pub fn is_satisfied(self) -> bool {
         self == Self::Satisfied
@@ -47,7 +48,7 @@ struct Expected {
     since: Instant,
 }
 
-/// The newest version of each object that this process has written and the cache has not shown yet, by UID.
+/// The newest version of each object that this process has written and the cache has not seen, by UID.
 #[derive(Default)]
 pub(crate) struct ResourceVersionExpectations {
     expected: Mutex<Expectations>,
@@ -56,12 +57,12 @@ pub(crate) struct ResourceVersionExpectations {
 #[derive(Default)]
 struct Expectations {
     by_uid: HashMap<String, Expected>,
-    /// The newest of those that were too many to be remembered one by one, since the oldest of them.
+    /// The newest version, and the age of the oldest, of the writes beyond the capacity.
     overflow: Option<Expected>,
 }
 
 impl ResourceVersionExpectations {
-    /// Records a write. An older version than the one already expected changes nothing.
+    /// Records a write. A version older than the expected version has no effect.
     pub(crate) fn expect<K: Resource>(&self, object: &K) {
         let (Some(uid), Some(version)) = (object.meta().uid.clone(), version_of(object)) else {
             return;
@@ -77,14 +78,14 @@ impl ResourceVersionExpectations {
         }
     }
 
-    /// Whether the cache is as new as what was written of this object, given the version of the object that
-    /// it holds, if any, and the version that the whole watch has reached.
+    /// Returns the result for an object. `held` is the version of the cached object, if there is one;
+    /// `reached` is the version of the whole watch.
     pub(crate) fn check(&self, uid: &str, held: Option<u64>, reached: u64) -> Satisfaction {
         let mut expected = self.expected.lock();
         if expected.overflow.as_ref().is_some_and(|overflow| reached >= overflow.version) {
             expected.overflow = None;
         }
-        // The watch has passed the write: if the object is not there, it has gone since.
+        // The watch has passed the write. If the object is not cached, it was deleted since.
         let newest = held.unwrap_or_default().max(reached);
         if expected.by_uid.get(uid).is_some_and(|entry| newest >= entry.version) {
             expected.by_uid.remove(uid);
@@ -96,7 +97,7 @@ impl ResourceVersionExpectations {
         if age > EXPIRES_AFTER { Satisfaction::Expired { age } } else { Satisfaction::Unsatisfied { age } }
     }
 
-    /// Number of writes that the cache has not shown yet, and the age of the oldest.
+    /// Returns the number of writes that the cache has not seen, and the age of the oldest.
     pub(crate) fn outstanding(&self) -> (usize, Duration) {
         let expected = self.expected.lock();
         let all = expected.by_uid.values().chain(&expected.overflow);
@@ -106,7 +107,7 @@ impl ResourceVersionExpectations {
 }
 
 impl Expectations {
-    /// Puts all that is remembered into one.
+    /// Merges all tracked writes into one.
     fn overflow(&mut self) {
         let all = || self.by_uid.values().chain(&self.overflow);
         let version = all().map(|entry| entry.version).max();
@@ -161,7 +162,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn k1_a_write_is_expected_until_the_cache_has_seen_its_version() {
         let expectations = ResourceVersionExpectations::default();
-        assert!(expectations.check("u", None, 0).is_satisfied(), "nothing was expected");
+        assert!(expectations.check("u", None, 0).is_satisfied(), "no write was expected");
         expectations.expect(&object("u", "10"));
         expectations.expect(&object("u", "9"));
         assert_eq!(expectations.check("u", Some(9), 9), Satisfaction::Unsatisfied { age: Duration::ZERO });
@@ -179,7 +180,7 @@ mod tests {
         expectations.expect(&object("u", "10"));
         assert!(expectations.check("u", Some(10), 3).is_satisfied(), "the object has that version");
         expectations.expect(&object("u", "10"));
-        assert!(expectations.check("u", None, 11).is_satisfied(), "the object came and went");
+        assert!(expectations.check("u", None, 11).is_satisfied(), "the object was created and deleted");
     }
 
     #[tokio::test(start_paused = true)]

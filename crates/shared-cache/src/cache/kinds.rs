@@ -21,7 +21,7 @@ impl Kinds {
         self.by_type.insert(TypeId::of::<K>(), watched);
     }
 
-    /// The kind of a type; `None` if the cache does not watch it.
+    /// Returns the kind of a type; `None` if the cache does not watch it.
     pub(super) fn get<K: CacheObject>(&self) -> Option<Arc<Watched<K>>> {
         let watched = Arc::clone(self.by_type.get(&TypeId::of::<K>())?);
         watched.downcast().ok()

@@ -1,11 +1,11 @@
-//! Counts lookups without making readers meet on one cache line.
+//! Counts lookups without contention of readers on one cache line.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Enough for more reader threads than the machines that this runs on have cores.
+/// Number of stripes. It exceeds the number of cores, and so of concurrent readers, of typical machines.
 const STRIPES: usize = 16;
 
-/// Counters of one stripe, alone on their cache lines (two, since they are fetched in pairs).
+/// Counters of one stripe. They have two cache lines of their own, because lines are fetched in pairs.
 #[derive(Default)]
 #[repr(align(128))]
 struct Stripe {
@@ -13,7 +13,7 @@ struct Stripe {
     misses: AtomicU64,
 }
 
-/// Lookups of one kind by outcome. Each thread counts in a stripe of its own; reading adds them up.
+/// Lookups of one kind by outcome. Each thread counts in its own stripe; reading adds the stripes.
 #[derive(Default)]
 pub(crate) struct Lookups {
     stripes: [Stripe; STRIPES],
@@ -27,14 +27,14 @@ thread_local! {
 }
 
 impl Lookups {
-    /// Counts one lookup; a hit found something.
+    /// Counts one lookup. A hit found an object.
     pub(crate) fn count(&self, hit: bool) {
         let stripe = &self.stripes[STRIPE.with(|stripe| *stripe)];
         let counter = if hit { &stripe.hits } else { &stripe.misses };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Hits and misses so far.
+    /// Returns the number of hits and misses.
     pub(crate) fn totals(&self) -> (u64, u64) {
         let sum = |pick: fn(&Stripe) -> &AtomicU64| {
             self.stripes.iter().map(|s| pick(s).load(Ordering::Relaxed)).sum()

@@ -1,6 +1,6 @@
-//! [`CacheCollector`]: the cache's metrics, read off the cache itself whenever they are scraped.
+//! [`CacheCollector`]: the cache's metrics, read from the cache at each scrape.
 //!
-//! Nothing is counted twice and no gauge can drift: every value is what the cache knows at that moment.
+//! No counter is kept twice and no gauge can drift, because every value is the current state of the cache.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -10,10 +10,10 @@ use super::shared_cache::{SharedCache, WeakCache};
 use crate::informer::Report;
 use crate::wait::PrefixedWaitMetrics;
 
-/// Samples of one kind: the values of the labels beyond `resource`, and the value.
+/// Samples of one kind: the labels other than `resource`, and the value.
 type Samples = Vec<(Vec<(&'static str, String)>, f64)>;
 
-/// Reads the samples of one family off one kind.
+/// Reads the samples of one metric family from one kind.
 type Read = fn(&dyn CachedKind, &Report) -> Samples;
 
 struct Family {
@@ -130,18 +130,20 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
-/// The metrics of a cache: `<prefix>_cache_*`, all with the label `resource` (the kind's plural), and `<prefix>_wait*`.
+/// The metrics of a cache: `<prefix>_cache_*` and `<prefix>_wait*`. The former have the label `resource`, the
+/// kind's plural.
 pub struct CacheCollector {
     cache: WeakCache,
     waits: PrefixedWaitMetrics,
-    /// One for each of [`FAMILIES`].
+    /// The name of each of [`FAMILIES`].
     names: Vec<String>,
     descriptions: Vec<Desc>,
 }
 
 impl CacheCollector {
-    /// Creates the collector of a cache, to be registered once. `prefix` is the namespace of the metric names, such as
-    /// the name of the program. It does not keep the cache running; there are no metrics once the cache is dropped.
+    /// Creates the collector of a cache; register the collector once. `prefix` is the namespace of the metric
+    /// names, such as the name of the program. The collector does not keep the cache running. Once the cache
+    /// is dropped, there are no metrics.
     ///
     /// # Errors
     ///

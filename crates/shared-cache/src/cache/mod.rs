@@ -1,4 +1,5 @@
-//! [`SharedCache`]: many kinds, each watched once, looked up from memory.
+//! [`SharedCache`]: many kinds, each watched once and looked up in memory. Rule numbers refer to
+//! docs/behaviours.md.
 
 mod api_reader;
 mod builder;

@@ -1,7 +1,7 @@
 //! While a watch is down, polls the objects that callers wait for (behaviour F13).
 //!
-//! One future a kind, which sleeps while the watch is up. Only the waits see what was read: only the informer writes the
-//! store.
+//! Each kind has one future, which sleeps while the watch is up. The objects are passed only to the waits,
+//! because only the informer writes the store.
 
 use std::time::Duration;
 
@@ -16,10 +16,11 @@ use crate::object::ObjectKey;
 /// Time between two reads of the objects that callers wait for.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Reads under way at once; with the client's own limit, this bounds what an outage adds to its cause.
+/// Maximum number of concurrent reads. Together with the client's own limit, it limits the extra load during
+/// an outage.
 const CONCURRENT_READS: usize = 8;
 
-/// Never returns. Cancel safe.
+/// Reads while the watch is down. Never returns. Cancel safe.
 pub(super) async fn read_through_outages<K: CacheObject>(watched: &Watched<K>, reader: &ApiReader) {
     let health = watched.informer.health();
     loop {
@@ -42,7 +43,7 @@ pub(super) async fn read_through_outages<K: CacheObject>(watched: &Watched<K>, r
 async fn read_live<K: CacheObject>(watched: &Watched<K>, reader: &ApiReader, key: ObjectKey) {
     match reader.read(&key.namespace, &key.name, &|text| watched.params.decode(text)).await {
         Ok(found) => watched.waits.see_live(&key, found),
-        // The next round tries again; what keeps the watch from coming back is told by its health.
+        // The next round retries. The health reports why the watch is down.
         Err(error) => tracing::debug!(%error, "live read failed while the watch is down"),
     }
 }

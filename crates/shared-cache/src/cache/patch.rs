@@ -1,7 +1,7 @@
-//! [`Patch`]: writes exactly what a closure changed of a cached object.
+//! [`Patch`]: writes exactly the changes that a closure made to a cached object.
 //!
-//! A cached object lacks `managedFields`, the last-applied annotation and every field that a transform dropped. A PUT of
-//! it would remove those fields on the server; a merge patch of the difference leaves them alone.
+//! A cached object lacks `managedFields`, the last-applied annotation and every field that a transform
+//! dropped. A PUT would remove those fields on the server. A merge patch of the difference keeps them.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -20,17 +20,17 @@ use crate::error_text::error_text;
 use crate::kind::{CacheObject, DecodeError};
 use crate::object::ObjectKey;
 
-/// How long a write may take, from sending it to the last byte of its answer.
+/// How long a write may take, from the request to the last byte of the response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Largest answer that is read.
+/// Largest response that is read.
 const MAX_BODY: usize = 16 << 20;
 
-/// Why a patch was not written, or its answer could not be read.
+/// The reason why a patch was not written, or its response could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatchError {
-    /// The object cannot be written as JSON.
+    /// The object cannot be serialized as JSON.
     #[error("patching {kind} {key}: cannot write the object as JSON: {source}")]
     Serialize {
         /// Kind of the object.
@@ -55,20 +55,20 @@ pub enum PatchError {
         kind: String,
         /// The object.
         key: ObjectKey,
-        /// The answer of the API server.
+        /// The status that the API server returned.
         status: Box<Status>,
     },
-    /// The request or its answer did not get through. The patch may have been written.
+    /// The request or its response failed. The patch may have been written.
     #[error("patching {kind} {key}: {cause}")]
     Transport {
         /// Kind of the object.
         kind: String,
         /// The object.
         key: ObjectKey,
-        /// What went wrong, with its causes.
+        /// The error with its causes.
         cause: String,
     },
-    /// No whole answer in time. The patch may have been written.
+    /// The response was not complete in time. The patch may have been written.
     #[error("patching {kind} {key}: no answer within {} s", WRITE_TIMEOUT.as_secs())]
     Timeout {
         /// Kind of the object.
@@ -83,19 +83,20 @@ pub enum PatchError {
         kind: String,
         /// The object.
         key: ObjectKey,
-        /// The field that does not fit.
+        /// The field that does not match its type.
         cause: DecodeError,
     },
 }
 
 impl PatchError {
-    /// True if the object has changed since it was read (HTTP 409), so that the caller should read it again.
+    /// Returns true if the object has changed since it was read (HTTP 409). The caller should then read it
+    /// again.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Status { status, .. } if status.code == 409)
     }
 
-    /// True if the object no longer exists (HTTP 404).
+    /// Returns true if the object no longer exists (HTTP 404).
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { status, .. } if status.code == 404)
@@ -104,8 +105,8 @@ impl PatchError {
 
 /// A write of a cached object. Await it. Created by [`SharedCache::patch`].
 ///
-/// Sends a JSON merge patch (RFC 7386) of exactly what the closure changed, and nothing at all if it changed nothing.
-/// A list that differs is written as a whole. The answer is recorded as an
+/// Sends a JSON merge patch (RFC 7386) of exactly the closure's changes, and sends nothing if there are no
+/// changes. A list that differs is written as a whole. The response is recorded as an
 /// [expectation](SharedCache::expect), so the cache knows when it has seen the write.
 ///
 /// If the future is dropped, the patch may or may not have been written.
@@ -119,7 +120,7 @@ pub struct Patch<K: CacheObject> {
 }
 
 impl SharedCache {
-    /// A write of what `change` changes of a cached object.
+    /// Creates a write of the changes that `change` makes to a cached object.
     pub fn patch<K: CacheObject + Serialize + Clone>(
         &self,
         old: &Arc<K>,
@@ -134,13 +135,14 @@ impl SharedCache {
 }
 
 impl<K: CacheObject> Patch<K> {
-    /// Fails with a conflict if the object has changed since it was cached: sends its resource version along.
+    /// Sends the resource version with the patch. The write then fails with a conflict if the object has
+    /// changed since it was cached.
     pub fn if_unchanged(mut self) -> Self {
         self.if_unchanged = true;
         self
     }
 
-    /// Writes the status subresource, which ignores all other fields.
+    /// Writes the status subresource. The API server then ignores all other fields.
     pub fn status(mut self) -> Self {
         self.subresource = Some("status");
         self
@@ -206,7 +208,7 @@ impl<K: CacheObject> IntoFuture for Patch<K> {
     }
 }
 
-/// The merge patch that turns one value into another; an empty object if they are equal objects.
+/// Returns the merge patch that turns one value into another; an empty object if they are equal objects.
 fn difference(old: &Value, new: &Value) -> Value {
     let (Value::Object(old), Value::Object(new)) = (old, new) else {
         return new.clone();
@@ -218,7 +220,7 @@ fn difference(old: &Value, new: &Value) -> Value {
     for (name, value) in new {
         match old.get(name) {
             Some(old) if old == value => {}
-            // A merge patch cannot set a field to null; a null field and a missing one mean the same to Kubernetes.
+            // A merge patch cannot set a field to null. Kubernetes treats a null field as a missing field.
             Some(old) => {
                 patch.insert(name.clone(), difference(old, value));
             }

@@ -1,4 +1,4 @@
-//! [`Reader`]: lookups of one kind, straight from its store.
+//! [`Reader`]: looks up objects of one kind in its store.
 
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use crate::kind::{CacheObject, Index, NAMESPACE_INDEX};
 use crate::object::{KeyRef, ObjectKey};
 use crate::store::{View, in_predicate};
 
-/// Lookups of one kind. Cheap to clone; created by [`SharedCache::reader`](crate::SharedCache::reader).
+/// Looks up objects of one kind. Cheap to clone; created by
+/// [`SharedCache::reader`](crate::SharedCache::reader).
 ///
-/// All methods are synchronous and do no I/O: they take the store's read lock, copy `Arc`s and release it. The results
-/// are immutable and as new as the last event of the watch. Lists are in no particular order. A namespace of `None` or
-/// `""` searches everything that is watched.
+/// All methods are synchronous and do no I/O: they take the store's read lock, copy `Arc`s and release the
+/// lock. The results are immutable and as new as the last event of the watch. Lists have no particular order.
+/// A namespace of `None` or `""` searches all watched namespaces.
 pub struct Reader<K: CacheObject> {
     /// `None` if the cache does not have the kind.
     watched: Option<Arc<Watched<K>>>,
@@ -30,13 +31,15 @@ impl<K: CacheObject> Reader<K> {
         Self { watched }
     }
 
-    /// True if lookups have answers: the cache has the kind, and its first list is complete.
+    /// Returns true if the cache has the kind and its initial list has completed, so that lookups have
+    /// results.
     #[must_use]
     pub fn has_synced(&self) -> bool {
         self.watched.as_ref().is_some_and(|watched| watched.informer.has_synced())
     }
 
-    /// The object of this name, if there is one. The namespace of cluster-scoped kinds is `""`.
+    /// Returns the object of this name; `None` if there is none. The namespace of cluster-scoped kinds is
+    /// `""`.
     ///
     /// # Errors
     ///
@@ -45,7 +48,7 @@ impl<K: CacheObject> Reader<K> {
         self.look(Some(namespace), Option::is_some, |view| view.get(KeyRef { namespace, name }).cloned())
     }
 
-    /// All objects, of one namespace if it is given.
+    /// Returns all objects, or those of one namespace if it is given.
     ///
     /// # Errors
     ///
@@ -59,7 +62,7 @@ impl<K: CacheObject> Reader<K> {
         })
     }
 
-    /// The objects filed under a value of an index.
+    /// Returns the objects that have a value in an index.
     ///
     /// # Errors
     ///
@@ -69,7 +72,7 @@ impl<K: CacheObject> Reader<K> {
         self.look(None, has_any, |view| copy(view.by_index(index, value), view.count(index, value)))
     }
 
-    /// The objects filed under a value of each of two indexes; walks the shorter list (B7).
+    /// Returns the objects that have a value in each of two indexes. Walks the shorter list (B7).
     ///
     /// # Errors
     ///
@@ -83,10 +86,10 @@ impl<K: CacheObject> Reader<K> {
         self.look(None, has_any, |view| view.by_indexes(a, b).cloned().collect())
     }
 
-    /// The first object filed under a value of an index that satisfies the predicate; nothing else is copied
-    /// (A9). Which one is first is unspecified.
+    /// Returns the first object that has a value in an index and satisfies the predicate. Copies no other
+    /// object (A9). The order is unspecified.
     ///
-    /// The predicate runs under the store's read lock: it must be quick. It may look things up itself.
+    /// The predicate runs under the store's read lock, so it must be fast. It may look up objects itself.
     ///
     /// # Errors
     ///
@@ -104,8 +107,8 @@ impl<K: CacheObject> Reader<K> {
         })
     }
 
-    /// How many objects filed under a value of an index satisfy the predicate. Copies nothing; the
-    /// predicate runs as in [`Self::find`].
+    /// Returns the number of objects that have a value in an index and satisfy the predicate. Copies nothing.
+    /// The predicate runs as in [`Self::find`].
     ///
     /// # Errors
     ///
@@ -124,17 +127,17 @@ impl<K: CacheObject> Reader<K> {
         )
     }
 
-    /// Number of objects.
+    /// Returns the number of objects.
     ///
     /// # Errors
     ///
     /// [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
-    #[expect(clippy::len_without_is_empty, reason = "an unsynced cache is neither empty nor not")]
+    #[expect(clippy::len_without_is_empty, reason = "an unsynced cache is neither empty nor non-empty")]
     pub fn len(&self) -> Result<usize, LookupError> {
         self.look(None, |&count| count > 0, |view| view.iter().len())
     }
 
-    /// The one object under a value of an index, in a namespace if it is given.
+    /// Returns the one object that has a value in an index, in a namespace if it is given.
     ///
     /// # Errors
     ///
@@ -169,11 +172,12 @@ impl<K: CacheObject> Reader<K> {
         })
     }
 
-    /// Calls `collect` with the objects in a namespace and under a value of an index, each if given. An empty value has
-    /// no objects. For results that [`Self::list`] and [`Self::by_index`] cannot express without a copy.
+    /// Calls `collect` with the objects in a namespace that have a value in an index, each if given. An empty
+    /// value has no objects. For results that [`Self::list`] and [`Self::by_index`] cannot express without a
+    /// copy.
     ///
-    /// `collect` runs under the store's read lock: it must be quick. It may look up objects itself. The lookup counts as
-    /// a hit in the metrics if `hit` says so.
+    /// `collect` runs under the store's read lock, so it must be fast. It may look up objects itself. `hit`
+    /// decides if the lookup counts as a hit in the metrics.
     ///
     /// # Errors
     ///
@@ -196,8 +200,9 @@ impl<K: CacheObject> Reader<K> {
         })
     }
 
-    /// The object of a name together with the number of the last batch of changes that the store contains
-    /// ([`Batch::sequence`](crate::Batch::sequence)), so that an observer can tell whether it has seen them all.
+    /// Returns the object of a name and the number of the last batch of changes in the store
+    /// ([`Batch::sequence`](crate::Batch::sequence)). With the number an observer can check that it has seen
+    /// all changes.
     ///
     /// # Errors
     ///
@@ -209,7 +214,7 @@ impl<K: CacheObject> Reader<K> {
         })
     }
 
-    /// Looks at the store if it has an answer, and counts.
+    /// Reads the store if its lookups have results, and counts the lookup.
     fn look<R>(
         &self,
         namespace: Option<&str>,
@@ -244,7 +249,7 @@ impl<K: CacheObject> Reader<K> {
     }
 }
 
-/// An empty text filters nothing.
+/// Returns `None` for an empty text, so that an empty filter selects everything.
 pub(super) fn given(filter: Option<&str>) -> Option<&str> {
     filter.filter(|text| !text.is_empty())
 }

@@ -1,5 +1,5 @@
-//! Read-your-writes: expectations, live reads where the cache cannot know, and waiting for a version
-//! (behaviours K).
+//! Read-your-writes (behaviours K): expectations, live reads if the cache is too old, and waits for a
+//! version.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use super::watched::Watched;
 use crate::kind::CacheObject;
 use crate::object::{KeyRef, ObjectKey, parse_version, version_of};
 
-/// Why an object could not be refreshed.
+/// The reason why an object could not be refreshed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RefreshError {
-    /// Neither the cache nor the API server has it.
+    /// Neither the cache nor the API server has the object.
     #[error("{kind} {key} not found")]
     NotFound {
-        /// Kind that was asked for.
+        /// Kind of the object.
         kind: String,
-        /// Object that was asked for.
+        /// The requested object.
         key: ObjectKey,
     },
     /// The live read failed.
@@ -30,54 +30,55 @@ pub enum RefreshError {
     Read(#[from] ReadError),
 }
 
-/// Why a version could not be awaited.
+/// The reason why a wait for a version failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VersionError {
-    /// Not a number, so there is no telling when it has passed.
+    /// The version is not a number, so the cache cannot compare it.
     #[error("resource version {0:?} is not a number")]
     NotNumeric(String),
-    /// The kind is out of the cache's scope.
+    /// The cache does not watch the kind.
     #[error("{0} is not watched")]
     NotWatched(String),
-    /// Not reached in time.
+    /// The version was not reached in time.
     #[error("cache of {kind} is at version {reached}, not yet at {awaited}, after {} ms", .timeout.as_millis())]
     TimedOut {
-        /// Kind that was awaited.
+        /// Kind that the caller waits for.
         kind: String,
-        /// Version that was awaited.
+        /// Version that the caller waits for.
         awaited: u64,
-        /// Version that the cache had when time was up.
+        /// Version of the cache when the timeout passed.
         reached: u64,
-        /// How long it was waited for.
+        /// How long the caller waited.
         timeout: Duration,
     },
 }
 
 impl SharedCache {
-    /// Records an own write, given the object as the API server returned it. Until the cache has seen that version,
-    /// [`SharedCache::is_satisfied`] returns no. An object without a UID or a numeric version is ignored, and so is a
-    /// kind that the cache does not have.
+    /// Records an own write, given the object that the API server returned. Until the cache has seen that
+    /// version, [`SharedCache::is_satisfied`] returns an unsatisfied result. An object without a UID or a
+    /// numeric version is ignored, and so is a kind that the cache does not have.
     pub fn expect<K: CacheObject>(&self, written: &K) {
         if let Some(watched) = self.watched::<K>() {
             watched.expectations.expect(written);
-            // The watch may have been faster than the answer of the write; nothing would settle the expectation then.
+            // The watch may have been faster than the response of the write. No later event would then settle
+            // the expectation.
             satisfaction(&watched, written);
         }
     }
 
-    /// Returns whether the cache has seen all own writes of this object, which is identified by its UID.
+    /// Checks if the cache has seen all own writes of this object, which is identified by its UID.
     #[must_use]
     pub fn is_satisfied<K: CacheObject>(&self, object: &K) -> Satisfaction {
         self.watched::<K>().map_or(Satisfaction::Satisfied, |watched| satisfaction(&watched, object))
     }
 
-    /// Returns the newest state of an object: the cached one, or a live read if the cache has none or has not seen an
-    /// own write of it yet. Cancel safe.
+    /// Returns the newest state of an object. That is the cached object, or a live read if the cache has none
+    /// or has not seen an own write of the object. Cancel safe.
     ///
     /// # Errors
     ///
-    /// [`RefreshError::NotFound`] if the API server has none either; [`RefreshError::Read`].
+    /// [`RefreshError::NotFound`] if the API server has no such object either; [`RefreshError::Read`].
     pub async fn refresh<K: CacheObject + DeserializeOwned>(
         &self,
         object: &K,
@@ -98,8 +99,9 @@ impl SharedCache {
         live.ok_or_else(|| RefreshError::NotFound { kind: K::kind(&()).into_owned(), key: key.into() })
     }
 
-    /// Resolves once the cache of a kind has passed a resource version, such as the one that a write returned: a lookup
-    /// is then at least that new. Events advance the version, and so does a bookmark about every minute. Cancel safe.
+    /// Resolves once the cache of a kind has passed a resource version. The version is usually the result of
+    /// a write. A lookup is then at least that new. Events advance the version, and so does a bookmark about
+    /// every minute. Cancel safe.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! [`Selection`]: the objects that a lookup walks, under the store's read lock.
+//! [`Selection`]: the objects that a lookup visits, under the store's read lock.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use crate::store::View;
 pub struct Selection<'v, K> {
     view: &'v View<'v, K>,
     params: Option<&'v KindParams<K>>,
-    /// Index and value that the objects are under.
+    /// Index and value that the objects have.
     filed: Option<(u8, &'v str)>,
-    /// Index and value of their namespace.
+    /// Namespace index and value that the objects have.
     within: Option<(u8, &'v str)>,
 }
 
@@ -34,7 +34,7 @@ impl<'v, K: CacheObject> Selection<'v, K> {
         }
     }
 
-    /// The objects that satisfy the predicate, with one allocation.
+    /// Returns the objects that satisfy the predicate, with one allocation.
     #[must_use]
     pub fn copy_if(&self, predicate: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         let count = |(index, value)| self.view.count(index, value);
@@ -52,7 +52,7 @@ impl<'v, K: CacheObject> Selection<'v, K> {
         list
     }
 
-    /// True if any object of the whole store is under a value of an index.
+    /// Returns true if any object of the whole store has a value in an index.
     #[must_use]
     pub fn any_filed(&self, index: impl Into<Index<K>>, value: &str) -> bool {
         let number = self.params.and_then(|params| params.index_number(index.into().name()));

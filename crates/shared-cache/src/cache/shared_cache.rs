@@ -1,4 +1,4 @@
-//! [`SharedCache`]: start, stop, and the ways into the kinds.
+//! [`SharedCache`]: starts and stops the watches, and gives access to the kinds.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -22,52 +22,54 @@ use crate::object::Observer;
 use crate::subscription::Subscription;
 use crate::wait::WaitMetrics;
 
-/// Why a cache could not be started.
+/// The reason why a cache could not be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// It was started before; a stopped cache cannot be started again either.
+    /// The cache was started before. A stopped cache cannot be started again either.
     #[error("the cache was started before")]
     AlreadyStarted,
-    /// Some kinds were not synced in time. Everything that had begun has been stopped.
+    /// Some kinds were not synced in time. All watches have been stopped.
     #[error("not synced within {} s: {}", .timeout.as_secs_f64(), .kinds.iter().map(|(k, e)| format!("{k} ({e})")).collect::<Vec<_>>().join(", "))]
     NotSynced {
         /// How long the start waited.
         timeout: Duration,
-        /// Plural of each kind that is not synced, and why not.
+        /// Plural of each kind that is not synced, and the reason.
         kinds: Vec<(String, String)>,
     },
 }
 
-/// The shared cache. Cheap to clone; all clones are one cache, which stops when the last one is dropped.
+/// The shared cache. Cheap to clone; all clones are one cache, which stops when the last clone is dropped.
 ///
-/// Embed it in one of two ways: [`SharedCache::start`] runs the watches on the current tokio runtime until
-/// [`SharedCache::stop`]; or a process with its own task management drives the futures of
+/// Use it in one of two ways. [`SharedCache::start`] runs the watches on the current tokio runtime until
+/// [`SharedCache::stop`]. Or a process with its own task management runs the futures of
 /// [`SharedCache::informers`].
 ///
 /// # Guarantees
 ///
-/// - There is one watch per kind (and namespace, if several are given), however many readers it has. Lookups are
+/// - There is one watch per kind (and namespace, if several are given) for any number of readers. Lookups are
 ///   synchronous and never do I/O.
-/// - Objects that are handed out are immutable and shared.
-/// - A lookup that has no answer returns an error, never an empty list: not synced, out of scope, unknown index.
+/// - Returned objects are immutable and shared.
+/// - A lookup that has no result returns an error, never an empty list: not synced, out of scope, unknown
+///   index.
 /// - No failure of the API server ends a watch. [`SharedCache::kinds`] reports the state of each.
 ///
 /// # Staleness
 ///
-/// A lookup shows the state after the last event of the watch. That is milliseconds behind the API server while the
-/// watch is up, and as old as the outage while it is down. [`SharedCache::await_version`] and [`SharedCache::expect`]
-/// let a writer read its own writes; [`SharedCache::refresh`] reads from the API server if the cache cannot know.
+/// A lookup shows the state after the last event of the watch. That is milliseconds behind the API server
+/// while the watch is up, and as old as the outage while the watch is down. [`SharedCache::await_version`]
+/// and [`SharedCache::expect`] let a writer read its own writes. [`SharedCache::refresh`] reads from the API
+/// server if the cache is too old.
 #[derive(Clone)]
 pub struct SharedCache {
     inner: Arc<Inner>,
 }
 
-/// What a built cache consists of.
+/// The parts of a built cache.
 pub(super) struct Parts {
     pub(super) client: kube::Client,
     pub(super) kinds: Kinds,
-    /// Where the watches run, if not on the runtime on which the cache is started.
+    /// The thread on which the watches run. `None` if they run on the runtime on which the cache is started.
     pub(super) watch_thread: Option<WatchThread>,
     pub(super) wait_metrics: WaitMetrics,
     pub(super) sync_timeout: Duration,
@@ -123,12 +125,12 @@ impl SharedCache {
 
     /// Starts the watches and returns once every kind that is not optional is synced.
     ///
-    /// If the future is dropped, the watches go on until [`SharedCache::stop`].
+    /// If the future is dropped, the watches continue until [`SharedCache::stop`].
     ///
     /// # Errors
     ///
-    /// [`StartError::NotSynced`] after the sync timeout, with each kind that is not synced and the reason; everything
-    /// that had begun is stopped by then. [`StartError::AlreadyStarted`] for a second start.
+    /// [`StartError::NotSynced`] after the sync timeout, with each kind that is not synced and the reason;
+    /// all watches have been stopped then. [`StartError::AlreadyStarted`] for a second start.
     pub async fn start(&self) -> Result<(), StartError> {
         self.spawn()?;
         let timeout = self.inner.parts.sync_timeout;
@@ -140,8 +142,8 @@ impl SharedCache {
         Err(StartError::NotSynced { timeout, kinds })
     }
 
-    /// Starts the watches and returns at once. They run on the current tokio runtime unless they have a
-    /// [thread of their own](crate::SharedCacheBuilder::watch_thread), and recover from every failure by themselves.
+    /// Starts the watches and returns at once. They run on the current tokio runtime unless they have their
+    /// [own thread](crate::SharedCacheBuilder::watch_thread). They recover from every failure.
     ///
     /// # Errors
     ///
@@ -156,8 +158,8 @@ impl SharedCache {
         Ok(())
     }
 
-    /// The watches as plain futures, one a kind, for a process that manages its own tasks. Each ends soon after `stop`
-    /// is cancelled, or when it is dropped.
+    /// Returns the watches as futures, one per kind, for a process that manages its own tasks. Each future
+    /// ends soon after `stop` is cancelled, or when it is dropped.
     ///
     /// # Errors
     ///
@@ -185,7 +187,7 @@ impl SharedCache {
         join_all(required.map(|kind| CachedKind::synced(Arc::clone(kind)))).await;
     }
 
-    /// Resolves once one kind is synced; never if the cache does not have it. Cancel safe.
+    /// Resolves once one kind is synced; never resolves if the cache does not have the kind. Cancel safe.
     pub async fn wait_for_sync_of<K: CacheObject>(&self) {
         match self.watched::<K>() {
             Some(watched) => watched.informer.wait_for_sync().await,
@@ -193,8 +195,8 @@ impl SharedCache {
         }
     }
 
-    /// Stops the watches and returns once all their tasks have ended. Lookups then show the last state that was seen.
-    /// Before the start it does nothing; a second stop waits like the first.
+    /// Stops the watches and returns once all their tasks have ended. Lookups then show the last state that
+    /// was seen. Before the start this does nothing; a second stop waits like the first.
     pub async fn stop(&self) {
         if !*self.inner.started.lock() {
             return;
@@ -204,58 +206,60 @@ impl SharedCache {
         self.inner.tasks.wait().await;
     }
 
-    /// Number of watches that run: tasks of [`SharedCache::spawn`] that have not ended.
+    /// Returns the number of running watches: tasks of [`SharedCache::spawn`] that have not ended.
     #[must_use]
     pub fn running_watches(&self) -> usize {
         self.inner.tasks.len()
     }
 
-    /// Stops the watches when it is dropped, however many clones of the cache exist.
+    /// Returns a guard that stops the watches when it is dropped, even if clones of the cache exist.
     #[must_use]
     pub fn stop_on_drop(&self) -> DropGuard {
         self.inner.stop.clone().drop_guard()
     }
 
-    /// Lookups of one kind. If the cache does not have the kind, every lookup returns
-    /// [`LookupError::OutOfScope`](crate::LookupError::OutOfScope); [`SharedCache::has_kind`] tells beforehand.
+    /// Returns the reader of one kind. If the cache does not have the kind, every lookup returns
+    /// [`LookupError::OutOfScope`](crate::LookupError::OutOfScope); use [`SharedCache::has_kind`] to check
+    /// beforehand.
     #[must_use]
     pub fn reader<K: CacheObject>(&self) -> Reader<K> {
         Reader::new(self.watched::<K>())
     }
 
-    /// True if the cache watches the kind.
+    /// Returns true if the cache watches the kind.
     #[must_use]
     pub fn has_kind<K: CacheObject>(&self) -> bool {
         self.watched::<K>().is_some()
     }
 
-    /// A stream of the objects of a kind and then of every change; `None` if the cache does not have the kind.
+    /// Returns a stream of the objects of a kind and then of every change; `None` if the cache does not have
+    /// the kind.
     #[must_use]
     pub fn subscribe<K: CacheObject>(&self) -> Option<Subscription<K>> {
         let watched = self.watched::<K>()?;
         Some(Subscription::new(|observer| watched.informer.attach(observer)))
     }
 
-    /// Attaches an observer until it is dropped, and returns the objects that exist at that moment; `None` if the cache
+    /// Attaches an observer until it is dropped, and returns the existing objects. Returns `None` if the cache
     /// does not have the kind. For most uses [`SharedCache::subscribe`] is simpler.
     pub fn observe<K: CacheObject>(&self, observer: &Arc<impl Observer<K> + 'static>) -> Option<Snapshot<K>> {
         let observer: Arc<dyn Observer<K>> = Arc::clone(observer) as _;
         Some(self.watched::<K>()?.informer.attach(Arc::downgrade(&observer)))
     }
 
-    /// The kinds, for reports: the state of each watch, and what its store holds.
+    /// Returns the kinds, for reports: the state of each watch and the contents of its store.
     #[must_use]
     pub fn kinds(&self) -> &[Arc<dyn CachedKind>] {
         self.inner.parts.kinds.all()
     }
 
-    /// The client, for writes and live reads.
+    /// Returns the client, for writes and live reads.
     #[must_use]
     pub fn client(&self) -> &kube::Client {
         &self.inner.parts.client
     }
 
-    /// Reads that bypass the cache, for answers that must be the API server's own.
+    /// Returns a reader that bypasses the cache and reads from the API server.
     #[must_use]
     pub fn api_reader(&self) -> ApiReader {
         ApiReader::new(self.inner.parts.client.clone())

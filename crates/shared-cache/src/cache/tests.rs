@@ -1,4 +1,4 @@
-//! Tests of the cache as a whole, on an API server in memory.
+//! Tests the whole cache against an API server in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::wait::{Check, WaitAction, WaitError};
 
 const APP: Index<ConfigMap> = Index::new("app");
 
-/// A config map as a manifest.
+/// Returns a config map as a manifest.
 fn manifest(namespace: &str, name: &str, app: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
         "namespace": namespace, "name": name, "labels": {"app": app}, "annotations": {"note": "kept"}},
         "data": {"key": "value"}})
 }
 
-/// A server with the namespaces `one`, `two` and `three`.
+/// Returns a server with the namespaces `one`, `two` and `three`.
 fn server() -> ApiServer {
     let server = ApiServer::new();
     for name in ["one", "two", "three"] {
@@ -85,7 +85,8 @@ async fn one_or_several_namespaces_are_watched_and_others_are_out_of_scope() {
     let reader = cache.reader::<ConfigMap>();
     assert_eq!(reader.list(Some("two")).unwrap().len(), 1);
     assert!(matches!(reader.list(Some("three")), Err(LookupError::OutOfScope { .. })));
-    // A change and a deletion in each namespace arrive, and a relist of one keeps the objects of the other.
+    // A change and a deletion in each namespace arrive. A relist of one namespace keeps the objects of the
+    // others.
     let b = create(&server, manifest("two", "b", "x")).await;
     seen_by_wait(&cache, "two", "b").await;
     server.cut();
@@ -114,7 +115,7 @@ async fn label_and_field_selectors_limit_what_is_cached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_optional_kind_that_is_forbidden_holds_up_nobody() {
+async fn a_forbidden_optional_kind_does_not_delay_the_start() {
     let server = server();
     server.load(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "r"},
         "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}]})).unwrap();
@@ -265,7 +266,7 @@ async fn v5_an_expectation_settles_when_the_event_came_before_the_answer() {
     let written = create(&server, manifest("one", "a", "x")).await;
     seen(&cache, &written).await;
     cache.expect(&written);
-    assert_eq!(cache.kinds()[0].outstanding_writes().0, 0, "nothing would ever settle it");
+    assert_eq!(cache.kinds()[0].outstanding_writes().0, 0, "no later event would settle the expectation");
     let newer = create(&server, manifest("one", "b", "x")).await;
     cache.expect(&newer);
     seen(&cache, &newer).await;
@@ -340,7 +341,7 @@ async fn two_actions_cannot_hold_one_object() {
     let acquire = |name| cache.acquire_wait_task(&stored, WaitAction::new(name), |_, _| Check::Satisfied);
     let (first, second) = (acquire("up").unwrap(), acquire("up").unwrap());
     let conflict = acquire("down").unwrap_err();
-    assert_eq!(conflict.to_string(), "ConfigMap one/a: down conflicts with up, which is under way");
+    assert_eq!(conflict.to_string(), "ConfigMap one/a: down conflicts with up, which is in progress");
     drop(first);
     second.wait(Duration::ZERO).await.unwrap();
     assert!(acquire("down").is_ok());

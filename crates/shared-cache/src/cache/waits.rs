@@ -1,4 +1,4 @@
-//! The waits of a cache: on one object, on a name, on a set.
+//! The waits of a cache: for one object, for a name, for a set of objects.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::object::ObjectKey;
 use crate::wait::{AcquiredWaitTask, Check, Floor, KeyWait, SetWait, WaitAction, WaitConflict, WaitTask};
 
 impl SharedCache {
-    /// A wait until an object satisfies a condition. It follows this one object: if it is deleted, or replaced under its
-    /// name, the wait fails.
+    /// Creates a wait until an object satisfies a condition. The wait follows this one object. If the object
+    /// is deleted, or replaced under its name, the wait fails.
     ///
-    /// The condition runs in the task that reads the watch, so it must be quick and must not block. A panic fails this
-    /// wait alone.
+    /// The condition runs in the task that reads the watch, so it must be fast and must not block. A panic
+    /// fails only this wait.
     pub fn wait_task<K: CacheObject>(
         &self,
         object: &Arc<K>,
@@ -26,8 +26,9 @@ impl SharedCache {
         WaitTask::new(source, self.wait_metrics().clone(), object, action, Arc::new(condition))
     }
 
-    /// As [`SharedCache::wait_task`], and holds the object: until the returned task is dropped, no task of another
-    /// action can acquire it. Create it before the write that it waits for.
+    /// Creates a wait as [`SharedCache::wait_task`] does, and holds the object. Until the returned task is
+    /// dropped, no task of another action can acquire the object. Create the wait before the write that it
+    /// waits for.
     ///
     /// # Errors
     ///
@@ -41,11 +42,11 @@ impl SharedCache {
         AcquiredWaitTask::acquire(self.wait_task(object, action, condition))
     }
 
-    /// A wait until the object of a name satisfies a condition: a closure `Fn(Option<&K>) -> bool`, or any
-    /// [`Condition`] of kube. The object need not exist yet. Returns the object that satisfied the condition, or `None`
-    /// if its absence did.
+    /// Creates a wait until the object of a name satisfies a condition: a closure `Fn(Option<&K>) -> bool`,
+    /// or any [`Condition`] of kube. The object may not exist yet. The wait returns the object that satisfied
+    /// the condition, or `None` if its absence did.
     ///
-    /// The condition runs in the task that reads the watch, so it must be quick and must not block.
+    /// The condition runs in the task that reads the watch, so it must be fast and must not block.
     pub fn wait_for<K: CacheObject>(
         &self,
         key: impl Into<ObjectKey>,
@@ -55,8 +56,8 @@ impl SharedCache {
         KeyWait::new(source, self.wait_metrics().clone(), key.into(), condition)
     }
 
-    /// A wait until a question about the objects of a kind has an answer. `question` is called at once and after each
-    /// batch of changes of the kind; the wait returns the first `Some`.
+    /// Creates a wait until a question about the objects of a kind has an answer. `question` is called at
+    /// once and after each batch of changes of the kind. The wait returns the first `Some`.
     ///
     /// `question` runs in the caller's task and may do any lookup.
     pub fn wait_until<K, R, F>(

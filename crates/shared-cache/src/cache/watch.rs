@@ -1,10 +1,10 @@
-//! [`Watch`]: which objects of a kind are cached.
+//! [`Watch`]: selects which objects of a kind are cached.
 
 use label_selector::LabelSelector;
 
 use crate::informer::InformerOptions;
 
-/// Which objects of a kind are cached: namespaces, a label selector and a field selector.
+/// Selects which objects of a kind are cached: namespaces, a label selector and a field selector.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Watch {
@@ -25,8 +25,8 @@ impl Watch {
         Self::namespaces([namespace])
     }
 
-    /// Watches several namespaces, each by a list and watch of its own. A namespace that is given twice counts once.
-    /// Without any namespace this is [`Watch::all`].
+    /// Watches several namespaces, each by its own list and watch. A namespace that is given twice counts
+    /// once. Without any namespace this is [`Watch::all`].
     pub fn namespaces(namespaces: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let mut list: Vec<String> = Vec::new();
         for namespace in namespaces.into_iter().map(Into::into) {
@@ -37,22 +37,23 @@ impl Watch {
         Self { namespaces: list, ..Self::default() }
     }
 
-    /// Caches only the objects that match this label selector. An object that stops matching leaves the cache.
+    /// Caches only the objects that match this label selector. An object that no longer matches leaves the
+    /// cache.
     pub fn labels(mut self, selector: &LabelSelector) -> Self {
         let text = selector.to_string();
         self.labels = (!text.is_empty()).then_some(text);
         self
     }
 
-    /// Caches only the objects that match this field selector, such as `status.phase!=Succeeded`. The API server
-    /// rejects a field that the kind cannot be selected by.
+    /// Caches only the objects that match this field selector, such as `status.phase!=Succeeded`. The API
+    /// server rejects a field that it does not support as a selector for the kind.
     pub fn fields(mut self, selector: impl Into<String>) -> Self {
         self.fields = Some(selector.into()).filter(|text| !text.is_empty());
         self
     }
 
-    /// Does not wait for the kind: if it is missing or forbidden, that is reported, but it holds up neither
-    /// [`SharedCache::start`](crate::SharedCache::start) nor readiness.
+    /// Does not wait for the kind. If the kind is missing or forbidden, the cache reports that, but neither
+    /// [`SharedCache::start`](crate::SharedCache::start) nor readiness waits for the kind.
     pub fn optional(mut self) -> Self {
         self.optional = true;
         self

@@ -1,9 +1,9 @@
-//! [`WatchThread`]: a thread of their own for the watches of a cache, and for their connections.
+//! [`WatchThread`]: a separate thread for the watches of a cache and their connections.
 //!
-//! An API server sends a list event by event. Where the connection's task, the one that reads it and the rest of the
-//! process share the workers of one runtime, each event wakes several threads; measured, that costs more than all
-//! decoding. On one thread nothing is handed over until a batch is in the store, and no handler can keep a watch
-//! from being read.
+//! An API server sends a list event by event. If the connection's task, the reading task and the rest of the
+//! process share the workers of one runtime, each event wakes several threads. Measured, that costs more than
+//! all decoding. On one thread no data moves between threads until a batch is in the store, and no handler
+//! can delay the reading of a watch.
 
 use std::io;
 use std::thread;
@@ -11,7 +11,7 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// A running thread with a single-threaded runtime. It ends when this is dropped, with whatever runs on it.
+/// A running thread with a single-threaded runtime. Dropping this value ends the thread and its tasks.
 pub(super) struct WatchThread {
     handle: Handle,
     /// Dropped to end the thread.
@@ -19,24 +19,24 @@ pub(super) struct WatchThread {
 }
 
 impl WatchThread {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
     ///
-    /// When the system refuses a thread.
+    /// If the operating system does not start a thread.
     pub(super) fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
         thread::Builder::new().name("watches".to_owned()).spawn(move || {
-            // An error is the end that is waited for.
+            // The receiver returns an error when the sender is dropped, which ends the thread.
             let _ = runtime.block_on(ended);
             runtime.shutdown_background();
         })?;
         Ok(Self { handle, _running: running })
     }
 
-    /// Where to spawn on, and where to make clients that connect from there.
+    /// Returns the runtime handle, to spawn the watches on and to create their clients in.
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
     }

@@ -1,4 +1,4 @@
-//! [`Watched`]: one kind of the cache, with everything that the cache keeps beside its informer.
+//! [`Watched`]: one kind of the cache, with its informer and the cache's own state.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::kind::{CacheObject, KindParams};
 use crate::object::Observer;
 use crate::wait::{ChangeSignal, WaitSource, Waits};
 
-/// Pause before a watch whose task has panicked is run again.
+/// Pause before the watch restarts after its task has panicked.
 const REST_AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// One kind of the cache.
@@ -52,21 +52,21 @@ impl<K: CacheObject> Watched<K> {
         }
     }
 
-    /// Where the waits of the kind get their states from.
+    /// Returns the source from which the waits of the kind get their states.
     pub(super) fn wait_source(&self) -> WaitSource<K> {
         WaitSource { informer: Arc::clone(&self.informer), waits: Arc::clone(&self.waits) }
     }
 
-    /// True if the kind is watched in this namespace.
+    /// Returns true if the kind is watched in this namespace.
     pub(crate) fn covers(&self, namespace: &str) -> bool {
         let namespaces = &self.informer.options().namespaces;
         namespaces.is_empty() || namespaces.iter().any(|watched| watched == namespace)
     }
 
-    /// Watches until cancelled. If an index function or a decoder panics, the watch begins anew with a list.
+    /// Watches until cancelled. If an index function or a decoder panics, the watch restarts with a list.
     pub(super) async fn watch(&self, stop: CancellationToken) {
         while AssertUnwindSafe(self.informer.run(stop.clone())).catch_unwind().await.is_err() {
-            tracing::error!(kind = %K::kind(&()), "watch panicked, starting it again");
+            tracing::error!(kind = %K::kind(&()), "watch panicked, restarting");
             if stop.run_until_cancelled(tokio::time::sleep(REST_AFTER_PANIC)).await.is_none() {
                 return;
             }

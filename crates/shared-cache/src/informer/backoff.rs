@@ -1,4 +1,4 @@
-//! How long an informer waits before it tries again.
+//! Computes how long an informer waits before it retries.
 
 use std::time::Duration;
 
@@ -6,19 +6,20 @@ use rand::Rng;
 
 use super::error::WatchError;
 
-/// First delay after a failure; client-go's reflector starts with the same.
+/// First delay after a failure. client-go's reflector also starts with 800 ms.
 const FIRST: Duration = Duration::from_millis(800);
 
-/// No delay of our own choosing is longer.
+/// Longest delay that the informer chooses itself.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A missing CRD or permission must be noticed within 30 s of its coming (behaviour C5).
-const LONGEST_WHEN_MENDED_BY_HAND: Duration = Duration::from_secs(15);
+/// Longest delay for failures that an operator must fix. A new CRD or permission must be noticed within 30 s
+/// (behaviour C5).
+const LONGEST_FOR_OPERATOR_FIX: Duration = Duration::from_secs(15);
 
-/// A server that asks for more patience than this is asked again anyway.
+/// Longest Retry-After that is respected. A longer one is cut to this value.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
-/// A connection that lived this long proves that all is well again.
+/// A connection that lived this long resets the failure count.
 const HEALTHY: Duration = Duration::from_mins(2);
 
 /// A watch that lived this long may be resumed at once.
@@ -28,13 +29,13 @@ const SHORT_LIVED: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(crate) struct Backoff {
     failures: u32,
-    /// Whether the last failure was an expired version, which says that the server is back.
+    /// True if the last failure was an expired version: the server answers again.
     expired: bool,
 }
 
 impl Backoff {
-    /// The delay after a connection that ended, cleanly or not, having fed the store for `lived`; a request
-    /// that got no successful response, or a list that was not completed, has not lived at all.
+    /// Returns the delay before the next connection. `lived` is how long the last connection fed the store;
+    /// it is zero if no request succeeded or the list was not completed.
     pub(crate) fn after(&mut self, lived: Duration, failure: Option<&WatchError>) -> Duration {
         if lived >= HEALTHY {
             self.failures = 0;
@@ -45,7 +46,7 @@ impl Backoff {
         }
         self.expired = expired;
         if let Some(asked) = failure.and_then(WatchError::retry_after) {
-            // A server that asks for patience is up, so the own delay starts anew (behaviour V13).
+            // A server that sends Retry-After is up, so the own delay restarts (behaviour V13).
             self.failures = 0;
             return asked.min(LONGEST_RETRY_AFTER).mul_f64(rand::rng().random_range(1.0..=1.25));
         }
@@ -53,7 +54,7 @@ impl Backoff {
             return Duration::ZERO;
         }
         let longest = match failure.and_then(WatchError::code) {
-            Some(403 | 404) => LONGEST_WHEN_MENDED_BY_HAND,
+            Some(403 | 404) => LONGEST_FOR_OPERATOR_FIX,
             _ => LONGEST,
         };
         let delay = FIRST.saturating_mul(1 << self.failures.min(10)).min(longest);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn v13_a_server_that_answers_with_retry_after_is_up_so_the_own_delay_starts_anew() {
+    fn v13_retry_after_restarts_the_own_delay() {
         let mut backoff = Backoff::default();
         delays(&mut backoff, &status(500, None), 8);
         let asked = status(429, Some(Duration::from_secs(1)));
@@ -136,7 +137,7 @@ mod tests {
     fn c5_a_missing_crd_or_permission_is_asked_for_again_within_15_s() {
         for code in [403, 404] {
             let delays = delays(&mut Backoff::default(), &status(code, None), 20);
-            assert!(delays.iter().all(|&delay| delay <= LONGEST_WHEN_MENDED_BY_HAND));
+            assert!(delays.iter().all(|&delay| delay <= LONGEST_FOR_OPERATOR_FIX));
         }
     }
 }

@@ -1,36 +1,37 @@
-//! [`WatchError`]: every way in which listing or watching a kind can fail.
+//! [`WatchError`]: the ways in which listing or watching a kind can fail.
 
 use std::time::Duration;
 
 use kube::core::Status;
 
-/// A failed step of a list or watch. All of them are retried; none ends the informer.
+/// A failed step of a list or watch. The informer retries all of them; none ends the informer.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// The API server answered with an error.
     #[error("{}", describe_status(.status))]
     Status {
-        /// What it answered.
+        /// The status that the API server returned.
         status: Box<Status>,
-        /// When it asked to be tried again.
+        /// The delay that the API server requested before a retry.
         retry_after: Option<Duration>,
     },
-    /// The request did not get through or the response broke off.
+    /// The request failed before a response, or the response was cut off.
     #[error("{0}")]
     Transport(String),
-    /// No response headers in time.
+    /// The response headers did not arrive in time.
     #[error("no response within {} s", .0.as_secs())]
     ResponseTimeout(Duration),
-    /// Neither events nor bookmarks nor the rest of a page in time.
+    /// No event, bookmark or part of a page arrived in time.
     #[error("connection silent for {} s", .0.as_secs())]
     Silent(Duration),
-    /// A line or page that is not what the API promises.
+    /// A line or page does not have the format of the API.
     #[error("unreadable response: {0}")]
     Protocol(String),
-    /// More bytes for one event or page than is safe to hold.
+    /// One event or page has more bytes than the limit.
     #[error("response of more than {0} bytes")]
     TooLarge(usize),
-    /// A list older than what was already seen: a stale replica, or a server that was set back.
+    /// The list is older than a version that was already seen. The API server is a stale replica or was
+    /// restored from a backup.
     #[error("list at version {listed} is older than {seen}, which was already seen")]
     Stale {
         /// Version of the list.
@@ -41,7 +42,7 @@ pub enum WatchError {
 }
 
 impl WatchError {
-    /// A short word for metric labels; the set of words is small and fixed.
+    /// Returns a short word for metric labels. The set of words is small and fixed.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -64,7 +65,7 @@ impl WatchError {
         }
     }
 
-    /// HTTP status code, if the API server answered with one.
+    /// Returns the HTTP status code if the API server returned an error.
     #[must_use]
     pub fn code(&self) -> Option<u16> {
         match self {
@@ -73,12 +74,12 @@ impl WatchError {
         }
     }
 
-    /// Whether the version that was asked for is no longer kept, so that only a new list helps.
+    /// Returns true if the server no longer has the requested version, so that only a new list helps.
     pub(crate) fn is_expired(&self) -> bool {
         matches!(self, Self::Status { status, .. } if status.code == 410 || status.reason == "Expired" || status.reason == "Gone")
     }
 
-    /// Whether the server has not reached the version that was asked for ("Too large resource version").
+    /// Returns true if the server has not reached the requested version ("Too large resource version").
     pub(crate) fn is_version_too_large(&self) -> bool {
         let Self::Status { status, .. } = self else {
             return false;
@@ -89,9 +90,10 @@ impl WatchError {
                 || status.message.contains("Too large resource version"))
     }
 
-    /// True if a streaming list that failed so may succeed page by page: all errors of an answer but those that any
-    /// other request would meet too (401, 403, 404, 410, 429), and a connection that broke or fell silent during it.
-    pub(crate) fn speaks_against_streaming(&self, answered: bool) -> bool {
+    /// Returns true if a paged list may succeed where this streaming list failed. That excludes the errors
+    /// that any other request would meet too (401, 403, 404, 410, 429). It includes a connection that broke
+    /// or fell silent during the list.
+    pub(crate) fn suggests_paging(&self, answered: bool) -> bool {
         match self {
             Self::Status { status, .. } => !matches!(status.code, 401 | 403 | 404 | 410 | 429),
             Self::Transport(_) => answered,
@@ -100,7 +102,7 @@ impl WatchError {
         }
     }
 
-    /// When the API server asked to be tried again.
+    /// Returns the delay that the API server requested before a retry.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,

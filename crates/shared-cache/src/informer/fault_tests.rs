@@ -1,5 +1,5 @@
-//! Behaviours V of the informer against a scripted server, under paused time: faults of API servers that are hard to
-//! tell apart from one another.
+//! Tests behaviours V of the informer against a scripted server, under paused time. The faults of API servers
+//! tested here are hard to distinguish.
 
 use std::time::Duration;
 
@@ -12,25 +12,26 @@ use crate::scripted_server::Exchange;
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// The next request, which must be a page of a list.
+/// Returns the next request, which must be a page of a list.
 async fn page(f: &mut Fixture) -> Exchange {
     let exchange = f.server.next().await;
     assert_eq!(exchange.query.get("watch"), None, "{:?}", exchange.query);
     exchange
 }
 
-/// A page that ends the list.
+/// Returns a page that ends the list.
 fn whole(version: &str, items: &[Value]) -> Value {
     json!({"metadata": {"resourceVersion": version}, "items": items})
 }
 
-/// Discovery's answer, with the kind or without it.
+/// Returns discovery's response, with or without the kind.
 fn discovery(served: bool) -> Value {
     let resources: &[Value] = if served { &[json!({"name": "widgets"})] } else { &[] };
     json!({"kind": "APIResourceList", "resources": resources})
 }
 
-/// Answers every request with 404 for a while, and discovery as given. Returns how often discovery was asked.
+/// Answers every request with 404 for `span`, and discovery as given. Returns the number of discovery
+/// requests.
 async fn not_found_for(f: &mut Fixture, span: Duration, served: bool) -> u32 {
     let (end, mut asked) = (Instant::now() + span, 0);
     while let Ok(exchange) = timeout(end - Instant::now(), f.server.next()).await {
@@ -55,14 +56,14 @@ async fn v1_every_object_of_a_kind_that_was_unserved_for_a_while_is_back() {
     let mut gone = [f.next_event().await, f.next_event().await];
     gone.sort();
     assert_eq!(gone, ["-a@5?", "-b@6?"]);
-    // The same objects in the same versions, listed at a version that is no newer.
+    // The same objects in the same versions, in a list whose version is not newer.
     let _watch = f.server.list(&[object("a", "1", 5), object("b", "2", 6)], "7").await;
     f.informer.wait_for_sync().await;
     assert_eq!(f.names(), ["a", "b"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn v2_404_is_believed_only_if_discovery_confirms_it() {
+async fn v2_404_counts_only_if_discovery_confirms_it() {
     let mut f = start();
     let watch = f.server.list(&[object("a", "1", 5)], "7").await;
     assert_eq!(f.next_event().await, "+a@5");
@@ -71,7 +72,7 @@ async fn v2_404_is_believed_only_if_discovery_confirms_it() {
     assert!(not_found_for(&mut f, Duration::from_mins(1), true).await > 0);
     assert!(f.informer.has_synced(), "another API server serves the kind");
     assert_eq!(f.names(), ["a"]);
-    assert!(f.try_event().is_none(), "no handler is told of a deletion");
+    assert!(f.try_event().is_none(), "no handler receives a deletion");
     let _watch = f.server.list(&[object("a", "1", 5)], "8").await;
     f.informer.wait_for_version(8).await;
     assert!(f.try_event().is_none());
@@ -210,7 +211,7 @@ async fn e8_a_dead_watch_is_noticed_within_90_s_and_resumed() {
     page(&mut f).await.json(&whole("9", &[]));
     let mut second = f.server.watch_from("7").await;
     second.event("MODIFIED", &object("a", "1", 9)).await;
-    // What the probe saw is not applied; the watch resumes and brings it.
+    // The object that the probe read is not applied. The resumed watch delivers it.
     f.server.watch_from("7").await.event("MODIFIED", &object("a", "1", 9)).await;
     f.informer.wait_for_version(9).await;
     assert!(start.elapsed() <= Duration::from_secs(90));
@@ -233,7 +234,7 @@ async fn e8_a_black_hole_is_noticed_within_90_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_watch_on_a_server_that_was_set_back_is_listed_anew() {
+async fn a_silent_watch_on_a_restored_server_is_relisted() {
     let mut f = start();
     let _silent = f.server.list(&[object("a", "1", 50)], "50").await;
     page(&mut f).await.json(&whole("9", &[]));

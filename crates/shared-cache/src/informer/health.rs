@@ -1,4 +1,4 @@
-//! [`Health`]: the state of an informer's watches, from which readiness and metrics are made.
+//! [`Health`]: the state of an informer's watches. Readiness and metrics are computed from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::error::WatchError;
 use crate::store::Partition;
 
-/// How long a watch may be down before its kind no longer counts as ready.
+/// How long a watch may be down before its kind is no longer ready.
 pub const STALE_AFTER: Duration = Duration::from_secs(10);
 
-/// What an informer was doing when it failed; the verb that a permission must name.
+/// The request that failed. It is also the verb that a permission must name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verb {
     /// A paged list.
@@ -26,7 +26,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// As Kubernetes spells it.
+    /// Returns the verb as Kubernetes spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,13 +40,13 @@ impl Verb {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LastError {
-    /// What failed.
+    /// The request that failed.
     pub verb: Verb,
     /// [`WatchError::reason`].
     pub reason: &'static str,
-    /// What a person should read.
+    /// The failure as text for operators.
     pub message: String,
-    /// When.
+    /// The time of the failure.
     pub at: Timestamp,
 }
 
@@ -54,32 +54,32 @@ pub struct LastError {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Whether the store shows a whole list, and has not been cleared since.
+    /// True if the store contains a complete list and has not been cleared since.
     pub synced: bool,
-    /// For how long no watch has fed the store. `None` while one does.
+    /// How long no watch has fed the store. `None` while a watch feeds it.
     pub stale_for: Option<Duration>,
-    /// The last failure since the watch last worked; `None` while all is well.
+    /// The last failure since the watch last worked. `None` if the watch works.
     pub last_error: Option<LastError>,
-    /// Failures in a row.
+    /// Number of consecutive failures.
     pub consecutive_failures: u32,
-    /// When the last event came.
+    /// Time of the last event.
     pub last_event: Option<Timestamp>,
-    /// When the last bookmark came.
+    /// Time of the last bookmark.
     pub last_bookmark: Option<Timestamp>,
-    /// Lists that began after the first was complete.
+    /// Number of lists that began after the first list had completed.
     pub relists: u64,
-    /// Failures so far by verb and reason.
+    /// Number of failures by verb and reason.
     pub errors: BTreeMap<(Verb, &'static str), u64>,
-    /// Objects that exist but can't be decoded, and so are kept out.
+    /// Number of objects that exist but cannot be decoded and are therefore not stored.
     pub undecodable: usize,
 }
 
 impl Report {
-    /// Whether lookups may be relied upon: synced, and no watch outage longer than [`STALE_AFTER`].
+    /// Returns `Ok` if lookups may be trusted: synced, and no watch outage longer than [`STALE_AFTER`].
     ///
     /// # Errors
     ///
-    /// Why not, for people.
+    /// The reason as text for operators.
     pub fn ready(&self) -> Result<(), String> {
         let why = || self.last_error.as_ref().map(|error| error.message.clone());
         if !self.synced {
@@ -103,13 +103,14 @@ struct State {
     stale_since: Option<Instant>,
 }
 
-/// The health of one informer. Its task writes it, anyone may read it; no lock is held across either.
+/// The health of one informer. The informer's task writes it and any thread may read it; neither holds a lock
+/// across an await.
 pub struct Health {
-    /// True if every partition is synced. Kept outside the lock, since every lookup reads it.
+    /// True if every partition is synced. Stored outside the lock because every lookup reads it.
     synced: AtomicBool,
     /// True if a watch feeds every partition of the store.
     live: watch::Sender<bool>,
-    /// One for each partition.
+    /// The state of each partition.
     states: Mutex<Vec<State>>,
 }
 
@@ -129,13 +130,13 @@ impl Health {
         }
     }
 
-    /// True if the store shows a whole list. Acquire: a caller that sees `true` sees that list.
+    /// Returns true if the store contains a complete list. Acquire: a caller that sees `true` sees that list.
     #[must_use]
     pub fn has_synced(&self) -> bool {
         self.synced.load(Ordering::Acquire)
     }
 
-    /// The state now. For a kind that is watched in several namespaces, the worst of them.
+    /// Returns the current state. For a kind that is watched in several namespaces, returns the worst state.
     #[must_use]
     pub fn report(&self) -> Report {
         let states = self.states.lock();
@@ -153,14 +154,14 @@ impl Health {
         let _ = self.live.subscribe().wait_for(|&now| now == live).await;
     }
 
-    /// The part of one list and watch.
+    /// Returns the health of one list and watch.
     pub(super) fn partition(&self, partition: Partition) -> PartitionHealth<'_> {
         PartitionHealth { health: self, index: usize::from(partition) }
     }
 
-    /// No watch feeds the store any more.
+    /// Records that no watch feeds the store any more.
     pub(super) fn all_down(&self) {
-        // The lock is released first: each step takes it again.
+        // The lock is released first because each step acquires it.
         let partitions = self.states.lock().len();
         for partition in 0..partitions {
             PartitionHealth { health: self, index: partition }.down();
@@ -169,7 +170,7 @@ impl Health {
 }
 
 impl Report {
-    /// Takes over whatever is worse in another report, and adds up the counts.
+    /// Keeps the worse value of each field of the two reports, and adds the counts.
     fn merge(&mut self, other: &Self) {
         self.synced &= other.synced;
         self.stale_for = self.stale_for.max(other.stale_for);
@@ -213,17 +214,17 @@ impl PartitionHealth<'_> {
         self.update(|state| state.report.relists += u64::from(state.synced));
     }
 
-    /// The initial list, or a relist, has completed.
+    /// Records that the initial list, or a relist, has completed.
     pub(super) fn list_complete(self) {
         self.update(|state| state.synced = true);
     }
 
-    /// The partition was emptied because its kind is gone.
+    /// Records that the partition was emptied because its kind is no longer served.
     pub(super) fn cleared(self) {
         self.update(|state| state.synced = false);
     }
 
-    /// A watch feeds the partition.
+    /// Records that a watch feeds the partition.
     pub(super) fn live(self) {
         self.update(|state| {
             state.stale_since = None;
@@ -232,7 +233,7 @@ impl PartitionHealth<'_> {
         });
     }
 
-    /// No watch feeds the partition any more.
+    /// Records that no watch feeds the partition any more.
     pub(super) fn down(self) {
         self.update(|state| {
             state.stale_since.get_or_insert_with(Instant::now);

@@ -17,19 +17,19 @@ use crate::kind::{CacheObject, KindParams};
 use crate::object::Observer;
 use crate::store::{Partition, Store};
 
-/// Longest sleep before the wall clock is read again: it may be set meanwhile.
+/// Longest sleep before the wall clock is read again. The clock may be changed during a sleep.
 const CLOCK_CHECK: Duration = Duration::from_secs(30);
 
 /// The lists and watches of one kind. See the [module](super).
 pub(crate) struct Informer<K: CacheObject> {
     state: InformerState<K>,
-    /// Held by the one run at a time.
+    /// Locked by the active run, so that only one run is active at a time.
     running: Mutex<()>,
 }
 
 impl<K: CacheObject> Informer<K> {
-    /// An informer that does nothing until it is run. `observers` are called with every batch before attached
-    /// observers are.
+    /// Creates an informer that does nothing until it is run. The fixed `observers` are called with every
+    /// batch before the attached observers.
     pub(crate) fn new(
         client: &kube::Client,
         params: Arc<KindParams<K>>,
@@ -39,10 +39,12 @@ impl<K: CacheObject> Informer<K> {
         Self { state: InformerState::new(client, params, options, observers), running: Mutex::new(()) }
     }
 
-    /// Lists and watches until `stop` is cancelled, which drops connections at once. Never fails: see
-    /// [`Self::health`]. Runs on any executor with tokio's time; a second run waits for the first to end.
+    /// Lists and watches until `stop` is cancelled, which closes the connections at once. Failures are
+    /// retried and reported in [`Self::health`]. Runs on any executor with tokio's time. A second run waits
+    /// until the first has ended.
     ///
-    /// If the future is dropped, the store stays as it is, and observers are told that no batch will come.
+    /// If the future is dropped, the store keeps its objects, and observers are notified that no batch will
+    /// come.
     pub(crate) async fn run(&self, stop: CancellationToken) {
         let _running = self.running.lock().await;
         self.state.observers.open();
@@ -68,17 +70,17 @@ impl<K: CacheObject> Informer<K> {
         &self.state.health
     }
 
-    /// True if the store shows a whole list.
+    /// Returns true if the store contains a complete list.
     pub(crate) fn has_synced(&self) -> bool {
         self.state.health.has_synced()
     }
 
-    /// What is watched.
+    /// Returns what is watched.
     pub(crate) fn options(&self) -> &InformerOptions {
         &self.state.options
     }
 
-    /// Resolves once the store shows a whole list; at once if it does. Cancel safe.
+    /// Resolves once the store contains a complete list; at once if it already does. Cancel safe.
     pub(crate) async fn wait_for_sync(&self) {
         let mut version = self.state.versions.subscribe();
         while !self.has_synced() {
@@ -88,8 +90,8 @@ impl<K: CacheObject> Informer<K> {
         }
     }
 
-    /// Resolves once the store has passed a resource version, by an event or a bookmark. Cancel safe. May take until
-    /// the next bookmark, about a minute, if no object of this kind changes any more.
+    /// Resolves once the store has passed a resource version, by an event or a bookmark. Cancel safe. If no
+    /// object of this kind changes, this takes until the next bookmark, about a minute.
     pub(crate) async fn wait_for_version(&self, version: u64) {
         let mut reached = self.state.versions.subscribe();
         if reached.wait_for(|&reached| reached >= version).await.is_err() {
@@ -97,17 +99,17 @@ impl<K: CacheObject> Informer<K> {
         }
     }
 
-    /// The version that the store has reached; 0 before the first list.
+    /// Returns the version that the store has reached; 0 before the first list.
     pub(crate) fn version(&self) -> u64 {
         self.state.versions.reached()
     }
 
-    /// Attaches an observer until it is dropped, and returns the objects that exist at that moment.
+    /// Attaches an observer until it is dropped, and returns the existing objects.
     pub(crate) fn attach(&self, observer: Weak<dyn Observer<K>>) -> Snapshot<K> {
         self.state.observers.attach(&self.state.store, observer)
     }
 
-    /// Indexes objects again when time alone has changed their index values (behaviour B2).
+    /// Indexes objects again when their index values change with time alone (behaviour B2).
     async fn follow_the_clock(&self) {
         let (store, observers) = (&self.state.store, &self.state.observers);
         loop {
@@ -121,7 +123,8 @@ impl<K: CacheObject> Informer<K> {
     }
 }
 
-/// However a run ends, the watch is down. Unless the run is about to begin anew after a panic, no batch will come.
+/// Records at the end of a run that the watch is down. Also closes the observers, unless the run restarts
+/// after a panic.
 struct Ended<'a, K: CacheObject> {
     state: &'a InformerState<K>,
     stopped: bool,
@@ -136,7 +139,7 @@ impl<K: CacheObject> Drop for Ended<'_, K> {
     }
 }
 
-/// How long until the wall clock has passed an instant, rounded up to what a timer can do.
+/// Returns the time until the wall clock has passed an instant, rounded up to the resolution of a timer.
 fn time_until(at: Timestamp) -> Duration {
     let left = at.duration_since(Timestamp::now()).unsigned_abs();
     let ahead = at > Timestamp::now();

@@ -1,14 +1,15 @@
-//! [`InformerOptions`]: what an informer watches.
+//! [`InformerOptions`]: limits the objects that an informer watches.
 
-/// What an informer watches.
+/// Limits the objects that an informer watches, by namespace and selector. Also sets the page size of lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InformerOptions {
-    /// The namespaces to watch, each by a list and watch of its own; empty: all of them, or a cluster-scoped kind.
+    /// The namespaces to watch, each by its own list and watch. If empty, all namespaces, or a cluster-scoped
+    /// kind.
     pub(crate) namespaces: Vec<String>,
     /// Kubernetes label selector; `None` selects everything.
     pub(crate) label_selector: Option<String>,
     /// Kubernetes field selector; `None` selects everything.
     pub(crate) field_selector: Option<String>,
-    /// Objects in one page of a paged list; 0 means 500.
+    /// Number of objects in a page of a paged list; 0 means 500.
     pub(crate) page_size: u32,
 }

@@ -1,4 +1,5 @@
-//! Objects that exist but can't be decoded: kept out of the store, counted, and logged once (behaviour E6).
+//! Tracks objects that exist but cannot be decoded (behaviour E6). They are not stored, are counted, and are
+//! logged once.
 
 use std::collections::HashSet;
 
@@ -9,11 +10,12 @@ use crate::kind::{CacheObject, DecodeError};
 use crate::object::{DeletionReason, ObjectKey, parse_version};
 use crate::store::Change;
 
-/// The undecodable objects of one kind that are known now. Owned by the informer's task.
+/// The undecodable objects of one kind. Owned by the informer's task.
 #[derive(Default)]
 pub(crate) struct Isolation {
     current: HashSet<ObjectKey>,
-    /// Those that the running list has seen; they are all there are once it is complete.
+    /// The undecodable objects that the running list has seen. Once the list is complete, they are the only
+    /// ones.
     listed: HashSet<ObjectKey>,
 }
 
@@ -30,8 +32,8 @@ impl Isolation {
         self.current.len()
     }
 
-    /// The object of this key can be read (again), or is gone.
-    pub(crate) fn heal<K: CacheObject>(&mut self, object: &K) {
+    /// Records that the object of this key can be decoded again, or was deleted.
+    pub(crate) fn record_decoded<K: CacheObject>(&mut self, object: &K) {
         if !self.current.is_empty() || !self.listed.is_empty() {
             let key = ObjectKey::of(object);
             if self.current.remove(&key) | self.listed.remove(&key) {
@@ -40,14 +42,15 @@ impl Isolation {
         }
     }
 
-    /// Keeps out an object that `error` says is unreadable; what was stored of it is outdated.
+    /// Records an object that `error` says is undecodable. The returned change hides the outdated stored
+    /// object.
     pub(crate) fn isolate<K: CacheObject>(&mut self, object: &str, error: &DecodeError) -> Change<K> {
         let stub = Stub::parse(object);
         let key = ObjectKey::new(stub.metadata.namespace, stub.metadata.name);
         if self.current.insert(key.clone()) {
             tracing::warn!(
                 kind = %K::kind(&()), %key, field = %error.field, problem = %redact(&error.problem),
-                "object can't be decoded and is kept out of the cache until it can"
+                "object cannot be decoded and is not in the cache"
             );
         }
         let version = parse_version(&stub.metadata.resource_version);
@@ -56,7 +59,7 @@ impl Isolation {
         Change::Hide { namespace: key.namespace, name: key.name, version, reason }
     }
 
-    /// An object that could not be read is gone.
+    /// Records that an undecodable object was deleted.
     pub(crate) fn gone<K: Resource>(&mut self, object: &str) -> Change<K> {
         let stub = Stub::parse(object);
         let version = parse_version(&stub.metadata.resource_version);
@@ -68,7 +71,7 @@ impl Isolation {
     }
 }
 
-/// Takes the values out of a decoder's message: it quotes what it found, which may be a secret.
+/// Removes the quoted values from a decoder's message, because they may be secrets.
 fn redact(problem: &str) -> String {
     let mut text = problem.to_owned();
     for quote in ['"', '`'] {

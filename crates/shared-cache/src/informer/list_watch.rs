@@ -1,10 +1,10 @@
-//! The requests of an informer: list a page, open a watch, read its lines. Knows HTTP and JSON framing and
-//! nothing of stores.
+//! Sends the requests of an informer: lists a page, opens a watch, reads its lines. This module handles HTTP
+//! and JSON framing and does not use the store.
 //!
 //! `kube::runtime::watcher` hides bookmarks and versions, fails a whole page for one bad object and notices a
-//! dead connection only after five minutes, so the requests are made here on [`kube::Client`] itself.
-//! Everything has a deadline ([`RESPONSE_TIMEOUT`], [`SILENCE_TIMEOUT`]) and a bound ([`MAX_LINE`],
-//! [`MAX_PAGE`]).
+//! dead connection only after five minutes. So this module sends the requests through [`kube::Client`]
+//! itself. Every request has a deadline ([`RESPONSE_TIMEOUT`], [`SILENCE_TIMEOUT`]) and a size limit
+//! ([`MAX_LINE`], [`MAX_PAGE`]).
 
 use std::time::Duration;
 
@@ -24,26 +24,26 @@ use crate::error_text::error_text;
 use crate::kind::CacheObject;
 use crate::object::parse_version;
 
-/// How long response headers may take (behaviour E8).
+/// How long the response headers may take (behaviour E8).
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a watch may be silent. Bookmarks are due every 60 s, give or take a second; with the time
-/// that a new connection then takes to fail, a dead peer is noticed within 90 s (E8).
+/// How long a watch may be silent. Bookmarks are due every 60 s, plus or minus a second. A new connection
+/// also takes time to fail; with that time a dead peer is noticed within 90 s (E8).
 pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Longest watch event that is read. etcd takes objects of 1.5 MiB, the API server bodies of 3 MB.
+/// Largest watch event that is read. etcd accepts objects of 1.5 MiB, the API server accepts bodies of 3 MB.
 pub(crate) const MAX_LINE: usize = 16 << 20;
 
-/// Largest list page that is read. A page that is larger is asked for again with fewer objects.
+/// Largest list page that is read. A larger page is requested again with fewer objects.
 pub(crate) const MAX_PAGE: usize = 256 << 20;
 
-/// Longest error body that is read.
+/// Largest error body that is read.
 const MAX_STATUS: usize = 64 << 10;
 
 /// How a request is sent.
 #[derive(Clone, Copy)]
 pub(crate) struct Sending {
-    /// How long the first byte of the answer may take.
+    /// How long the first byte of the response may take.
     pub(crate) patience: Duration,
     /// Closes the connection after this request, so that the next request gets a new one.
     pub(crate) fresh: bool,
@@ -55,14 +55,14 @@ impl Default for Sending {
     }
 }
 
-/// What one informer asks for: a collection, and which of its objects.
+/// What one informer requests: a collection, and a selection of its objects.
 #[derive(Clone)]
 pub(crate) struct ListWatch {
     client: kube::Client,
     path: String,
     label_selector: Option<String>,
     field_selector: Option<String>,
-    /// Where discovery lists the resources of the kind's group and version.
+    /// The path at which discovery lists the resources of the kind's group and version.
     discovery_path: String,
     plural: String,
 }
@@ -81,7 +81,7 @@ pub(crate) struct PageContent<'a> {
 }
 
 impl PageContent<'_> {
-    /// The version that the list shows.
+    /// Returns the version of the list.
     pub(crate) fn version(&self) -> Option<u64> {
         self.metadata.resource_version.as_deref().and_then(parse_version)
     }
@@ -94,7 +94,7 @@ impl Page {
 }
 
 impl ListWatch {
-    /// The requests for a kind, in one namespace if it is given.
+    /// Creates the requests for a kind, in one namespace if `namespace` is given.
     pub(crate) fn new<K: CacheObject>(
         client: &kube::Client,
         namespace: Option<&str>,
@@ -114,7 +114,7 @@ impl ListWatch {
         }
     }
 
-    /// Lists one page from the quorum. `limit` 0 asks for everything at once.
+    /// Lists one page from the quorum. `limit` 0 requests all objects at once.
     pub(crate) async fn list(
         &self,
         limit: u32,
@@ -132,7 +132,7 @@ impl ListWatch {
         Ok(Page { body: read(self.send(request, how).await?, MAX_PAGE).await? })
     }
 
-    /// Asks discovery whether the API server serves the kind.
+    /// Returns true if discovery lists the kind.
     pub(crate) async fn is_served(&self) -> Result<bool, WatchError> {
         #[derive(Deserialize)]
         struct Resources {
@@ -155,9 +155,9 @@ impl ListWatch {
         Ok(listed.resources.iter().any(|resource| resource.name == self.plural))
     }
 
-    /// Watches from a version on; `None` asks for a streaming list: every object first, then a bookmark that
-    /// ends the list, then changes.
-    /// `lifetime` is how long the server should keep it open; `None` leaves that to the server.
+    /// Watches from a version on. `None` requests a streaming list: first every object, then a bookmark that
+    /// ends the list, then changes. `lifetime` is how long the server should keep the watch open; with `None`
+    /// the server decides.
     pub(crate) async fn watch(
         &self,
         version: Option<&str>,
@@ -182,7 +182,7 @@ impl ListWatch {
         Sending { patience, fresh }: Sending,
     ) -> Result<Body, WatchError> {
         let mut request = request.map_err(|error| WatchError::Protocol(error_text(&error)))?;
-        // From 1.37 on the API server compresses each event by itself, which no client of ours decodes.
+        // API servers from 1.37 on compress each event separately, which this client cannot decode.
         request.headers_mut().insert(ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
         if fresh {
             request.headers_mut().insert(CONNECTION, http::HeaderValue::from_static("close"));
@@ -219,7 +219,7 @@ async fn read_status(response: http::Response<Body>) -> WatchError {
     WatchError::Status { status: status.boxed(), retry_after: seconds.map(Duration::from_secs) }
 }
 
-/// Reads a body to its end.
+/// Reads a whole body.
 async fn read(mut body: Body, limit: usize) -> Result<Bytes, WatchError> {
     let mut whole = BytesMut::new();
     while let Some(chunk) = next_chunk(&mut body, SILENCE_TIMEOUT).await? {
@@ -250,15 +250,15 @@ async fn next_chunk(body: &mut Body, patience: Duration) -> Result<Option<Bytes>
 pub(crate) struct Lines {
     body: Body,
     buffer: BytesMut,
-    /// How much of the buffer is known to hold no line end.
+    /// Length of the start of the buffer that contains no line end.
     scanned: usize,
 }
 
 impl Lines {
-    /// The next chunk of whole lines, at least one; `None` at the clean end of the watch. After `patience` without a
-    /// byte it returns [`WatchError::Silent`] and may be called again. Cancel safe.
+    /// Returns the next chunk of whole lines, at least one line; `None` at the clean end of the watch. After
+    /// `patience` without a byte, returns [`WatchError::Silent`] and may be called again. Cancel safe.
     ///
-    /// A last line without its end is dropped: its event comes again when the watch is resumed.
+    /// An incomplete last line is dropped, because its event is sent again when the watch is resumed.
     pub(crate) async fn next(&mut self, patience: Duration) -> Result<Option<Bytes>, WatchError> {
         loop {
             if let Some(end) = memchr::memrchr(b'\n', &self.buffer[self.scanned..]) {

@@ -1,4 +1,4 @@
-//! [`Informer`]: the list and watch of one kind, which feed its [`Store`](crate::store::Store) and its observers.
+//! [`Informer`]: lists and watches one kind, and updates its [`Store`](crate::store::Store) and observers.
 //!
 //! ```text
 //!  list / watch ──▶ Informer<K> ──▶ Store<K> ◀── readers
@@ -6,8 +6,10 @@
 //!                       └──▶ Observer<K> (waits, expectations, subscriptions, work queues)
 //! ```
 //!
-//! One task writes the store, everyone else reads it. No failure of the API server ends the task: it retries, counts
+//! Only the informer's task writes the store. No failure of the API server ends the task: the task retries
 //! and reports the failure in [`Health`].
+//!
+//! Rule numbers refer to docs/behaviours.md.
 
 mod backoff;
 mod error;

@@ -1,4 +1,4 @@
-//! [`Observers`]: who is told of the changes of one kind.
+//! [`Observers`]: the observers of the changes of one kind.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -9,11 +9,11 @@ use crate::kind::CacheObject;
 use crate::object::{Batch, Observer};
 use crate::store::Store;
 
-/// The objects of a kind at the moment at which an observer was attached.
+/// The objects of a kind at the time when an observer was attached.
 pub struct Snapshot<K> {
     /// The objects, in no particular order.
     pub objects: Vec<Arc<K>>,
-    /// Number of the last batch that is part of `objects`; see [`Batch::sequence`].
+    /// Number of the last batch that is contained in `objects`; see [`Batch::sequence`].
     pub sequence: u64,
     /// True if the initial list had completed, so that [`Observer::synced`] will not be called.
     pub synced: bool,
@@ -21,15 +21,15 @@ pub struct Snapshot<K> {
     pub closed: Option<bool>,
 }
 
-/// The observers of one kind: those that it was built with, and those that were attached later.
+/// The observers of one kind: the fixed ones, and those that were attached later.
 pub(crate) struct Observers<K> {
-    /// Called first, in this order.
+    /// Called before all others, in this order.
     fixed: Vec<Arc<dyn Observer<K>>>,
     attached: Mutex<Attached<K>>,
 }
 
 struct Attached<K> {
-    /// An observer and the last batch that was part of its snapshot. The observer ends by being dropped.
+    /// Each observer and the number of the last batch in its snapshot. Dropping the observer detaches it.
     observers: Vec<(Weak<dyn Observer<K>>, u64)>,
     synced: bool,
     closed: Option<bool>,
@@ -41,10 +41,10 @@ impl<K: CacheObject> Observers<K> {
         Self { fixed, attached: Mutex::new(attached) }
     }
 
-    /// Attaches an observer and returns what it has to know of the time before.
+    /// Attaches an observer and returns a snapshot of the existing objects.
     ///
-    /// The objects are copied, and the observer is registered, under the store's read lock: no change is missed and
-    /// none comes twice.
+    /// The objects are copied and the observer is registered under the store's read lock. So the observer
+    /// misses no change and sees no change twice.
     pub(crate) fn attach(&self, store: &Store<K>, observer: Weak<dyn Observer<K>>) -> Snapshot<K> {
         let view = store.view();
         let objects = view.iter().cloned().collect();
@@ -69,21 +69,21 @@ impl<K: CacheObject> Observers<K> {
         }
     }
 
-    /// The initial list has completed. Only the first call has an effect.
+    /// Notifies the observers that the initial list has completed. Only the first call has an effect.
     pub(crate) fn synced(&self) {
         if !std::mem::replace(&mut self.attached.lock().synced, true) {
             self.live().iter().for_each(|(observer, _)| guarded::<K>(|| observer.synced()));
         }
     }
 
-    /// No batch will come any more.
+    /// Notifies the observers that no batch will come any more.
     pub(crate) fn close(&self, stopped: bool) {
         self.attached.lock().closed = Some(stopped);
         self.fixed.iter().for_each(|observer| guarded::<K>(|| observer.closed(stopped)));
         self.live().iter().for_each(|(observer, _)| guarded::<K>(|| observer.closed(stopped)));
     }
 
-    /// A run begins: batches come again.
+    /// Records that a new run begins, so that batches come again.
     pub(crate) fn open(&self) {
         self.attached.lock().closed = None;
     }
@@ -95,7 +95,7 @@ impl<K: CacheObject> Observers<K> {
     }
 }
 
-/// Calls one observer. A panic is logged, so that the others are still called.
+/// Calls one observer. A panic is logged, so that the other observers are still called.
 fn guarded<K: CacheObject>(call: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(call)).is_err() {
         tracing::error!(kind = %K::kind(&()), "an observer panicked");

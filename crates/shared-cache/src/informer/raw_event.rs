@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::error::WatchError;
 
-/// The lines of a chunk, without those that are empty.
+/// Returns the non-empty lines of a chunk.
 pub(crate) fn split_lines(chunk: &Bytes) -> impl Iterator<Item = &[u8]> {
     let mut rest = chunk.chunk();
     std::iter::from_fn(move || {
@@ -25,18 +25,18 @@ pub(crate) fn split_lines(chunk: &Bytes) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// One event of a watch. Its object stays text until it is known what to do with it.
+/// One event of a watch. Its object stays text until the event type is known.
 pub(crate) struct RawEvent<'a> {
     pub(crate) kind: Cow<'a, str>,
-    /// JSON, if the line is: see [`Self::verified_object`].
+    /// JSON if the line is JSON; see [`Self::verified_object`].
     pub(crate) object: &'a str,
-    /// The whole line, while nobody has looked at all of it.
+    /// The whole line, until it has been parsed completely.
     unverified: Option<&'a [u8]>,
 }
 
 impl<'a> RawEvent<'a> {
-    /// Takes a line apart. Every API server writes the type first and the object last, so that what is between them
-    /// need not be scanned to be found.
+    /// Splits a line. Every API server writes the type first and the object last, so the text between them
+    /// need not be scanned.
     pub(crate) fn parse(line: &'a [u8]) -> Result<Self, WatchError> {
         let rest =
             line.strip_prefix(b"{\"type\":\"").and_then(|rest| rest.trim_ascii_end().strip_suffix(b"}"));
@@ -64,11 +64,11 @@ impl<'a> RawEvent<'a> {
         Ok(Self { kind, object: object.get(), unverified: None })
     }
 
-    /// The object as the whole line has it: to be asked for when it can't be decoded.
+    /// Parses the whole line and returns its object. Called if the object cannot be decoded.
     ///
     /// # Errors
     ///
-    /// When the line is no event at all, which is a fault of the connection and not of the object.
+    /// If the line is not an event. That is a fault of the connection and not of the object.
     pub(crate) fn verified_object(&self) -> Result<&'a str, WatchError> {
         match self.unverified {
             Some(line) => Self::parse_whole(line).map(|event| event.object),
@@ -76,7 +76,7 @@ impl<'a> RawEvent<'a> {
         }
     }
 
-    /// The error that an event of type `ERROR` carries.
+    /// Returns the error that an event of type `ERROR` contains.
     pub(crate) fn error(&self) -> WatchError {
         match serde_json::from_str::<Status>(self.object) {
             Ok(status) => {
@@ -90,7 +90,7 @@ impl<'a> RawEvent<'a> {
     }
 }
 
-/// As much of an object as every object has; for bookmarks, and for objects that can't be read.
+/// The metadata that every object has. Used for bookmarks and for undecodable objects.
 #[derive(Deserialize, Default)]
 pub(crate) struct Stub {
     #[serde(default)]
@@ -118,7 +118,7 @@ impl Stub {
         serde_json::from_str(object).unwrap_or_default()
     }
 
-    /// Whether this bookmark says that the list is complete.
+    /// Returns true if this bookmark ends the initial list.
     pub(crate) fn ends_initial_events(&self) -> bool {
         let annotations = self.metadata.annotations.as_ref();
         annotations.and_then(|all| all.get(INITIAL_EVENTS_END)).is_some_and(|value| value == "true")

@@ -1,4 +1,5 @@
-//! [`Recovery`]: what the failures of one list and watch mean for its next connection. Pure: it does no I/O.
+//! [`Recovery`]: decides from the failures of one list and watch how its next connection is made. Does no
+//! I/O.
 
 use std::time::Duration;
 
@@ -7,35 +8,37 @@ use tokio::time::Instant;
 use super::error::WatchError;
 use super::list_watch::{RESPONSE_TIMEOUT, Sending};
 
-/// Objects in a page unless the options say otherwise; client-go's pager uses the same.
+/// Default number of objects in a page. client-go's pager also uses 500.
 const PAGE_SIZE: u32 = 500;
 
-/// Pages are never made smaller than this, however large they turn out to be.
+/// Smallest page size. Pages are never made smaller, even if they are too large.
 const SMALLEST_PAGE: u32 = 25;
 
-/// Stale lists in a row after which they are believed: the server was set back to an older state.
+/// Number of consecutive stale lists after which a stale list is accepted. The server was then restored to an
+/// older state.
 const STALE_LISTS: u32 = 2;
 
-/// Answers of "not found" in a row, and the time that they must span, before discovery is asked whether the kind is
-/// gone. Fewer could come from a server that is still starting.
+/// Number of consecutive "not found" responses, and their minimum duration, before discovery is checked for
+/// the kind. Fewer responses could come from a server that is still starting.
 const NOT_FOUND: u32 = 3;
 const NOT_FOUND_FOR: Duration = Duration::from_secs(20);
 
-/// Failures in a row at one resume version, and the time that they may span, after which a new list is made
-/// (behaviour V6). Failures without an answer count for the time only: they say nothing about the version.
+/// Limits of the number and duration of consecutive failures at one resume version. Beyond them a new list is
+/// made (behaviour V6). A failure without a response counts only for the duration, because it says nothing
+/// about the version.
 const STUCK: u32 = 5;
 const STUCK_FOR: Duration = Duration::from_mins(1);
 
-/// A watch that lived this long shows that its resume version is good.
+/// A watch that lived this long shows that its resume version is valid.
 const PROVEN: Duration = Duration::from_secs(5);
 
-/// How long no streaming list is tried after one has failed.
+/// How long no streaming list is tried after a streaming list has failed.
 const PAGED_FOR: Duration = Duration::from_hours(1);
 
-/// A list may take this long to its first byte at most, whatever happened before.
+/// Longest time that the first byte of a list may take, after any number of slow lists.
 const LONGEST_PATIENCE: Duration = Duration::from_mins(5);
 
-/// Failures of one sort in a row.
+/// Consecutive failures of the same sort.
 #[derive(Clone, Copy)]
 struct Streak {
     count: u32,
@@ -55,22 +58,23 @@ impl Streak {
 /// Counts failures and decides how the next request is made.
 #[derive(Default)]
 pub(super) struct Recovery {
-    /// Since when lists are made page by page; `None`: as streams.
+    /// Time since which lists are paged. `None` if lists are streamed.
     paged_since: Option<Instant>,
     stale_lists: u32,
     not_found: Option<Streak>,
     /// Failures at one resume version.
     stuck: Option<Streak>,
-    /// Continue tokens that expired in a row.
+    /// Number of consecutive continue tokens that expired.
     expired_pages: u32,
-    /// Pages that were too large lately; each halves the next ones.
+    /// Number of recent pages that were too large. Each halves the size of the next pages.
     large_pages: u32,
-    /// Lists in a row whose answer did not begin in time; each doubles the patience.
+    /// Number of consecutive lists whose response did not begin in time. Each doubles the time that the next
+    /// list may take.
     slow_lists: u32,
 }
 
 impl Recovery {
-    /// True if the next list is to be a streaming list.
+    /// Returns true if the next list should be a streaming list.
     pub(super) fn may_stream(&mut self) -> bool {
         if self.paged_since.is_some_and(|since| since.elapsed() >= PAGED_FOR) {
             self.paged_since = None;
@@ -78,18 +82,19 @@ impl Recovery {
         self.paged_since.is_none()
     }
 
-    /// How the next request of a list is sent (behaviours V2, V7).
+    /// Returns how the next list request is sent (behaviours V2, V7).
     pub(super) fn sending_list(&self) -> Sending {
         let patience = RESPONSE_TIMEOUT.saturating_mul(1 << self.slow_lists.min(10)).min(LONGEST_PATIENCE);
         Sending { patience, ..self.sending_watch() }
     }
 
-    /// How the next request of a watch is sent.
+    /// Returns how the next watch request is sent.
     pub(super) fn sending_watch(&self) -> Sending {
         Sending { fresh: self.not_found.is_some(), ..Sending::default() }
     }
 
-    /// Objects to ask for in one page; 0 for all, once continue tokens have expired twice.
+    /// Returns the number of objects to request in a page. Returns 0 (all) once continue tokens have expired
+    /// twice.
     pub(super) fn page_limit(&self, asked: u32) -> u32 {
         if self.expired_pages >= 2 {
             return 0;
@@ -98,7 +103,7 @@ impl Recovery {
         (size >> self.large_pages.min(31)).max(SMALLEST_PAGE.min(size))
     }
 
-    /// A page could not be read. `continued`: it was not the first.
+    /// Records that a page could not be read. `continued` is true if it was not the first page.
     pub(super) fn page_failed(&mut self, failure: &WatchError, limit: u32, continued: bool) {
         if continued && failure.is_expired() {
             self.expired_pages += 1;
@@ -109,18 +114,18 @@ impl Recovery {
         }
     }
 
-    /// A streaming list has failed; `answered`: after its answer had begun. Returns true if the list is to be made page
-    /// by page, at once.
+    /// Records that a streaming list has failed. `answered` is true if its response had begun. Returns true
+    /// if a paged list should follow at once.
     pub(super) fn streaming_failed(&mut self, failure: &WatchError, answered: bool) -> bool {
-        let gives_up = failure.speaks_against_streaming(answered);
+        let gives_up = failure.suggests_paging(answered);
         if gives_up {
             self.paged_since = Some(Instant::now());
         }
         gives_up
     }
 
-    /// A list or watch has failed after it has fed the store for `lived`. Returns true if the next connection has to
-    /// begin with a list.
+    /// Records that a list or watch has failed after it fed the store for `lived`. Returns true if the next
+    /// connection must begin with a list.
     pub(super) fn failed(&mut self, failure: &WatchError, listing: bool, lived: Duration) -> bool {
         if lived >= PROVEN {
             self.stuck = None;
@@ -144,17 +149,17 @@ impl Recovery {
         outdated || stuck || failure.is_expired() || self.not_found.is_some()
     }
 
-    /// The resume version has changed.
+    /// Records that the resume version has changed.
     pub(super) fn advanced(&mut self) {
         self.stuck = None;
     }
 
-    /// A watch feeds the store.
+    /// Records that a watch feeds the store.
     pub(super) fn live(&mut self) {
         self.not_found = None;
     }
 
-    /// A list has completed.
+    /// Records that a list has completed.
     pub(super) fn listed(&mut self) {
         *self = Self {
             paged_since: self.paged_since,
@@ -163,12 +168,13 @@ impl Recovery {
         };
     }
 
-    /// True if the kind may be gone: "not found" has been answered for long enough (behaviour V2).
+    /// Returns true if the kind may be gone: the server has returned "not found" for long enough (behaviour
+    /// V2).
     pub(super) fn may_be_gone(&self) -> bool {
         self.not_found.is_some_and(|streak| streak.reached(NOT_FOUND, NOT_FOUND_FOR))
     }
 
-    /// True if the server has shown an older state so often that it must have been set back.
+    /// Returns true if the server was restored to an older state. Repeated stale lists show that.
     pub(super) fn versions_reset(&self) -> bool {
         self.stale_lists >= STALE_LISTS
     }

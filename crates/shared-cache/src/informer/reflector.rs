@@ -1,4 +1,5 @@
-//! The life of an informer: list, watch, resume, relist; what follows from what is decided here.
+//! [`Reflector`]: the loop of an informer. It lists, watches, resumes and relists. The diagram shows the
+//! transitions.
 //!
 //! ```text
 //!          ┌────────────── expired (410), versions lost ───────────────┐
@@ -29,54 +30,57 @@ use crate::kind::{CacheObject, DecodeError};
 use crate::object::{Batch, parse_version};
 use crate::store::{Change, Partition};
 
-/// Changes applied under one lock; bounds how long readers may have to wait.
+/// Number of changes applied under one lock. This limits how long readers wait for the lock.
 const BATCH: usize = 128;
 
-/// How long the API server is asked to keep a watch open; spread so that the kinds do not renew together.
+/// How long the API server is asked to keep a watch open. The value is random, so that the kinds do not renew
+/// together.
 const WATCH_SECONDS: std::ops::RangeInclusive<u64> = 240..=290;
 
-/// How long a streaming list may bring nothing. Then the server does not know how to end one (behaviour V7).
+/// How long a streaming list may be silent. A longer silence means that the server never ends such a list
+/// (behaviour V7).
 const LIST_SILENCE: Duration = Duration::from_secs(10);
 
-/// How long the probe of a silent watch may take altogether, so that a dead peer is noticed within 90 s (E8).
+/// How long the whole probe of a silent watch may take. The limit lets a dead peer be noticed within 90 s
+/// (E8).
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One run of an informer: what its task remembers from one connection to the next.
+/// One run of an informer: the state that its task keeps between connections.
 pub(super) struct Reflector<'a, K: CacheObject> {
     informer: &'a InformerState<K>,
     partition: Partition,
     isolation: Isolation,
-    /// Where to resume; `None` asks for a list.
+    /// The version at which to resume. `None` if a list is needed.
     resume: Option<String>,
     /// The highest version that was seen.
     seen: u64,
-    /// Since when a watch has fed the store, on this connection.
+    /// Time since which a watch has fed the store on this connection.
     live_since: Option<Instant>,
     recovery: Recovery,
 }
 
-/// Why a watch is silent.
+/// The reason why a watch is silent.
 enum Silence {
-    /// Nothing has happened.
+    /// Nothing has changed.
     Idle,
-    /// The connection is dead, or the server does not answer.
+    /// The connection is dead, or the server does not respond.
     Dead,
     /// The server is at an older version than the watch.
-    SetBack,
+    Restored,
 }
 
 /// How a connection ended.
 struct Ended {
     verb: Verb,
-    /// How long it has fed the store.
+    /// How long the connection has fed the store.
     lived: Duration,
     failure: Option<WatchError>,
-    /// True if the next connection must not wait: it takes another way.
+    /// True if the next connection must not wait, because it uses another method.
     retry_at_once: bool,
 }
 
 impl Ended {
-    /// The connection was never established.
+    /// Returns the end of a connection that was never established.
     fn at_once(verb: Verb, failure: WatchError) -> Self {
         Self { verb, lived: Duration::ZERO, failure: Some(failure), retry_at_once: false }
     }
@@ -89,7 +93,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             partition,
             isolation: Isolation::default(),
             resume: None,
-            // What the store shows may stem from an earlier run.
+            // The store may contain objects of an earlier run.
             seen: informer.versions.of(partition),
             live_since: None,
             recovery: Recovery::default(),
@@ -108,7 +112,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.informer.observers.observe(batch);
     }
 
-    /// Never returns. Cancel safe: what was received has been applied, or will be listed again.
+    /// Never returns. Cancel safe: received events have been applied, or will be listed again.
     pub(super) async fn list_and_watch(&mut self) {
         let mut backoff = Backoff::default();
         loop {
@@ -127,7 +131,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         }
     }
 
-    /// One list and the watch that follows it, or a watch that resumes.
+    /// Runs one connection: a list and the watch that follows it, or a watch that resumes.
     async fn connect(&mut self) -> Ended {
         if self.resume.is_none() {
             self.health().list_started();
@@ -138,7 +142,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             }
         }
         let listing = self.resume.is_none();
-        // A streaming list may take longer than a watch should last; the server ends it within the hour.
+        // A streaming list may take longer than a watch should last. The server ends it within an hour.
         let lifetime = (!listing).then(|| Duration::from_secs(rand::rng().random_range(WATCH_SECONDS)));
         let how = if listing { self.recovery.sending_list() } else { self.recovery.sending_watch() };
         let lines = self.list_watch().watch(self.resume.as_deref(), lifetime, how).await;
@@ -147,8 +151,8 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             Ok(lines) => self.follow(lines, listing).await.err(),
             Err(failure) => Some(failure),
         };
-        // Only the time after the list counts as lived, or a list that always fails late would be repeated without a
-        // pause.
+        // Only the time after the list counts as lived. Otherwise a list that always fails late would be
+        // repeated without a pause.
         let lived = self.live_since.map_or(Duration::ZERO, |since| since.elapsed());
         let incomplete = failure.as_ref().filter(|_| listing && self.live_since.is_none());
         let retry_at_once = match incomplete {
@@ -156,12 +160,12 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             None => false,
         };
         if retry_at_once {
-            tracing::info!(kind = %K::kind(&()), "streaming lists fail here, listing page by page for an hour");
+            tracing::info!(kind = %K::kind(&()), "streaming list failed, using paged lists for one hour");
         }
         Ended { verb: Verb::Watch, lived, failure, retry_at_once }
     }
 
-    /// Decides what a failure means for the next connection, and reports it.
+    /// Decides how a failure changes the next connection, and reports the failure.
     async fn account(&mut self, ended: &Ended, failure: &WatchError, pause: Duration) {
         if self.recovery.failed(failure, self.resume.is_none(), ended.lived) {
             self.resume = None;
@@ -177,7 +181,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         }
     }
 
-    /// Records a failure in the health and logs it, as a warning if it differs from the last one.
+    /// Records a failure in the health and logs it. A failure that differs from the last one is a warning.
     fn report(&self, verb: Verb, failure: &WatchError, pause: Duration) {
         let (kind, message) = (K::kind(&()), self.explain(verb, failure));
         if self.health().failed(verb, failure, message.clone()) {
@@ -187,7 +191,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         }
     }
 
-    /// What a person should know of a failure: which permission or kind is missing (behaviour C5).
+    /// Returns the failure as text for operators: it names the missing permission or kind (behaviour C5).
     fn explain(&self, verb: Verb, failure: &WatchError) -> String {
         let (plural, group) = (K::plural(&()), K::group(&()));
         let resource = if group.is_empty() { plural.to_string() } else { format!("{plural}.{group}") };
@@ -202,25 +206,25 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         }
     }
 
-    /// The kind is gone, and its objects with it.
+    /// Removes all objects of the kind, because the kind is no longer served.
     fn clear(&mut self) {
-        tracing::warn!(kind = %K::kind(&()), "kind is no longer served, clearing what was cached of it");
+        tracing::warn!(kind = %K::kind(&()), "kind is no longer served, removing its objects from the cache");
         self.health().cleared();
         self.informer.store.clear(self.partition, |batch| self.observe(&batch));
         self.isolation = Isolation::default();
         self.health().undecodable(0);
     }
 
-    /// Finds out on another connection why a watch is silent (behaviour V8). An API server whose etcd reports no
-    /// progress sends no bookmarks, so an idle watch is silent without a fault.
+    /// Checks on another connection why a watch is silent (behaviour V8). An API server whose etcd reports no
+    /// progress sends no bookmarks, so an idle watch may be silent without a fault.
     async fn probe(&self) -> Silence {
         let probe = async {
-            // A watch from a version that a restored server has not reached stays silent for ever.
+            // A watch from a version that a restored server has not reached stays silent forever.
             let page = self.list_watch().list(1, None, Sending::default()).await?;
             if page.content()?.version().is_some_and(|listed| listed < self.seen) {
-                return Ok(Silence::SetBack);
+                return Ok(Silence::Restored);
             }
-            // A second watch from the same version shows what the silent one should have brought.
+            // A second watch from the same version receives the events that the silent watch is missing.
             let lifetime = Some(Duration::from_secs(1));
             let mut lines =
                 self.list_watch().watch(self.resume.as_deref(), lifetime, Sending::default()).await?;
@@ -239,7 +243,8 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         }
     }
 
-    /// Refuses a list from a server that is behind what was seen before, unless it insists.
+    /// Rejects a list that is older than the versions already seen, unless the server has repeated it often
+    /// enough.
     fn check_freshness(&self, listed: Option<u64>) -> Result<(), WatchError> {
         match listed {
             Some(listed) if listed < self.seen && !self.recovery.versions_reset() => {
@@ -287,13 +292,13 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.informer.store.begin_relist(self.partition, self.recovery.versions_reset());
     }
 
-    /// Everything that exists has been applied; removes what does not.
+    /// Completes a list: all listed objects have been applied, so the others are removed.
     fn end_list(&mut self, version: &str) -> Result<(), WatchError> {
         let number = parse_version(version);
         self.check_freshness(number)?;
         if self.recovery.versions_reset() {
             let seen = self.seen;
-            tracing::warn!(kind = %K::kind(&()), version, seen, "API server was set back, starting anew");
+            tracing::warn!(kind = %K::kind(&()), version, seen, "accepting the list of a restored server");
         }
         self.seen = number.unwrap_or_default();
         self.resume = Some(version.to_owned());
@@ -309,7 +314,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         Ok(())
     }
 
-    /// The watch feeds the store from here on.
+    /// Records that the watch feeds the store.
     fn live(&mut self) {
         self.live_since = Some(Instant::now());
         self.recovery.live();
@@ -331,7 +336,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
                 Err(silent @ WatchError::Silent(_)) if !listing => match self.probe().await {
                     Silence::Idle => {}
                     Silence::Dead => return Err(silent),
-                    Silence::SetBack => {
+                    Silence::Restored => {
                         self.resume = None;
                         return Err(silent);
                     }
@@ -370,7 +375,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             }
             Ok(())
         })();
-        // Also before an error: what came ahead of it is true.
+        // Also before an error, because the events ahead of the error are valid.
         self.flush(&mut pending, *listing);
         self.health().seen(events, bookmark);
         result
@@ -387,7 +392,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         let change = match (kind, decoded) {
             ("ADDED" | "MODIFIED", decoded) => self.upsert(text, decoded, Timestamp::now()),
             ("DELETED", Ok(object)) => {
-                self.isolation.heal(&object);
+                self.isolation.record_decoded(&object);
                 Change::Delete(Arc::new(object))
             }
             ("DELETED", Err(_)) => self.isolation.gone(text),
@@ -405,17 +410,18 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         Ok((change, version.unwrap_or_default()))
     }
 
-    /// The change that an object's text makes.
+    /// Decodes the text of an object and returns the change.
     fn decode(&mut self, text: &str, now: Timestamp) -> Change<K> {
         let decoded = self.informer.store.params().decode(text);
         self.upsert(text, decoded, now)
     }
 
-    /// Puts a decoded object into the store. An object that cannot be decoded is kept out by itself (E6).
+    /// Returns the change that stores a decoded object. An undecodable object is isolated and the others are
+    /// stored (E6).
     fn upsert(&mut self, text: &str, decoded: Result<K, DecodeError>, now: Timestamp) -> Change<K> {
         match decoded {
             Ok(object) => {
-                self.isolation.heal(&object);
+                self.isolation.record_decoded(&object);
                 self.informer.store.upsert(object, now)
             }
             Err(error) => self.isolation.isolate(text, &error),
@@ -436,7 +442,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
     fn bookmark(&mut self, stub: &Stub, listing: &mut bool) -> Result<(), WatchError> {
         let version = &stub.metadata.resource_version;
         if !*listing {
-            // Bookmarks only ever rise, or this is not the server that it was.
+            // Bookmark versions only increase. A lower version means that the server was restored.
             self.check_freshness(parse_version(version))?;
             self.advance(version);
         } else if stub.ends_initial_events() {
@@ -447,7 +453,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         Ok(())
     }
 
-    /// The store has reached a version; never goes backwards, whatever order events came in.
+    /// Records that the store has reached a version. The version never decreases, in any order of events.
     fn advance(&mut self, version: &str) {
         let number = parse_version(version);
         if version.is_empty() || number.is_some_and(|number| number < self.seen) {
@@ -460,7 +466,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
     }
 }
 
-/// Changes of one chunk that are not applied yet, and the version after the last of them.
+/// Changes of one chunk that are not applied yet, and the version of the last of them.
 struct Pending<K> {
     changes: Vec<Change<K>>,
     version: String,

@@ -1,4 +1,4 @@
-//! [`InformerState`]: what the lists and watches of one kind share.
+//! [`InformerState`]: the state that the lists and watches of one kind share.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub(super) struct InformerState<K: CacheObject> {
     pub(super) store: Store<K>,
     pub(super) health: Health,
     pub(super) options: InformerOptions,
-    /// One for each partition.
+    /// The requests of each partition.
     pub(super) list_watches: Vec<ListWatch>,
     pub(super) observers: Observers<K>,
     pub(super) versions: Versions,
@@ -55,7 +55,7 @@ impl<K: CacheObject> InformerState<K> {
 /// The resource version that each partition has reached.
 pub(super) struct Versions {
     partitions: Mutex<Vec<u64>>,
-    /// The lowest of them: what every partition has reached; 0 before the first list.
+    /// The lowest version of all partitions, which every partition has reached; 0 before the first list.
     reached: watch::Sender<u64>,
 }
 
@@ -68,7 +68,8 @@ impl Versions {
         self.partitions.lock()[usize::from(partition)]
     }
 
-    /// A partition has reached a version. Always wakes those who wait: the kind may also have synced.
+    /// Records that a partition has reached a version. Always wakes the waiters, because the kind may also
+    /// have synced.
     pub(super) fn advance(&self, partition: Partition, version: u64) {
         let mut partitions = self.partitions.lock();
         partitions[usize::from(partition)] = version;

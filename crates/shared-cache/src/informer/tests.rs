@@ -1,4 +1,4 @@
-//! Behaviours of the informer against a scripted server, under paused time.
+//! Tests the behaviours of the informer against a scripted server, under paused time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::scripted_server::{Server, server};
 use crate::subscription::{Subscription, SubscriptionEnd};
 use crate::test_support::{Widget, params, show_event};
 
-/// The annotation that the cache drops.
+/// The annotation that the cache removes.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// A running informer and the server that it talks to.
+/// A running informer and its server.
 pub(super) struct Fixture {
     pub(super) informer: Arc<Informer<Widget>>,
     pub(super) server: Server,
@@ -52,7 +52,7 @@ fn namespaced(namespace: &str) -> InformerOptions {
     InformerOptions { namespaces: vec![namespace.into()], ..InformerOptions::default() }
 }
 
-/// The next event that is no marker; `None` at the end.
+/// Returns the next event that is not a marker; `None` at the end.
 async fn next_event(events: &mut Subscription<Widget>) -> Option<String> {
     loop {
         let shown = show_event(events.next().await?);
@@ -72,7 +72,7 @@ impl Fixture {
         event.expect("an event").expect("the subscription ended")
     }
 
-    /// The next event that is no marker, if one is pending.
+    /// Returns the next event that is not a marker, if one is pending.
     pub(super) fn try_event(&mut self) -> Option<String> {
         std::iter::from_fn(|| self.events.try_next()).map(show_event).find(|shown| shown != "synced")
     }
@@ -84,7 +84,7 @@ impl Fixture {
         names
     }
 
-    /// Time from now until the next request arrives, which is answered by dropping the connection.
+    /// Returns the time until the next request arrives. The request is answered by dropping the connection.
     async fn refuse(&mut self) -> Duration {
         let start = Instant::now();
         drop(self.server.next().await);
@@ -235,7 +235,7 @@ async fn e4_duplicate_and_late_events_are_ignored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn e6_an_undecodable_object_is_kept_out_alone_until_it_heals() {
+async fn e6_only_the_undecodable_object_is_hidden_until_it_can_be_decoded() {
     let mut f = start();
     let mut broken = object("bad", "1", 5);
     broken["spec"]["color"] = json!("not a list");
@@ -243,7 +243,7 @@ async fn e6_an_undecodable_object_is_kept_out_alone_until_it_heals() {
     f.informer.wait_for_sync().await;
     assert_eq!(f.names(), ["a", "z"]);
     assert_eq!(f.informer.health().report().undecodable, 1);
-    assert!(f.informer.health().report().ready().is_ok(), "one object does not take the others away");
+    assert!(f.informer.health().report().ready().is_ok(), "one object does not hide the others");
 
     watch.event("MODIFIED", &object("bad", "1", 8)).await;
     watch.bookmark("9").await;
@@ -255,7 +255,7 @@ async fn e6_an_undecodable_object_is_kept_out_alone_until_it_heals() {
     watch.event("MODIFIED", &broken).await;
     watch.bookmark("11").await;
     f.informer.wait_for_version(11).await;
-    assert_eq!(f.names(), ["a", "z"], "what is outdated is not shown");
+    assert_eq!(f.names(), ["a", "z"], "an outdated object is not shown");
     watch.event("DELETED", &broken).await;
     watch.bookmark("12").await;
     f.informer.wait_for_version(12).await;
@@ -387,7 +387,7 @@ async fn e8_response_headers_are_due_within_30_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_list_is_rejected_but_a_server_that_insists_was_set_back() {
+async fn a_stale_list_is_rejected_until_the_server_repeats_it() {
     let mut f = start();
     let watch = f.server.list(&[object("a", "1", 50)], "50").await;
     assert_eq!(f.next_event().await, "+a@50");
@@ -399,7 +399,7 @@ async fn a_stale_list_is_rejected_but_a_server_that_insists_was_set_back() {
     let _watch = f.server.list(&[object("a", "1", 4), object("b", "2", 3)], "9").await;
     let mut events = [f.next_event().await, f.next_event().await];
     events.sort();
-    assert_eq!(events, ["+b@3", "a@50->4"], "every key is told anew");
+    assert_eq!(events, ["+b@3", "a@50->4"], "every key is reported again");
     assert_eq!(f.informer.health().report().errors[&(Verb::Watch, "stale_list")], 2);
 }
 
@@ -420,7 +420,7 @@ async fn c5_a_missing_crd_is_reported_and_picked_up_within_30_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c5_a_forbidden_kind_is_named_with_verb_and_resource_and_heals() {
+async fn c5_a_forbidden_kind_is_named_with_verb_and_resource_and_recovers() {
     let mut f = start_with(namespaced("sys"));
     f.server.next().await.status(403, "Forbidden", &[]);
     let granted = f.server.next().await;
@@ -481,7 +481,7 @@ async fn d4_dropping_the_run_is_the_same_as_stopping_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_that_panics_keeps_nobody_from_being_told() {
+async fn a_panicking_observer_does_not_block_the_others() {
     struct Panicking;
     impl Observer<Widget> for Panicking {
         fn observe(&self, _: &Batch<Widget>) {

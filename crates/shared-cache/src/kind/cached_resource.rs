@@ -7,28 +7,30 @@ use serde::de::DeserializeOwned;
 use super::decode::{DecodeError, decode_json};
 use super::index::IndexFunc;
 
-/// A type that the cache can hold: any statically typed Kubernetes kind. Implemented for every such type.
+/// A type that the cache can store: any statically typed Kubernetes kind. Implemented for every such type.
 pub trait CacheObject: Resource<DynamicType = (), Scope: 'static> + Send + Sync + 'static {}
 
 impl<K: Resource<DynamicType = (), Scope: 'static> + Send + Sync + 'static> CacheObject for K {}
 
-/// A kind that brings its own indexes, decoder and time-driven changes.
+/// A kind that defines its own indexes, decoder and time-driven changes.
 ///
-/// Register it with [`SharedCacheBuilder::cached_kind`](crate::SharedCacheBuilder::cached_kind). A kind without such
-/// rules needs no implementation: [`SharedCacheBuilder::kind`](crate::SharedCacheBuilder::kind) takes any kind.
+/// Register the kind with [`SharedCacheBuilder::cached_kind`](crate::SharedCacheBuilder::cached_kind). A kind
+/// without such definitions needs no implementation:
+/// [`SharedCacheBuilder::kind`](crate::SharedCacheBuilder::kind) accepts any kind.
 ///
-/// The informer's task calls these functions while it holds no lock. They must not block.
+/// The informer's task calls these functions without holding a lock. They must not block.
 pub trait CachedResource: CacheObject + DeserializeOwned {
-    /// The indexes of the kind. Production and tests use this one definition.
+    /// Returns the indexes of the kind. Production and tests use this one definition.
     #[must_use]
     fn indexes() -> &'static [IndexFunc<Self>] {
         &[]
     }
 
-    /// The next instant at which the values of [`Self::indexes`] change without an event; `None` if they never do.
+    /// Returns the next instant at which the values of [`Self::indexes`] change without an event; `None` if
+    /// they never do.
     ///
-    /// The result depends on the object only. The store extracts the values again once the wall clock has passed
-    /// the instant.
+    /// The result depends only on the object. The store extracts the values again once the wall clock has
+    /// passed the instant.
     fn next_transition(&self) -> Option<Timestamp> {
         None
     }
@@ -37,7 +39,7 @@ pub trait CachedResource: CacheObject + DeserializeOwned {
     ///
     /// # Errors
     ///
-    /// [`DecodeError`], which names the field that does not fit.
+    /// [`DecodeError`], which names the field that does not match its type.
     fn decode(json: &str) -> Result<Self, DecodeError> {
         decode_json(json)
     }

@@ -1,17 +1,17 @@
-//! [`decode_json`]: decodes an object and drops what the cache never keeps.
+//! [`decode_json`]: decodes an object and removes the fields that the cache never stores.
 
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
-/// `kubectl apply` stores a whole copy of the object in this annotation. The cache drops it.
+/// The annotation in which `kubectl apply` stores a whole copy of the object. The cache removes it.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Decodes an object from its JSON text, without `managedFields` and without the annotation in which
-/// `kubectl apply` stores a copy of the object.
+/// Decodes an object from its JSON text and removes the fields that the cache never stores. These are
+/// `managedFields` and the annotation in which `kubectl apply` stores a copy of the object.
 ///
 /// # Errors
 ///
-/// [`DecodeError`], which names the field that does not fit.
+/// [`DecodeError`], which names the field that does not match its type.
 pub fn decode_json<K: Resource<DynamicType = ()> + DeserializeOwned>(json: &str) -> Result<K, DecodeError> {
     let mut object: K = serde_json::from_str(json).map_err(|_| DecodeError::locate::<K>(json))?;
     let meta = object.meta_mut();
@@ -34,15 +34,15 @@ pub fn decode_json<K: Resource<DynamicType = ()> + DeserializeOwned>(json: &str)
 pub struct DecodeError {
     /// Path of the field, such as `spec.template.spec.containers[0].image`; `.` for the object as a whole.
     pub field: String,
-    /// What is wrong with the field.
+    /// The fault of the field.
     pub problem: String,
 }
 
 impl DecodeError {
     /// Moves the inner part of a path from the problem to the field.
     ///
-    /// A field that is decoded from text by itself, such as a pod template, reports a problem that begins with the
-    /// rest of the path.
+    /// A field that is decoded separately from text, such as a pod template, reports a problem that begins
+    /// with the rest of the path.
     fn at(field: String, problem: String) -> Self {
         let last = field.rsplit('.').next().unwrap_or_default();
         match problem.split_once(": ") {

@@ -20,21 +20,21 @@ pub(crate) const NAMESPACE_INDEX: u8 = 0;
 /// const NODE_NAME: Index<Pod> = Index::new("nodeName");
 /// ```
 ///
-/// A `&'static str` converts into an `Index` of any kind; a name that the kind does not have is then reported by the
-/// lookup, as [`LookupError::UnknownIndex`](crate::LookupError::UnknownIndex).
+/// A `&'static str` converts into an `Index` of any kind. If the kind has no index of that name, the lookup
+/// returns [`LookupError::UnknownIndex`](crate::LookupError::UnknownIndex).
 pub struct Index<K> {
     name: &'static str,
     kind: PhantomData<fn(&K)>,
 }
 
 impl<K> Index<K> {
-    /// Creates a name, unique among the indexes of a kind.
+    /// Creates a name. It must be unique among the indexes of a kind.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self { name, kind: PhantomData }
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.name
@@ -65,7 +65,7 @@ impl<K> From<&'static str> for Index<K> {
 pub struct IndexFunc<K> {
     /// Name of the index.
     pub index: Index<K>,
-    /// Adds the values of the object to `keys`. Must be quick and must not block.
+    /// Adds the values of the object to `keys`. Must be fast and must not block.
     pub extract: fn(object: &K, keys: &mut IndexKeys<'_>),
 }
 
@@ -88,8 +88,8 @@ impl<'a> IndexKeys<'a> {
         self.values.push(self.index, value);
     }
 
-    /// The wall time, for states that change with time alone. A kind whose index uses it must report such changes by
-    /// [`CachedResource::next_transition`](crate::CachedResource::next_transition).
+    /// Returns the wall time, for values that change with time alone. A kind whose index uses the time must
+    /// report such changes by [`CachedResource::next_transition`](crate::CachedResource::next_transition).
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.now

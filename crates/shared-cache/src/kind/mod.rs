@@ -1,7 +1,7 @@
-//! What the cache must know of a kind: how to decode it, its indexes, and when time alone changes them.
+//! The properties of a kind that the cache needs: decoder, indexes, and time-driven changes.
 //!
-//! [`CacheObject`] is the bound that every kind satisfies. [`KindParams`] holds what the builder collected for one
-//! kind; a kind that brings its own rules implements [`CachedResource`].
+//! [`CacheObject`] is the bound that every kind satisfies. [`KindParams`] contains the settings that the
+//! builder collected for one kind. A kind with its own definitions implements [`CachedResource`].
 
 mod cached_resource;
 mod decode;

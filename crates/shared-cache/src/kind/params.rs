@@ -1,4 +1,4 @@
-//! [`KindParams`]: everything that the store and the informer must know of one kind.
+//! [`KindParams`]: the properties of one kind that the store and the informer need.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(crate) struct KindParams<K> {
 }
 
 impl<K: CacheObject> KindParams<K> {
-    /// A kind without rules of its own.
+    /// Creates the parameters of a kind without its own definitions.
     pub(crate) fn plain() -> Self
     where
         K: DeserializeOwned,
@@ -44,7 +44,7 @@ impl<K: CacheObject> KindParams<K> {
         }
     }
 
-    /// A kind with the rules of its [`CachedResource`] implementation.
+    /// Creates the parameters of a kind from its [`CachedResource`] implementation.
     pub(crate) fn cached() -> Self
     where
         K: CachedResource,
@@ -80,7 +80,7 @@ impl<K: CacheObject> KindParams<K> {
         (self.next_transition)(object)
     }
 
-    /// All index values of an object at a time.
+    /// Returns all index values of an object at a time.
     pub(crate) fn index_values(&self, object: &K, now: Timestamp) -> IndexValues {
         let mut values = IndexValues::default();
         values.push(NAMESPACE_INDEX, Resource::meta(object).namespace.as_deref().unwrap_or_default());
@@ -90,7 +90,7 @@ impl<K: CacheObject> KindParams<K> {
         values
     }
 
-    /// Number of an index by its name.
+    /// Returns the number of an index by its name.
     pub(crate) fn index_number(&self, name: &str) -> Option<u8> {
         (NAMESPACE_INDEX + 1..)
             .zip(&self.indexes)
@@ -98,12 +98,12 @@ impl<K: CacheObject> KindParams<K> {
             .map(|(number, _)| number)
     }
 
-    /// Names of the indexes, in the order of their numbers.
+    /// Returns the names of the indexes, in the order of their numbers.
     pub(crate) fn index_names(&self) -> impl Iterator<Item = &'static str> {
         self.indexes.iter().map(|definition| definition.index.name())
     }
 
-    /// Name of an index by its number; `None` for the index by namespace.
+    /// Returns the name of an index by its number; `None` for the index by namespace.
     pub(crate) fn index_name(&self, number: u8) -> Option<&'static str> {
         let position = number.checked_sub(NAMESPACE_INDEX + 1)?;
         self.indexes.get(usize::from(position)).map(|definition| definition.index.name())

@@ -1,4 +1,4 @@
-//! [`Delta`]: what happened to one object, and [`Observer`], which is called with every delta of a kind.
+//! [`Delta`]: a change of one object. [`Observer`] is called with every delta of a kind.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,38 +7,39 @@ use kube::Resource;
 
 use super::key::KeyRef;
 
-/// A change of one object in the store. Per key, deltas come in the order in which the store changed.
+/// A change of one object in the store. The deltas of a key are in the order in which the store changed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Delta<K> {
-    /// The object was added (`old` is `None`) or has a new version. If both are the same `Arc`, time alone changed
-    /// its index values ([`CachedResource::next_transition`](crate::CachedResource::next_transition)).
+    /// The object was added (`old` is `None`) or has a new version. If both are the same `Arc`, only time
+    /// changed its index values ([`CachedResource::next_transition`](crate::CachedResource::next_transition)).
     Applied {
-        /// The object that the store held before.
+        /// The object that the store contained before.
         old: Option<Arc<K>>,
-        /// The object that the store holds now.
+        /// The object that the store contains now.
         new: Arc<K>,
     },
-    /// The object has left the store.
+    /// The object was removed from the store.
     Deleted {
-        /// Its last state that was seen.
+        /// The last state of the object that was seen.
         last_known: Arc<K>,
-        /// Why it left.
+        /// The reason of the removal.
         reason: DeletionReason,
     },
 }
 
-/// Why an object has left the store.
+/// The reason why an object was removed from the store.
 ///
 /// Release external resources only on [`Removed`](Self::Removed) and
-/// [`FinalStateUnknown`](Self::FinalStateUnknown): in all other cases the object may still exist.
+/// [`FinalStateUnknown`](Self::FinalStateUnknown). In all other cases the object may still exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeletionReason {
-    /// The watch reported the deletion, so `last_known` is the final state. With a selector this also covers an
-    /// object that no longer matches it, since the API server sends the same event for both.
+    /// The watch reported the deletion, so `last_known` is the final state. With a selector this also covers
+    /// an object that no longer matches the selector, because the API server sends the same event for both.
     Removed,
-    /// A list no longer contains the object. Its final state may differ from `last_known` (the term is client-go's).
+    /// A list no longer contains the object. The object's final state may differ from `last_known` (the term
+    /// is client-go's).
     FinalStateUnknown,
     /// The newest version of the object cannot be decoded.
     Undecodable,
@@ -47,7 +48,7 @@ pub enum DeletionReason {
 }
 
 impl DeletionReason {
-    /// The reason in `snake_case`, for metric labels and logs.
+    /// Returns the reason in `snake_case`, for metric labels and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +59,7 @@ impl DeletionReason {
         }
     }
 
-    /// True if the API server no longer has the object.
+    /// Returns true if the API server no longer has the object.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Removed | Self::FinalStateUnknown)
@@ -72,7 +73,7 @@ impl fmt::Display for DeletionReason {
 }
 
 impl<K> Delta<K> {
-    /// The newest state that the delta carries.
+    /// Returns the newest state in the delta.
     #[must_use]
     pub fn object(&self) -> &Arc<K> {
         match self {
@@ -83,7 +84,7 @@ impl<K> Delta<K> {
 }
 
 impl<K: Resource> Delta<K> {
-    /// Key of the object.
+    /// Returns the key of the object.
     #[must_use]
     pub fn key(&self) -> KeyRef<'_> {
         KeyRef::of(&**self.object())
@@ -103,23 +104,25 @@ impl<K> Clone for Delta<K> {
 
 /// The deltas of one step of the store.
 pub struct Batch<K> {
-    /// Rises by one with each batch that holds deltas. An observer that was attached while the store was at
-    /// sequence `n` is called only with batches above `n`: the earlier ones are part of its initial objects.
+    /// Increases by one with each batch that contains deltas. An observer that was attached while the store
+    /// was at sequence `n` is called only with batches above `n`. The earlier batches are part of its initial
+    /// objects.
     pub sequence: u64,
     /// The deltas, in order.
     pub deltas: Vec<Delta<K>>,
 }
 
-/// Is called with every change of one kind, in order, by the informer's task, which holds no lock then.
+/// Receives every change of one kind, in order. The informer's task calls the observer without holding a
+/// lock.
 ///
-/// The watch waits for each call, so a call must be quick and must not block. A panic is logged; the batch is then
-/// lost to this observer alone.
+/// The watch waits for each call, so a call must be fast and must not block. A panic is logged; only this
+/// observer then misses the batch.
 pub trait Observer<K>: Send + Sync {
-    /// Called once for each batch that holds deltas.
+    /// Called once for each batch that contains deltas.
     fn observe(&self, batch: &Batch<K>);
 
-    /// Called when the initial list of the kind has completed. Not called if it had completed before the observer
-    /// was attached.
+    /// Called when the initial list of the kind has completed. Not called if the list had completed before
+    /// the observer was attached.
     fn synced(&self) {}
 
     /// Called once when no further batch will come. `stopped` is false if the informer's future was dropped.

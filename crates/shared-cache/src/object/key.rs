@@ -1,7 +1,7 @@
-//! Names of objects: [`ObjectKey`] owns one, [`KeyRef`] borrows one from the object that it names.
+//! Names of objects: [`ObjectKey`] owns a name, [`KeyRef`] borrows a name from its object.
 //!
-//! The store never keeps a second copy of an object's name; wherever a key is only looked up, it is a
-//! [`KeyRef`]. An owned [`ObjectKey`] is made at the edges: handlers, errors, logs.
+//! The store never keeps a second copy of an object's name, so lookups use a [`KeyRef`]. An owned
+//! [`ObjectKey`] is created only for handlers, errors and logs.
 
 use std::fmt;
 
@@ -20,13 +20,13 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
-    /// A key of its parts; an empty namespace names a cluster-scoped object.
+    /// Creates a key from its parts. An empty namespace means a cluster-scoped object.
     #[must_use]
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
-    /// The key of an object.
+    /// Returns the key of an object.
     #[must_use]
     pub fn of<K: Resource>(object: &K) -> Self {
         KeyRef::of(object).into()
@@ -49,7 +49,7 @@ pub struct KeyRef<'a> {
 }
 
 impl<'a> KeyRef<'a> {
-    /// The key of an object, borrowed from it.
+    /// Returns the key of an object, borrowed from the object.
     #[must_use]
     pub fn of<K: Resource>(object: &'a K) -> Self {
         let meta = object.meta();
@@ -73,13 +73,13 @@ impl From<KeyRef<'_>> for ObjectKey {
 }
 
 impl From<(&str, &str)> for ObjectKey {
-    /// A key of namespace and name.
+    /// Creates a key from namespace and name.
     fn from((namespace, name): (&str, &str)) -> Self {
         Self::new(namespace, name)
     }
 }
 
-/// Lets a map of owned keys be searched by a borrowed one: both hash the same two texts.
+/// Allows lookups of a borrowed key in a map of owned keys. Both keys hash the same two texts.
 impl Equivalent<ObjectKey> for KeyRef<'_> {
     fn equivalent(&self, key: &ObjectKey) -> bool {
         self.namespace == key.namespace && self.name == key.name

@@ -1,4 +1,4 @@
-//! Objects as the cache names and compares them: keys, resource versions, and deltas.
+//! Keys, resource versions and deltas of objects.
 
 mod delta;
 mod key;

@@ -1,26 +1,27 @@
 //! Resource versions and their order.
 //!
-//! The API server declares versions opaque, but since Kubernetes 1.35 comparable as integers for every
-//! built-in and custom resource; client-go's `resourceversion.CompareResourceVersion` relies on the same.
+//! The API server declares versions opaque. Since Kubernetes 1.35 the versions of every built-in and custom
+//! resource are comparable as integers; client-go's `resourceversion.CompareResourceVersion` relies on the
+//! same.
 
 use std::cmp::Ordering;
 
 use kube::Resource;
 
-/// The version of an object as a number; `None` when it has none or the server's versions are not numeric.
+/// Returns the version of an object as a number; `None` if it has none or it is not numeric.
 #[must_use]
 pub fn version_of<K: Resource>(object: &K) -> Option<u64> {
     object.meta().resource_version.as_deref().and_then(parse_version)
 }
 
-/// A resource version as a number; `None` when it is not one.
+/// Returns a resource version as a number; `None` if it is not a number.
 #[must_use]
 pub fn parse_version(version: &str) -> Option<u64> {
     version.parse().ok()
 }
 
-/// Compares an incoming version with the stored one of the same object. A version that is not a number is equal or
-/// newer, since its order is unknown (behaviour E4).
+/// Compares an incoming version with the stored version of the same object. A version that is not a number
+/// counts as equal or newer, because its order is unknown (behaviour E4).
 pub(crate) fn compare_versions(incoming: &str, stored: &str) -> Ordering {
     if incoming == stored {
         return Ordering::Equal;

@@ -1,8 +1,8 @@
-//! [`KeyedSlab`]: values in stable slots, found by the object key that each value carries itself.
+//! [`KeyedSlab`]: stores values in stable slots and finds them by the key in each value.
 //!
-//! A map from key to value would keep every key twice, once in the object and once in the map. Here the
-//! hash table holds a 32-bit hash and a slot number (8 bytes an entry) and compares keys inside the slots.
-//! The stored hash also spares a growing table from reading every object again while a lock is held.
+//! A map from key to value would store every key twice, in the object and in the map. Here the hash table
+//! stores a 32-bit hash and a slot number (8 bytes an entry) and compares keys inside the slots. With the
+//! stored hash, a growing table also does not read every object again under a lock.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -11,13 +11,13 @@ use slab::Slab;
 
 use crate::object::KeyRef;
 
-/// A value that carries its own key. The key must not change while the value is in a slab.
+/// A value that contains its own key. The key must not change while the value is in a slab.
 pub(crate) trait Keyed {
     /// The key, borrowed from the value.
     fn key(&self) -> KeyRef<'_>;
 }
 
-/// Number of a slot; stable from insertion to removal, then reused.
+/// Number of a slot. It is stable from insertion to removal and then reused.
 pub(crate) type Slot = u32;
 
 #[derive(Clone, Copy)]
@@ -26,11 +26,11 @@ struct Bucket {
     slot: Slot,
 }
 
-/// Values of type `T` in numbered slots with lookup by key. At most one value a key, at most 2³² − 1 values.
+/// Values of type `T` in numbered slots with lookup by key. At most one value per key, at most 2³² − 1 values.
 pub(crate) struct KeyedSlab<T> {
     slots: Slab<T>,
     table: HashTable<Bucket>,
-    /// Seeded at random: names are chosen by users, and chosen collisions must not slow the store down.
+    /// Seeded at random. Users choose the names, and chosen collisions must not slow the store.
     hasher: RandomState,
 }
 
@@ -58,7 +58,7 @@ impl<T: Keyed> KeyedSlab<T> {
         self.slots.get_mut(slot as usize)
     }
 
-    /// Puts in a value whose key is not yet here.
+    /// Inserts a value whose key is not in the slab.
     pub(crate) fn insert(&mut self, value: T) -> Slot {
         let hash = short_hash(&self.hasher, value.key());
         let slot = Slot::try_from(self.slots.insert(value)).unwrap_or(Slot::MAX);
@@ -66,7 +66,7 @@ impl<T: Keyed> KeyedSlab<T> {
         slot
     }
 
-    /// Takes the value out of a slot; `None` when the slot is empty.
+    /// Removes and returns the value of a slot; `None` if the slot is empty.
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<T> {
         let hash = short_hash(&self.hasher, self.slots.get(slot as usize)?.key());
         if let Ok(bucket) = self.table.find_entry(spread(hash), |b| b.slot == slot) {
@@ -79,13 +79,13 @@ impl<T: Keyed> KeyedSlab<T> {
         self.slots.iter().map(|(_, value)| value)
     }
 
-    /// One past the highest slot that can be occupied.
+    /// Returns the highest slot number that can be occupied, plus one.
     pub(crate) fn slot_end(&self) -> Slot {
         Slot::try_from(self.slots.capacity()).unwrap_or(Slot::MAX)
     }
 }
 
-/// Hash of a value, cut to what a table entry stores.
+/// Returns the hash of a value, cut to the 32 bits that a table entry stores.
 pub(crate) fn short_hash(hasher: &RandomState, value: impl std::hash::Hash) -> u32 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -95,7 +95,7 @@ pub(crate) fn short_hash(hasher: &RandomState, value: impl std::hash::Hash) -> u
     hash
 }
 
-/// Spreads a stored hash over the 64 bits that the table draws its bucket and tag from (Fibonacci hashing).
+/// Spreads a stored hash over the 64 bits from which the table takes its bucket and tag (Fibonacci hashing).
 pub(crate) fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

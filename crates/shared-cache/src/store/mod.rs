@@ -1,4 +1,4 @@
-//! [`Store`]: the objects of one kind and their indexes.
+//! [`Store`]: the objects of one kind and their indexes. Rule numbers refer to docs/behaviours.md.
 
 mod keyed_slab;
 mod postings;

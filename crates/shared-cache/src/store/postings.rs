@@ -1,8 +1,8 @@
-//! Indexes: which objects yield which value, as posting lists of slots.
+//! Indexes: stores for each index value a posting list of the slots that have the value.
 //!
-//! Each value of each index has one posting list. An object's slot remembers, for every list that it is
-//! in, the list and its position there, so leaving costs O(1) and never derives a key again: what was
-//! put in is what is taken out, however the clock or the object's rules have moved since (behaviour B2).
+//! An object's slot stores, for every list that contains it, the list and its position there. So removal
+//! costs O(1) and never computes a key again. The removed entries are exactly the inserted ones, even if the
+//! clock or the object's rules have changed since (behaviour B2).
 
 use std::hash::RandomState;
 
@@ -14,14 +14,14 @@ use crate::kind::IndexValues;
 
 use super::keyed_slab::{Slot, short_hash, spread};
 
-/// Where an object stands in one posting list.
+/// Position of an object in one posting list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Posting {
     value: u32,
     position: u32,
 }
 
-/// A posting that has a new position, because another one left the list.
+/// A new position of a posting, because another posting left the list.
 pub(crate) struct Move(Posting);
 
 impl Move {
@@ -32,7 +32,7 @@ impl Move {
     }
 }
 
-/// The posting lists that one object is in. Three fit without an allocation: namespace, id and user.
+/// The posting lists that contain one object. Three fit without an allocation: namespace, id and user.
 pub(crate) type Postings = SmallVec<[Posting; 3]>;
 
 struct Value {
@@ -59,7 +59,8 @@ impl Indexes {
         Self { table: HashTable::new(), values: Slab::new(), hasher: RandomState::new() }
     }
 
-    /// Files a slot under each of `keys`; the result must be kept with the slot and given to [`Self::remove`].
+    /// Adds a slot to the list of each of `keys`. Keep the result with the slot and pass it to
+    /// [`Self::remove`].
     pub(crate) fn insert(&mut self, slot: Slot, keys: &IndexValues) -> Postings {
         keys.iter()
             .map(|(index, text)| {
@@ -71,8 +72,8 @@ impl Indexes {
             .collect()
     }
 
-    /// Takes a slot out of the lists it was filed in. `moved` is called for each other slot whose position
-    /// in a list has changed, so that its stored posting can follow through [`Move::apply`].
+    /// Removes a slot from its lists. Calls `moved` for each other slot whose position in a list has changed,
+    /// so that its stored posting can be updated with [`Move::apply`].
     pub(crate) fn remove(&mut self, postings: &Postings, mut moved: impl FnMut(Slot, Move)) {
         for &Posting { value, position } in postings {
             let members = &mut self.values[value as usize].members;
@@ -87,12 +88,12 @@ impl Indexes {
         }
     }
 
-    /// The slots filed under a value, in no particular order.
+    /// Returns the slots in the list of a value, in no particular order.
     pub(crate) fn members(&self, index: u8, text: &str) -> &[Slot] {
         self.lookup(index, text).map_or(&[], |value| &self.values[value as usize].members)
     }
 
-    /// The number of a value, if any object yields it. Valid until the store changes.
+    /// Returns the number of a value, if any object has that value. Valid until the store changes.
     pub(crate) fn lookup(&self, index: u8, text: &str) -> Option<u32> {
         let hash = short_hash(&self.hasher, (index, text));
         self.table
@@ -103,17 +104,17 @@ impl Indexes {
             .map(|b| b.value)
     }
 
-    /// The slots filed under a value that [`Self::lookup`] returned.
+    /// Returns the slots in the list of a value that [`Self::lookup`] returned.
     pub(crate) fn members_of(&self, value: u32) -> &[Slot] {
         &self.values[value as usize].members
     }
 
-    /// Whether an object with these postings is filed under a value.
+    /// Returns true if an object with these postings is in the list of a value.
     pub(crate) fn contains(postings: &Postings, value: u32) -> bool {
         postings.iter().any(|p| p.value == value)
     }
 
-    /// Index number and text of each value that an object is filed under.
+    /// Returns the index number and text of each value of an object.
     pub(crate) fn describe<'a>(&'a self, postings: &'a Postings) -> impl Iterator<Item = (u8, &'a str)> {
         postings.iter().map(|p| {
             let value = &self.values[p.value as usize];
@@ -141,13 +142,13 @@ impl Indexes {
         }
     }
 
-    /// Number of distinct values over all indexes.
+    /// Returns the number of distinct values over all indexes.
     #[cfg(test)]
     pub(crate) fn value_count(&self) -> usize {
         self.values.len()
     }
 
-    /// Number of values in the hash table; equal to [`Self::value_count`] unless something leaks.
+    /// Returns the number of values in the hash table. It equals [`Self::value_count`] unless values leak.
     #[cfg(test)]
     pub(crate) fn table_len(&self) -> usize {
         self.table.len()

@@ -1,14 +1,16 @@
 //! [`Store`]: the objects of one kind and their indexes, behind one lock.
 //!
-//! The kind's informer is the only writer; any number of readers may read. Objects are immutable `Arc`s, so a reader
-//! keeps what it found after it has released the lock. The writer decodes objects and computes index values outside
-//! the lock, changes the store in batches of bounded size, and drops replaced objects after it has unlocked.
+//! The kind's informer is the only writer; any number of readers may read. Objects are immutable `Arc`s, so a
+//! reader keeps the objects it found after it has released the lock. The writer decodes objects and computes
+//! index values outside the lock. It changes the store in batches of limited size, and drops replaced objects
+//! after unlocking.
 //!
-//! A relist is mark and sweep in place: [`Store::begin_relist`] starts an epoch, each listed object is stamped with
-//! it, and [`Store::sweep`] removes the objects without the stamp. Readers see the old view until then (E5).
+//! A relist is mark and sweep in place. [`Store::begin_relist`] starts an epoch, each listed object is marked
+//! with the epoch, and [`Store::sweep`] removes the unmarked objects. Readers see the old objects until then
+//! (E5).
 //!
-//! A kind that is watched in several namespaces has a [`Partition`] for each: every partition is listed and swept by
-//! itself, and all of them share the objects and the indexes.
+//! A kind that is watched in several namespaces has a [`Partition`] for each. Every partition is listed and
+//! swept separately, and all partitions share the objects and the indexes.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -26,26 +28,26 @@ use super::keyed_slab::{Keyed, KeyedSlab, Slot};
 use super::postings::{Indexes, Postings};
 use super::tombstones::Tombstones;
 
-/// Slots that one sweep step or one re-index step may touch under the lock.
+/// Number of slots that one sweep step or one re-index step may visit under the lock.
 const STEP: Slot = 512;
 
-/// Number of one list and watch among those of a kind; the kind's namespaces in the order of its options.
+/// Number of one list and watch of a kind: the position of its namespace in the options.
 pub(crate) type Partition = u16;
 
 struct Entry<K> {
     object: Arc<K>,
     postings: Postings,
-    /// The relist that saw the object last.
+    /// The last relist that saw the object.
     epoch: u32,
     /// The list and watch that reported the object.
     partition: Partition,
 }
 
-/// Where one list and watch is with its relist.
+/// The state of the relist of one list and watch.
 #[derive(Clone, Copy, Default)]
 struct Relist {
     epoch: u32,
-    /// While true, stored versions are not comparable with those of the server, which lost some.
+    /// If true, stored versions cannot be compared with the server's, because the server lost some.
     versions_reset: bool,
 }
 
@@ -61,11 +63,12 @@ pub(crate) enum Change<K> {
     Upsert(Arc<K>, IndexValues),
     /// The watch reported the deletion; this is the last state.
     Delete(Arc<K>),
-    /// An object of this key was changed or deleted in a version that cannot be decoded: the stored one is outdated.
+    /// An undecodable version of this key changed or deleted the object. The stored object is therefore
+    /// outdated.
     Hide { namespace: String, name: String, version: Option<u64>, reason: DeletionReason },
 }
 
-/// Objects of one kind by key and by index value. The kind's informer writes, everyone else reads.
+/// Objects of one kind by key and by index value. The kind's informer writes; all others read.
 pub(crate) struct Store<K> {
     inner: RwLock<Inner<K>>,
     /// Notified when the time of the next transition has changed.
@@ -86,7 +89,7 @@ struct Inner<K> {
 }
 
 impl<K: CacheObject> Store<K> {
-    /// An empty store with this many partitions.
+    /// Creates an empty store with this many partitions.
     pub(crate) fn new(params: Arc<KindParams<K>>, partitions: usize) -> Self {
         Self {
             inner: RwLock::new(Inner {
@@ -103,12 +106,13 @@ impl<K: CacheObject> Store<K> {
         }
     }
 
-    /// The rules of the kind.
+    /// Returns the parameters of the kind.
     pub(crate) fn params(&self) -> &Arc<KindParams<K>> {
         &self.params
     }
 
-    /// The change that puts an object into the store. Computes the index values, so call it outside of every lock.
+    /// Returns the change that stores an object. Computes the index values, so call it without holding a
+    /// lock.
     pub(crate) fn upsert(&self, object: K, now: Timestamp) -> Change<K> {
         let values = self.params.index_values(&object, now);
         Change::Upsert(Arc::new(object), values)
@@ -125,8 +129,9 @@ impl<K: CacheObject> Store<K> {
         })
     }
 
-    /// Calls `visit` with every object and its index values, a bounded number of objects under each lock. An object
-    /// that changes meanwhile is visited in its old or its new state; one that is added or removed may be missed.
+    /// Calls `visit` with every object and its index values, a limited number of objects under each lock. An
+    /// object that changes meanwhile is visited in its old or its new state; an object that is added or
+    /// removed may be missed.
     pub(crate) fn visit(&self, mut visit: impl FnMut(&Arc<K>, &mut dyn Iterator<Item = (u8, &str)>)) {
         let mut start: Slot = 0;
         loop {
@@ -143,8 +148,9 @@ impl<K: CacheObject> Store<K> {
         }
     }
 
-    /// Starts a relist of a partition: objects that are not upserted from here on will be swept. With
-    /// `versions_reset` the listed objects replace the stored ones even if their versions look older.
+    /// Starts a relist of a partition. [`Self::sweep`] removes the objects that are not upserted after this
+    /// call. With `versions_reset` the listed objects replace the stored ones even if their versions look
+    /// older.
     pub(crate) fn begin_relist(&self, partition: Partition, versions_reset: bool) {
         let mut inner = self.inner.write();
         let relist = inner.relist(partition);
@@ -155,20 +161,21 @@ impl<K: CacheObject> Store<K> {
         }
     }
 
-    /// Ends a relist of a partition: removes the objects that the list at `version` did not contain, a bounded number
-    /// under each lock, and calls `observe` with the deltas of each step after unlocking. The removed objects get
-    /// tombstones, so that a late event does not bring them back.
+    /// Ends a relist of a partition: removes the objects that the list at `version` did not contain. Removes
+    /// a limited number under each lock, and calls `observe` with the deltas of each step after unlocking.
+    /// The removed objects get tombstones, so that a late event does not store them again.
     pub(crate) fn sweep(&self, partition: Partition, version: Option<u64>, observe: impl FnMut(Batch<K>)) {
         self.remove_unlisted(partition, observe, |inner, slot, deltas| {
             if let Some(entry) = inner.entries.get(slot) {
-                inner.tombstones.bury(entry.object.meta().uid.as_deref().unwrap_or_default(), version);
+                inner.tombstones.record(entry.object.meta().uid.as_deref().unwrap_or_default(), version);
             }
             inner.take_out(slot, DeletionReason::FinalStateUnknown, deltas);
         });
     }
 
-    /// Removes every object of a partition, because the API server no longer serves the kind. No tombstone stays:
-    /// when the kind is served again, the same objects may be back in the same versions (behaviour V1).
+    /// Removes every object of a partition, because the API server no longer serves the kind. Keeps no
+    /// tombstones: if the kind is served again, the same objects may return in the same versions (behaviour
+    /// V1).
     pub(crate) fn clear(&self, partition: Partition, observe: impl FnMut(Batch<K>)) {
         self.begin_relist(partition, false);
         self.remove_unlisted(partition, observe, |inner, slot, deltas| {
@@ -207,7 +214,7 @@ impl<K: CacheObject> Store<K> {
         }
     }
 
-    /// Indexes each object again whose transition the wall clock has passed, and calls `observe` with a delta of the
+    /// Indexes each object again whose transition time has passed. Calls `observe` with a delta of the
     /// unchanged object after unlocking. Returns the time of the next transition.
     pub(crate) fn reindex_due(&self, now: Timestamp, mut observe: impl FnMut(Batch<K>)) -> Option<Timestamp> {
         loop {
@@ -247,19 +254,21 @@ impl<K: CacheObject> Store<K> {
         Batch { sequence: inner.sequence, deltas }
     }
 
-    /// Resolves when [`Self::reindex_due`] may have a new answer. Cancel safe; for one caller.
+    /// Resolves when [`Self::reindex_due`] may have a new result. Cancel safe; for one caller.
     pub(crate) async fn transitions_changed(&self) {
         self.transitions_changed.notified().await;
     }
 
-    /// A consistent view of the store. It holds the read lock, so keep it for a short time only.
+    /// Returns a consistent view of the store. The view holds the read lock, so keep it only for a short
+    /// time.
     pub(crate) fn view(&self) -> View<'_, K> {
-        // A predicate already runs under this lock; if it waited behind a writer, both would wait for ever.
+        // A predicate already runs under this lock. If the predicate waited behind a writer, both would wait
+        // forever.
         let nested = IN_PREDICATE.with(Cell::get);
         View { inner: if nested { self.inner.read_recursive() } else { self.inner.read() } }
     }
 
-    /// Number of stored objects.
+    /// Returns the number of stored objects.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.view().inner.entries.len()
@@ -267,7 +276,7 @@ impl<K: CacheObject> Store<K> {
 }
 
 thread_local! {
-    /// True while this thread runs a caller's predicate, and so holds a read lock already.
+    /// True while this thread runs a caller's predicate and therefore already holds a read lock.
     static IN_PREDICATE: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -313,7 +322,7 @@ impl<K: CacheObject> Inner<K> {
         let Some(slot) = self.entries.find(KeyRef::of(&*object)) else {
             let meta = object.meta();
             let (uid, version) = (meta.uid.as_deref().unwrap_or_default(), meta.resource_version.as_deref());
-            if self.tombstones.outlived_by(uid, version.and_then(parse_version)) {
+            if self.tombstones.is_outdated(uid, version.and_then(parse_version)) {
                 return;
             }
             self.put_in(partition, Arc::clone(&object), values);
@@ -326,7 +335,7 @@ impl<K: CacheObject> Inner<K> {
         let order = version_order(&*object, &*entry.object);
         let same_uid = object.meta().uid == entry.object.meta().uid;
         if !versions_reset && (order.is_lt() || (same_uid && order.is_eq())) {
-            // The stored object is as new, but the list contains it, so the sweep must keep it.
+            // The stored object is at least as new, but the list contains it, so the sweep must keep it.
             if same_uid {
                 entry.epoch = epoch;
             }
@@ -346,7 +355,7 @@ impl<K: CacheObject> Inner<K> {
     fn delete(&mut self, last: Arc<K>, deltas: &mut Vec<Delta<K>>) {
         let meta = last.meta();
         let version = meta.resource_version.as_deref().and_then(parse_version);
-        self.tombstones.bury(meta.uid.as_deref().unwrap_or_default(), version);
+        self.tombstones.record(meta.uid.as_deref().unwrap_or_default(), version);
         let Some(slot) = self.entries.find(KeyRef::of(&*last)) else {
             return;
         };
@@ -360,12 +369,12 @@ impl<K: CacheObject> Inner<K> {
             self.remove_entry(slot);
             deltas.push(Delta::Deleted { last_known: last, reason: DeletionReason::Removed });
         } else {
-            // A later object of this name was created and deleted, so the stored one must be gone too.
+            // A later object of this name was created and deleted, so the stored object must be gone too.
             self.take_out(slot, DeletionReason::FinalStateUnknown, deltas);
         }
     }
 
-    /// True if a slot holds an object of the partition that its current relist has not seen.
+    /// Returns true if a slot holds an object of the partition that its current relist has not seen.
     fn is_unlisted(&self, slot: Slot, partition: Partition) -> bool {
         let epoch = self.relists[usize::from(partition)].epoch;
         self.entries.get(slot).is_some_and(|entry| entry.partition == partition && entry.epoch != epoch)
@@ -393,7 +402,7 @@ impl<K: CacheObject> Inner<K> {
         Some(old)
     }
 
-    /// The slot still holds the object that it was read from: the informer's task is the only writer.
+    /// The slot still holds the object that was read before, because the informer's task is the only writer.
     fn reindex(&mut self, slot: Slot, values: &IndexValues) {
         self.unfile(slot);
         self.file(slot, values, None);
@@ -441,7 +450,7 @@ fn version_order<K: Resource>(incoming: &K, stored: &K) -> std::cmp::Ordering {
     compare_versions(incoming, stored.meta().resource_version.as_deref().unwrap_or_default())
 }
 
-/// A read-locked store. Nothing changes while it exists, and nothing may be awaited while it exists.
+/// A read-locked store. Nothing changes while a view exists. Do not await while holding a view.
 pub(crate) struct View<'a, K> {
     inner: RwLockReadGuard<'a, Inner<K>>,
 }
@@ -456,18 +465,18 @@ impl<K: CacheObject> View<'_, K> {
         self.inner.entries.iter().map(|entry| &entry.object)
     }
 
-    /// The objects filed under a value of an index.
+    /// Returns the objects that have a value in an index.
     pub(crate) fn by_index(&self, index: u8, value: &str) -> impl Iterator<Item = &Arc<K>> {
         let slots = self.inner.indexes.members(index, value);
         slots.iter().filter_map(|&slot| self.inner.entries.get(slot)).map(|entry| &entry.object)
     }
 
-    /// How many objects are filed under a value of an index.
+    /// Returns the number of objects that have a value in an index.
     pub(crate) fn count(&self, index: u8, value: &str) -> usize {
         self.inner.indexes.members(index, value).len()
     }
 
-    /// The objects filed under both values: the shorter list is walked, the other one looked up (B7).
+    /// Returns the objects that have both values. Walks the shorter list and looks up the other value (B7).
     pub(crate) fn by_indexes(&self, a: (u8, &str), b: (u8, &str)) -> impl Iterator<Item = &Arc<K>> {
         let indexes = &self.inner.indexes;
         let both = indexes.lookup(a.0, a.1).zip(indexes.lookup(b.0, b.1));
@@ -479,7 +488,7 @@ impl<K: CacheObject> View<'_, K> {
         })
     }
 
-    /// Number of the last batch of changes that this view shows.
+    /// Returns the number of the last batch of changes that this view contains.
     pub(crate) fn sequence(&self) -> u64 {
         self.inner.sequence
     }

@@ -1,4 +1,4 @@
-//! Tests of the store alone: events, versions, relists, indexes.
+//! Tests the store alone: events, versions, relists, indexes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -135,7 +135,7 @@ fn e5_a_sweep_takes_the_lock_in_steps() {
     let mut largest = 0;
     let mut total = 0;
     store.sweep(0, None, |batch| {
-        // The lock is free between the steps, or this would never return.
+        // The lock is free between the steps. Otherwise this loop would never end.
         let left = store.len();
         largest = largest.max(batch.deltas.len());
         total += batch.deltas.len();
@@ -145,7 +145,7 @@ fn e5_a_sweep_takes_the_lock_in_steps() {
 }
 
 #[test]
-fn a_server_that_was_set_back_is_believed_after_a_reset() {
+fn a_list_of_a_restored_server_is_accepted_after_a_reset() {
     let store = store();
     upsert(&store, colored("a", 50, &["red"]));
     upsert(&store, colored("b", 51, &["red"]));
@@ -153,7 +153,7 @@ fn a_server_that_was_set_back_is_believed_after_a_reset() {
     assert_eq!(upsert(&store, colored("a", 7, &["blue"])), ["a@50->7"]);
     assert_eq!(sweep(&store), ["-b@51?"]);
     assert_eq!(names(&store, "color", "blue").len(), 1);
-    assert!(upsert(&store, colored("a", 6, &[])).is_empty(), "guards are back after the sweep");
+    assert!(upsert(&store, colored("a", 6, &[])).is_empty(), "versions are compared again after the sweep");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn b2_an_object_leaves_an_index_by_the_key_it_was_filed_under_though_the_clock_h
     let mut widget = colored("a", 5, &["red"]);
     widget.spec.expires = Some(100);
     store.apply(0, [put(widget.clone(), Timestamp::from_second(10).unwrap())]);
-    // By now the widget would yield no key at all; nothing has re-indexed it yet.
+    // The widget would now have no key, but it has not been indexed again yet.
     widget.metadata.resource_version = Some("6".into());
     store.apply(0, [Change::Delete(Arc::new(widget))]);
     assert!(names(&store, "color", "red").is_empty());
@@ -225,7 +225,7 @@ fn a_lookup_inside_a_predicate_does_not_wait_behind_a_writer() {
         let store = Arc::clone(&store);
         move || upsert(&store, widget("b", "1", "2"))
     });
-    // Once readers are refused the writer is waiting for us; a plain read would now wait for it in turn.
+    // Once readers are refused, the writer waits for this thread. A plain read would now wait for the writer.
     while store.inner.try_read().is_some() {
         std::thread::yield_now();
     }
@@ -301,17 +301,17 @@ struct Held {
     widget: Widget,
     /// When its index values were last computed.
     filed: i64,
-    /// Whether its index values still have to be computed anew when it expires.
+    /// True if its index values must be computed again when it expires.
     is_due: bool,
 }
 
-/// What the server holds, and what the store must therefore hold.
+/// The objects of the server, which the store must therefore contain.
 #[derive(Default)]
 struct Model {
     objects: BTreeMap<String, Held>,
     /// The last state of deleted objects, at the version of their deletion.
     gone: BTreeMap<String, Widget>,
-    /// What the events came to.
+    /// The objects according to the events.
     told: BTreeMap<String, Widget>,
     version: u64,
     uid: u64,

@@ -1,13 +1,13 @@
-//! [`Tombstones`]: remembers recent deletions, so that a late event does not bring a deleted object back.
+//! [`Tombstones`]: remembers recent deletions, so that a late event does not restore a deleted object.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
-/// How many deletions are remembered. Only events that overtake one another within one connection can be
-/// late, so a bound of a few seconds of heavy churn is ample.
+/// Number of deletions that are remembered. Only events that are reordered within one connection can be late,
+/// so a few seconds of heavy churn are enough.
 const TOMBSTONES: usize = 8192;
 
-/// The versions at which objects were last deleted, by UID; the oldest is forgotten first.
+/// The versions at which objects were last deleted, by UID. The oldest entry is removed first.
 #[derive(Default)]
 pub(crate) struct Tombstones {
     versions: HashMap<u64, u64>,
@@ -16,8 +16,8 @@ pub(crate) struct Tombstones {
 }
 
 impl Tombstones {
-    /// Remembers that the object of this UID was gone as of a version.
-    pub(crate) fn bury(&mut self, uid: &str, version: Option<u64>) {
+    /// Records that the object of this UID was deleted at or before a version.
+    pub(crate) fn record(&mut self, uid: &str, version: Option<u64>) {
         let Some(version) = version else { return };
         let uid = self.hasher.hash_one(uid);
         if self.versions.insert(uid, version).is_none() {
@@ -30,15 +30,15 @@ impl Tombstones {
         }
     }
 
-    /// Whether an event of this UID and version happened before the object's deletion.
-    pub(crate) fn outlived_by(&self, uid: &str, version: Option<u64>) -> bool {
+    /// Returns true if an event of this UID and version happened before the object's deletion.
+    pub(crate) fn is_outdated(&self, uid: &str, version: Option<u64>) -> bool {
         let (Some(version), false) = (version, self.versions.is_empty()) else {
             return false;
         };
         self.versions.get(&self.hasher.hash_one(uid)).is_some_and(|&deleted| version <= deleted)
     }
 
-    /// Forgets everything: the server's versions have started anew.
+    /// Removes all entries, because the server's versions have restarted.
     pub(crate) fn clear(&mut self) {
         self.versions.clear();
         self.order.clear();
@@ -53,11 +53,11 @@ mod tests {
     fn tombstones_are_bounded_and_the_oldest_goes_first() {
         let mut tombstones = Tombstones::default();
         for i in 0..=TOMBSTONES {
-            tombstones.bury(&format!("uid-{i}"), Some(100));
+            tombstones.record(&format!("uid-{i}"), Some(100));
         }
         assert_eq!(tombstones.versions.len(), TOMBSTONES);
-        assert!(!tombstones.outlived_by("uid-0", Some(99)));
-        assert!(tombstones.outlived_by("uid-1", Some(100)));
-        assert!(!tombstones.outlived_by("uid-1", Some(101)));
+        assert!(!tombstones.is_outdated("uid-0", Some(99)));
+        assert!(tombstones.is_outdated("uid-1", Some(100)));
+        assert!(!tombstones.is_outdated("uid-1", Some(101)));
     }
 }

@@ -1,8 +1,8 @@
-//! [`SubscriptionEnd`]: why a subscription has ended.
+//! [`SubscriptionEnd`]: the reason why a subscription has ended.
 
 use std::fmt;
 
-/// Why a subscription has ended.
+/// The reason why a subscription has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SubscriptionEnd {

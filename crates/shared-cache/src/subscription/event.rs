@@ -10,26 +10,27 @@ use crate::object::{DeletionReason, Delta, KeyRef};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<K> {
-    /// The object exists in this version. If `old` and `new` are the same `Arc`, time alone changed its index values.
+    /// The object exists in this version. If `old` and `new` are the same `Arc`, only time changed its index
+    /// values.
     Applied {
-        /// The last state of the object that this subscription has seen; `None` if it has seen none.
+        /// The last state of the object that this subscription has seen; `None` if there is none.
         old: Option<Arc<K>>,
         /// The newest state.
         new: Arc<K>,
     },
-    /// The object has left the cache.
+    /// The object was removed from the cache.
     Deleted {
-        /// Its last state that was seen.
+        /// The last state of the object that was seen.
         last_known: Arc<K>,
-        /// Why it left.
+        /// The reason of the removal.
         reason: DeletionReason,
     },
-    /// Every object of the initial list was delivered before this item; it comes exactly once.
+    /// Every object of the initial list was delivered before this item. Delivered exactly once.
     Synced,
 }
 
 impl<K> Event<K> {
-    /// The newest state that the event carries; `None` for [`Event::Synced`].
+    /// Returns the newest state in the event; `None` for [`Event::Synced`].
     #[must_use]
     pub fn object(&self) -> Option<&Arc<K>> {
         match self {
@@ -41,7 +42,7 @@ impl<K> Event<K> {
 }
 
 impl<K: Resource> Event<K> {
-    /// Key of the object; `None` for [`Event::Synced`].
+    /// Returns the key of the object; `None` for [`Event::Synced`].
     #[must_use]
     pub fn key(&self) -> Option<KeyRef<'_>> {
         self.object().map(|object| KeyRef::of(&**object))

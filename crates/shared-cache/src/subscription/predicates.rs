@@ -1,7 +1,7 @@
-//! Predicates that decide which changes a subscription or a controller sees.
+//! Predicates: decide which changes a subscription or a controller receives.
 //!
-//! A predicate is any `Fn(&Event<K>) -> bool`. The functions here accept every event except a change that leaves the
-//! compared part equal; added and deleted objects are always accepted.
+//! A predicate is any `Fn(&Event<K>) -> bool`. The functions here reject only a change that leaves the
+//! compared part equal. Added and deleted objects are always accepted.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use kube::Resource;
 
 use super::event::Event;
 
-/// Accepts a change if `metadata.generation` changed, that is, if the spec did.
+/// Accepts a change if `metadata.generation` changed, that is, if the spec changed.
 pub fn generation_changed<K: Resource>() -> impl Fn(&Event<K>) -> bool + Send + Sync + 'static {
     changed(|object: &K| object.meta().generation)
 }

@@ -1,4 +1,4 @@
-//! [`Queue`]: what one subscription still has to deliver, at most one entry a key.
+//! [`Queue`]: the undelivered events of one subscription, at most one entry per key.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::kind::CacheObject;
 use crate::object::{Batch, DeletionReason, Delta, KeyRef, Observer};
 use crate::store::{Keyed, KeyedSlab, Slot};
 
-/// Stands in the order of keys for [`Event::Synced`].
+/// Represents [`Event::Synced`] in the order of keys.
 const SYNCED: Slot = Slot::MAX;
 
 /// The pending events of one key: a deletion, an application, or a deletion followed by an application.
@@ -49,13 +49,13 @@ impl<K> Pending<K> {
             }
             Delta::Deleted { last_known, reason } => {
                 self.applied = None;
-                // If a deletion is pending already, the subscriber never saw the object of this one.
+                // If a deletion is already pending, the subscriber never saw the object of this deletion.
                 self.deleted.get_or_insert((last_known, reason));
             }
         }
     }
 
-    /// Takes the next event; the deletion comes first.
+    /// Returns the next event. A deletion is returned first.
     fn pop(&mut self) -> Option<Event<K>> {
         if let Some((last_known, reason)) = self.deleted.take() {
             return Some(Event::Deleted { last_known, reason });
@@ -64,14 +64,14 @@ impl<K> Pending<K> {
     }
 }
 
-/// The queue of one subscription. The informer's task fills it, the subscriber empties it.
+/// The queue of one subscription. The informer's task adds events, the subscriber removes them.
 pub(super) struct Queue<K> {
     pub(super) state: Mutex<QueueState<K>>,
     pub(super) waker: AtomicWaker,
 }
 
 pub(super) struct QueueState<K> {
-    /// The objects of the snapshot that were not delivered yet. They come before all pending events.
+    /// The objects of the snapshot that were not delivered yet. They are delivered before all pending events.
     pub(super) initial: std::vec::IntoIter<Arc<K>>,
     pending: KeyedSlab<Pending<K>>,
     order: VecDeque<Slot>,

@@ -1,8 +1,8 @@
-//! [`Subscription`]: a stream of the changes of one kind that never holds up the watch.
+//! [`Subscription`]: a stream of the changes of one kind that never delays the watch.
 //!
-//! Each subscriber has a queue with at most one entry a key. Pending changes of a key are merged, so a subscriber that
-//! falls behind, or never polls, costs one entry a key, and sees the newest state when it continues. It is told of the
-//! deletion of every object that it saw. An object that was added and deleted before it could be delivered is reported
+//! Each subscriber has a queue with at most one entry per key. Pending changes of a key are merged. So a slow
+//! subscriber costs one entry per key, and receives the newest state when it continues. It receives the
+//! deletion of every object that it saw. An object that was added and deleted before its delivery is reported
 //! at most as deleted.
 
 use std::pin::Pin;
@@ -17,15 +17,17 @@ use super::queue::Queue;
 use crate::kind::CacheObject;
 use crate::object::Observer;
 
-/// Decides whether a subscriber sees an event.
+/// Decides if a subscriber receives an event.
 type Predicate<K> = Box<dyn Fn(&Event<K>) -> bool + Send + Sync>;
 
-/// A stream of the changes of one kind: first every object that exists, as [`Event::Applied`] without an `old`; then
-/// [`Event::Synced`]; then each change, merged per key while it is pending. Ends with the informer; see [`Self::end`].
+/// A stream of the changes of one kind. First it delivers every existing object, as [`Event::Applied`]
+/// without an `old`. Then it delivers [`Event::Synced`], and then each change, merged per key while pending.
+/// It ends with the informer; see [`Self::end`].
 ///
-/// Dropping it ends the subscription. It holds at most one entry a key, and a pointer to each initial object until that
-/// object was delivered. Created by [`SharedCache::subscribe`](crate::SharedCache::subscribe).
-#[must_use = "a subscription that is not polled collects one entry a key"]
+/// Dropping the stream ends the subscription. The stream stores at most one entry per key, and a pointer to
+/// each initial object until its delivery. Created by
+/// [`SharedCache::subscribe`](crate::SharedCache::subscribe).
+#[must_use = "a subscription that is not polled stores one entry per key"]
 pub struct Subscription<K> {
     queue: Arc<Queue<K>>,
     predicate: Option<Predicate<K>>,
@@ -37,7 +39,8 @@ impl<K: CacheObject> Subscription<K> {
         attach: impl FnOnce(std::sync::Weak<dyn Observer<K>>) -> crate::informer::Snapshot<K>,
     ) -> Self {
         let queue = Arc::new(Queue::new());
-        // Held over the attachment: the informer's task must not push a change before the initial objects are set.
+        // Locked during the attachment, because the informer's task must not push a change before the initial
+        // objects are set.
         let mut state = queue.state.lock();
         let observer: Arc<dyn Observer<K>> = Arc::<Queue<K>>::clone(&queue);
         let snapshot = attach(Arc::downgrade(&observer));
@@ -53,8 +56,9 @@ impl<K: CacheObject> Subscription<K> {
 
     /// Delivers only the events that `predicate` accepts; see [`predicates`](super::predicates).
     ///
-    /// The predicate sees an event when it is taken, after pending changes were merged. An event that it does not accept
-    /// is lost. [`Event::Synced`] is always delivered. With a predicate already set, both must accept.
+    /// The predicate runs when an event is taken, after pending changes were merged. A rejected event is not
+    /// delivered later. [`Event::Synced`] is always delivered. If a predicate is already set, both must
+    /// accept.
     pub fn filter(mut self, predicate: impl Fn(&Event<K>) -> bool + Send + Sync + 'static) -> Self {
         self.predicate = Some(match self.predicate.take() {
             None => Box::new(predicate),
@@ -63,7 +67,7 @@ impl<K: CacheObject> Subscription<K> {
         self
     }
 
-    /// The next event if one is pending.
+    /// Returns the next event if one is pending.
     pub fn try_next(&mut self) -> Option<Event<K>> {
         loop {
             let event = self.queue.state.lock().pop()?;
@@ -73,13 +77,14 @@ impl<K: CacheObject> Subscription<K> {
         }
     }
 
-    /// Number of keys that have something pending.
+    /// Returns the number of keys with pending events.
     #[must_use]
     pub fn backlog(&self) -> usize {
         self.queue.state.lock().len()
     }
 
-    /// Why no further change will come; `None` while the informer runs. Pending events are still delivered.
+    /// Returns the reason why no further change will come; `None` while the informer runs. Pending events are
+    /// still delivered.
     #[must_use]
     pub fn end(&self) -> Option<SubscriptionEnd> {
         self.queue.state.lock().end
@@ -94,7 +99,7 @@ impl<K: CacheObject> Stream for Subscription<K> {
     type Item = Event<K>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // Registered before looking: an event that comes in between wakes this task again.
+        // The waker is registered before the check, so that an event in between wakes this task again.
         self.queue.waker.register(cx.waker());
         match self.try_next() {
             Some(event) => Poll::Ready(Some(event)),

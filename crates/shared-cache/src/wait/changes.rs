@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use crate::kind::CacheObject;
 use crate::object::{Batch, Observer};
 
-/// What has happened to a kind.
+/// The changes of a kind so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
     /// Number of the last batch.
@@ -15,7 +15,7 @@ pub(crate) struct Changes {
     pub(super) closed: bool,
 }
 
-/// An observer that wakes those who wait for any change of its kind. Costs nothing while nobody waits.
+/// An observer that wakes the callers that wait for any change of its kind. Costs nothing without waiters.
 pub(crate) struct ChangeSignal {
     changes: watch::Sender<Changes>,
 }

@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use crate::object::ObjectKey;
 
-/// The name of what a caller waits for, such as `Pause`. It becomes a metric label, so it must come from the program
-/// and never from a user.
+/// The name of an action that a caller waits for, such as `Pause`. The name becomes a metric label, so it
+/// must come from the program and never from a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WaitAction(&'static str);
 
 impl WaitAction {
-    /// An action of this name.
+    /// Creates an action of this name.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self(name)
     }
 
-    /// The name, in messages and metric labels.
+    /// Returns the name, as used in messages and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.0
@@ -33,7 +33,7 @@ impl fmt::Display for WaitAction {
     }
 }
 
-/// What a caller waits for.
+/// The target of a wait: a kind, an object and an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaitTarget {
@@ -60,54 +60,54 @@ impl fmt::Display for WaitTarget {
     }
 }
 
-/// Another caller holds the object for the opposite action (behaviour F4).
+/// Error: another caller holds the object for the opposite action (behaviour F4).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} {object}: {requested} conflicts with {existing}, which is under way")]
+#[error("{kind} {object}: {requested} conflicts with {existing}, which is in progress")]
 pub struct WaitConflict {
     /// Kind of the object.
     pub kind: Cow<'static, str>,
     /// The object.
     pub object: ObjectKey,
-    /// The action that is under way.
+    /// The action in progress.
     pub existing: WaitAction,
-    /// The action that was asked for.
+    /// The requested action.
     pub requested: WaitAction,
 }
 
-/// Why a wait ended without its condition.
+/// The reason why a wait ended without its condition.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// Time was up (behaviour F8).
+    /// The timeout passed (behaviour F8).
     #[error("{target} not done after {:.3} s: {reason} ({})", .waited.as_secs_f64(), seen(.last_observed.as_deref()))]
     NotSatisfied {
-        /// Who waited for what.
+        /// The target of the wait.
         target: Box<WaitTarget>,
         /// How long the caller has waited.
         waited: Duration,
-        /// Resource version of the last state that was seen; `None` if none counted.
+        /// Resource version of the last state that counted; `None` if no state counted.
         last_observed: Option<String>,
-        /// What was missing in it.
+        /// The missing part of the condition.
         reason: String,
     },
-    /// The object was deleted, or replaced under its name (behaviour F10).
+    /// The object was deleted, or another object replaced it under its name (behaviour F10).
     #[error("{0}: the object is gone")]
     Gone(Box<WaitTarget>),
-    /// The condition says that it can never be satisfied.
+    /// The condition reported that it can never be satisfied.
     #[error("{target}: {cause}")]
     Failed {
-        /// Who waited for what.
+        /// The target of the wait.
         target: Box<WaitTarget>,
-        /// The condition's own error.
+        /// The error of the condition.
         cause: Arc<dyn Error + Send + Sync>,
     },
     /// Another caller holds the object for the opposite action.
     #[error(transparent)]
     Conflict(#[from] WaitConflict),
-    /// The cache shows no whole list of the kind yet.
+    /// The initial list of the kind has not completed.
     #[error("{0}: the cache is not synced yet")]
     NotSynced(Box<WaitTarget>),
-    /// The cache does not watch the kind, or not that namespace.
+    /// The cache does not watch the kind or the namespace.
     #[error("{0}: outside of what this cache watches")]
     OutOfScope(Box<WaitTarget>),
     /// The cache was stopped.
@@ -116,7 +116,7 @@ pub enum WaitError {
 }
 
 impl WaitError {
-    /// A short word for metric labels.
+    /// Returns a short word for metric labels.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {

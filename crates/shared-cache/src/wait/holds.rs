@@ -1,19 +1,20 @@
 //! [`Holds`]: reserves an object for one of several actions that exclude each other.
 //!
-//! A caller that is about to write an object takes a hold first, so that no other caller prepares another action
-//! meanwhile. Any number of holds of one action may exist at once; another action is rejected until all are released.
+//! A caller that will write an object takes a hold first, so that no other caller prepares another action
+//! meanwhile. Any number of holds of one action may exist at once. Another action is rejected until all holds
+//! are released.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::sync::Mutex;
 
-/// Names of objects by side `S` and the number of holds.
+/// The side `S` and the number of holds of each held object, by name.
 pub(crate) struct Holds<S> {
     held: Mutex<HashMap<String, (S, usize)>>,
 }
 
-/// A hold. Dropping it releases it, once.
+/// A hold on an object. Dropping the hold releases it once.
 #[must_use]
 pub(crate) struct Hold<S: Copy + Eq> {
     holds: Arc<Holds<S>>,
@@ -25,7 +26,8 @@ impl<S: Copy + Eq> Holds<S> {
         Self { held: Mutex::new(HashMap::new()) }
     }
 
-    /// Takes a hold of a side on an object, named by its UID; the other side's name if that is held.
+    /// Takes a hold of a side on an object, named by its UID. Returns the other side as the error if that
+    /// side holds the object.
     pub(crate) fn acquire(self: &Arc<Self>, object: String, side: S) -> Result<Hold<S>, S> {
         let mut held = self.held.lock();
         let (holder, count) = held.entry(object.clone()).or_insert((side, 0));
@@ -37,7 +39,7 @@ impl<S: Copy + Eq> Holds<S> {
         Ok(Hold { holds: Arc::clone(self), object })
     }
 
-    /// Number of objects that are held.
+    /// Returns the number of held objects.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.held.lock().len()

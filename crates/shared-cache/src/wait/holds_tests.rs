@@ -1,4 +1,4 @@
-//! A hold of one side keeps the other side out until it is released.
+//! Tests that a hold of one side excludes the other side until it is released.
 
 use std::sync::Arc;
 

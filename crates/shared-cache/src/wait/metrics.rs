@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::error::{WaitAction, WaitConflict, WaitError};
 
-/// From a millisecond, which a wait takes at least, to ten minutes, after which no user waits.
+/// From 1 ms, the minimum duration of a wait, to 10 min, the maximum that users wait.
 const SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
     600.0,
@@ -47,7 +47,7 @@ impl WaitMetrics {
         })
     }
 
-    /// A collector of these metrics under names that begin with a prefix.
+    /// Returns a collector of these metrics under names with a prefix.
     pub(crate) fn with_prefix(&self, prefix: &str) -> Result<PrefixedWaitMetrics, prometheus::Error> {
         let rename = |desc: &Desc| {
             let name = format!("{prefix}_{}", desc.fq_name);
@@ -70,7 +70,7 @@ impl WaitMetrics {
     }
 }
 
-/// The metrics of all waits under names that begin with a prefix.
+/// The metrics of all waits under names with a prefix.
 pub(crate) struct PrefixedWaitMetrics {
     prefix: String,
     metrics: WaitMetrics,
@@ -92,7 +92,7 @@ impl Collector for PrefixedWaitMetrics {
     }
 }
 
-/// A wait under way; one that is dropped without an outcome was cancelled.
+/// A wait in progress. A wait that is dropped without an outcome counts as cancelled.
 pub(super) struct ActiveWait {
     metrics: WaitMetrics,
     action: WaitAction,

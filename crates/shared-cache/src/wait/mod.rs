@@ -7,8 +7,10 @@
 //!                                                    slot ──▶ wakes the caller's task
 //! ```
 //!
-//! A wait has no timer, no task and no polling but the caller's own future. A change of a key that nobody waits for
-//! costs one look-up in a hash map, and not even that while there are no waits.
+//! A wait has no timer, task or polling other than the caller's own future. A change of a key without waiters
+//! costs one lookup in a hash map, and no lookup if there are no waits.
+//!
+//! Rule numbers refer to docs/behaviours.md.
 
 mod changes;
 mod check;

@@ -1,4 +1,4 @@
-//! [`KeyWait`]: waits for the object of a name, whether or not it exists yet.
+//! [`KeyWait`]: waits for the object of a name. The object may not exist yet.
 
 use std::future::{Future, IntoFuture, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +16,7 @@ use super::task::WaitSource;
 use crate::kind::CacheObject;
 use crate::object::{KeyRef, ObjectKey, parse_version, version_of};
 
-/// How long a wait takes at most unless told otherwise.
+/// Default timeout of a wait.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 type Matches<K> = Arc<dyn Fn(Option<&K>) -> bool + Send + Sync>;
@@ -24,9 +24,9 @@ type Matches<K> = Arc<dyn Fn(Option<&K>) -> bool + Send + Sync>;
 /// A wait for the object of a name, or for its absence. Await it. Created by
 /// [`SharedCache::wait_for`](crate::SharedCache::wait_for).
 ///
-/// The stored object is checked first, then each change as it comes. Other than a
-/// [`WaitTask`](crate::WaitTask), it does not follow one object by its UID: an object that is deleted and created anew
-/// under the name counts too, and a deleted object is seen as absent.
+/// The wait checks the stored object first, then each change when it arrives. Unlike a
+/// [`WaitTask`](crate::WaitTask), the wait does not follow one object by its UID. An object that is deleted
+/// and created again under the name also counts, and a deleted object is treated as absent.
 #[must_use = "a wait does nothing until it is awaited"]
 pub struct KeyWait<K: CacheObject> {
     source: Option<WaitSource<K>>,
@@ -56,20 +56,20 @@ impl<K: CacheObject> KeyWait<K> {
         }
     }
 
-    /// The longest time to wait; one minute by default. Zero checks the stored object once.
+    /// Sets the longest time to wait; one minute by default. Zero checks the stored object once.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The name of the wait, in messages and metric labels; `wait` by default.
+    /// Sets the name of the wait in messages and metric labels; `wait` by default.
     pub fn action(mut self, action: WaitAction) -> Self {
         self.action = action;
         self
     }
 
-    /// Ignores states older than this resource version, such as the one that a write returned. A version that is not a
-    /// number changes nothing.
+    /// Ignores states older than this resource version, for example the version that a write returned. A
+    /// version that is not a number has no effect.
     pub fn after(mut self, resource_version: &str) -> Self {
         self.floor = parse_version(resource_version).unwrap_or(self.floor);
         self
@@ -115,7 +115,8 @@ impl<K: CacheObject> KeyWait<K> {
     }
 
     fn look_at_stored(&self, source: &WaitSource<K>, place: &Place<K>) {
-        // The version is read before the store: once it has been passed, the store shows the state after it.
+        // The version is read before the store. Once it has been passed, the store contains the state after
+        // it.
         let passed = source.informer.version() >= self.floor;
         let key = KeyRef::from(&self.key);
         let stored = source.informer.store().view().get(key).cloned();
@@ -126,7 +127,7 @@ impl<K: CacheObject> KeyWait<K> {
         }
     }
 
-    /// The function that judges a state of the object, or its absence.
+    /// Returns the function that judges a state of the object, or its absence.
     fn judge(&self) -> impl Fn(&Seen<K>) -> Judgement<K> + use<K> {
         let (floor, matches) = (self.floor, Arc::clone(&self.matches));
         move |seen| match seen {
@@ -147,7 +148,7 @@ impl<K: CacheObject> KeyWait<K> {
     }
 }
 
-/// Calls the condition. A panic fails this wait alone.
+/// Calls the condition. A panic fails only this wait.
 fn check<K: CacheObject>(matches: &Matches<K>, object: Option<&Arc<K>>) -> Verdict<Ending<K>, Pending> {
     match catch_unwind(AssertUnwindSafe(|| matches(object.map(|object| &**object)))) {
         Ok(true) => Verdict::End(Ok(object.cloned())),

@@ -10,12 +10,13 @@ use super::changes::Changes;
 use super::error::{WaitAction, WaitError, WaitTarget};
 use super::metrics::WaitMetrics;
 
-/// How long a wait takes at most unless told otherwise.
+/// Default timeout of a wait.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A wait on a set of objects. Await it. Created by [`SharedCache::wait_until`](crate::SharedCache::wait_until).
 ///
-/// The question is asked at once, and again after each batch of changes of the kind, in the caller's own task.
+/// The question is asked at once, and again after each batch of changes of the kind. It runs in the caller's
+/// own task.
 #[must_use = "a wait does nothing until it is awaited"]
 pub struct SetWait<F> {
     /// `None` if the cache does not have the kind.
@@ -37,13 +38,13 @@ impl<F> SetWait<F> {
         Self { changes, metrics, target, timeout: DEFAULT_TIMEOUT, question }
     }
 
-    /// The longest time to wait; one minute by default. Zero asks once.
+    /// Sets the longest time to wait; one minute by default. Zero asks once.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The name of the wait, in messages and metric labels; `wait_until` by default.
+    /// Sets the name of the wait in messages and metric labels; `wait_until` by default.
     pub fn action(mut self, action: WaitAction) -> Self {
         self.target.action = action;
         self
@@ -76,13 +77,14 @@ impl<F> SetWait<F> {
     }
 }
 
-/// Asks until there is an answer; `None` once no change will come.
+/// Asks the question until there is an answer; `None` once no change will come.
 async fn ask<R>(
     changes: &mut watch::Receiver<Changes>,
     question: &mut impl FnMut() -> Option<R>,
 ) -> Option<R> {
     loop {
-        // Marked as seen before the question is asked, so that a change during it leads to another question.
+        // The change is marked as seen before the question is asked, so that a change meanwhile causes
+        // another question.
         let closed = changes.borrow_and_update().closed;
         if let Some(answer) = question() {
             return Some(answer);

@@ -1,4 +1,4 @@
-//! What a wait can see, and how it can end.
+//! The states that a wait can see, and the results that it can have.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::registry::{Registration, Registry, Verdict};
 use crate::object::ObjectKey;
 
-/// What can be seen of an object that a caller waits for.
+/// A state of an object that a caller waits for.
 pub(super) enum Seen<K> {
     /// The object exists in this state.
     Present(Arc<K>),
@@ -15,11 +15,11 @@ pub(super) enum Seen<K> {
     Deleted(Arc<K>),
     /// The object exists, but its newest version cannot be decoded.
     Undecodable,
-    /// The object does not exist, as of a version at which it would.
+    /// The object does not exist at a version at which it would exist.
     Missing,
 }
 
-/// How a wait ends without its condition.
+/// The reason why a wait ends without its condition.
 #[derive(Clone, Debug)]
 pub(super) enum End {
     Gone,
@@ -27,7 +27,7 @@ pub(super) enum End {
     Failed(Arc<dyn Error + Send + Sync>),
 }
 
-/// Why a wait goes on.
+/// The reason why a wait continues.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     /// Resource version of the state that did not satisfy the condition.
@@ -35,14 +35,14 @@ pub(super) struct Pending {
     pub(super) reason: Cow<'static, str>,
 }
 
-/// How a wait ends; `None` if its condition holds without an object.
+/// The result of a wait; `None` if its condition holds without an object.
 pub(super) type Ending<K> = Result<Option<Arc<K>>, End>;
 
-/// The version of what was seen and what it means for the wait; `None` if it means nothing.
+/// The version of the seen state and its verdict; `None` if the state does not concern the wait.
 pub(super) type Judgement<K> = Option<(u64, Verdict<Ending<K>, Pending>)>;
 
 /// The waits of a kind by the key of their object.
 pub(super) type WaitRegistry<K> = Registry<ObjectKey, Seen<K>, Ending<K>, Pending>;
 
-/// A place among the waiters of a key.
+/// A registration among the waiters of a key.
 pub(super) type Place<K> = Registration<ObjectKey, Seen<K>, Ending<K>, Pending>;

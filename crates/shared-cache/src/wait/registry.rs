@@ -1,15 +1,15 @@
-//! [`Registry`]: who waits for which key, and how they are told.
+//! [`Registry`]: stores which callers wait for which key, and wakes them.
 //!
-//! Knows nothing of objects and conditions: a [`Waiter`] brings a judge, a function from what was seen of its
-//! key to a verdict. Judges run in the thread that saw the change, outside every lock; the verdict is put in the
-//! waiter's slot and its task is woken.
+//! The registry does not depend on objects and conditions. A [`Waiter`] contains a judge: a function from a
+//! state of its key to a verdict. Judges run in the thread that saw the change, outside every lock. The
+//! verdict is stored in the waiter's slot and the waiter's task is woken.
 //!
 //! # Invariants, which `tests/wait_model.rs` checks in every interleaving
 //!
-//! - A verdict that is given after [`Registry::register`] returned reaches the waiter: no lost wake-up.
-//! - Verdicts of older versions never replace those of newer ones, whoever is late.
-//! - A waiter is told nothing once its [`Registration`] is dropped, and nothing of it is kept.
-//! - After [`Registry::close`] every waiter, also a later one, is told that it has been closed.
+//! - A verdict given after [`Registry::register`] returned reaches the waiter: no wake-up is lost.
+//! - A verdict of an older version never replaces that of a newer version, in any order of arrival.
+//! - Once a [`Registration`] is dropped, its waiter receives nothing and is not kept.
+//! - After [`Registry::close`] every waiter, including later waiters, receives the end.
 
 use std::hash::{Hash, RandomState};
 use std::sync::Arc;
@@ -21,34 +21,34 @@ use smallvec::SmallVec;
 
 use super::sync::{AtomicUsize, Mutex};
 
-/// What a judge makes of something that was seen.
+/// The result of judging a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict<T, R> {
-    /// The wait may end with this, unless something newer says otherwise before the waiter takes it.
+    /// The wait may end with this, unless a newer verdict replaces it before the waiter takes it.
     End(T),
-    /// The wait goes on, and this is why.
+    /// The wait continues for this reason.
     GoOn(R),
-    /// The wait ends with this whatever comes after.
+    /// The wait ends with this. No later verdict changes it.
     Final(T),
 }
 
-/// Judges what was seen of a waiter's key: `None` when it says nothing about the wait, else the version of what
-/// was seen and the verdict.
+/// Judges a state of a waiter's key. Returns `None` if the state does not concern the wait, otherwise its
+/// version and the verdict.
 pub(crate) type Judge<O, T, R> = Box<dyn Fn(&O) -> Option<(u64, Verdict<T, R>)> + Send + Sync>;
 
 struct Slot<T, R> {
-    /// How the wait may end.
+    /// The result with which the wait may end.
     end: Option<T>,
-    /// Nothing may change `end` any more.
+    /// If true, no verdict may change `end` any more.
     sealed: bool,
-    /// Why the wait goes on, as of the last verdict.
+    /// The reason of the last verdict for which the wait continues.
     reason: Option<R>,
-    /// Version of what the last verdict was about.
+    /// The version of the state of the last verdict.
     version: u64,
     waker: Option<Waker>,
 }
 
-/// One wait: its judge, and the slot that verdicts are put in.
+/// One wait: its judge, and the slot that stores verdicts.
 pub(crate) struct Waiter<O, T, R> {
     judge: Judge<O, T, R>,
     slot: Mutex<Slot<T, R>>,
@@ -60,7 +60,7 @@ impl<O, T, R> Waiter<O, T, R> {
         Self { judge, slot: Mutex::new(slot) }
     }
 
-    /// Judges what was seen and takes the verdict. Called with no lock held.
+    /// Judges a state and stores the verdict. Called with no lock held.
     pub(crate) fn see(&self, seen: &O) {
         let Some((version, verdict)) = (self.judge)(seen) else {
             return;
@@ -72,7 +72,7 @@ impl<O, T, R> Waiter<O, T, R> {
         slot.version = version;
         match verdict {
             Verdict::GoOn(reason) => {
-                // Also when the wait could have ended before: what was so then is so no longer.
+                // Also if the wait could have ended before, because the older result is no longer valid.
                 slot.end = None;
                 slot.reason = Some(reason);
             }
@@ -99,7 +99,7 @@ impl<O, T, R> Waiter<O, T, R> {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// How the wait ends, if it does by now; else the task is woken when it may.
+    /// Returns the result if there is one, otherwise registers the waker.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<T> {
         let mut slot = self.slot.lock();
         if let Some(end) = slot.end.take() {
@@ -111,12 +111,12 @@ impl<O, T, R> Waiter<O, T, R> {
         Poll::Pending
     }
 
-    /// Takes how the wait ends, if it does by now.
+    /// Takes the result of the wait, if there is one.
     pub(crate) fn take_end(&self) -> Option<T> {
         self.slot.lock().end.take()
     }
 
-    /// Why the wait goes on, as of the last verdict.
+    /// Takes the reason of the last verdict for which the wait continues.
     pub(crate) fn take_reason(&self) -> Option<R> {
         self.slot.lock().reason.take()
     }
@@ -129,15 +129,15 @@ struct State<N, O, T, R> {
     closed: bool,
 }
 
-/// The waiters of one kind by the name `N` of their object. `O` is what can be seen of one, `T` how a wait ends,
-/// `R` why it goes on.
+/// The waiters of one kind by the name `N` of their object. `O` is a state of an object, `T` the result of a
+/// wait, `R` the reason why a wait continues.
 pub(crate) struct Registry<N, O, T, R> {
     state: Mutex<State<N, O, T, R>>,
-    /// How many names have waiters, to pass by the lock while there are none.
+    /// Number of names that have waiters. Readers skip the lock while the number is zero.
     names: AtomicUsize,
 }
 
-/// A waiter's place in a registry. Dropping it gives the place up.
+/// Registration of a waiter. Dropping it removes the waiter.
 #[must_use]
 pub(crate) struct Registration<N: Eq + Hash + Clone, O, T, R> {
     registry: Arc<Registry<N, O, T, R>>,
@@ -151,9 +151,10 @@ impl<N: Eq + Hash + Clone, O, T: Clone, R> Registry<N, O, T, R> {
         Self { state: Mutex::new(state), names: AtomicUsize::new(0) }
     }
 
-    /// Lets a waiter be told of its name from here on. `None` once the registry is closed.
+    /// Registers a waiter for a name. Returns `None` once the registry is closed.
     ///
-    /// For what happens before a change that the caller knows of, call this while that change is held off.
+    /// A caller that must not miss a change calls this while the change is blocked, for example under the
+    /// store's lock.
     pub(crate) fn register(
         self: &Arc<Self>,
         name: N,
@@ -165,13 +166,13 @@ impl<N: Eq + Hash + Clone, O, T: Clone, R> Registry<N, O, T, R> {
             return None;
         }
         state.waiters.entry(name.clone()).or_default().push(Arc::clone(&waiter));
-        // Released by the lock that registration and the change are ordered by; see `see`.
+        // The lock that orders registration and change also orders this store; see `see`.
         self.names.store(state.waiters.len(), Ordering::Release);
         drop(state);
         Some(Registration { registry: Arc::clone(self), name, waiter })
     }
 
-    /// Tells the waiters of a name what was seen. Their judges run here, one after the other.
+    /// Passes a state of a name to its waiters. Their judges run here, one after another.
     pub(crate) fn see<Q: Hash + Equivalent<N>>(&self, name: &Q, seen: impl FnOnce() -> O) {
         if self.is_empty() {
             return;
@@ -183,17 +184,17 @@ impl<N: Eq + Hash + Clone, O, T: Clone, R> Registry<N, O, T, R> {
         }
     }
 
-    /// Whether nobody waits.
+    /// Returns true if there are no waiters.
     pub(crate) fn is_empty(&self) -> bool {
         self.names.load(Ordering::Acquire) == 0
     }
 
-    /// The names that are waited for now.
+    /// Returns the names that have waiters.
     pub(crate) fn names(&self) -> Vec<N> {
         self.state.lock().waiters.keys().cloned().collect()
     }
 
-    /// Ends every wait, and every later one, with this.
+    /// Ends every wait, including later waits, with this result.
     pub(crate) fn close(&self, end: &T) {
         let mut state = self.state.lock();
         state.closed = true;

@@ -1,5 +1,5 @@
-//! The lock and the counter that the registry and the holds use. A file of its own so that the model checker,
-//! which includes those files in `tests/wait_model.rs`, can put its own in this place.
+//! The lock and the counter that the registry and the holds use. They are in a separate file, so that the
+//! model checker, which includes those files in `tests/wait_model.rs`, can replace them.
 
 pub(super) use std::sync::atomic::AtomicUsize;
 

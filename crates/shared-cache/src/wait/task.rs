@@ -1,4 +1,4 @@
-//! [`WaitTask`] and [`AcquiredWaitTask`]: waiting for one object to satisfy a condition.
+//! [`WaitTask`] and [`AcquiredWaitTask`]: wait for one object to satisfy a condition.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -17,7 +17,7 @@ use crate::informer::Informer;
 use crate::kind::CacheObject;
 use crate::object::{KeyRef, ObjectKey, parse_version, version_of};
 
-/// Where a wait gets its states from.
+/// The source of the states for a wait.
 pub(crate) struct WaitSource<K: CacheObject> {
     pub(crate) informer: Arc<Informer<K>>,
     pub(crate) waits: Arc<Waits<K>>,
@@ -30,8 +30,8 @@ impl<K: CacheObject> Clone for WaitSource<K> {
 }
 
 impl<K: CacheObject> WaitSource<K> {
-    /// Registers a waiter under the store's lock, so that no change falls between the first check and the wait (F3). The
-    /// check itself runs outside of the lock.
+    /// Registers a waiter under the store's lock. So no change is missed between the first check and the wait
+    /// (F3). The check itself runs outside the lock.
     pub(super) fn register(
         &self,
         target: &WaitTarget,
@@ -53,9 +53,9 @@ impl<K: CacheObject> WaitSource<K> {
     }
 }
 
-/// Waits for one object to satisfy one condition. Created by the cache; may be used again and again.
+/// Waits for one object to satisfy one condition. Created by the cache; may be used repeatedly.
 ///
-/// Nothing runs, and nothing is registered, outside of [`WaitTask::wait`].
+/// Nothing runs or is registered outside [`WaitTask::wait`].
 pub struct WaitTask<K: CacheObject> {
     /// `None` if the cache does not have the kind.
     source: Option<WaitSource<K>>,
@@ -100,15 +100,15 @@ impl<K: CacheObject> WaitTask<K> {
         Self { source, metrics, object: Arc::clone(object), action, floor, condition }
     }
 
-    /// Ignores states older than this resource version (F11). The default is the version of the object that the task was
-    /// created with. A version that is not a number changes nothing.
+    /// Ignores states older than this resource version (F11). The default is the version of the object with
+    /// which the task was created. A version that is not a number has no effect.
     #[must_use]
     pub fn after(mut self, resource_version: &str) -> Self {
         self.floor.version = parse_version(resource_version).unwrap_or(self.floor.version);
         self
     }
 
-    /// Ignores states older than the object that a write of the caller returned. A condition that reads the
+    /// Ignores states older than the object that the caller's write returned. A condition that reads the
     /// [generation](Floor::generation) also requires a status of that generation.
     #[must_use]
     pub fn after_write(mut self, written: &K) -> Self {
@@ -117,14 +117,13 @@ impl<K: CacheObject> WaitTask<K> {
         self
     }
 
-    /// Waits until the condition is satisfied, at most for `timeout`, and returns the object that satisfied it.
+    /// Waits until the condition is satisfied, at most for `timeout`. Returns the object that satisfied it.
     ///
-    /// The task's own object is checked first (F6), then the stored one, then each change as it comes, at once
-    /// and in the order of the changes. A change that satisfies the condition and is followed by one that does
-    /// not, before the caller's task has run, is not reported: the wait goes on (F12). A timeout of zero checks
-    /// once (F7).
+    /// The wait checks the task's own object first (F6), then the stored object, then each change in order
+    /// when it arrives. If another change undoes a satisfying change before the caller's task has run, the
+    /// wait continues (F12). A timeout of zero checks once (F7).
     ///
-    /// Cancel safe: dropping the future ends the wait and leaves nothing behind (F9).
+    /// Cancel safe: dropping the future ends the wait and removes its registration (F9).
     ///
     /// # Errors
     ///
@@ -132,7 +131,8 @@ impl<K: CacheObject> WaitTask<K> {
     pub async fn wait(&self, timeout: Duration) -> Result<Arc<K>, WaitError> {
         let active = self.metrics.begin(self.action);
         let result = match &self.source {
-            // Also if the caller's own object satisfies the condition: the program watches a kind too few.
+            // Also if the caller's own object satisfies the condition. The program does not watch a kind that
+            // it needs.
             None => Err(WaitError::OutOfScope(Box::new(self.target()))),
             Some(source) => match self.check_own() {
                 Some(end) => self.finish(end),
@@ -143,7 +143,7 @@ impl<K: CacheObject> WaitTask<K> {
         result
     }
 
-    /// Checks the caller's own object; returns the end of the wait if that decides it.
+    /// Checks the caller's own object. Returns the end of the wait if the object decides it.
     fn check_own(&self) -> Option<Ending<K>> {
         let waiter = Waiter::new(Box::new(self.judge()));
         waiter.see(&Seen::Present(Arc::clone(&self.object)));
@@ -169,7 +169,7 @@ impl<K: CacheObject> WaitTask<K> {
         if let Some(end) = ended {
             return self.finish(end);
         }
-        // One last look (F8): cheap, and not needed if every change has been seen.
+        // A last check (F8). It is cheap, and only needed if a change was missed.
         self.look_at_stored(source, &place);
         if let Some(end) = waiter.take_end() {
             return self.finish(end);
@@ -188,7 +188,8 @@ impl<K: CacheObject> WaitTask<K> {
 
     /// Checks the stored object.
     fn look_at_stored(&self, source: &WaitSource<K>, place: &Place<K>) {
-        // The version is read before the store: once it has been passed, the store shows the state after it.
+        // The version is read before the store. Once it has been passed, the store contains the state after
+        // it.
         let passed = source.informer.version() >= self.floor.version && self.floor.version > 0;
         let stored = source.informer.store().view().get(KeyRef::of(&*self.object)).cloned();
         match stored {
@@ -198,7 +199,7 @@ impl<K: CacheObject> WaitTask<K> {
         }
     }
 
-    /// The function that judges a state of the object, or its absence.
+    /// Returns the function that judges a state of the object, or its absence.
     fn judge(&self) -> impl Fn(&Seen<K>) -> Judgement<K> + use<K> {
         let uid = self.object.meta().uid.clone();
         let (floor, condition) = (self.floor, Arc::clone(&self.condition));
@@ -216,7 +217,8 @@ impl<K: CacheObject> WaitTask<K> {
             };
             let version = version_of(&**object).unwrap_or(floor.version);
             if !same(object) {
-                // Another object of this name: a later one has replaced ours, an earlier one does not matter.
+                // Another object of this name. A later object has replaced the task's object; an earlier
+                // object is ignored.
                 return gone.filter(|_| version > floor.version);
             }
             (version >= floor.version).then(|| (version, check(&condition, object, floor)))
@@ -228,7 +230,7 @@ impl<K: CacheObject> WaitTask<K> {
     }
 
     fn finish(&self, end: Ending<K>) -> Result<Arc<K>, WaitError> {
-        // A condition of this task is only ever satisfied by an object.
+        // Only an object can satisfy a condition of this task, never an absence.
         end.map_err(|end| self.error(end)).map(|object| object.unwrap_or_else(|| Arc::clone(&self.object)))
     }
 
@@ -242,7 +244,7 @@ impl<K: CacheObject> WaitTask<K> {
     }
 }
 
-/// Calls the condition. A panic fails this wait alone.
+/// Calls the condition. A panic fails only this wait.
 fn check<K: CacheObject>(
     condition: &Condition<K>,
     object: &Arc<K>,
@@ -260,8 +262,9 @@ fn check<K: CacheObject>(
     }
 }
 
-/// A [`WaitTask`] that holds its object (behaviour F5): while it exists, no task of another action can acquire the object.
-/// So a caller can write the object and then wait. Waiting consumes the task; dropping it releases the object.
+/// A [`WaitTask`] that holds its object (behaviour F5). While the hold exists, no task of another action can
+/// acquire the object. So a caller can write the object and then wait. Waiting consumes the task; dropping
+/// the task releases the object.
 pub struct AcquiredWaitTask<K: CacheObject> {
     task: WaitTask<K>,
     /// `None` if the cache does not have the kind, so that the wait will fail.
@@ -275,7 +278,7 @@ impl<K: CacheObject> fmt::Debug for AcquiredWaitTask<K> {
 }
 
 impl<K: CacheObject> AcquiredWaitTask<K> {
-    /// Holds the object of a task against every other action (F4, F5).
+    /// Takes a hold on the object of a task, which excludes every other action (F4, F5).
     pub(crate) fn acquire(task: WaitTask<K>) -> Result<Self, WaitConflict> {
         let key = ObjectKey::of(&*task.object);
         let name = task.object.meta().uid.clone().unwrap_or_else(|| key.to_string());
@@ -306,8 +309,8 @@ impl<K: CacheObject> AcquiredWaitTask<K> {
         Self { task: self.task.after_write(written), hold: self.hold }
     }
 
-    /// Waits as [`WaitTask::wait`] does, then releases the object, whatever the end. Dropping the future
-    /// releases it too.
+    /// Waits as [`WaitTask::wait`] does, then releases the object, for every result. Dropping the future also
+    /// releases the object.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use super::registry::{Registry, Waiter};
 use crate::kind::CacheObject;
 use crate::object::{Batch, DeletionReason, Delta, ObjectKey, Observer};
 
-/// All waits for objects of one kind. An observer of its informer.
+/// All waits for objects of one kind. It observes the informer of the kind.
 pub(crate) struct Waits<K: CacheObject> {
     registry: Arc<WaitRegistry<K>>,
     pub(super) holds: Arc<Holds<WaitAction>>,
@@ -20,12 +20,13 @@ impl<K: CacheObject> Waits<K> {
         Self { registry: Arc::new(Registry::new()), holds: Arc::new(Holds::new()) }
     }
 
-    /// The objects that callers wait for now.
+    /// Returns the objects that callers wait for.
     pub(crate) fn awaited(&self) -> Vec<ObjectKey> {
         self.registry.names()
     }
 
-    /// A live read has returned this, in place of the events that an outage of the watch withholds (F13).
+    /// Passes the result of a live read to the waits. It replaces the events that are missing while the watch
+    /// is down (F13).
     pub(crate) fn see_live(&self, key: &ObjectKey, found: Option<Arc<K>>) {
         self.registry.see(key, || found.map_or(Seen::Missing, Seen::Present));
     }
@@ -50,7 +51,7 @@ impl<K: CacheObject> Observer<K> for Waits<K> {
         }
     }
 
-    /// Ends every wait, and every later one, as stopped.
+    /// Ends every wait, including later waits, as stopped.
     fn closed(&self, _stopped: bool) {
         self.registry.close(&Err(End::Stopped));
     }
