@@ -1,5 +1,7 @@
 //! The making of answers: bodies, statuses, headers.
 
+use std::collections::HashSet;
+
 use axum::body::Body;
 use bytes::Bytes;
 use futures::Stream;
@@ -63,11 +65,27 @@ pub(crate) fn success(details: &Details) -> Value {
     status
 }
 
-/// Adds what the client should tell its user.
+/// Adds warnings, each once, that the client shows to its user.
+///
+/// As in kube-apiserver: warnings of more than 4,096 characters together are cut to 256 characters each, and end once
+/// there are 4,096.
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    const MAX_TOTAL: usize = 4096;
+    const MAX_EACH: usize = 256;
+    let mut seen = HashSet::new();
+    let warnings = warnings.iter().filter(|warning| seen.insert(warning.as_str())).collect::<Vec<_>>();
+    let is_too_long = warnings.iter().map(|warning| warning.chars().count()).sum::<usize>() > MAX_TOTAL;
+    let mut total = 0;
     for warning in warnings {
-        let text = format!("299 - {warning:?}");
-        if let Ok(value) = HeaderValue::from_str(&text) {
+        if is_too_long && total >= MAX_TOTAL {
+            return;
+        }
+        let length = if is_too_long { MAX_EACH } else { usize::MAX };
+        let text: String = warning.chars().take(length).collect();
+        total += text.chars().count();
+        let quoted = text.replace('\\', r"\\").replace('"', "\\\"");
+        // A text with control characters has no form as a header.
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(WARNING, value);
         }
     }

@@ -178,6 +178,11 @@ impl ApiError {
         Self::too_large(&format!("limit is {limit}"))
     }
 
+    /// An object that etcd does not store because of its size.
+    pub(crate) fn object_too_large() -> Self {
+        Self::unexpected("etcdserver: request is too large")
+    }
+
     /// More of something than a request may have.
     pub(crate) fn too_large(why: &str) -> Self {
         Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
@@ -214,10 +219,6 @@ impl ApiError {
     /// A patch that can't be carried out on the object as it is.
     pub(crate) fn unprocessable(message: impl Into<String>) -> Self {
         Self::new(422, "Invalid", message)
-    }
-
-    pub(crate) fn internal(message: impl fmt::Display) -> Self {
-        Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
     }
 
     /// A version was asked for that this server has not reached.

@@ -148,16 +148,6 @@ impl Presenter {
         }
     }
 
-    /// A list of a few objects in any form.
-    pub(crate) fn whole_list(&self, objects: &[Arc<Stored>], metadata: &Value) -> Value {
-        if self.form != Form::Object {
-            return self.small_list(objects, metadata);
-        }
-        let items: Vec<_> = objects.iter().map(|stored| self.resource.view_value(stored)).collect();
-        let (kind, version) = (&self.resource.names.list_kind, self.resource.api_version());
-        json!({"kind": kind, "apiVersion": version, "metadata": metadata, "items": items})
-    }
-
     fn tables(&self, include: IncludeObject) -> Tables<'_> {
         Tables { printer: &self.resource.printer, include }
     }

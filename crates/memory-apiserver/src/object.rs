@@ -1,6 +1,7 @@
 //! Short ways to read and write the metadata of an object that is still JSON.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use serde_json::{Map, Value, json};
 
@@ -81,4 +82,22 @@ pub(crate) fn drop_from(object: &mut Value, field: &str, is_unwanted: impl Fn(&V
 /// Removes a finalizer.
 pub(crate) fn drop_finalizer(object: &mut Value, finalizer: &str) {
     drop_from(object, "finalizers", |found| found == finalizer);
+}
+
+/// The bytes of a value as JSON, without writing it.
+pub(crate) fn json_size(value: &Value) -> usize {
+    struct Counter(usize);
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    // Neither a value nor the counter can fail. If one did, the value would count as too large.
+    serde_json::to_writer(&mut counter, value).map_or(usize::MAX, |()| counter.0)
 }

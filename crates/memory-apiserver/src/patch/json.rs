@@ -4,13 +4,12 @@
 //! the end of a list, and ignores what precedes the first slash of a path. Clients have come to rely on the first,
 //! so this is code of our own: a strict library refuses it.
 
-use std::io;
-
 use serde_json::{Map, Value};
 
 use super::values::{MAX_DEPTH, REFUSED, is_deeper_than, too_deep};
 use crate::error::ApiError;
 use crate::go_format::json_type;
+use crate::object;
 
 const MAX_OPERATIONS: usize = 10_000;
 
@@ -162,7 +161,7 @@ impl Patching {
 
     fn copy(&mut self, from: &str, path: &str) -> Result<(), ApiError> {
         let copy = self.value_at(from)?.clone();
-        self.copied += json_size(&copy);
+        self.copied = self.copied.saturating_add(object::json_size(&copy));
         if self.copied > MAX_COPIED {
             return Err(refused());
         }
@@ -240,22 +239,4 @@ fn check_depth(path: &str, value: &Value) -> Result<(), ApiError> {
         Some(levels) if !is_deeper_than(value, levels) => Ok(()),
         _ => Err(too_deep()),
     }
-}
-
-/// How long the value is as JSON.
-fn json_size(value: &Value) -> usize {
-    struct Counter(usize);
-    impl io::Write for Counter {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut counter = Counter(0);
-    // Neither a value nor the counter can fail; if one did, the copy would count as too large.
-    serde_json::to_writer(&mut counter, value).map_or(MAX_COPIED + 1, |()| counter.0)
 }

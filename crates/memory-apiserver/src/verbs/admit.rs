@@ -35,6 +35,9 @@ const SYSTEM_FIELDS: [&str; 7] = [
     "resourceVersion",
 ];
 
+/// Unknown and repeated fields of a built-in kind that a client is told of.
+const MAX_PROBLEMS: usize = 100;
+
 /// What may be stored.
 pub(super) struct Admission {
     pub(super) object: Value,
@@ -130,6 +133,9 @@ fn begin(
     let seen = write.patch.is_some().then(|| object.clone());
     let unknown = schema::prune(&mut object, &resource.schema);
     problems.extend(unknown.into_iter().map(|path| format!("unknown field {path:?}")));
+    if !resource.is_custom() {
+        problems.truncate(MAX_PROBLEMS);
+    }
     let warnings = match write.options.validation {
         _ if problems.is_empty() => problems,
         FieldValidation::Ignore => Vec::new(),

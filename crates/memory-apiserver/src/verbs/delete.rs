@@ -6,13 +6,13 @@ use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::options::{DeleteOptions, Propagation};
+use super::options::{DeleteOptions, ListOptions, Propagation};
+use super::pages::Page;
 use crate::answer;
 use crate::call::Call;
 use crate::crds;
 use crate::deletion::{PODS, mark_deleted, may_go};
 use crate::error::{ApiError, Details};
-use crate::filter::Filter;
 use crate::lifecycle;
 use crate::object::{self, FOREGROUND, ORPHAN, finalizers, metadata_mut};
 use crate::store::{Change, DEFINITIONS, Expect, Key, NAMESPACES, Stored};
@@ -47,20 +47,16 @@ pub(super) fn one(call: &Call) -> Result<Response<Body>, ApiError> {
     }
 }
 
-/// Deletes what a filter selects, and answers with what that was.
+/// Deletes the objects that a list with the same options has, and answers with that list.
 pub(super) fn collection(call: &Call) -> Result<Response<Body>, ApiError> {
     let presenter = call.presenter()?;
-    let filter = Filter::of(&call.resource, &call.target, &call.params)?;
     let options = DeleteOptions::of(call)?;
-    let snapshot = call.state.store.list(&call.resource.storage, &call.range(None), None, 0);
-    let snapshot = snapshot.map_err(|unknown| ApiError::internal(format!("{unknown:?}")))?;
-    let selected: Vec<_> = snapshot.objects.into_iter().filter(|stored| filter.passes(stored)).collect();
-    for stored in &selected {
-        // Whoever is gone already need not be deleted.
+    let page = Page::of(call, &ListOptions::of(call)?)?;
+    for stored in &page.objects {
+        // Another client may have deleted it meanwhile.
         delete(call, &stored.key, &options)?;
     }
-    let metadata = json!({"resourceVersion": call.state.store.revision().to_string()});
-    Ok(answer::value(&presenter.whole_list(&selected, &metadata)))
+    Ok(page.answer(call, presenter))
 }
 
 fn delete(call: &Call, key: &Key, options: &DeleteOptions) -> Result<Option<Deleted>, ApiError> {

@@ -4,7 +4,7 @@ use axum::body::Body;
 use http::Response;
 
 use super::write_request::Part;
-use super::{delete, read, review, scale, write};
+use super::{delete, pages, read, review, scale, write};
 use crate::answer;
 use crate::call::Call;
 use crate::error::ApiError;
@@ -40,7 +40,7 @@ fn main(call: &Call) -> Result<Response<Body>, ApiError> {
     match verb {
         Verb::Create if &*call.resource.storage == review::STORAGE => review::create(call),
         Verb::Get => read::get(call),
-        Verb::List => read::collection(call),
+        Verb::List => pages::list(call),
         Verb::Watch => read::watch(call),
         Verb::Create => write::create(call),
         Verb::Update => write::replace(call, Part::Main),

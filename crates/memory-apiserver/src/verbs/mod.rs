@@ -5,6 +5,7 @@ mod decode;
 mod delete;
 mod dispatch;
 mod options;
+mod pages;
 mod read;
 mod review;
 mod scale;

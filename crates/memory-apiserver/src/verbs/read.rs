@@ -1,27 +1,17 @@
-//! `get`, `list` and `watch`.
+//! `get` and `watch`.
 
-use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
-use bytes::{BufMut as _, Bytes, BytesMut};
-use futures::stream;
 use http::{Response, StatusCode};
-use serde_json::{Map, Value, json};
 
-use super::options::{self, At, Continue, ListOptions, WatchOptions};
+use super::options::{self, WatchOptions};
+use super::pages::check_reached;
 use crate::answer;
 use crate::call::Call;
 use crate::error::ApiError;
-use crate::form::{Form, Presenter};
-use crate::store::{Key, Snapshot, Stored, Unknown};
+use crate::store::Stored;
 use crate::watch::{self, WatchRequest};
-
-/// Bytes of a list that are sent at once.
-const CHUNK: usize = 256 << 10;
-
-/// Objects that are looked at together where selectors decide.
-const BATCH: usize = 500;
 
 /// One object.
 pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
@@ -30,147 +20,6 @@ pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
         check_reached(call, asked)?;
     }
     Ok(answer::json(StatusCode::OK, presenter.object(&*call.find()?)))
-}
-
-/// Waits for nothing: a version that is not reached yet is refused, and the client told to come again.
-fn check_reached(call: &Call, asked: u64) -> Result<(), ApiError> {
-    let current = call.state.store.revision();
-    if asked > current { Err(ApiError::version_too_large(asked, current)) } else { Ok(()) }
-}
-
-/// A collection, or a page of it.
-pub(super) fn collection(call: &Call) -> Result<Response<Body>, ApiError> {
-    let presenter = call.presenter()?;
-    let options = ListOptions::of(call)?;
-    let page = match &options.token {
-        Some(token) => continued(call, &options, token)?,
-        None => first(call, &options)?,
-    };
-    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
-    if let (Some(last), true) = (page.objects.last(), page.more) {
-        let token = Continue::after(&last.key, page.revision, page.remaining);
-        metadata["continue"] = json!(token.encode());
-        if let Some(remaining) = page.remaining {
-            metadata["remainingItemCount"] = json!(remaining);
-        }
-    }
-    if presenter.form != Form::Object {
-        return Ok(answer::value(&presenter.small_list(&page.objects, &metadata)));
-    }
-    let mut head = Map::new();
-    head.insert("apiVersion".to_owned(), json!(call.resource.api_version()));
-    head.insert("kind".to_owned(), json!(call.resource.names.list_kind));
-    head.insert("metadata".to_owned(), metadata);
-    Ok(answer::stream(list_text(presenter, &Value::Object(head).to_string(), page.objects)))
-}
-
-/// The objects of a list, or of a page of it.
-struct Page {
-    objects: Vec<Arc<Stored>>,
-    revision: u64,
-    more: bool,
-    /// How many objects follow; `None` where selectors decide, and nobody has counted.
-    remaining: Option<usize>,
-}
-
-fn first(call: &Call, options: &ListOptions) -> Result<Page, ApiError> {
-    let revision = match options.at {
-        At::Newest => call.interference.list_revision(call.state.store.revision()),
-        At::NotOlderThan(asked) => {
-            check_reached(call, asked)?;
-            let old = call.interference.list_revision(call.state.store.revision());
-            old.filter(|old| *old >= asked)
-        }
-        At::Exactly(asked) => Some(asked),
-    };
-    let expired = |unknown| match (unknown, revision) {
-        (Unknown::Expired { .. }, _) => {
-            ApiError::expired("The resourceVersion for the provided list is too old.")
-        }
-        (Unknown::Future { current }, asked) => {
-            ApiError::version_too_large(asked.unwrap_or_default(), current)
-        }
-    };
-    select(call, options, None, revision).map_err(expired)
-}
-
-fn continued(call: &Call, options: &ListOptions, token: &Continue) -> Result<Page, ApiError> {
-    let after = token.key();
-    select(call, options, Some(&after), Some(token.revision)).map_err(|_| {
-        // The client may go on from where it was with what there is now.
-        let fresh = Continue::after(&after, call.state.store.revision(), None).encode();
-        let mut error = ApiError::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list: objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.");
-        error.details.continue_token = Some(fresh);
-        error
-    })
-}
-
-/// The next objects that are selected, at most as many as the client asks for. Looks at no more objects than it needs.
-fn select(call: &Call, options: &ListOptions, after: Option<&Key>, at: Option<u64>) -> Result<Page, Unknown> {
-    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
-    if !options.filter.is_selective() {
-        let Snapshot { objects, revision, more } = list(call, after, at, limit)?;
-        let remaining = more.then(|| remaining(call, options, revision, objects.len())).flatten();
-        return Ok(Page { objects, revision, more, remaining });
-    }
-    let (mut selected, mut after, mut at) = (Vec::new(), after.cloned(), at);
-    loop {
-        let batch = list(call, after.as_ref(), at, limit.max(BATCH))?;
-        after = batch.objects.last().map(|last| last.key.clone());
-        at = Some(batch.revision);
-        selected.extend(batch.objects.into_iter().filter(|stored| options.filter.passes(stored)));
-        let more = selected.len() > limit;
-        if more || !batch.more {
-            selected.truncate(limit);
-            return Ok(Page { objects: selected, revision: batch.revision, more, remaining: None });
-        }
-    }
-}
-
-fn list(call: &Call, after: Option<&Key>, at: Option<u64>, limit: usize) -> Result<Snapshot, Unknown> {
-    call.state.store.list(&call.resource.storage, &call.range(after), at, limit)
-}
-
-/// How many objects follow after a page. Each token tells how many followed after its page, so only the first page
-/// has to ask the store.
-fn remaining(call: &Call, options: &ListOptions, revision: u64, listed: usize) -> Option<usize> {
-    let before = match &options.token {
-        Some(token) => token.remaining,
-        None => {
-            call.state.store.count(&call.resource.storage, call.target.namespace.as_deref(), revision).ok()
-        }
-    };
-    before.and_then(|before| before.checked_sub(listed))
-}
-
-/// The text of a list in chunks: its head without the closing brace, then the items.
-fn list_text(
-    presenter: Presenter,
-    head: &str,
-    objects: Vec<Arc<Stored>>,
-) -> impl futures::Stream<Item = Result<Bytes, io::Error>> + Send + 'static {
-    let head = format!("{},\"items\":[", head.strip_suffix('}').unwrap_or(head));
-    let state = (presenter, Some(head), objects.into_iter().peekable(), false);
-    stream::unfold(state, |(presenter, mut head, mut objects, mut done)| async move {
-        if done {
-            return None;
-        }
-        let mut chunk = BytesMut::with_capacity(CHUNK);
-        chunk.put_slice(head.take().unwrap_or_default().as_bytes());
-        while chunk.len() < CHUNK
-            && let Some(stored) = objects.next()
-        {
-            chunk.put_slice(&presenter.object(&stored));
-            if objects.peek().is_some() {
-                chunk.put_u8(b',');
-            }
-        }
-        if objects.peek().is_none() {
-            chunk.put_slice(b"]}\n");
-            done = true;
-        }
-        Some((Ok(chunk.freeze()), (presenter, head, objects, done)))
-    })
 }
 
 /// A collection from some point on.

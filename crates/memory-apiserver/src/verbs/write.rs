@@ -23,6 +23,9 @@ use crate::store::{Change, Expect, Key, Refused, Stored};
 /// How often a generated name is tried.
 const NAME_ATTEMPTS: u32 = 8;
 
+/// Bytes of JSON up to which an object is stored: the largest request of etcd.
+const MAX_OBJECT: usize = 1536 << 10;
+
 /// What a write came to.
 pub(super) struct Written {
     status: StatusCode,
@@ -209,7 +212,7 @@ impl WriteRequest<'_> {
             let object = Arc::new(Stored::unstored(key, &object));
             return Ok(Written { status, object, warnings });
         }
-        let object = resource.to_stored(object);
+        let object = fitting(resource.to_stored(object)).map_err(Failure::Refused)?;
         let change = if ends { Change::Remove(object) } else { Change::Put(object) };
         let stored = state.store.write(&resource.storage, &key, expect, change);
         let object = stored.map_err(|why| self.refused(&key, &why))?;
@@ -230,6 +233,18 @@ impl WriteRequest<'_> {
             ),
         })
     }
+}
+
+/// The object if etcd would store it, without its `managedFields` if they make it too large.
+fn fitting(mut object: Value) -> Result<Value, ApiError> {
+    let is_too_large = |object: &Value| object::json_size(object) > MAX_OBJECT;
+    if is_too_large(&object) {
+        object::metadata_mut(&mut object).remove("managedFields");
+        if is_too_large(&object) {
+            return Err(ApiError::object_too_large());
+        }
+    }
+    Ok(object)
 }
 
 /// Why something was not stored.

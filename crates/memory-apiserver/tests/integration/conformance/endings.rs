@@ -72,10 +72,10 @@ async fn a_changed_definition_ends_its_watches(server: &Server) {
 async fn a_version_that_is_no_longer_served_is_not_found_and_its_watches_end(server: &Server) {
     let v2 = things(server, "unserved", "v2").await;
     let watch = watch(&v2).await;
-    let served =
+    let toggle =
         |served: bool| json!([{ "op": "replace", "path": "/spec/versions/1/served", "value": served }]);
     let crds = server.crds();
-    crds.patch(&name("unserved"), super::collection::JSON_PATCH, &served(false)).await.ok();
+    crds.patch(&name("unserved"), super::collection::JSON_PATCH, &toggle(false)).await.ok();
     assert_eq!(watch.rest().await, []);
     eventually("the version is not served", SOON, async || {
         for path in [v2.path.clone(), v2.path_of("a"), format!("/apis/{}/v2", group("unserved"))] {
@@ -87,7 +87,7 @@ async fn a_version_that_is_no_longer_served_is_not_found_and_its_watches_end(ser
         Ok(())
     })
     .await;
-    crds.patch(&name("unserved"), super::collection::JSON_PATCH, &served(true)).await.ok();
+    crds.patch(&name("unserved"), super::collection::JSON_PATCH, &toggle(true)).await.ok();
     server.served(&v2.path).await;
     v2.made("b", json!({})).await;
 }

@@ -57,6 +57,7 @@ mod events;
 mod expired;
 mod invalid_crds;
 mod kube_client;
+mod limits;
 mod list;
 mod managed_fields;
 mod patch;
