@@ -32,8 +32,9 @@ impl ReconcileHandler<Sandbox> for ClaimLog {
                 return Ok(Action::requeue(Duration::from_mins(5)));
             }
             Observed::Present(_) => {}
-            // Release external resources of the sandbox here. After an error the call is repeated.
-            Observed::Deleted { key, .. } => tracing::info!(sandbox = %key, "sandbox is deleted"),
+            // Release external resources only if `reason.is_final()`: otherwise the sandbox may still exist. After an
+            // error the call is repeated.
+            Observed::Deleted { key, reason, .. } => tracing::info!(sandbox = %key, %reason, "sandbox is gone"),
         }
         Ok(Action::await_change())
     }
