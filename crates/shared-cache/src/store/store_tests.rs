@@ -379,7 +379,7 @@ impl Model {
         lost
     }
 
-    fn sweep(&mut self, store: &Store<Widget>, lost: BTreeMap<String, Held>, version: Option<u64>) {
+    fn sweep(&mut self, store: &Store<Widget>, lost: &BTreeMap<String, Held>, version: Option<u64>) {
         store.sweep(0, version, |batch| self.follow(&batch));
         // Without a version nothing is known of when they went.
         let buried = version.into_iter().flat_map(|version| {
@@ -441,7 +441,7 @@ impl Model {
                 for held in self.objects.values() {
                     Self::ignore(store, put(held.widget.clone(), now));
                 }
-                self.sweep(store, lost, numbered.then_some(self.version));
+                self.sweep(store, &lost, numbered.then_some(self.version));
             }
             Step::AbandonedRelist => {
                 store.begin_relist(0, false);
@@ -463,7 +463,7 @@ impl Model {
                     older.spec.color = colors(color);
                     self.upsert(store, older);
                 }
-                self.sweep(store, lost, Some(self.version));
+                self.sweep(store, &lost, Some(self.version));
             }
             Step::Clock { by } => self.now += by,
         }
