@@ -1,4 +1,4 @@
-//! [`answer`]: the way of a request to the function of its verb.
+//! [`answer()`]: the way of a request to the function of its verb.
 
 use axum::body::Body;
 use http::Response;
