@@ -42,7 +42,8 @@ fn object(name: &str, uid: &str, version: u64) -> Value {
 
 impl Fixture {
     async fn next_event(&mut self) -> String {
-        show(&self.events.next().await.expect("the subscription ended"))
+        let event = tokio::time::timeout(Duration::from_mins(10), self.events.next()).await;
+        show(&event.expect("an event").expect("the subscription ended"))
     }
 
     fn names(&self) -> Vec<String> {

@@ -1,9 +1,12 @@
 //! The manager on a scripted API server, under paused time.
 
+use futures::{FutureExt as _, StreamExt as _};
+use parking_lot::Mutex;
+
 use super::*;
 use crate::cache::test_support::{Feed, sandbox};
 use crate::controller::{Action, Observed};
-use crate::informer::scripted_server;
+use crate::informer::{Subscription, scripted_server};
 
 fn manager(client: kube::Client, metrics: &Metrics) -> Manager {
     let mut options = SandboxManagerOptions::default();
@@ -71,18 +74,26 @@ async fn dropping_a_running_manager_stops_the_watches_though_its_metrics_live_on
 
 #[tokio::test(start_paused = true)]
 async fn handlers_that_outlast_the_grace_period_are_dropped_before_the_watches_stop() {
-    struct NotesItsEnd(Arc<std::sync::atomic::AtomicBool>);
+    /// Part of a handler: notes, when it is dropped, whether the watch of sandboxes runs.
+    struct NotesItsEnd {
+        events: Subscription<Sandbox>,
+        watch_ran: Arc<Mutex<Option<bool>>>,
+    }
     impl Drop for NotesItsEnd {
         fn drop(&mut self) {
-            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+            let next = std::iter::from_fn(|| Some(self.events.next().now_or_never()));
+            let last = next.skip_while(|next| matches!(next, Some(Some(_)))).next().flatten();
+            *self.watch_ran.lock() = Some(last.is_none());
         }
     }
-    let dropped = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let noting = Arc::clone(&dropped);
+    let watch_ran = Arc::new(Mutex::new(None));
+    let noting = Arc::clone(&watch_ran);
     let (client, server) = scripted_server();
     let mut manager = manager(client, &Metrics::new().unwrap());
+    let cache = manager.cache().clone();
     manager.sandbox_controller().add_reconcile_handler(move |_: Observed<Sandbox>| {
-        let noted = NotesItsEnd(Arc::clone(&noting));
+        let noted =
+            NotesItsEnd { events: cache.subscribe().expect("in scope"), watch_ran: Arc::clone(&noting) };
         async move {
             let _noted = noted;
             std::future::pending().await
@@ -98,5 +109,5 @@ async fn handlers_that_outlast_the_grace_period_are_dropped_before_the_watches_s
     let error = running.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "handlers were still running after the grace period of 30 s");
     assert_eq!(start.elapsed().as_secs(), 30);
-    assert!(dropped.load(std::sync::atomic::Ordering::SeqCst));
+    assert_eq!(*watch_ran.lock(), Some(true), "it was dropped, and the watch still ran then");
 }

@@ -34,12 +34,16 @@ macro_rules! plans {
 }
 
 plans! {
-    plans_of_seeds_0_to_24: 0..25;
-    plans_of_seeds_25_to_49: 25..50;
-    plans_of_seeds_50_to_74: 50..75;
-    plans_of_seeds_75_to_99: 75..100;
-    plans_of_seeds_100_to_124: 100..125;
-    plans_of_seeds_125_to_149: 125..150;
+    plans_of_seeds_0_to_14: 0..15;
+    plans_of_seeds_15_to_29: 15..30;
+    plans_of_seeds_30_to_44: 30..45;
+    plans_of_seeds_45_to_59: 45..60;
+    plans_of_seeds_60_to_74: 60..75;
+    plans_of_seeds_75_to_89: 75..90;
+    plans_of_seeds_90_to_104: 90..105;
+    plans_of_seeds_105_to_119: 105..120;
+    plans_of_seeds_120_to_134: 120..135;
+    plans_of_seeds_135_to_149: 135..150;
 }
 
 async fn the_cache_comes_to_show_the_truth(seeds: &Range<u64>) {
