@@ -268,7 +268,7 @@ async fn r3_of_the_wishes_of_all_handlers_to_come_back_the_soonest_is_granted() 
         let fail = failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
         async move { if fail { Err("once".into()) } else { Ok(Action::requeue(Duration::from_secs(20))) } }
     });
-    f.handle(|_: Observed<Sandbox>| async { Ok(Action::requeue(Duration::from_secs(60))) });
+    f.handle(|_: Observed<Sandbox>| async { Ok(Action::requeue(Duration::from_mins(1))) });
     f.run();
     tokio::time::sleep(Duration::from_secs(70)).await;
     let times = times.lock();

@@ -375,7 +375,7 @@ impl Model {
         lost
     }
 
-    fn sweep(&mut self, store: &Store<Widget>, lost: BTreeMap<String, Held>, version: Option<u64>) {
+    fn sweep(&mut self, store: &Store<Widget>, lost: &BTreeMap<String, Held>, version: Option<u64>) {
         store.sweep(version, |batch| self.follow(&batch));
         // Without a version nothing is known of when they went.
         let buried = version.into_iter().flat_map(|version| {
@@ -437,7 +437,7 @@ impl Model {
                 for held in self.objects.values() {
                     Self::ignore(store, Change::upsert(held.widget.clone(), now));
                 }
-                self.sweep(store, lost, numbered.then_some(self.version));
+                self.sweep(store, &lost, numbered.then_some(self.version));
             }
             Step::AbandonedRelist => {
                 store.begin_relist(false);
@@ -459,7 +459,7 @@ impl Model {
                     older.spec.color = colors(color);
                     self.upsert(store, older);
                 }
-                self.sweep(store, lost, Some(self.version));
+                self.sweep(store, &lost, Some(self.version));
             }
             Step::Clock { by } => self.now += by,
         }

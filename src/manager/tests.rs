@@ -81,9 +81,14 @@ async fn handlers_that_outlast_the_grace_period_are_dropped_before_the_watches_s
     }
     impl Drop for NotesItsEnd {
         fn drop(&mut self) {
-            let next = std::iter::from_fn(|| Some(self.events.next().now_or_never()));
-            let last = next.skip_while(|next| matches!(next, Some(Some(_)))).next().flatten();
-            *self.watch_ran.lock() = Some(last.is_none());
+            // Its events, until there is none yet, or no more.
+            let ended = loop {
+                match self.events.next().now_or_never() {
+                    Some(Some(_)) => {}
+                    next => break next.is_some(),
+                }
+            };
+            *self.watch_ran.lock() = Some(!ended);
         }
     }
     let watch_ran = Arc::new(Mutex::new(None));

@@ -53,11 +53,11 @@ impl Kubectl {
 
     /// As [`Self::find`], for one that takes this namespace where none is named.
     pub(crate) async fn find_in(cluster: &Cluster, namespace: &str) -> Option<Self> {
-        Self::configured(cluster.kubeconfig(ADMIN).await, namespace).await
+        Self::configured(cluster.kubeconfig(ADMIN).await, namespace)
     }
 
     /// As [`Self::find_in`], with a kubeconfig of one's own.
-    pub(crate) async fn configured(mut config: Kubeconfig, namespace: &str) -> Option<Self> {
+    pub(crate) fn configured(mut config: Kubeconfig, namespace: &str) -> Option<Self> {
         let home = tempfile::tempdir().expect("a temporary folder");
         // A file of its own: tests that share a control plane write and read at once.
         let kubeconfig = home.path().join("kubeconfig");

@@ -52,7 +52,7 @@ fn config_holds_what_the_chart_renders() {
 #[ignore = "needs the control plane: tests/chart/run.sh"]
 async fn kubectl_apply_k_is_enough_for_a_manager_that_becomes_ready() {
     let cp = server::without_our_kinds().await;
-    let Some(kubectl) = Kubectl::configured(cp.kubeconfig(ADMIN), "default").await else { return };
+    let Some(kubectl) = Kubectl::configured(cp.kubeconfig(ADMIN), "default") else { return };
     let folder = |name: &str| repository(&format!("config/{name}")).to_str().unwrap().to_owned();
     kubectl.succeed(&["apply", "--kustomize", &folder("default")], "").await;
     kubectl.succeed(&["apply", "--filename", &folder("samples")], "").await;
@@ -74,7 +74,7 @@ async fn kubectl_apply_k_is_enough_for_a_manager_that_becomes_ready() {
 #[ignore = "needs the control plane: tests/chart/run.sh"]
 async fn the_kustomization_holds_every_crd_and_a_config_map_named_by_its_content() {
     let cp = server::shared().await;
-    let Some(kubectl) = Kubectl::configured(cp.kubeconfig(ADMIN), "default").await else { return };
+    let Some(kubectl) = Kubectl::configured(cp.kubeconfig(ADMIN), "default") else { return };
     let built = kubectl.succeed(&["kustomize", repository("config/default").to_str().unwrap()], "").await;
     let objects = documents(&built);
     let crds = objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition").count();
