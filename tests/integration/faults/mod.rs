@@ -492,6 +492,8 @@ async fn f13_a_wait_ends_right_while_the_watch_is_away() {
 #[tokio::test(start_paused = true)]
 async fn c5_a_kind_that_goes_is_cleared_and_that_comes_again_is_shown() {
     let (test, mut oracle) = two().await;
+    // The watch tells of no deletion: only the clearing does.
+    test.server().inject(&on_next_event(WatchFault::Reset));
     let definitions: Api<CustomResourceDefinition> = Api::all(test.client());
     definitions.delete("sandboxes.agents.kruise.io", &DeleteParams::default()).await.unwrap();
     eventually("the kind is cleared", Duration::from_mins(1), async || {
