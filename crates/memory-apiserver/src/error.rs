@@ -328,6 +328,9 @@ pub(crate) enum Problem {
     TooMany(u64, u64),
     Forbidden(Cow<'static, str>),
     NotFound(Value),
+    /// What no other variant says: the reason, and the whole text.
+    #[cfg_attr(not(feature = "cel"), expect(dead_code, reason = "only rules in CEL need it"))]
+    Other(&'static str, String),
 }
 
 impl FieldError {
@@ -370,6 +373,7 @@ impl Problem {
             Self::TooMany(..) => "FieldValueTooMany",
             Self::Forbidden(_) => "FieldValueForbidden",
             Self::NotFound(_) => "FieldValueNotFound",
+            Self::Other(reason, _) => reason,
         }
     }
 }
@@ -398,6 +402,7 @@ impl fmt::Display for Problem {
             }
             Self::Forbidden(why) => write!(f, "Forbidden{}", detail(why)),
             Self::NotFound(value) => write!(f, "Not found: {}", go_format::value(value)),
+            Self::Other(_, text) => f.write_str(text),
         }
     }
 }

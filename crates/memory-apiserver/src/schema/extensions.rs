@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::super::error::{FieldError, Problem};
 use super::path::Path;
 use super::props::{additional, items, kind, listed, properties};
+use super::validations;
 
 /// The types that a value can have.
 pub(super) const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -118,12 +119,7 @@ impl Check {
         self.list_type(schema, path);
         self.list_map_keys(schema, path);
         self.items_of_sets_and_maps(schema, path);
-        let rules = path.field("x-kubernetes-validations");
-        for (index, rule) in listed(schema.x_kubernetes_validations.as_ref()).iter().enumerate() {
-            if rule.rule.trim().is_empty() {
-                self.required(rules.index(index).field("rule"), "rule is not specified");
-            }
-        }
+        validations::check(schema, path, &mut self.errors);
     }
 
     fn unsupported_keywords(&mut self, schema: &JSONSchemaProps, path: &Path<'_>) {

@@ -86,7 +86,8 @@ fn is_duration(text: &str) -> bool {
     is_go_duration(text).is_some() || has_number_with_unit(text)
 }
 
-fn is_go_duration(text: &str) -> Option<()> {
+/// Whether Go parses a text as a duration.
+pub(super) fn is_go_duration(text: &str) -> Option<()> {
     let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
     if rest == "0" {
         return Some(());

@@ -5,12 +5,15 @@
 
 mod branches;
 mod builtin;
+#[cfg(feature = "cel")]
+mod cel;
 mod decode;
 mod defaults;
 mod duplicates;
 mod embedded;
 mod extensions;
 mod facts;
+mod field_path;
 mod formats;
 mod go_time;
 mod lists;
@@ -25,6 +28,7 @@ mod required;
 mod rules;
 mod structural;
 mod validate;
+mod validations;
 mod walk;
 
 #[cfg(test)]

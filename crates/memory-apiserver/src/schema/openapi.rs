@@ -1,7 +1,7 @@
 //! From the `openAPIV3Schema` of a CRD version to a [`Schema`] and its [`Validator`], or to what is wrong with it.
 //!
-//! A schema is taken if kube-apiserver takes it, with these exceptions: rules in CEL are not looked at, and one
-//! that is nested deeper than [`MAX_DEPTH`] is refused, so that every walk along a schema is bounded.
+//! A schema is accepted if kube-apiserver accepts it, with these exceptions: the module `cel` names those of rules,
+//! and a schema that is nested deeper than [`MAX_DEPTH`] is refused, so that every walk along a schema is bounded.
 
 use std::sync::Arc;
 
@@ -79,8 +79,7 @@ impl CustomKind {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let validator = Validator::new(&props, Arc::clone(&form))
-            .map_err(|why| one(FieldError::invalid(path, Value::from(""), why)))?;
+        let validator = Validator::new(&props, Arc::clone(&form), path)?;
         Ok(Self { schema: form, validator })
     }
 }

@@ -1,8 +1,8 @@
 //! [`Validator`]: whether an object of a custom kind is as its schema wants it, told as kube-apiserver tells it.
 //!
-//! It holds objects that were pruned and got their defaults. Rules in CEL (`x-kubernetes-validations`) are not
-//! evaluated: what they alone would refuse is accepted. Of metadata nothing is checked but what the schema itself
-//! says of names.
+//! It holds objects that were pruned and got their defaults. Rules in CEL (`x-kubernetes-validations`) are evaluated
+//! with the feature `cel`; without it, what only they refuse is accepted. Of metadata nothing is checked but what
+//! the schema itself says of names.
 //!
 //! A valid object costs one walk of the compiled schema and one along the lists that are maps or sets; paths and
 //! texts are made for errors only.
@@ -28,17 +28,26 @@ pub(crate) struct Validator {
     status: Option<Rules>,
     schema: Arc<Schema>,
     has_cel_rules: bool,
+    #[cfg(feature = "cel")]
+    cel: super::cel::Rules,
 }
 
 impl Validator {
-    /// Compiles a schema whose form is `schema`. The error says why that can't be done.
-    pub(super) fn new(props: &JSONSchemaProps, schema: Arc<Schema>) -> Result<Self, String> {
+    /// Compiles a schema whose form is `schema`, and which stands at `path` of the definition.
+    pub(super) fn new(
+        props: &JSONSchemaProps,
+        schema: Arc<Schema>,
+        path: &str,
+    ) -> Result<Self, Vec<FieldError>> {
+        let refused = |why: String| vec![FieldError::invalid(path, Value::from(""), why)];
         let status = properties(props).find(|(name, _)| *name == "status");
         Ok(Self {
-            object: Rules::new(props)?,
-            status: status.map(|(_, status)| Rules::new(status)).transpose()?,
-            schema,
+            object: Rules::new(props).map_err(refused)?,
+            status: status.map(|(_, status)| Rules::new(status)).transpose().map_err(refused)?,
             has_cel_rules: has_cel_rules(props),
+            #[cfg(feature = "cel")]
+            cel: super::cel::Rules::new(props, &schema, path)?,
+            schema,
         })
     }
 
@@ -87,7 +96,10 @@ impl Validator {
             let why = "some validation rules were not checked because the object was invalid; correct the \
                        existing errors to complete validation";
             errors.push(FieldError::invalid("<nil>", Value::Null, why));
+            return errors;
         }
+        #[cfg(feature = "cel")]
+        errors.extend(self.cel.validate(new, old));
         errors
     }
 }

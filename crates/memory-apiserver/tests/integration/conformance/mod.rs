@@ -59,6 +59,8 @@ mod kube_client;
 mod list;
 mod managed_fields;
 mod patch;
+#[cfg(feature = "cel")]
+mod rules;
 mod schema;
 mod selectors;
 mod status_and_scale;
