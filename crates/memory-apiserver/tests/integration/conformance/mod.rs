@@ -59,6 +59,8 @@ mod kube_client;
 mod list;
 mod managed_fields;
 mod patch;
+mod protobuf;
+mod reviews;
 #[cfg(feature = "cel")]
 mod rules;
 mod schema;
