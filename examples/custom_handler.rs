@@ -34,7 +34,9 @@ impl ReconcileHandler<Sandbox> for ClaimLog {
             Observed::Present(_) => {}
             // Release external resources only if `reason.is_final()`: otherwise the sandbox may still exist. After an
             // error the call is repeated.
-            Observed::Deleted { key, reason, .. } => tracing::info!(sandbox = %key, %reason, "sandbox is gone"),
+            Observed::Deleted { key, reason, .. } => {
+                tracing::info!(sandbox = %key, %reason, "sandbox is gone")
+            }
         }
         Ok(Action::await_change())
     }

@@ -63,7 +63,7 @@ impl User {
         self.groups.iter().any(|group| group == MASTERS)
     }
 
-    fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.groups.iter().any(|group| group == AUTHENTICATED)
     }
 }
@@ -137,7 +137,8 @@ pub(crate) fn impersonate(sender: User, headers: &HeaderMap) -> Result<User, Api
         return Err(ApiError::forbidden(&about, &why));
     }
     let mut user = User::named(&name);
-    user.groups.extend(headers.get_all("impersonate-group").iter().filter_map(text));
+    // The group of all known users comes last, as on the real server.
+    user.groups.splice(0..0, headers.get_all("impersonate-group").iter().filter_map(text));
     Ok(user)
 }
 
@@ -217,6 +218,24 @@ fn bound(
     })
 }
 
+/// Returns the rules of all roles that are bound to a user in a namespace or in the cluster.
+pub(crate) fn granted_rules(store: &Store, user: &User, namespace: &str) -> Vec<Value> {
+    let mut rules = Vec::new();
+    for (bindings, namespace) in [(CLUSTER_ROLE_BINDINGS, None), (ROLE_BINDINGS, Some(namespace))] {
+        let range = Range { namespace, after: None };
+        let bindings = store.list(bindings, &range, None, 0);
+        for binding in bindings.map(|snapshot| snapshot.objects).unwrap_or_default() {
+            let binding = binding.value();
+            if array(&binding["subjects"]).any(|subject| is_subject(user, subject))
+                && let Some(role) = role(store, &binding["roleRef"], namespace)
+            {
+                rules.extend(array(&role["rules"]).cloned());
+            }
+        }
+    }
+    rules
+}
+
 fn is_subject(user: &User, subject: &Value) -> bool {
     let name = subject["name"].as_str().unwrap_or_default();
     match subject["kind"].as_str() {
@@ -230,14 +249,20 @@ fn is_subject(user: &User, subject: &Value) -> bool {
     }
 }
 
-fn grants(store: &Store, role: &Value, namespace: Option<&str>, asked: &Attributes<'_>) -> bool {
-    let name = role["name"].as_str().unwrap_or_default();
-    let found = match (role["kind"].as_str(), namespace) {
+fn grants(store: &Store, reference: &Value, namespace: Option<&str>, asked: &Attributes<'_>) -> bool {
+    let found = role(store, reference, namespace);
+    found.is_some_and(|role| array(&role["rules"]).any(|rule| rule_grants(rule, asked)))
+}
+
+/// The role that a binding refers to.
+fn role(store: &Store, reference: &Value, namespace: Option<&str>) -> Option<Value> {
+    let name = reference["name"].as_str().unwrap_or_default();
+    let found = match (reference["kind"].as_str(), namespace) {
         (Some("ClusterRole"), _) => store.get(CLUSTER_ROLES, &Key::new("", name)),
         (Some("Role"), Some(namespace)) => store.get(ROLES, &Key::new(namespace, name)),
         _ => None,
     };
-    found.is_some_and(|role| array(&role.value()["rules"]).any(|rule| rule_grants(rule, asked)))
+    found.map(|role| role.value())
 }
 
 fn rule_grants(rule: &Value, asked: &Attributes<'_>) -> bool {

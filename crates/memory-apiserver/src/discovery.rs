@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::access::{self, User};
 use super::answer;
 use super::error::ApiError;
-use super::openapi;
 use super::registry::Registry;
 use super::request::Path;
 use super::resource::{Resource, api_version};
+use super::{openapi, openapi_v2};
 
 /// The version of Kubernetes that this server speaks like.
 const VERSION: (&str, &str, &str) = ("1", "35", "v1.35.0");
@@ -42,6 +42,9 @@ pub(crate) fn answer(
             Some(list)
         }
         Path::Group(name) => group(registry, name),
+        Path::Other(path) if path.trim_end_matches('/') == "/openapi/v2" => {
+            return Ok(openapi_v2::document(&parts.headers));
+        }
         Path::Other(path) => return other(registry, path, reads),
         Path::Resource(_) => None,
     };

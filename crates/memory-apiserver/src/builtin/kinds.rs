@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectRulesReview};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::events::v1 as events;
@@ -181,6 +182,16 @@ pub(crate) static BUILTINS: &[Builtin] = &[
         group: "authorization.k8s.io",
         verbs: &[Verb::Create],
         ..plain::<SelfSubjectAccessReview>("SelfSubjectAccessReview", "selfsubjectaccessreviews", false)
+    },
+    Builtin {
+        group: "authorization.k8s.io",
+        verbs: &[Verb::Create],
+        ..plain::<SelfSubjectRulesReview>("SelfSubjectRulesReview", "selfsubjectrulesreviews", false)
+    },
+    Builtin {
+        group: "authentication.k8s.io",
+        verbs: &[Verb::Create],
+        ..plain::<SelfSubjectReview>("SelfSubjectReview", "selfsubjectreviews", false)
     },
     Builtin {
         group: "apiextensions.k8s.io",

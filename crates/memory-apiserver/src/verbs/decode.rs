@@ -7,6 +7,7 @@ use crate::call::Call;
 use crate::error::{ApiError, FieldError};
 use crate::go_format;
 use crate::patch::{self, Change, PatchKind};
+use crate::protobuf::{self, PROTOBUF, Refused};
 use crate::resource::Resource;
 use crate::schema;
 
@@ -19,7 +20,8 @@ pub(super) fn media_type(call: &Call) -> &str {
 /// The object in the body of a create or an update, and the fields in it that are given twice.
 pub(super) fn body(call: &Call) -> Result<(Value, Vec<String>), ApiError> {
     let object = document(call)?;
-    let duplicates = if media_type(call) == "application/yaml" { Vec::new() } else { duplicates(&call.body) };
+    let is_json = !matches!(media_type(call), "application/yaml" | PROTOBUF);
+    let duplicates = if is_json { duplicates(&call.body) } else { Vec::new() };
     check_kind(call, &object, None)?;
     Ok((object, duplicates))
 }
@@ -29,8 +31,17 @@ pub(super) fn document(call: &Call) -> Result<Value, ApiError> {
     match media_type(call) {
         "" | "application/json" => json(&call.body),
         "application/yaml" => shallow(patch::applied::read(&call.body)?),
+        PROTOBUF => in_protobuf(call),
         other => Err(unknown_format(other)),
     }
+}
+
+/// Reads the object in a body in protobuf.
+fn in_protobuf(call: &Call) -> Result<Value, ApiError> {
+    protobuf::decode(&call.body).map_err(|refused| match refused {
+        Refused::UnknownKind { .. } => unknown_format(PROTOBUF),
+        Refused::Malformed(why) => undecoded(&call.resource, &why),
+    })
 }
 
 /// The fields that a body gives twice, as clients are told of them.

@@ -38,7 +38,7 @@ fn main(call: &Call) -> Result<Response<Body>, ApiError> {
         return Err(ApiError::method_not_allowed());
     }
     match verb {
-        Verb::Create if &*call.resource.storage == review::STORAGE => review::create(call),
+        Verb::Create if let Some(review) = review::of(&call.resource.storage) => review(call),
         Verb::Get => read::get(call),
         Verb::List => pages::list(call),
         Verb::Watch => read::watch(call),

@@ -1,8 +1,10 @@
-//! kubectl as it is installed, against either API server: a session whose every command must print the same.
+//! The installed kubectl, against either API server. Each command of a session must print the same.
 //!
-//! `tests/data/kubectl-session.txt` holds the commands and, below each, what kubectl prints on a real API server.
-//! `UPDATE_KUBECTL_SESSION=1 tests/e2e.sh kubectl::a_session` writes it anew from there. What differs from run to run
-//! (names, versions, times) is written in a form that does not.
+//! Two files hold the commands and, below each, the output of kubectl on a real API server:
+//! `tests/data/kubectl-session.txt` works with objects of custom kinds, and `tests/data/kubectl-create-session.txt` has
+//! the commands that send protobuf, or ask for kinds that are not served.
+//! `UPDATE_KUBECTL_SESSION=1 tests/e2e.sh kubectl::` records both again. Names, versions and times, which differ from
+//! run to run, are replaced.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -17,8 +19,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use crate::kinds::{Machine, MachineSpec, definitions};
 use crate::support::{Cluster, Kubectl, SOON};
 
-fn session_file() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/kubectl-session.txt")
+fn session_file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
 /// The commands of a session, each with the lines of its input, and what each is to print.
@@ -71,11 +73,22 @@ fn normalized(printed: &str, namespace: &str) -> String {
 
 #[tokio::test]
 async fn a_session_prints_the_same_on_every_api_server() {
+    replay("kubectl-session.txt").await;
+}
+
+#[tokio::test]
+async fn a_session_in_protobuf_prints_the_same_on_every_api_server() {
+    replay("kubectl-create-session.txt").await;
+}
+
+/// Runs the commands of a file and compares their output, or records it.
+async fn replay(file: &str) {
+    let file = session_file(file);
     let cluster = Cluster::shared().await;
     cluster.install_crds(definitions()).await;
     let namespace = cluster.namespace("kubectl").await;
     let Some(kubectl) = Kubectl::find_in(&cluster, &namespace).await else { return };
-    let session = std::fs::read_to_string(session_file()).unwrap();
+    let session = std::fs::read_to_string(&file).unwrap();
 
     let mut printed = String::new();
     let mut differences = String::new();
@@ -90,7 +103,7 @@ async fn a_session_prints_the_same_on_every_api_server() {
     }
     if std::env::var_os("UPDATE_KUBECTL_SESSION").is_some() {
         assert!(crate::support::is_real(), "only what a real API server has kubectl print is to be expected");
-        std::fs::write(session_file(), format!("{}\n", printed.trim_end())).unwrap();
+        std::fs::write(file, format!("{}\n", printed.trim_end())).unwrap();
         return;
     }
     assert!(differences.is_empty(), "{differences}");

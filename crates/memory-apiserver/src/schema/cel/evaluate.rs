@@ -15,27 +15,8 @@ use super::check::TYPE_NAMES;
 use super::functions;
 use super::library::{self, Target};
 use super::operate;
+use super::outcome::{Failure, Outcome, error, no_overload, optional, type_value};
 use super::types::Type;
-
-/// Why an expression has no value.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Failure {
-    /// The text is that of kube-apiserver.
-    Error(String),
-    /// The limit of steps is reached.
-    TooLong,
-}
-
-pub(super) type Outcome = Result<Value, Failure>;
-
-/// An error of this text.
-pub(super) fn error(text: impl Into<String>) -> Failure {
-    Failure::Error(text.into())
-}
-
-pub(super) fn no_overload() -> Failure {
-    error("no such overload")
-}
 
 /// One evaluation.
 pub(super) struct Evaluation<'a> {
@@ -332,15 +313,6 @@ fn of_field<'a>(of: &'a Type, key: &Key) -> &'a Type {
         (Type::Object(fields), Key::String(name)) => fields.get(name).unwrap_or(&Type::Dyn),
         _ => &Type::Dyn,
     }
-}
-
-/// A type as a value.
-pub(super) fn type_value(name: &str) -> Value {
-    Value::from(format!("type {name}"))
-}
-
-pub(super) fn optional(value: &Value) -> Option<&OptionalValue> {
-    if let Value::Opaque(opaque) = value { opaque.downcast_ref() } else { None }
 }
 
 fn of_optional(value: Option<Value>) -> Value {

@@ -13,7 +13,9 @@ mod compile;
 mod evaluate;
 mod functions;
 mod library;
+mod node;
 mod operate;
+mod outcome;
 mod parse;
 mod rules;
 mod source;
@@ -21,6 +23,7 @@ mod source;
 mod tests;
 mod types;
 mod values;
+mod walk;
 
 pub(super) use rules::Rules;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use kube_cel::cel::Value;
 use kube_cel::cel::common::ast::operators;
 
-use super::evaluate::{Failure, Outcome, error, no_overload, optional, type_value};
 use super::library::{self, Target};
+use super::outcome::{Failure, Outcome, error, no_overload, optional, type_value};
 use crate::schema::{formats, pattern};
 
 /// The number of bytes that one step pays for.

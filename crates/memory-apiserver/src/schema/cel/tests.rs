@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::check::check;
-use super::evaluate::{Failure, Outcome, evaluate};
+use super::evaluate::evaluate;
+use super::outcome::{Failure, Outcome};
 use super::parse::parse;
 use super::rules::Rules;
 use super::types::Type;

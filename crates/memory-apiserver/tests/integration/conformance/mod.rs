@@ -61,7 +61,9 @@ mod limits;
 mod list;
 mod managed_fields;
 mod patch;
+mod protobuf;
 mod replace;
+mod reviews;
 #[cfg(feature = "cel")]
 mod rules;
 mod schema;

@@ -1,27 +1,17 @@
-//! `SelfSubjectAccessReview`: may I do this? Answered and not stored.
+//! `SelfSubjectAccessReview` tells a user whether an action is allowed.
 
 use axum::body::Body;
-use http::{Response, StatusCode};
+use http::Response;
 use serde_json::{Value, json};
 
-use super::decode;
+use super::exchange::{answer, read};
 use crate::access::{self, Attributes};
-use crate::answer;
 use crate::call::Call;
 use crate::error::{ApiError, FieldError};
-use crate::schema;
-
-/// Where it would be stored if it were.
-pub(super) const STORAGE: &str = "selfsubjectaccessreviews.authorization.k8s.io";
 
 /// Answers with the question and what the rules say.
 pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
-    // What can't be answered is not looked at.
-    call.presenter()?;
-    let (mut review, _) = decode::body(call)?;
-    if let Some(why) = schema::type_error(&review, &call.resource.schema) {
-        return Err(decode::unreadable(call, &review, None, &why));
-    }
+    let mut review = read(call)?;
     omit_empty_texts(&mut review);
     let spec = &review["spec"];
     let allowed = match (&spec["resourceAttributes"], &spec["nonResourceAttributes"]) {
@@ -40,9 +30,7 @@ pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     if allowed && call.user.is_master() {
         review["status"]["reason"] = json!("member of system:masters");
     }
-    review["kind"] = json!(call.resource.names.kind);
-    review["apiVersion"] = json!(call.resource.api_version());
-    Ok(answer::json(StatusCode::CREATED, review.to_string()))
+    Ok(answer(call, review))
 }
 
 /// To Go an empty text is none.
