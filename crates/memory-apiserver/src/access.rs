@@ -1,8 +1,7 @@
 //! Who asks, and whether they may: tokens, impersonation and RBAC.
 //!
-//! Requests without a socket say who they are ([`Access::identify`] is not asked); over TCP a token does. Rules are
-//! read from the stored roles and bindings at each request, so that a grant counts at once. Members of
-//! `system:masters` may do everything.
+//! A client without a socket says who it is ([`Sender`]); over TCP, a token does. The rules are read from the stored
+//! roles and bindings at each request, so that a grant counts at once. Members of `system:masters` may do everything.
 
 use std::collections::HashMap;
 
@@ -74,6 +73,8 @@ pub(crate) struct Sender {
     pub(crate) user: User,
     /// Whether no fault strikes its requests.
     pub(crate) spared: bool,
+    /// How many revocations there had been when the client was made, which stands for its token.
+    pub(crate) issued: u64,
 }
 
 /// What somebody wants to do, as rules speak of it.
@@ -87,14 +88,23 @@ pub(crate) struct Attributes<'a> {
     pub(crate) name: Option<&'a str>,
 }
 
-/// Known tokens. Never printed.
+/// The tokens that are valid. Never printed.
 #[derive(Default)]
 pub(crate) struct Access {
     tokens: Mutex<HashMap<String, User>>,
+    revoked: Mutex<Revoked>,
+}
+
+/// Revocations, for clients without a socket, which have no token that could be removed.
+#[derive(Default)]
+struct Revoked {
+    count: u64,
+    /// The number of the last revocation of each user.
+    last: HashMap<String, u64>,
 }
 
 impl Access {
-    /// A new token of a user, which is good until it is revoked.
+    /// Creates a token of a user, which is valid until it is revoked.
     #[cfg(feature = "__serve")]
     pub(crate) fn issue(&self, user: User) -> String {
         let token = uuid::Uuid::new_v4().simple().to_string();
@@ -102,17 +112,37 @@ impl Access {
         token
     }
 
-    /// Makes every token of a user worthless.
-    pub(crate) fn revoke(&self, name: &str) {
-        self.tokens.lock().retain(|_, user| user.name != name);
+    /// The sender of a new client without a socket.
+    pub(crate) fn sender(&self, user: User, spared: bool) -> Sender {
+        Sender { user, spared, issued: self.revoked.lock().count }
     }
 
-    /// Who sends a request with these headers over the network.
+    /// Makes every token and every client of a user invalid that there is so far.
+    pub(crate) fn revoke(&self, name: &str) {
+        self.tokens.lock().retain(|_, user| user.name != name);
+        let mut revoked = self.revoked.lock();
+        revoked.count += 1;
+        let count = revoked.count;
+        revoked.last.insert(name.to_owned(), count);
+    }
+
+    /// The user who sends a request with these extensions and headers, and whether no fault strikes it.
     ///
     /// # Errors
     ///
-    /// For a token that is not known.
-    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<User, ApiError> {
+    /// For a token that is not valid.
+    pub(crate) fn identify(&self, parts: &http::request::Parts) -> Result<(User, bool), ApiError> {
+        let Some(sender) = parts.extensions.get::<Sender>() else {
+            return Ok((self.user_of_token(&parts.headers)?, false));
+        };
+        let last = self.revoked.lock().last.get(&sender.user.name).copied().unwrap_or_default();
+        if last > sender.issued && !sender.spared {
+            return Err(ApiError::unauthorized());
+        }
+        Ok((sender.user.clone(), sender.spared))
+    }
+
+    fn user_of_token(&self, headers: &HeaderMap) -> Result<User, ApiError> {
         let Some(value) = headers.get(AUTHORIZATION) else { return Ok(User::anonymous()) };
         let token = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
         let known = token.and_then(|token| self.tokens.lock().get(token).cloned());
@@ -153,28 +183,49 @@ pub(crate) fn may_read_path(user: &User, path: &str) -> bool {
 }
 
 /// Refuses a request that the roles and bindings do not allow.
+///
+/// # Errors
+///
+/// When nothing allows it.
 pub(crate) fn permit(store: &Store, user: &User, verb: Verb, target: &Target) -> Result<(), ApiError> {
-    let resource = match &target.subresource {
-        Some(subresource) => format!("{}/{subresource}", target.plural),
-        None => target.plural.clone(),
-    };
-    let of_namespaces = target.plural == "namespaces" && target.group.is_empty();
-    let asked = Attributes {
-        verb: verb.as_str(),
-        group: &target.group,
-        resource: &resource,
-        namespace: target.namespace.as_deref().or(target.name.as_deref().filter(|_| of_namespaces)),
-        name: target.name.as_deref(),
-    };
-    if is_allowed(store, user, &asked) {
-        return Ok(());
-    }
+    let resource = resource_of(target);
+    let asked = Attributes::of(verb, target, &resource);
+    if is_allowed(store, user, &asked) { Ok(()) } else { Err(refusal(user, target, &asked)) }
+}
+
+/// The error for a request that nothing allows.
+pub(crate) fn forbid(user: &User, verb: Verb, target: &Target) -> ApiError {
+    let resource = resource_of(target);
+    refusal(user, target, &Attributes::of(verb, target, &resource))
+}
+
+fn refusal(user: &User, target: &Target, asked: &Attributes<'_>) -> ApiError {
     let about = About {
         group: &target.group,
         plural: &target.plural,
         name: target.name.as_deref().unwrap_or_default(),
     };
-    Err(ApiError::forbidden(&about, &denial(user, &asked)))
+    ApiError::forbidden(&about, &denial(user, asked))
+}
+
+fn resource_of(target: &Target) -> String {
+    match &target.subresource {
+        Some(subresource) => format!("{}/{subresource}", target.plural),
+        None => target.plural.clone(),
+    }
+}
+
+impl<'a> Attributes<'a> {
+    fn of(verb: Verb, target: &'a Target, resource: &'a str) -> Self {
+        let of_namespaces = target.plural == "namespaces" && target.group.is_empty();
+        Self {
+            verb: verb.as_str(),
+            group: &target.group,
+            resource,
+            namespace: target.namespace.as_deref().or(target.name.as_deref().filter(|_| of_namespaces)),
+            name: target.name.as_deref(),
+        }
+    }
 }
 
 /// Whether the stored rules let a user do something.

@@ -7,7 +7,7 @@ use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 
-use super::access::{Sender, User};
+use super::access::User;
 use super::clock::Clock;
 use super::faults::{Fault, FaultPlan};
 use super::load::{self, LoadError};
@@ -15,7 +15,7 @@ use super::requests::SeenRequest;
 use super::resource::Resource;
 use super::state::ServerState;
 use super::store::{Key, Limits, Unknown};
-use super::{bootstrap, object, router};
+use super::{object, router};
 
 /// A running API server. Cheap to clone: all clones are one server, and its objects are dropped with the last clone.
 ///
@@ -62,9 +62,7 @@ impl ApiServer {
     }
 
     pub(crate) fn with_state(limits: Limits, clock: Clock, declared: Vec<Arc<Resource>>) -> Self {
-        let state = ServerState::new(limits, clock, declared);
-        bootstrap::fill(&state.store, state.clock.now());
-        Self { state: Arc::new(state) }
+        Self { state: Arc::new(ServerState::new(limits, clock, declared)) }
     }
 
     /// A client of a user who may do everything. It needs no socket, so it works under paused time.
@@ -80,14 +78,15 @@ impl ApiServer {
         self.client_of(User::admin(), true)
     }
 
-    /// A client of a user who may do what roles and bindings grant to that name.
+    /// A client of a user who may do what roles and bindings grant to that name. It is valid until
+    /// [`ApiServer::revoke_tokens`].
     #[must_use]
     pub fn client_as(&self, user: &str) -> kube::Client {
         self.client_of(User::named(user), false)
     }
 
     fn client_of(&self, user: User, spared: bool) -> kube::Client {
-        let (state, sender) = (Arc::clone(&self.state), Sender { user, spared });
+        let (state, sender) = (Arc::clone(&self.state), self.state.access.sender(user, spared));
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(sender.clone());
@@ -111,7 +110,7 @@ impl ApiServer {
 
     /// Adds the faults of a plan to those in force.
     pub fn inject(&self, plan: &FaultPlan) {
-        self.state.faults.inject(plan);
+        self.state.faults.inject(plan, self.revision());
     }
 
     /// Removes all faults. A watch or a request that a fault silenced stays silent until [`ApiServer::cut`].
@@ -158,7 +157,8 @@ impl ApiServer {
         self.state.rewind(revision).map_err(|unknown| RewindError { revision, unknown })
     }
 
-    /// Makes every token of a user invalid, as if it had been rotated.
+    /// Makes every token and every client of a user invalid that there is so far, as if the tokens had been rotated.
+    /// A client that is made afterwards is valid.
     pub fn revoke_tokens(&self, user: &str) {
         self.state.access.revoke(user);
     }

@@ -1,10 +1,10 @@
-//! How Go prints JSON values: what kube-apiserver shows in its errors and in the cells of tables is made so.
+//! How Go prints values, for messages that clients compare and for the cells of tables.
 
 use std::fmt::Write as _;
 
 use serde_json::{Number, Value};
 
-/// As messages show a value: texts quoted, numbers as [`float`] says, the rest as JSON.
+/// A value as messages show it: as JSON, but texts as [`quoted`] and numbers as [`float`] say.
 pub(crate) fn value(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
@@ -13,7 +13,7 @@ pub(crate) fn value(value: &Value) -> String {
     }
 }
 
-/// A text between quotation marks.
+/// A text between quotation marks, with the escapes of Go.
 pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -44,7 +44,7 @@ fn push_escaped(text: &mut String, char: char) {
     debug_assert!(written.is_ok(), "writing to a String does not fail");
 }
 
-/// A number as it is, with an exponent where its shortest form would need many zeros.
+/// A number with an exponent where its shortest form would need many zeros.
 pub(crate) fn float(number: f64) -> String {
     let scientific = format!("{number:e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
@@ -58,73 +58,15 @@ pub(crate) fn float(number: f64) -> String {
     }
 }
 
-/// As `%v` prints it: `map[a:1 b:[x y]]`, texts without quotes.
-pub(crate) fn go_text(value: &Value) -> String {
-    let mut text = String::new();
-    print(&mut text, value);
-    text
-}
-
-/// As `%v` prints `[a b]`.
-pub(crate) fn go_list(items: &[Value]) -> String {
-    let texts: Vec<_> = items.iter().map(go_text).collect();
-    format!("[{}]", texts.join(" "))
-}
-
-fn print(text: &mut String, value: &Value) {
-    match value {
-        Value::Null => text.push_str("<nil>"),
-        Value::Bool(truth) => text.push_str(if *truth { "true" } else { "false" }),
-        Value::Number(number) => text.push_str(&go_number(number)),
-        Value::String(string) => text.push_str(string),
-        Value::Array(items) => {
-            let parts = items.iter().map(|item| ("", item));
-            write_all(text, "[", parts);
-        }
-        Value::Object(fields) => {
-            let parts = fields.iter().map(|(name, field)| (name.as_str(), field));
-            write_all(text, "map[", parts);
-        }
-    }
-}
-
-fn write_all<'a>(text: &mut String, open: &str, parts: impl Iterator<Item = (&'a str, &'a Value)>) {
-    text.push_str(open);
-    for (position, (name, value)) in parts.enumerate() {
-        if position > 0 {
-            text.push(' ');
-        }
-        if open != "[" {
-            text.push_str(name);
-            text.push(':');
-        }
-        print(text, value);
-    }
-    text.push(']');
-}
-
-/// Whole numbers in full; others as [`float`] says.
-pub(crate) fn go_number(number: &Number) -> String {
+/// Whole numbers in full, others as [`float`] says.
+pub(crate) fn number(number: &Number) -> String {
     match number.as_i64() {
         Some(whole) => whole.to_string(),
         None => float(number.as_f64().unwrap_or(f64::NAN)),
     }
 }
 
-/// The name of the Go type that a JSON value is decoded to.
-pub(crate) fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "%!s(<nil>)",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_i64() => "int64",
-        Value::Number(_) => "float64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-/// What Go's JSON decoder calls a value that is not what was wanted.
+/// The name that Go's JSON decoder has for the type of a value.
 pub(crate) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -144,51 +86,24 @@ mod tests {
 
     #[test]
     fn numbers_have_an_exponent_when_they_are_large_or_small() {
-        let cases = [
+        for (shown, text) in [
             (json!(5.0), "5"),
             (json!(-2.5), "-2.5"),
             (json!(123_456.789), "123456.789"),
-            (json!(1_000_000), "1000000"),
             (json!(1_000_000.0), "1e+06"),
             (json!(12_345_678.5), "1.23456785e+07"),
             (json!(1e100), "1e+100"),
             (json!(0.0001), "0.0001"),
             (json!(0.00001), "1e-05"),
-            (json!(u64::MAX), "1.8446744073709552e+19"),
-        ];
-        for (number, text) in cases {
-            assert_eq!(go_text(&number), text);
-        }
-    }
-
-    #[test]
-    fn collections_are_printed_in_the_order_of_their_keys() {
-        let value = json!({"b": ["x", null, 1.5, true, []], "a": {"c": ""}, "d": {}});
-        assert_eq!(go_text(&value), "map[a:map[c:] b:[x <nil> 1.5 true []] d:map[]]");
-    }
-
-    #[test]
-    fn numbers_get_an_exponent_as_go_gives_it() {
-        let cases = [
-            (0.0, "0"),
-            (100.5, "100.5"),
-            (123_456.0, "123456"),
-            (1_000_001.5, "1.0000015e+06"),
-            (1e6, "1e+06"),
-            (1e300, "1e+300"),
-            (0.0001, "0.0001"),
-            (0.000_01, "1e-05"),
-            (-1.5, "-1.5"),
-        ];
-        for (number, expected) in cases {
-            assert_eq!(float(number), expected);
+        ] {
+            assert_eq!(value(&shown), text);
         }
         assert_eq!(value(&json!(1_000_001)), "1000001", "whole numbers have none");
+        assert_eq!(number(&Number::from(u64::MAX)), "1.8446744073709552e+19");
     }
 
     #[test]
     fn texts_are_escaped_as_go_escapes_them() {
         assert_eq!(quoted("a\"b\\\n\u{7}\u{1}é\u{a0}"), r#""a\"b\\\n\a\x01é\u00a0""#);
-        assert_eq!(value(&json!({"a": [1, "b"]})), r#"{"a":[1,"b"]}"#);
     }
 }

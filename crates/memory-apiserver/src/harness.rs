@@ -7,11 +7,11 @@ use http::{Method, Request};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use super::access::{Sender, User};
+use super::access::User;
 use super::clock::Clock;
 use super::state::ServerState;
 use super::store::Limits;
-use super::{bootstrap, object, router};
+use super::{object, router};
 
 /// A server of a test's own, and requests of somebody who may do everything.
 pub(crate) struct Harness {
@@ -28,9 +28,7 @@ impl Harness {
     }
 
     pub(crate) fn with(limits: Limits) -> Self {
-        let state = ServerState::new(limits, Clock::default(), Vec::new());
-        bootstrap::fill(&state.store, state.clock.now());
-        Self { state: Arc::new(state) }
+        Self { state: Arc::new(ServerState::new(limits, Clock::default(), Vec::new())) }
     }
 
     /// Sends a request and returns the code and the body of its answer.
@@ -40,7 +38,7 @@ impl Harness {
         body: impl Into<Body>,
     ) -> (u16, Vec<u8>) {
         let mut request = request.body(body.into()).unwrap();
-        request.extensions_mut().insert(Sender { user: User::admin(), spared: true });
+        request.extensions_mut().insert(self.state.access.sender(User::admin(), true));
         let response = router::handle(Arc::clone(&self.state), request).await.unwrap();
         let code = response.status().as_u16();
         (code, response.into_body().collect().await.unwrap().to_bytes().to_vec())

@@ -10,15 +10,16 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use tokio::time::timeout;
 
-use super::access::{self, Sender};
+use super::access;
 use super::answer;
 use super::call::Call;
 use super::error::ApiError;
 use super::faults::{Failure, Interference};
+use super::interfere::{self, Struck};
 use super::request::{Params, Path};
 use super::requests::SeenRequest;
 use super::state::ServerState;
-use super::{discovery, interfere, verbs};
+use super::{discovery, verbs};
 
 /// The size of a body in bytes up to which kube-apiserver reads it.
 pub(crate) const MAX_BODY: usize = 3 << 20;
@@ -52,11 +53,8 @@ async fn respond(
     number: &mut Option<usize>,
 ) -> Result<Response<Body>, Failure> {
     let (parts, body) = request.into_parts();
-    let (sender, spared) = match parts.extensions.get::<Sender>() {
-        Some(sender) => (sender.user.clone(), sender.spared),
-        None => (state.access.identify(&parts.headers)?, false),
-    };
-    let user = access::impersonate(sender, &parts.headers)?;
+    let (sender, spared) = state.access.identify(&parts)?;
+    let user = access::impersonate(sender.clone(), &parts.headers)?;
     let path = Path::parse(parts.uri.path());
     let Path::Resource(target) = path else {
         return Ok(discovery::answer(&state.registry(), &user, &path, &parts)?);
@@ -66,7 +64,8 @@ async fn respond(
     *number =
         verb.filter(|_| !spared).map(|verb| state.requests.add(SeenRequest::new(verb, &target, &user.name)));
     let interference = if spared { Interference::default() } else { state.faults.on_request(verb, &target) };
-    interfere::before(&interference, state).await?;
+    let struck = Struck { sender: &sender.name, user: &user, verb, target: &target };
+    interfere::before(&interference, state, &struck).await?;
     if let Some(verb) = verb {
         access::permit(&state.store, &user, verb, &target)?;
     }

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::go_format::go_text;
 
 const NAME: &str = "metadata.name";
 const NAMESPACE: &str = "metadata.namespace";
@@ -246,7 +245,7 @@ fn text(value: Option<&Value>) -> Cow<'_, str> {
     match value {
         None | Some(Value::Null) => "".into(),
         Some(Value::String(text)) => text.into(),
-        Some(other) => go_text(other).into(),
+        Some(other) => other.to_string().into(),
     }
 }
 

@@ -6,6 +6,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::access::Access;
+use super::bootstrap;
 use super::clock::Clock;
 use super::faults::Faults;
 use super::registry::Registry;
@@ -38,10 +39,12 @@ pub(crate) struct ServerState {
 }
 
 impl ServerState {
-    /// The state of a server without any object.
+    /// The state of a server with the objects that every cluster has.
     pub(crate) fn new(limits: Limits, clock: Clock, declared: Vec<Arc<Resource>>) -> Self {
+        let store = Store::new(limits);
+        bootstrap::fill(&store, clock.now());
         let state = Self {
-            store: Store::new(limits),
+            store,
             access: Access::default(),
             faults: Faults::default(),
             clock,

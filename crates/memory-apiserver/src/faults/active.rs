@@ -19,6 +19,8 @@ pub(crate) struct Faults {
 /// A fault and how often its trigger has matched.
 struct Active {
     fault: Fault,
+    /// The revision of the store at which it was injected.
+    since: u64,
     matched: AtomicU64,
     fired: AtomicU64,
 }
@@ -34,9 +36,11 @@ impl Active {
 }
 
 impl Faults {
-    pub(crate) fn inject(&self, plan: &FaultPlan) {
+    /// Adds the faults of a plan; `since` is the revision of the store.
+    pub(crate) fn inject(&self, plan: &FaultPlan, since: u64) {
         let new = plan.faults.iter().map(|fault| {
-            Arc::new(Active { fault: fault.clone(), matched: AtomicU64::new(0), fired: AtomicU64::new(0) })
+            let (fault, matched, fired) = (fault.clone(), AtomicU64::new(0), AtomicU64::new(0));
+            Arc::new(Active { fault, since, matched, fired })
         });
         self.active.write().extend(new);
     }
@@ -53,15 +57,16 @@ impl Faults {
 
     /// What is to happen to a request.
     pub(crate) fn on_request(&self, verb: Option<Verb>, target: &Target) -> Interference {
-        let mut faults = Vec::new();
+        let (mut faults, mut since) = (Vec::new(), 0);
         let active = self.active.read();
         for active in active.iter() {
             let Fault::Request { on, times, then } = &active.fault else { continue };
             if on.is_request(verb, target) && active.fires(times) {
                 faults.push(then.clone());
+                since = since.max(active.since);
             }
         }
-        Interference::new(faults)
+        Interference::new(faults, since)
     }
 
     /// What is to happen to an event on its way to one watch.

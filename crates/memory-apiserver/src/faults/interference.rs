@@ -29,25 +29,33 @@ impl From<Failure> for io::Error {
 
 /// The faults that strike one request, in the order of the plan.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interference(Vec<RequestFault>);
+pub(crate) struct Interference {
+    faults: Vec<RequestFault>,
+    since: u64,
+}
 
 impl Interference {
-    pub(super) fn new(faults: Vec<RequestFault>) -> Self {
-        Self(faults)
+    pub(super) fn new(faults: Vec<RequestFault>, since: u64) -> Self {
+        Self { faults, since }
     }
 
     pub(crate) fn faults(&self) -> &[RequestFault] {
-        &self.0
+        &self.faults
+    }
+
+    /// The revision at which the last of the faults was injected.
+    pub(crate) fn since(&self) -> u64 {
+        self.since
     }
 
     /// Whether the connection is dropped instead of an answer.
     pub(crate) fn drops_answer(&self) -> bool {
-        self.0.iter().any(|fault| matches!(fault, RequestFault::DropAnswer))
+        self.faults.iter().any(|fault| matches!(fault, RequestFault::DropAnswer))
     }
 
     /// The revision that a list is served from instead of the newest one.
     pub(crate) fn list_revision(&self, newest: u64) -> Option<u64> {
-        self.0.iter().find_map(|fault| match fault {
+        self.faults.iter().find_map(|fault| match fault {
             RequestFault::OldList { behind } => Some(newest.saturating_sub(*behind).max(1)),
             _ => None,
         })
@@ -55,12 +63,12 @@ impl Interference {
 
     /// Whether a watch is to send no bookmarks.
     pub(crate) fn withholds_bookmarks(&self) -> bool {
-        self.0.iter().any(|fault| matches!(fault, RequestFault::NoBookmarks))
+        self.faults.iter().any(|fault| matches!(fault, RequestFault::NoBookmarks))
     }
 
     /// After which time a watch is cut off.
     pub(crate) fn cut_after(&self) -> Option<Duration> {
-        self.0.iter().find_map(|fault| match fault {
+        self.faults.iter().find_map(|fault| match fault {
             RequestFault::CutAfter(time) => Some(*time),
             _ => None,
         })

@@ -83,6 +83,16 @@ pub enum RequestFault {
     DropAnswer,
     /// It never gets an answer, and the connection stays.
     Silence,
+    /// It is refused (403) as if no role allowed it.
+    Forbid,
+    /// All tokens and clients of its sender become invalid, and it is refused (401). New ones are valid.
+    RevokeTokens,
+    /// The server is set back by so many revisions, as a restored backup would, but not to before the plan was
+    /// injected. Every connection breaks, that of the request too.
+    Rewind {
+        /// Revisions back from the newest one.
+        behind: u64,
+    },
     /// A list shows what was there so many revisions ago.
     OldList {
         /// Revisions back from the newest one.
@@ -226,6 +236,8 @@ fn random_fault(chance: &mut StdRng, plural: &str) -> Fault {
         RequestFault::Drop,
         RequestFault::DropAnswer,
         RequestFault::Silence,
+        RequestFault::Forbid,
+        RequestFault::Rewind { behind: chance.random_range(1..=5) },
         RequestFault::OldList { behind: chance.random_range(1..=5) },
         RequestFault::NoBookmarks,
         RequestFault::CutAfter(Duration::from_millis(chance.random_range(0..=3000))),

@@ -4,18 +4,19 @@ use serde_json::{Map, Value};
 
 use super::values::{REFUSED, discard_nulls};
 use crate::error::ApiError;
-use crate::go_format::{go_text, go_type};
+use crate::go_format::json_type;
 
 pub(super) type Object = Map<String, Value>;
 
 /// The directive that an object itself carries.
 pub(super) const DIRECTIVE: &str = "$patch";
+
 pub(super) fn unknown_directive(directive: &Value, patch: &Object) -> ApiError {
-    let patch = go_text(&Value::Object(patch.clone()));
-    ApiError::unexpected(format!("unknown patch type: {} in map: {patch}", go_text(directive)))
+    let patch = Value::Object(patch.clone());
+    ApiError::unexpected(format!("unknown patch type: {directive} in map: {patch}"))
 }
 
-/// What a patch's value is where there is nothing to merge it with. `None`: a directive, which then has no effect.
+/// The value of a patch where there is nothing to merge it with. `None`: a directive, which has no effect there.
 pub(super) fn new_value(mut value: Value) -> Option<Value> {
     discard_nulls(&mut value);
     without_directives(value)
@@ -34,7 +35,7 @@ fn without_directives(value: Value) -> Option<Value> {
 }
 
 pub(super) fn wrong_type(expected: &str, found: &Value) -> ApiError {
-    ApiError::unexpected(format!("expected a {expected}, but received a {}", go_type(found)))
+    ApiError::unexpected(format!("expected a {expected}, but received a {}", json_type(found)))
 }
 
 pub(super) fn list_of_lists() -> ApiError {

@@ -7,12 +7,11 @@
 use std::collections::{HashMap, HashSet};
 use std::mem;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::directives::{DIRECTIVE, Object, list_of_lists, new_value, unknown_directive, wrong_type};
 use super::values::discard_nulls;
 use crate::error::ApiError;
-use crate::go_format::{go_list, go_text};
 use crate::schema::Schema;
 
 /// Merges a map of the patch into a live one.
@@ -130,7 +129,7 @@ fn item_type(live: &[Value], patch: &[Value]) -> Result<ItemType, ApiError> {
         Some(ItemType::List) => Err(list_of_lists()),
         Some(first) if types.all(|other| other == first) => Ok(first),
         Some(_) => {
-            let lists = format!("[{} {}]", go_list(live), go_list(patch));
+            let lists = json!([live, patch]);
             Err(ApiError::unexpected(format!("list element types are not identical: {lists}")))
         }
     }
@@ -205,7 +204,6 @@ fn check_keys(items: &[Value], key: &str) -> Result<(), ApiError> {
 }
 
 fn no_merge_key(item: &Value, key: &str) -> ApiError {
-    let item = go_text(item);
     ApiError::unexpected(format!("map: {item} does not contain declared merge key: {key}"))
 }
 
@@ -219,7 +217,7 @@ fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<()
     let mut wanted = order.iter();
     while let Some(item) = items.peek() {
         if wanted.as_slice().is_empty() {
-            let (patch, order) = (go_list(patch), go_list(order));
+            let (patch, order) = (json!(patch), json!(order));
             return Err(ApiError::unexpected(format!(
                 "The order in patch list:\n{patch}\n doesn't match $setElementOrder list:\n{order}\n"
             )));
@@ -244,7 +242,7 @@ fn directive<'v>(item: &'v Value, key: Option<&str>) -> Option<&'v Value> {
 fn identity<'v>(item: &'v Value, key: Option<&str>) -> Result<&'v Value, ApiError> {
     match key {
         None => Ok(item),
-        Some(_) if !item.is_object() => Err(wrong_type("map[string]interface {}", item)),
+        Some(_) if !item.is_object() => Err(wrong_type("object", item)),
         Some(key) => item.get(key).ok_or_else(|| no_merge_key(item, key)),
     }
 }

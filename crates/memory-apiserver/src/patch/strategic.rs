@@ -143,6 +143,6 @@ fn as_list(value: Option<Value>) -> Result<Option<Vec<Value>>, ApiError> {
     match value {
         None => Ok(None),
         Some(Value::Array(items)) => Ok(Some(items)),
-        Some(other) => Err(wrong_type("[]interface {}", &other)),
+        Some(other) => Err(wrong_type("list", &other)),
     }
 }

@@ -3,12 +3,12 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::iter;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::limits::Limits;
+use super::range::Range;
 use super::stored::{Key, Stored};
 
 /// What happened to an object.
@@ -27,15 +27,6 @@ pub(crate) struct Event {
     pub(crate) old: Option<Arc<Stored>>,
     /// The object after the write; for a deletion its last state, in a version of its own.
     pub(crate) new: Arc<Stored>,
-}
-
-/// Some of the keys of a collection.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Range<'a> {
-    /// Those of one namespace; `None`: of all.
-    pub(crate) namespace: Option<&'a str>,
-    /// Those after this one.
-    pub(crate) after: Option<&'a Key>,
 }
 
 pub(super) struct Collection {
@@ -239,10 +230,10 @@ impl Collection {
 
     /// The objects of a range as they are now.
     fn present<'a>(&'a self, range: &Range<'a>) -> impl Iterator<Item = (&'a Key, &'a Arc<Stored>)> {
-        let namespace = range.namespace;
+        let range = *range;
         self.objects
-            .range(bounds(range))
-            .take_while(move |(key, _)| is_within(key, namespace))
+            .range(range.bounds())
+            .take_while(move |(key, _)| range.contains(key))
             .inspect(|_| self.visit())
     }
 
@@ -252,8 +243,8 @@ impl Collection {
         range: &Range<'a>,
         revision: u64,
     ) -> impl Iterator<Item = (&'a Key, Option<&'a Arc<Stored>>)> {
-        let namespace = range.namespace;
-        let changes = self.changes.range(bounds(range)).take_while(move |(key, _)| is_within(key, namespace));
+        let range = *range;
+        let changes = self.changes.range(range.bounds()).take_while(move |(key, _)| range.contains(key));
         changes.inspect(|_| self.visit()).filter_map(move |(key, events)| {
             let first = events.partition_point(|event| event.new.revision <= revision);
             events.get(first).map(|event| (key, event.old.as_ref()))
@@ -328,19 +319,6 @@ impl Collection {
 fn page<'a>(mut objects: impl Iterator<Item = &'a Arc<Stored>>, limit: usize) -> (Vec<Arc<Stored>>, bool) {
     let page = objects.by_ref().take(limit).cloned().collect();
     (page, objects.next().is_some())
-}
-
-fn is_within(key: &Key, namespace: Option<&str>) -> bool {
-    namespace.is_none_or(|namespace| *key.namespace == *namespace)
-}
-
-fn bounds(range: &Range<'_>) -> (Bound<Key>, Bound<Key>) {
-    let start = match (range.after, range.namespace) {
-        (Some(after), _) => Bound::Excluded(after.clone()),
-        (None, Some(namespace)) => Bound::Included(Key::new(namespace, "")),
-        (None, None) => Bound::Unbounded,
-    };
-    (start, Bound::Unbounded)
 }
 
 /// The bytes that an event keeps in memory: often nothing else keeps the object as it was before.

@@ -9,71 +9,28 @@
 
 mod collection;
 mod limits;
+mod range;
+mod state;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod write;
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub(crate) use collection::{Event, EventKind, Range};
+pub(crate) use collection::{Event, EventKind};
 pub(crate) use limits::Limits;
+pub(crate) use range::Range;
+pub(crate) use state::{DEFINITIONS, Location, NAMESPACES, Unknown};
 pub(crate) use stored::{Key, Stored};
+pub(crate) use write::{Change, Expect, Refused};
 
 use collection::Collection;
-
-/// Where namespaces are kept. Objects can be created only in a namespace that is there and not being deleted.
-pub(crate) const NAMESPACES: &str = "namespaces";
-
-/// Where definitions of custom kinds are kept. The name of a definition is the collection of its objects.
-pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
-
-/// What a write wants to find.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Expect {
-    /// No object.
-    Absent,
-    /// No object, of a kind whose definition is there and stays.
-    AbsentAndDefined,
-    /// The object as it was at this revision.
-    Revision(u64),
-}
-
-/// What a write does.
-pub(crate) enum Change {
-    /// Stores the object.
-    Put(Value),
-    /// Removes the object; watchers are shown this as its last state.
-    Remove(Value),
-}
-
-/// Why a write was not made.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Refused {
-    /// Somebody else was first: another revision is there, none, or one where none was expected.
-    Raced,
-    /// There is no such namespace.
-    NoNamespace,
-    /// The namespace is being deleted.
-    NamespaceTerminating,
-    /// The kind is not defined any more.
-    NoDefinition,
-    /// The definition of the kind is being deleted.
-    DefinitionTerminating,
-}
-
-/// A state that is no longer known, or not yet.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Unknown {
-    /// Older than the events that are kept.
-    Expired { oldest: u64 },
-    /// Newer than the store.
-    Future { current: u64 },
-}
+use state::State;
 
 /// Objects as they were at one revision, in the order of their keys.
 #[derive(Debug)]
@@ -90,26 +47,10 @@ pub(crate) struct Store {
     limits: Limits,
 }
 
-struct State {
-    revision: u64,
-    /// What happened up to this revision has been forgotten, also of collections that are yet to come.
-    floor: u64,
-    collections: HashMap<Arc<str>, Collection>,
-    /// The objects that name an owner, by its UID.
-    dependents: HashMap<Box<str>, BTreeSet<Location>>,
-}
-
-/// Where an object is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Location {
-    pub(crate) storage: Arc<str>,
-    pub(crate) key: Key,
-}
-
 impl Store {
     pub(crate) fn new(limits: Limits) -> Self {
         // A list's version may not be 0, which asks for "any".
-        let state = State { revision: 1, floor: 0, collections: HashMap::new(), dependents: HashMap::new() };
+        let state = State { revision: 1, ..State::default() };
         Self { state: RwLock::new(state), limits }
     }
 
@@ -307,106 +248,5 @@ impl Store {
         state.collections.values_mut().for_each(|collection| collection.rewind(revision));
         state.rebuild_dependents();
         Ok(())
-    }
-}
-
-impl State {
-    fn collection(&mut self, storage: &Arc<str>) -> &mut Collection {
-        let floor = self.floor;
-        self.collections.entry(Arc::clone(storage)).or_insert_with(|| Collection::new(floor))
-    }
-
-    /// A collection, if there is one and its past is known from this revision on.
-    fn known_since(&self, storage: &str, revision: u64) -> Result<Option<&Collection>, Unknown> {
-        let collection = self.collections.get(storage);
-        let oldest = collection.map_or(self.floor, Collection::floor);
-        if revision < oldest { Err(Unknown::Expired { oldest }) } else { Ok(collection) }
-    }
-
-    fn get(&self, storage: &str, key: &Key) -> Option<&Arc<Stored>> {
-        self.collections.get(storage)?.get(key)
-    }
-
-    fn check(&self, storage: &str, key: &Key, expect: Expect) -> Result<(), Refused> {
-        match (expect, self.get(storage, key)) {
-            (Expect::Absent, None) => self.check_namespace(key),
-            (Expect::AbsentAndDefined, None) => {
-                self.check_definition(storage)?;
-                self.check_namespace(key)
-            }
-            (Expect::Revision(revision), Some(found)) if found.revision == revision => Ok(()),
-            _ => Err(Refused::Raced),
-        }
-    }
-
-    /// Whether objects of a kind may be created that a definition of this name defines.
-    fn check_definition(&self, name: &str) -> Result<(), Refused> {
-        match self.get(DEFINITIONS, &Key::new("", name)) {
-            None => Err(Refused::NoDefinition),
-            Some(definition) if definition.deleting => Err(Refused::DefinitionTerminating),
-            Some(_) => Ok(()),
-        }
-    }
-
-    /// Whether an object may be created under this key.
-    fn check_namespace(&self, key: &Key) -> Result<(), Refused> {
-        if key.namespace.is_empty() {
-            return Ok(());
-        }
-        match self.get(NAMESPACES, &Key::new("", &key.namespace)) {
-            None => Err(Refused::NoNamespace),
-            Some(namespace) if namespace.deleting => Err(Refused::NamespaceTerminating),
-            Some(_) => Ok(()),
-        }
-    }
-
-    fn put(&mut self, storage: &Arc<str>, key: &Key, change: Change, limits: &Limits) -> Arc<Stored> {
-        self.revision += 1;
-        let revision = self.revision;
-        let location = Location { storage: Arc::clone(storage), key: key.clone() };
-        if let Some(old) = self.get(storage, key) {
-            let owners = old.owners.clone();
-            self.forget_dependent(&owners, &location);
-        }
-        let stored = match change {
-            Change::Put(object) => {
-                let stored = Arc::new(Stored::new(key.clone(), object, revision));
-                for owner in &stored.owners {
-                    self.dependents.entry(owner.clone()).or_default().insert(location.clone());
-                }
-                self.collection(storage).put(Arc::clone(&stored));
-                stored
-            }
-            Change::Remove(last) => {
-                let last = Arc::new(Stored::new(key.clone(), last, revision));
-                self.collection(storage).remove(Arc::clone(&last));
-                last
-            }
-        };
-        self.collection(storage).evict(limits);
-        stored
-    }
-
-    fn forget_dependent(&mut self, owners: &[Box<str>], location: &Location) {
-        for owner in owners {
-            if let Some(all) = self.dependents.get_mut(owner) {
-                all.remove(location);
-                if all.is_empty() {
-                    self.dependents.remove(owner);
-                }
-            }
-        }
-    }
-
-    fn rebuild_dependents(&mut self) {
-        self.dependents.clear();
-        for (storage, collection) in &self.collections {
-            for stored in collection.iter() {
-                let location = Location { storage: Arc::clone(storage), key: stored.key.clone() };
-                for owner in &stored.owners {
-                    self.dependents.entry(owner.clone()).or_default().insert(location.clone());
-                }
-            }
-        }
     }
 }

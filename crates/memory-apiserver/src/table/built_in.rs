@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::cells::{Rows, created, list, or, text, text_or};
 use super::column::Column;
-use super::{events, pods, volumes};
+use super::{events, pods};
 use crate::object::{self, meta_text};
 
 /// The columns of a kind, and what makes its rows. Kinds without a printer have name and time of creation.
@@ -22,12 +22,7 @@ pub(super) fn printer(group: &str, kind: &str) -> (Vec<Column>, Rows) {
         ("", "Node") => (node_columns(), plain(node)),
         ("", "Service") => (service_columns(), plain(service)),
         ("", "Pod") => (pods::columns(), Rows { cells: pods::cells, conditions: pods::row_conditions }),
-        ("", "PersistentVolume") => (volumes::volume_columns(), plain(volumes::volume)),
-        ("", "PersistentVolumeClaim") => (volumes::claim_columns(), plain(volumes::claim)),
         ("" | "events.k8s.io", "Event") => (events::columns(), plain(events::cells)),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
-            (binding_columns(), plain(binding))
-        }
         _ => (default_columns(), plain(default_cells)),
     }
 }
@@ -211,31 +206,4 @@ fn load_balancer_addresses(service: &Value) -> Vec<&str> {
     addresses.sort_unstable();
     addresses.dedup();
     addresses
-}
-
-fn binding_columns() -> Vec<Column> {
-    let mut columns = columns(&[Column::text("Role", "What is allowed.")]);
-    columns.extend([
-        Column::wide("Users", "The users that it is allowed to."),
-        Column::wide("Groups", "The groups that it is allowed to."),
-        Column::wide("ServiceAccounts", "The service accounts that it is allowed to."),
-    ]);
-    columns
-}
-
-fn binding(binding: &Value, now: Timestamp) -> Vec<Value> {
-    let role = format!("{}/{}", text(binding, "/roleRef/kind"), text(binding, "/roleRef/name"));
-    let subjects = |kind: &str| {
-        let subjects = list(binding, "/subjects").iter().filter(|subject| subject["kind"] == kind);
-        let names: Vec<_> = subjects
-            .map(|subject| match kind {
-                "ServiceAccount" => format!("{}/{}", text(subject, "/namespace"), text(subject, "/name")),
-                _ => text(subject, "/name").to_owned(),
-            })
-            .collect();
-        json!(names.join(", "))
-    };
-    let mut cells = row(binding, now, [json!(role)]);
-    cells.extend(["User", "Group", "ServiceAccount"].map(subjects));
-    cells
 }

@@ -12,7 +12,6 @@ mod pods;
 mod printer;
 #[cfg(test)]
 mod tests;
-mod volumes;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

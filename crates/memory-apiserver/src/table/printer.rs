@@ -9,7 +9,7 @@ use super::age::age;
 use super::built_in;
 use super::cells;
 use super::column::Column;
-use crate::go_format::{go_number, go_text};
+use crate::go_format::number;
 use crate::object;
 
 /// Makes the rows of a kind's tables.
@@ -82,12 +82,13 @@ fn cell(kind: &str, value: &Value, now: Timestamp) -> Value {
 fn text(value: &Value) -> String {
     match value {
         Value::Null => "<no value>".to_owned(),
-        Value::Number(number) => go_number(number),
+        Value::Number(value) => number(value),
         // Go escapes what would mean something in HTML.
         Value::Array(_) | Value::Object(_) => {
             value.to_string().replace('&', r"\u0026").replace('<', r"\u003c").replace('>', r"\u003e")
         }
-        _ => go_text(value),
+        Value::String(text) => text.clone(),
+        Value::Bool(truth) => truth.to_string(),
     }
 }
 

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::error::{ApiError, FieldError};
-use crate::go_format;
 use crate::patch::{self, Change, PatchKind};
 use crate::protobuf::{self, PROTOBUF, Refused};
 use crate::resource::Resource;
@@ -109,9 +108,7 @@ pub(super) fn check_kind(call: &Call, object: &Value, patch: Option<PatchKind>) 
 /// the patch made of the object.
 pub(super) fn unreadable(call: &Call, object: &Value, patch: Option<PatchKind>, why: &str) -> ApiError {
     let shown = match patch {
-        Some(PatchKind::Change(Change::Strategic)) => {
-            go_format::go_text(&serde_json::from_slice(&call.body).unwrap_or_default())
-        }
+        Some(PatchKind::Change(Change::Strategic)) => String::from_utf8_lossy(&call.body).into_owned(),
         Some(PatchKind::Change(_)) => object.to_string(),
         None | Some(PatchKind::Apply) => return undecoded(&call.resource, why),
     };

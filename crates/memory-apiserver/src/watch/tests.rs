@@ -8,7 +8,7 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use crate::access::{Sender, User};
+use crate::access::User;
 use crate::faults::Interference;
 use crate::filter::Filter;
 use crate::form::{Form, Presenter};
@@ -25,7 +25,7 @@ struct Reader(Body);
 impl Reader {
     async fn of(h: &Harness, path: &str) -> Self {
         let mut request = Request::get(path).body(Body::empty()).unwrap();
-        request.extensions_mut().insert(Sender { user: User::admin(), spared: true });
+        request.extensions_mut().insert(h.state.access.sender(User::admin(), true));
         let response = router::handle(Arc::clone(&h.state), request).await.unwrap();
         assert_eq!(response.status(), 200);
         Self(response.into_body())

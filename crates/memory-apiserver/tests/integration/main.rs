@@ -8,6 +8,10 @@ mod builder;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod kubectl;
