@@ -49,7 +49,7 @@ const CLOSED: u64 = 999;
 /// A waiter that ends at a version or a later one.
 fn until(version: u64) -> Waiter<u64, u64, ()> {
     Waiter::new(Box::new(move |&seen| {
-        Some((seen, if seen >= version { Verdict::End(seen) } else { Verdict::GoOn(()) }))
+        Some((Some(seen), if seen >= version { Verdict::End(seen) } else { Verdict::GoOn(()) }))
     }))
 }
 

@@ -1,5 +1,6 @@
 //! [`Entry`]: what the queue remembers of one key while anything of it is outstanding.
 
+use kube::Resource;
 use tokio::time::Instant;
 
 use super::attempt::Owed;
@@ -45,22 +46,32 @@ pub(super) struct Entry<K> {
     pub(super) failures: u32,
     /// True if the object of the key has to be shown once no deletion is owed.
     pub(super) show_object: bool,
+    /// True if no attempt has taken the deletion yet, so that the end of an attempt does not settle it.
+    pub(super) deletion_is_new: bool,
     pub(super) priority: Priority,
 }
 
 impl<K> Entry<K> {
     pub(super) fn new(stage: Stage, priority: Priority) -> Self {
-        Self { deletion: None, stage, failures: 0, show_object: false, priority }
+        Self { deletion: None, stage, failures: 0, show_object: false, deletion_is_new: false, priority }
     }
 
     /// Records that the object of the key has left the store. Returns true if handlers have to run.
     ///
-    /// If a deletion is owed already, handlers have not seen the object that is gone now, so they need not know.
-    pub(super) fn record_deletion(&mut self, owed: Owed<K>) -> bool {
+    /// If the deletion of another object is owed already, handlers have not seen the object that is gone now, so they
+    /// need not know. If it is the same object, the final reason replaces one after which the object may still exist.
+    pub(super) fn record_deletion(&mut self, owed: Owed<K>) -> bool
+    where
+        K: Resource,
+    {
         self.show_object = false;
-        let is_news = self.deletion.is_none();
+        let is_news = self.deletion.as_ref().is_none_or(|known| {
+            let same = known.last_known.meta().uid == owed.last_known.meta().uid;
+            same && owed.reason.is_final() && !known.reason.is_final()
+        });
         if is_news {
             self.deletion = Some(owed);
+            self.deletion_is_new = true;
         }
         is_news
     }

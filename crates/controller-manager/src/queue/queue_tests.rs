@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use shared_cache::{DeletionReason, Delta};
 use shared_cache::{Event, ObjectKey, Observer, Snapshot};
 use tokio::time::{Instant, advance};
 
@@ -157,6 +158,36 @@ async fn x1_an_attempt_that_has_read_a_successor_shows_the_deletion_first() {
     let attempt = queue.pop().unwrap();
     assert!(deletion(&attempt).is_none());
     assert!(queue.owed(&attempt.key).is_none(), "the successor may be shown");
+}
+
+#[tokio::test(start_paused = true)]
+async fn x3_the_true_end_of_an_object_follows_the_report_that_it_is_undecodable() {
+    let hidden = |object: &Arc<ConfigMap>| Delta::Deleted {
+        last_known: Arc::clone(object),
+        reason: DeletionReason::Undecodable,
+    };
+    let reason = |attempt: &Attempt<ConfigMap>| match &attempt.work {
+        Work::Deletion(owed) => Some(owed.reason),
+        Work::Present { .. } => None,
+    };
+    let (queue, a) = (default_queue(), object("a", "1", 1));
+    // Before the first report is taken, and while its handlers run.
+    queue.observe(&batch(1, hidden(&a)));
+    queue.observe(&batch(2, deleted(&a)));
+    let attempt = queue.pop().unwrap();
+    assert_eq!(reason(&attempt), Some(DeletionReason::Removed));
+    finish(&queue, &attempt, Outcome::Done);
+    assert!(queue.pop().is_err());
+
+    queue.observe(&batch(3, hidden(&a)));
+    let attempt = queue.pop().unwrap();
+    assert_eq!(reason(&attempt), Some(DeletionReason::Undecodable));
+    queue.observe(&batch(4, deleted(&a)));
+    finish(&queue, &attempt, Outcome::Done);
+    let attempt = queue.pop().unwrap();
+    assert_eq!(reason(&attempt), Some(DeletionReason::Removed));
+    finish(&queue, &attempt, Outcome::Done);
+    assert_eq!(queue.remembered(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -175,6 +175,7 @@ impl<K: CacheObject> State<K> {
             let Some(entry) = entry else { continue };
             let Stage::Queued { since } = entry.stage else { continue };
             entry.stage = Stage::Running { again: false };
+            entry.deletion_is_new = false;
             let work = if let Some(owed) = &entry.deletion {
                 Work::Deletion(owed.clone())
             } else {
@@ -197,6 +198,7 @@ impl<K: CacheObject> State<K> {
     pub(super) fn owed(&mut self, key: &QueueKey) -> Option<Owed<K>> {
         let entry = self.entries.get_mut(key)?;
         let owed = entry.deletion.clone()?;
+        entry.deletion_is_new = false;
         // The object follows the deletion.
         entry.show_object = true;
         Some(owed)
@@ -235,7 +237,7 @@ impl<K: CacheObject> State<K> {
             self.metrics.retries.inc();
             // If the object was deleted meanwhile, there is nothing to show again.
             entry.show_object |= !showed_deletion && entry.deletion.is_none();
-        } else if showed_deletion {
+        } else if showed_deletion && !entry.deletion_is_new {
             entry.deletion = None;
         }
         // Something happened meanwhile, or the object follows the deletion that is done.

@@ -124,7 +124,7 @@ impl<K: CacheObject> CachedKind for Watched<K> {
     }
 
     fn outstanding_writes(&self) -> (usize, Duration) {
-        self.expectations.outstanding()
+        self.expectations.outstanding(self.informer.version())
     }
 
     fn waits(&self) -> usize {

@@ -97,9 +97,11 @@ impl ResourceVersionExpectations {
         if age > EXPIRES_AFTER { Satisfaction::Expired { age } } else { Satisfaction::Unsatisfied { age } }
     }
 
-    /// Returns the number of writes that the cache has not seen, and the age of the oldest.
-    pub(crate) fn outstanding(&self) -> (usize, Duration) {
-        let expected = self.expected.lock();
+    /// Returns the number of writes that the cache has not seen, and the age of the oldest. Forgets the writes that the
+    /// watch has passed: no later event may settle the write of an object that was deleted before it was recorded.
+    pub(crate) fn outstanding(&self, reached: u64) -> (usize, Duration) {
+        let mut expected = self.expected.lock();
+        expected.by_uid.retain(|_, entry| entry.version > reached);
         let all = expected.by_uid.values().chain(&expected.overflow);
         let oldest = all.map(|entry| entry.since.elapsed()).max();
         (expected.by_uid.len(), oldest.unwrap_or_default())
@@ -170,7 +172,7 @@ mod tests {
         observe(&expectations, Delta::Applied { old: None, new: Arc::new(object("u", "9")) });
         assert!(!expectations.check("u", Some(9), 9).is_satisfied());
         observe(&expectations, Delta::Applied { old: None, new: Arc::new(object("u", "10")) });
-        assert_eq!(expectations.outstanding().0, 0);
+        assert_eq!(expectations.outstanding(0).0, 0);
         assert!(expectations.check("u", Some(10), 10).is_satisfied());
     }
 
@@ -204,7 +206,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         let age = Duration::from_secs(61);
         assert_eq!(expectations.check("u", Some(9), 9), Satisfaction::Expired { age });
-        assert_eq!(expectations.outstanding(), (1, age));
+        assert_eq!(expectations.outstanding(0), (1, age));
     }
 
     #[tokio::test(start_paused = true)]
@@ -213,7 +215,7 @@ mod tests {
         for i in 0..=CAPACITY {
             expectations.expect(&object(&i.to_string(), &(100 + i).to_string()));
         }
-        assert_eq!(expectations.outstanding().0, 1);
+        assert_eq!(expectations.outstanding(0).0, 1);
         let newest = 100 + CAPACITY as u64 - 1;
         assert!(!expectations.check("0", Some(100), newest - 1).is_satisfied());
         assert!(expectations.check("0", Some(100), newest).is_satisfied());

@@ -130,5 +130,9 @@ fn satisfaction<K: CacheObject>(watched: &Watched<K>, object: &K) -> Satisfactio
     let uid = object.meta().uid.as_deref().unwrap_or_default();
     let held = watched.informer.store().view().get(KeyRef::of(object)).cloned();
     let held = held.filter(|held| held.meta().uid.as_deref() == Some(uid));
-    watched.expectations.check(uid, held.and_then(|held| version_of(&*held)), watched.informer.version())
+    watched.expectations.check(
+        uid,
+        held.and_then(|held| version_of(&*held)),
+        watched.informer.version_in(KeyRef::of(object).namespace),
+    )
 }

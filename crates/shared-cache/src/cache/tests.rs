@@ -347,3 +347,44 @@ async fn two_actions_cannot_hold_one_object() {
     assert!(acquire("down").is_ok());
     cache.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn v10_a_wait_does_not_take_an_undecodable_object_for_deleted() {
+    let server = server();
+    let created = create(&server, manifest("one", "a", "x")).await;
+    let cache = started(&server, Watch::all()).await;
+    let stored = cache.reader::<ConfigMap>().get("one", "a").unwrap().unwrap();
+    let task = cache.wait_task(&stored, WaitAction::new("test"), |_, _| Check::not_yet("never"));
+    let mut broken = serde_json::to_value(&created).unwrap();
+    broken["apiVersion"] = json!("v1");
+    broken["kind"] = json!("ConfigMap");
+    broken["data"] = json!(5);
+    let breaking = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        server.force("configmaps", broken);
+    };
+    let (waited, absent, ()) = tokio::join!(
+        task.wait(Duration::from_secs(20)),
+        async {
+            let absent = cache.wait_for(("one", "a"), |map: Option<&ConfigMap>| map.is_none());
+            absent.timeout(Duration::from_secs(20)).await
+        },
+        breaking,
+    );
+    for error in [waited.unwrap_err(), absent.unwrap_err()] {
+        let text = error.to_string();
+        assert!(
+            matches!(error, WaitError::NotSatisfied { .. }) && text.contains("cannot be decoded"),
+            "{text}"
+        );
+    }
+    // It is still there for a wait that begins now, and gone once it is deleted.
+    let absent = || cache.wait_for(("one", "a"), |map: Option<&ConfigMap>| map.is_none());
+    assert!(absent().timeout(Duration::ZERO).await.is_err());
+    let api = Api::<ConfigMap>::namespaced(server.client(), "one");
+    let params = DeleteParams::default();
+    let (gone, _) =
+        tokio::join!(async { absent().timeout(Duration::from_secs(20)).await }, api.delete("a", &params));
+    assert_eq!(gone.unwrap(), None);
+    cache.stop().await;
+}

@@ -45,7 +45,7 @@ impl Backoff {
             self.failures = 0;
         }
         self.expired = expired;
-        if let Some(asked) = failure.and_then(WatchError::retry_after) {
+        if let Some(asked) = failure.and_then(WatchError::retry_after).filter(|asked| !asked.is_zero()) {
             // A server that sends Retry-After is up, so the own delay restarts (behaviour V13).
             self.failures = 0;
             return asked.min(LONGEST_RETRY_AFTER).mul_f64(rand::rng().random_range(1.0..=1.25));

@@ -97,8 +97,8 @@ impl WatchError {
         match self {
             Self::Status { status, .. } => !matches!(status.code, 401 | 403 | 404 | 410 | 429),
             Self::Transport(_) => answered,
-            Self::Silent(_) | Self::Protocol(_) | Self::TooLarge(_) => true,
-            Self::ResponseTimeout(_) | Self::Stale { .. } => false,
+            Self::Silent(_) | Self::Protocol(_) | Self::TooLarge(_) | Self::ResponseTimeout(_) => true,
+            Self::Stale { .. } => false,
         }
     }
 

@@ -176,7 +176,8 @@ async fn v7_a_list_whose_answer_does_not_begin_is_given_more_time_from_try_to_tr
     let least = [30, 60, 120, 240, 300, 300];
     // The pause before a try is at most 30 s.
     assert!(given.iter().zip(least).all(|(given, least)| (least..=least + 30).contains(given)), "{given:?}");
-    f.server.list(&[], "7").await;
+    page(&mut f).await.json(&whole("7", &[]));
+    f.server.watch_from("7").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -104,6 +104,13 @@ impl<K: CacheObject> Informer<K> {
         self.state.versions.reached()
     }
 
+    /// The version that the store has reached for the objects of a namespace.
+    pub(crate) fn version_in(&self, namespace: &str) -> u64 {
+        let namespaces = &self.state.options.namespaces;
+        let position = namespaces.iter().position(|watched| watched == namespace).unwrap_or_default();
+        self.state.versions.of(Partition::try_from(position).unwrap_or_default())
+    }
+
     /// Attaches an observer until it is dropped, and returns the existing objects.
     pub(crate) fn attach(&self, observer: Weak<dyn Observer<K>>) -> Snapshot<K> {
         self.state.observers.attach(&self.state.store, observer)

@@ -7,7 +7,7 @@ use kube::Resource;
 
 use super::raw_event::Stub;
 use crate::kind::{CacheObject, DecodeError};
-use crate::object::{DeletionReason, ObjectKey, parse_version};
+use crate::object::{ObjectKey, parse_version};
 use crate::store::Change;
 
 /// The undecodable objects of one kind. Owned by the informer's task.
@@ -49,14 +49,13 @@ impl Isolation {
         let key = ObjectKey::new(stub.metadata.namespace, stub.metadata.name);
         if self.current.insert(key.clone()) {
             tracing::warn!(
-                kind = %K::kind(&()), %key, field = %error.field, problem = %redact(&error.problem),
+                kind = %K::kind(&()), %key, field = %error.field, problem = %error.problem,
                 "object cannot be decoded and is not in the cache"
             );
         }
         let version = parse_version(&stub.metadata.resource_version);
         self.listed.insert(key.clone());
-        let reason = DeletionReason::Undecodable;
-        Change::Hide { namespace: key.namespace, name: key.name, version, reason }
+        Change::Hide { namespace: key.namespace, name: key.name, version }
     }
 
     /// Records that an undecodable object was deleted.
@@ -66,42 +65,6 @@ impl Isolation {
         let key = ObjectKey::new(stub.metadata.namespace, stub.metadata.name);
         self.current.remove(&key);
         self.listed.remove(&key);
-        let reason = DeletionReason::FinalStateUnknown;
-        Change::Hide { namespace: key.namespace, name: key.name, version, reason }
-    }
-}
-
-/// Removes the quoted values from a decoder's message, because they may be secrets.
-fn redact(problem: &str) -> String {
-    let mut text = problem.to_owned();
-    for quote in ['"', '`'] {
-        let Some(start) = text.find(quote) else { continue };
-        let end = if quote == '"' {
-            text.rfind(quote)
-        } else {
-            text[start + 1..].find(quote).map(|i| start + 1 + i)
-        };
-        if let Some(end) = end.filter(|&end| end > start) {
-            text.replace_range(start..=end, "(not shown)");
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn e6_a_message_never_quotes_the_value() {
-        assert_eq!(
-            redact(r#"invalid type: string "hun"ter2", expected i32"#),
-            "invalid type: string (not shown), expected i32"
-        );
-        assert_eq!(
-            redact("unknown variant `hunter2`, expected `A`"),
-            "unknown variant (not shown), expected `A`"
-        );
-        assert_eq!(redact("missing field"), "missing field");
+        Change::DeleteHidden { namespace: key.namespace, name: key.name, version }
     }
 }

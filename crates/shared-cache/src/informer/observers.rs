@@ -71,9 +71,16 @@ impl<K: CacheObject> Observers<K> {
 
     /// Notifies the observers that the initial list has completed. Only the first call has an effect.
     pub(crate) fn synced(&self) {
-        if !std::mem::replace(&mut self.attached.lock().synced, true) {
-            self.live().iter().for_each(|(observer, _)| guarded::<K>(|| observer.synced()));
-        }
+        let live = {
+            // One lock for both: an observer that attaches in between would see the completion twice.
+            let mut attached = self.attached.lock();
+            if std::mem::replace(&mut attached.synced, true) {
+                return;
+            }
+            attached.live()
+        };
+        self.fixed.iter().for_each(|observer| guarded::<K>(|| observer.synced()));
+        live.iter().for_each(|(observer, _)| guarded::<K>(|| observer.synced()));
     }
 
     /// Notifies the observers that no batch will come any more.
@@ -89,8 +96,13 @@ impl<K: CacheObject> Observers<K> {
     }
 
     fn live(&self) -> Vec<(Arc<dyn Observer<K>>, u64)> {
-        let attached = self.attached.lock();
-        let live = attached.observers.iter();
+        self.attached.lock().live()
+    }
+}
+
+impl<K> Attached<K> {
+    fn live(&self) -> Vec<(Arc<dyn Observer<K>>, u64)> {
+        let live = self.observers.iter();
         live.filter_map(|(observer, since)| Some((observer.upgrade()?, *since))).collect()
     }
 }

@@ -143,8 +143,9 @@ impl Recovery {
         let outdated = failure.is_version_too_large() || matches!(failure, WatchError::Stale { .. });
         self.stale_lists += u32::from(outdated);
         let stuck = self.stuck.get_or_insert_with(Streak::begin);
-        stuck.count +=
-            u32::from(!matches!(failure, WatchError::Transport(_) | WatchError::ResponseTimeout(_)));
+        // A busy server that asks for patience has not judged the version.
+        let unanswered = matches!(failure, WatchError::Transport(_) | WatchError::ResponseTimeout(_));
+        stuck.count += u32::from(!unanswered && failure.retry_after().is_none());
         let stuck = stuck.reached(STUCK, Duration::ZERO) || stuck.reached(0, STUCK_FOR);
         outdated || stuck || failure.is_expired() || self.not_found.is_some()
     }

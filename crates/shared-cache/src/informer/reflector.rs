@@ -405,7 +405,9 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         }
         let version = match &change {
             Change::Upsert(object, _) | Change::Delete(object) => object.meta().resource_version.clone(),
-            Change::Hide { version, .. } => version.map(|version| version.to_string()),
+            Change::Hide { version, .. } | Change::DeleteHidden { version, .. } => {
+                version.map(|version| version.to_string())
+            }
         };
         Ok((change, version.unwrap_or_default()))
     }

@@ -62,9 +62,26 @@ impl DecodeError {
         let deserializer = &mut serde_json::Deserializer::from_str(json);
         match serde_path_to_error::deserialize::<_, K>(deserializer) {
             Ok(_) => Self { field: ".".into(), problem: "trailing characters after the object".into() },
-            Err(error) => Self::at(error.path().to_string(), error.inner().to_string()),
+            Err(error) => Self::at(error.path().to_string(), redact(&error.inner().to_string())),
         }
     }
+}
+
+/// Removes the quoted values from a decoder's message, because they may be secrets.
+fn redact(problem: &str) -> String {
+    let mut text = problem.to_owned();
+    for quote in ['"', '`'] {
+        let Some(start) = text.find(quote) else { continue };
+        let end = if quote == '"' {
+            text.rfind(quote)
+        } else {
+            text[start + 1..].find(quote).map(|i| start + 1 + i)
+        };
+        if let Some(end) = end.filter(|&end| end > start) {
+            text.replace_range(start..=end, "(not shown)");
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -103,5 +120,18 @@ mod tests {
             "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}}"#;
         let pod: Pod = decode_json(json).unwrap();
         assert_eq!((pod.metadata.managed_fields, pod.metadata.annotations), (None, None));
+    }
+
+    #[test]
+    fn e6_a_message_never_quotes_the_value() {
+        assert_eq!(
+            redact(r#"invalid type: string "hun"ter2", expected i32"#),
+            "invalid type: string (not shown), expected i32"
+        );
+        assert_eq!(
+            redact("unknown variant `hunter2`, expected `A`"),
+            "unknown variant (not shown), expected `A`"
+        );
+        assert_eq!(redact("missing field"), "missing field");
     }
 }

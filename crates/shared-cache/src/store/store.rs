@@ -12,61 +12,21 @@
 //! A kind that is watched in several namespaces has a [`Partition`] for each. Every partition is listed and
 //! swept separately, and all partitions share the objects and the indexes.
 
-use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::Resource;
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::RwLock;
 use tokio::sync::Notify;
 
-use crate::kind::{CacheObject, IndexValues, KindParams};
-use crate::object::{Batch, DeletionReason, Delta, KeyRef, compare_versions, parse_version, version_of};
-
-use super::keyed_slab::{Keyed, KeyedSlab, Slot};
-use super::postings::{Indexes, Postings};
-use super::tombstones::Tombstones;
+use super::inner::{Change, Inner};
+use super::keyed_slab::Slot;
+use super::partition::Partition;
+use super::view::{View, is_in_predicate};
+use crate::kind::{CacheObject, KindParams};
+use crate::object::{Batch, DeletionReason, Delta};
 
 /// Number of slots that one sweep step or one re-index step may visit under the lock.
 const STEP: Slot = 512;
-
-/// Number of one list and watch of a kind: the position of its namespace in the options.
-pub(crate) type Partition = u16;
-
-struct Entry<K> {
-    object: Arc<K>,
-    postings: Postings,
-    /// The last relist that saw the object.
-    epoch: u32,
-    /// The list and watch that reported the object.
-    partition: Partition,
-}
-
-/// The state of the relist of one list and watch.
-#[derive(Clone, Copy, Default)]
-struct Relist {
-    epoch: u32,
-    /// If true, stored versions cannot be compared with the server's, because the server lost some.
-    versions_reset: bool,
-}
-
-impl<K: Resource<DynamicType = ()>> Keyed for Entry<K> {
-    fn key(&self) -> KeyRef<'_> {
-        KeyRef::of(&*self.object)
-    }
-}
-
-/// A change that the API server reported, ready to be applied.
-pub(crate) enum Change<K> {
-    /// The object exists in this version.
-    Upsert(Arc<K>, IndexValues),
-    /// The watch reported the deletion; this is the last state.
-    Delete(Arc<K>),
-    /// An undecodable version of this key changed or deleted the object. The stored object is therefore
-    /// outdated.
-    Hide { namespace: String, name: String, version: Option<u64>, reason: DeletionReason },
-}
 
 /// Objects of one kind by key and by index value. The kind's informer writes; all others read.
 pub(crate) struct Store<K> {
@@ -76,31 +36,11 @@ pub(crate) struct Store<K> {
     params: Arc<KindParams<K>>,
 }
 
-struct Inner<K> {
-    entries: KeyedSlab<Entry<K>>,
-    indexes: Indexes,
-    /// Slots by the time at which their index values change without an event.
-    transitions: BTreeSet<(Timestamp, Slot)>,
-    tombstones: Tombstones,
-    relists: Vec<Relist>,
-    /// Number of the last batch of changes.
-    sequence: u64,
-    params: Arc<KindParams<K>>,
-}
-
 impl<K: CacheObject> Store<K> {
     /// Creates an empty store with this many partitions.
     pub(crate) fn new(params: Arc<KindParams<K>>, partitions: usize) -> Self {
         Self {
-            inner: RwLock::new(Inner {
-                entries: KeyedSlab::new(),
-                indexes: Indexes::new(),
-                transitions: BTreeSet::new(),
-                tombstones: Tombstones::default(),
-                relists: vec![Relist::default(); partitions],
-                sequence: 0,
-                params: Arc::clone(&params),
-            }),
+            inner: RwLock::new(Inner::new(Arc::clone(&params), partitions)),
             transitions_changed: Notify::new(),
             params,
         }
@@ -165,11 +105,12 @@ impl<K: CacheObject> Store<K> {
     /// a limited number under each lock, and calls `observe` with the deltas of each step after unlocking.
     /// The removed objects get tombstones, so that a late event does not store them again.
     pub(crate) fn sweep(&self, partition: Partition, version: Option<u64>, observe: impl FnMut(Batch<K>)) {
-        self.remove_unlisted(partition, observe, |inner, slot, deltas| {
+        let reason = DeletionReason::FinalStateUnknown;
+        self.remove_unlisted(partition, reason, observe, |inner, slot, deltas| {
             if let Some(entry) = inner.entries.get(slot) {
                 inner.tombstones.record(entry.object.meta().uid.as_deref().unwrap_or_default(), version);
             }
-            inner.take_out(slot, DeletionReason::FinalStateUnknown, deltas);
+            inner.take_out(slot, reason, deltas);
         });
     }
 
@@ -178,8 +119,9 @@ impl<K: CacheObject> Store<K> {
     /// V1).
     pub(crate) fn clear(&self, partition: Partition, observe: impl FnMut(Batch<K>)) {
         self.begin_relist(partition, false);
-        self.remove_unlisted(partition, observe, |inner, slot, deltas| {
-            inner.take_out(slot, DeletionReason::KindRemoved, deltas);
+        let reason = DeletionReason::KindRemoved;
+        self.remove_unlisted(partition, reason, observe, |inner, slot, deltas| {
+            inner.take_out(slot, reason, deltas);
         });
         self.inner.write().tombstones.clear();
     }
@@ -187,6 +129,7 @@ impl<K: CacheObject> Store<K> {
     fn remove_unlisted(
         &self,
         partition: Partition,
+        reason: DeletionReason,
         mut observe: impl FnMut(Batch<K>),
         mut remove: impl FnMut(&mut Inner<K>, Slot, &mut Vec<Delta<K>>),
     ) {
@@ -204,6 +147,7 @@ impl<K: CacheObject> Store<K> {
                 start = stop;
                 done = stop == end;
                 if done {
+                    inner.take_out_hidden(partition, reason, deltas);
                     inner.relist(partition).versions_reset = false;
                 }
             });
@@ -264,233 +208,14 @@ impl<K: CacheObject> Store<K> {
     pub(crate) fn view(&self) -> View<'_, K> {
         // A predicate already runs under this lock. If the predicate waited behind a writer, both would wait
         // forever.
-        let nested = IN_PREDICATE.with(Cell::get);
-        View { inner: if nested { self.inner.read_recursive() } else { self.inner.read() } }
+        let nested = is_in_predicate();
+        View::new(if nested { self.inner.read_recursive() } else { self.inner.read() })
     }
 
     /// Returns the number of stored objects.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.view().inner.entries.len()
-    }
-}
-
-thread_local! {
-    /// True while this thread runs a caller's predicate and therefore already holds a read lock.
-    static IN_PREDICATE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs a caller's predicate under the read lock, so that the predicate itself may look up objects.
-pub(crate) fn in_predicate<R>(run: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            IN_PREDICATE.with(|flag| flag.set(self.0));
-        }
-    }
-    let _restore = Restore(IN_PREDICATE.with(|flag| flag.replace(true)));
-    run()
-}
-
-impl<K: CacheObject> Inner<K> {
-    fn relist(&mut self, partition: Partition) -> &mut Relist {
-        &mut self.relists[usize::from(partition)]
-    }
-
-    fn apply(&mut self, partition: Partition, change: Change<K>, deltas: &mut Vec<Delta<K>>) {
-        match change {
-            Change::Upsert(object, values) => self.upsert(partition, object, &values, deltas),
-            Change::Delete(object) => self.delete(object, deltas),
-            Change::Hide { namespace, name, version, reason } => {
-                let slot = self.entries.find(KeyRef { namespace: &namespace, name: &name });
-                let Some(slot) = slot.filter(|&slot| self.is_outdated_by(partition, slot, version)) else {
-                    return;
-                };
-                self.take_out(slot, reason, deltas);
-            }
-        }
-    }
-
-    fn upsert(
-        &mut self,
-        partition: Partition,
-        object: Arc<K>,
-        values: &IndexValues,
-        deltas: &mut Vec<Delta<K>>,
-    ) {
-        let Relist { epoch, versions_reset } = *self.relist(partition);
-        let Some(slot) = self.entries.find(KeyRef::of(&*object)) else {
-            let meta = object.meta();
-            let (uid, version) = (meta.uid.as_deref().unwrap_or_default(), meta.resource_version.as_deref());
-            if self.tombstones.is_outdated(uid, version.and_then(parse_version)) {
-                return;
-            }
-            self.put_in(partition, Arc::clone(&object), values);
-            deltas.push(Delta::Applied { old: None, new: object });
-            return;
-        };
-        let Some(entry) = self.entries.get_mut(slot) else {
-            return;
-        };
-        let order = version_order(&*object, &*entry.object);
-        let same_uid = object.meta().uid == entry.object.meta().uid;
-        if !versions_reset && (order.is_lt() || (same_uid && order.is_eq())) {
-            // The stored object is at least as new, but the list contains it, so the sweep must keep it.
-            if same_uid {
-                entry.epoch = epoch;
-            }
-            return;
-        }
-        if same_uid {
-            entry.epoch = epoch;
-            let old = self.replace(slot, Arc::clone(&object), values);
-            deltas.push(Delta::Applied { old, new: object });
-        } else {
-            self.take_out(slot, DeletionReason::FinalStateUnknown, deltas);
-            self.put_in(partition, Arc::clone(&object), values);
-            deltas.push(Delta::Applied { old: None, new: object });
-        }
-    }
-
-    fn delete(&mut self, last: Arc<K>, deltas: &mut Vec<Delta<K>>) {
-        let meta = last.meta();
-        let version = meta.resource_version.as_deref().and_then(parse_version);
-        self.tombstones.record(meta.uid.as_deref().unwrap_or_default(), version);
-        let Some(slot) = self.entries.find(KeyRef::of(&*last)) else {
-            return;
-        };
-        let Some(entry) = self.entries.get(slot) else {
-            return;
-        };
-        if version_order(&*last, &*entry.object).is_lt() {
-            return;
-        }
-        if entry.object.meta().uid == last.meta().uid {
-            self.remove_entry(slot);
-            deltas.push(Delta::Deleted { last_known: last, reason: DeletionReason::Removed });
-        } else {
-            // A later object of this name was created and deleted, so the stored object must be gone too.
-            self.take_out(slot, DeletionReason::FinalStateUnknown, deltas);
-        }
-    }
-
-    /// Returns true if a slot holds an object of the partition that its current relist has not seen.
-    fn is_unlisted(&self, slot: Slot, partition: Partition) -> bool {
-        let epoch = self.relists[usize::from(partition)].epoch;
-        self.entries.get(slot).is_some_and(|entry| entry.partition == partition && entry.epoch != epoch)
-    }
-
-    fn is_outdated_by(&self, partition: Partition, slot: Slot, version: Option<u64>) -> bool {
-        let stored = self.entries.get(slot).and_then(|entry| version_of(&*entry.object));
-        self.relists[usize::from(partition)].versions_reset
-            || !matches!((stored, version), (Some(stored), Some(version)) if version < stored)
-    }
-
-    fn put_in(&mut self, partition: Partition, object: Arc<K>, values: &IndexValues) {
-        let transition = self.params.next_transition(&object);
-        let epoch = self.relist(partition).epoch;
-        let slot = self.entries.insert(Entry { object, postings: Postings::new(), epoch, partition });
-        self.file(slot, values, transition);
-    }
-
-    fn replace(&mut self, slot: Slot, object: Arc<K>, values: &IndexValues) -> Option<Arc<K>> {
-        self.unfile(slot);
-        let transition = self.params.next_transition(&object);
-        let entry = self.entries.get_mut(slot)?;
-        let old = std::mem::replace(&mut entry.object, object);
-        self.file(slot, values, transition);
-        Some(old)
-    }
-
-    /// The slot still holds the object that was read before, because the informer's task is the only writer.
-    fn reindex(&mut self, slot: Slot, values: &IndexValues) {
-        self.unfile(slot);
-        self.file(slot, values, None);
-    }
-
-    /// Removes an entry whose deletion the watch did not report, and adds the delta.
-    fn take_out(&mut self, slot: Slot, reason: DeletionReason, deltas: &mut Vec<Delta<K>>) {
-        if let Some(last_known) = self.remove_entry(slot) {
-            deltas.push(Delta::Deleted { last_known, reason });
-        }
-    }
-
-    fn remove_entry(&mut self, slot: Slot) -> Option<Arc<K>> {
-        self.unfile(slot);
-        self.entries.remove(slot).map(|entry| entry.object)
-    }
-
-    fn file(&mut self, slot: Slot, values: &IndexValues, transition: Option<Timestamp>) {
-        let postings = self.indexes.insert(slot, values);
-        if let Some(entry) = self.entries.get_mut(slot) {
-            entry.postings = postings;
-        }
-        self.transitions.extend(transition.map(|at| (at, slot)));
-    }
-
-    fn unfile(&mut self, slot: Slot) {
-        let Some(entry) = self.entries.get_mut(slot) else {
-            return;
-        };
-        let postings = std::mem::take(&mut entry.postings);
-        if let Some(at) = self.params.next_transition(&entry.object) {
-            self.transitions.remove(&(at, slot));
-        }
-        let entries = &mut self.entries;
-        self.indexes.remove(&postings, |other, step| {
-            if let Some(entry) = entries.get_mut(other) {
-                step.apply(&mut entry.postings);
-            }
-        });
-    }
-}
-
-fn version_order<K: Resource>(incoming: &K, stored: &K) -> std::cmp::Ordering {
-    let incoming = incoming.meta().resource_version.as_deref().unwrap_or_default();
-    compare_versions(incoming, stored.meta().resource_version.as_deref().unwrap_or_default())
-}
-
-/// A read-locked store. Nothing changes while a view exists. Do not await while holding a view.
-pub(crate) struct View<'a, K> {
-    inner: RwLockReadGuard<'a, Inner<K>>,
-}
-
-impl<K: CacheObject> View<'_, K> {
-    pub(crate) fn get(&self, key: KeyRef<'_>) -> Option<&Arc<K>> {
-        let slot = self.inner.entries.find(key)?;
-        self.inner.entries.get(slot).map(|entry| &entry.object)
-    }
-
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<K>> {
-        self.inner.entries.iter().map(|entry| &entry.object)
-    }
-
-    /// Returns the objects that have a value in an index.
-    pub(crate) fn by_index(&self, index: u8, value: &str) -> impl Iterator<Item = &Arc<K>> {
-        let slots = self.inner.indexes.members(index, value);
-        slots.iter().filter_map(|&slot| self.inner.entries.get(slot)).map(|entry| &entry.object)
-    }
-
-    /// Returns the number of objects that have a value in an index.
-    pub(crate) fn count(&self, index: u8, value: &str) -> usize {
-        self.inner.indexes.members(index, value).len()
-    }
-
-    /// Returns the objects that have both values. Walks the shorter list and looks up the other value (B7).
-    pub(crate) fn by_indexes(&self, a: (u8, &str), b: (u8, &str)) -> impl Iterator<Item = &Arc<K>> {
-        let indexes = &self.inner.indexes;
-        let both = indexes.lookup(a.0, a.1).zip(indexes.lookup(b.0, b.1));
-        both.into_iter().flat_map(move |(a, b)| {
-            let (walk, check) =
-                if indexes.members_of(a).len() <= indexes.members_of(b).len() { (a, b) } else { (b, a) };
-            let entries = indexes.members_of(walk).iter().filter_map(|&slot| self.inner.entries.get(slot));
-            entries.filter(move |entry| Indexes::contains(&entry.postings, check)).map(|entry| &entry.object)
-        })
-    }
-
-    /// Returns the number of the last batch of changes that this view contains.
-    pub(crate) fn sequence(&self) -> u64 {
-        self.inner.sequence
     }
 }
 

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::object::KeyRef;
+use crate::store::in_predicate;
 use crate::test_support::{self, Widget, params, put, store, widget};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -160,14 +162,50 @@ fn a_list_of_a_restored_server_is_accepted_after_a_reset() {
 fn e6_an_unreadable_version_hides_what_was_stored_but_not_what_is_newer() {
     let store = store();
     upsert(&store, widget("a", "1", "5"));
-    let hide = |version| Change::Hide {
-        namespace: "ns".into(),
-        name: "a".into(),
-        version: Some(version),
-        reason: DeletionReason::Undecodable,
-    };
+    let hide = |version| Change::Hide { namespace: "ns".into(), name: "a".into(), version: Some(version) };
     assert!(show(&store.apply(0, [hide(4)])).is_empty());
     assert_eq!(show(&store.apply(0, [hide(6)])), ["-a@5?"]);
+}
+
+#[test]
+fn v10_the_end_of_a_hidden_object_is_reported_once() {
+    let hide = |version| Change::Hide { namespace: "ns".into(), name: "a".into(), version: Some(version) };
+    let hidden = || {
+        let store = store();
+        upsert(&store, widget("a", "1", "5"));
+        assert_eq!(show(&store.apply(0, [hide(6)])), ["-a@5?"]);
+        assert!(store.view().is_hidden(KeyRef { namespace: "ns", name: "a" }));
+        store
+    };
+    // A deletion that can be decoded, one that cannot, and a list without the object.
+    let store = hidden();
+    assert_eq!(delete(&store, widget("a", "1", "7")), ["-a@7"]);
+    assert!(delete(&store, widget("a", "1", "7")).is_empty());
+    let store = hidden();
+    let gone = Change::DeleteHidden { namespace: "ns".into(), name: "a".into(), version: Some(7) };
+    assert_eq!(show(&store.apply(0, [gone])), ["-a@5?"]);
+    let store = hidden();
+    store.begin_relist(0, false);
+    store.apply(0, [hide(6)]);
+    assert!(sweep(&store).is_empty(), "the list contains the object");
+    store.begin_relist(0, false);
+    assert_eq!(sweep(&store), ["-a@5?"]);
+    assert!(!store.view().is_hidden(KeyRef { namespace: "ns", name: "a" }));
+    // A good version, a late event, and a successor of the name.
+    let store = hidden();
+    assert!(upsert(&store, widget("a", "1", "5")).is_empty(), "older than the hidden version");
+    assert_eq!(upsert(&store, widget("a", "1", "8")), ["+a@8"]);
+    let store = hidden();
+    assert_eq!(upsert(&store, widget("a", "2", "9")), ["-a@5?", "+a@9"]);
+}
+
+#[test]
+fn e4_a_late_deletion_does_not_bring_the_object_back() {
+    let store = store();
+    upsert(&store, widget("a", "1", "5"));
+    delete(&store, widget("a", "1", "8"));
+    delete(&store, widget("a", "1", "6"));
+    assert!(upsert(&store, widget("a", "1", "7")).is_empty());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! [`Tombstones`]: remembers recent deletions, so that a late event does not restore a deleted object.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
@@ -20,8 +21,13 @@ impl Tombstones {
     pub(crate) fn record(&mut self, uid: &str, version: Option<u64>) {
         let Some(version) = version else { return };
         let uid = self.hasher.hash_one(uid);
-        if self.versions.insert(uid, version).is_none() {
-            self.order.push_back(uid);
+        // A late deletion event must not lower the version.
+        match self.versions.entry(uid) {
+            Entry::Occupied(mut known) => *known.get_mut() = version.max(*known.get()),
+            Entry::Vacant(new) => {
+                new.insert(version);
+                self.order.push_back(uid);
+            }
         }
         if self.order.len() > TOMBSTONES
             && let Some(oldest) = self.order.pop_front()

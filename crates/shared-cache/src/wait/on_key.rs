@@ -115,15 +115,8 @@ impl<K: CacheObject> KeyWait<K> {
     }
 
     fn look_at_stored(&self, source: &WaitSource<K>, place: &Place<K>) {
-        // The version is read before the store. Once it has been passed, the store contains the state after
-        // it.
-        let passed = source.informer.version() >= self.floor;
-        let key = KeyRef::from(&self.key);
-        let stored = source.informer.store().view().get(key).cloned();
-        match stored {
-            Some(object) => place.waiter().see(&Seen::Present(object)),
-            None if passed => place.waiter().see(&Seen::Missing),
-            None => {}
+        if let Some(stored) = source.stored(KeyRef::from(&self.key), self.floor) {
+            place.waiter().see(&stored);
         }
     }
 
@@ -133,16 +126,17 @@ impl<K: CacheObject> KeyWait<K> {
         move |seen| match seen {
             Seen::Present(object) => {
                 let version = version_of(&**object).unwrap_or(floor);
-                (version >= floor).then(|| (version, check(&matches, Some(object))))
+                (version >= floor).then(|| (Some(version), check(&matches, Some(object))))
             }
-            Seen::Deleted(last) => {
-                let version = version_of(&**last).unwrap_or(floor);
-                (version >= floor).then(|| (version, check(&matches, None)))
+            Seen::Deleted { last_known, is_final_state: true } => {
+                let version = version_of(&**last_known).unwrap_or(floor);
+                (version >= floor).then(|| (Some(version), check(&matches, None)))
             }
-            Seen::Missing => Some((floor, check(&matches, None))),
+            // The version of the deletion is unknown, but newer than all states that were seen before.
+            Seen::Deleted { .. } | Seen::Missing => Some((None, check(&matches, None))),
             Seen::Undecodable => {
                 let reason = "the newest version of the object cannot be decoded".into();
-                Some((floor, Verdict::GoOn(Pending { version: None, reason })))
+                Some((None, Verdict::GoOn(Pending { version: None, reason })))
             }
         }
     }

@@ -11,8 +11,13 @@ use crate::object::ObjectKey;
 pub(super) enum Seen<K> {
     /// The object exists in this state.
     Present(Arc<K>),
-    /// The object was deleted; this was its last state.
-    Deleted(Arc<K>),
+    /// The object was deleted.
+    Deleted {
+        /// Its last known state.
+        last_known: Arc<K>,
+        /// True if `last_known` is the final state, so that its version is that of the deletion.
+        is_final_state: bool,
+    },
     /// The object exists, but its newest version cannot be decoded.
     Undecodable,
     /// The object does not exist at a version at which it would exist.
@@ -39,7 +44,7 @@ pub(super) struct Pending {
 pub(super) type Ending<K> = Result<Option<Arc<K>>, End>;
 
 /// The version of the seen state and its verdict; `None` if the state does not concern the wait.
-pub(super) type Judgement<K> = Option<(u64, Verdict<Ending<K>, Pending>)>;
+pub(super) type Judgement<K> = Option<(Option<u64>, Verdict<Ending<K>, Pending>)>;
 
 /// The waits of a kind by the key of their object.
 pub(super) type WaitRegistry<K> = Registry<ObjectKey, Seen<K>, Ending<K>, Pending>;

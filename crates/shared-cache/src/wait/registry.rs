@@ -32,9 +32,9 @@ pub(crate) enum Verdict<T, R> {
     Final(T),
 }
 
-/// Judges a state of a waiter's key. Returns `None` if the state does not concern the wait, otherwise its
-/// version and the verdict.
-pub(crate) type Judge<O, T, R> = Box<dyn Fn(&O) -> Option<(u64, Verdict<T, R>)> + Send + Sync>;
+/// Judges a state of a waiter's key. Returns `None` if the state does not concern the wait, otherwise its version and
+/// the verdict. Without a version the state counts as new as the last one that was judged.
+pub(crate) type Judge<O, T, R> = Box<dyn Fn(&O) -> Option<(Option<u64>, Verdict<T, R>)> + Send + Sync>;
 
 struct Slot<T, R> {
     /// The result with which the wait may end.
@@ -66,6 +66,7 @@ impl<O, T, R> Waiter<O, T, R> {
             return;
         };
         let mut slot = self.slot.lock();
+        let version = version.unwrap_or(slot.version);
         if slot.sealed || (version < slot.version && !matches!(verdict, Verdict::Final(_))) {
             return;
         }

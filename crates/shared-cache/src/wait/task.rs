@@ -51,6 +51,19 @@ impl<K: CacheObject> WaitSource<K> {
         drop(view);
         place.ok_or_else(|| WaitError::Stopped(target()))
     }
+
+    /// The state of an object in the store. `None` if the store does not contain it and may not have reached `version`
+    /// yet, so that its absence means nothing.
+    pub(super) fn stored(&self, key: KeyRef<'_>, version: u64) -> Option<Seen<K>> {
+        // The version is read before the store. Once it has been passed, the store contains the state after it.
+        let passed = self.informer.version_in(key.namespace) >= version;
+        let view = self.informer.store().view();
+        match view.get(key) {
+            Some(object) => Some(Seen::Present(Arc::clone(object))),
+            None if view.is_hidden(key) => Some(Seen::Undecodable),
+            None => passed.then_some(Seen::Missing),
+        }
+    }
 }
 
 /// Waits for one object to satisfy one condition. Created by the cache; may be used repeatedly.
@@ -188,14 +201,8 @@ impl<K: CacheObject> WaitTask<K> {
 
     /// Checks the stored object.
     fn look_at_stored(&self, source: &WaitSource<K>, place: &Place<K>) {
-        // The version is read before the store. Once it has been passed, the store contains the state after
-        // it.
-        let passed = source.informer.version() >= self.floor.version && self.floor.version > 0;
-        let stored = source.informer.store().view().get(KeyRef::of(&*self.object)).cloned();
-        match stored {
-            Some(object) => place.waiter().see(&Seen::Present(object)),
-            None if passed => place.waiter().see(&Seen::Missing),
-            None => {}
+        if let Some(stored) = source.stored(KeyRef::of(&*self.object), self.floor.version.max(1)) {
+            place.waiter().see(&stored);
         }
     }
 
@@ -205,14 +212,14 @@ impl<K: CacheObject> WaitTask<K> {
         let (floor, condition) = (self.floor, Arc::clone(&self.condition));
         move |seen| {
             let same = |object: &K| uid.is_none() || object.meta().uid == uid;
-            let gone = Some((u64::MAX, Verdict::Final(Err(End::Gone))));
+            let gone = Some((Some(u64::MAX), Verdict::Final(Err(End::Gone))));
             let object = match seen {
                 Seen::Present(object) => object,
-                Seen::Deleted(last) => return gone.filter(|_| same(last)),
+                Seen::Deleted { last_known, .. } => return gone.filter(|_| same(last_known)),
                 Seen::Missing => return gone,
                 Seen::Undecodable => {
                     let reason = "the newest version of the object cannot be decoded".into();
-                    return Some((floor.version, Verdict::GoOn(Pending { version: None, reason })));
+                    return Some((None, Verdict::GoOn(Pending { version: None, reason })));
                 }
             };
             let version = version_of(&**object).unwrap_or(floor.version);
@@ -221,7 +228,7 @@ impl<K: CacheObject> WaitTask<K> {
                 // object is ignored.
                 return gone.filter(|_| version > floor.version);
             }
-            (version >= floor.version).then(|| (version, check(&condition, object, floor)))
+            (version >= floor.version).then(|| (Some(version), check(&condition, object, floor)))
         }
     }
 

@@ -46,7 +46,10 @@ impl<K: CacheObject> Observer<K> for Waits<K> {
             self.registry.see(&delta.key(), || match delta {
                 Delta::Applied { new, .. } => Seen::Present(Arc::clone(new)),
                 Delta::Deleted { reason: DeletionReason::Undecodable, .. } => Seen::Undecodable,
-                Delta::Deleted { last_known, .. } => Seen::Deleted(Arc::clone(last_known)),
+                Delta::Deleted { last_known, reason } => Seen::Deleted {
+                    last_known: Arc::clone(last_known),
+                    is_final_state: *reason == DeletionReason::Removed,
+                },
             });
         }
     }
