@@ -1,4 +1,4 @@
-//! `SelfSubjectAccessReview`: may I do this? Answered and not stored.
+//! `SelfSubjectAccessReview`: tells a user whether a request would be allowed. It is not stored.
 
 use axum::body::Body;
 use http::{Response, StatusCode};
@@ -11,12 +11,12 @@ use crate::call::Call;
 use crate::error::{ApiError, FieldError};
 use crate::schema;
 
-/// Where it would be stored if it were.
+/// The collection of the kind, which stays empty.
 pub(super) const STORAGE: &str = "selfsubjectaccessreviews.authorization.k8s.io";
 
-/// Answers with the question and what the rules say.
+/// Answers with the review and its result.
 pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
-    // What can't be answered is not looked at.
+    // Refuses a form of the answer that is not supported first.
     call.presenter()?;
     let (mut review, _) = decode::body(call)?;
     if let Some(why) = schema::type_error(&review, &call.resource.schema) {
@@ -45,7 +45,7 @@ pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     Ok(answer::json(StatusCode::CREATED, review.to_string()))
 }
 
-/// To Go an empty text is none.
+/// Removes empty texts, as Go does.
 fn omit_empty_texts(review: &mut Value) {
     for attributes in ["/spec/resourceAttributes", "/spec/nonResourceAttributes"] {
         if let Some(fields) = review.pointer_mut(attributes).and_then(Value::as_object_mut) {
@@ -54,7 +54,7 @@ fn omit_empty_texts(review: &mut Value) {
     }
 }
 
-/// kube-apiserver does not say of which kind.
+/// kube-apiserver leaves out the kind here.
 fn refused(field: &'static str, value: &Value, why: &str) -> ApiError {
     ApiError::invalid("authorization.k8s.io", "", "", &[FieldError::invalid(field, value.clone(), why)])
 }
