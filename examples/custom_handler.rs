@@ -35,7 +35,7 @@ impl ReconcileHandler<Sandbox> for ClaimLog {
             // Release external resources only if `reason.is_final()`: otherwise the sandbox may still exist. After an
             // error the call is repeated.
             Observed::Deleted { key, reason, .. } => {
-                tracing::info!(sandbox = %key, %reason, "sandbox is gone")
+                tracing::info!(sandbox = %key, %reason, "sandbox is gone");
             }
         }
         Ok(Action::await_change())

@@ -1,4 +1,4 @@
-//! Who asks, and whether they may: tokens, impersonation and RBAC.
+//! Authentication and authorization: tokens, impersonation and RBAC.
 //!
 //! A client without a socket says who it is ([`Sender`]); over TCP, a token does. The rules are read from the stored
 //! roles and bindings at each request, so that a grant counts at once. Members of `system:masters` may do everything.
@@ -13,30 +13,30 @@ use super::error::{About, ApiError};
 use super::request::{Target, Verb};
 use super::store::{Key, Range, Store};
 
-/// The group whose members may do everything.
+/// The members of this group may do everything.
 pub(crate) const MASTERS: &str = "system:masters";
 
 const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 
-/// The collections that rules are read from.
+// The collections that the rules are read from.
 const CLUSTER_ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
 const CLUSTER_ROLE_BINDINGS: &str = "clusterrolebindings.rbac.authorization.k8s.io";
 const ROLES: &str = "roles.rbac.authorization.k8s.io";
 const ROLE_BINDINGS: &str = "rolebindings.rbac.authorization.k8s.io";
 
-/// Paths that everyone may read, and that every known user may read, as the default bindings of a cluster have it.
+/// Paths that everyone may read, and that every known user may read, as by the default bindings of a cluster.
 const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
 const DISCOVERY: [&str; 3] = ["/api", "/apis", "/openapi"];
 
-/// What every known user may create, by group and plural.
+/// The kinds that every known user may create, by group and plural.
 const SELF_REVIEWS: [(&str, &str); 3] = [
     ("authorization.k8s.io", "selfsubjectaccessreviews"),
     ("authorization.k8s.io", "selfsubjectrulesreviews"),
     ("authentication.k8s.io", "selfsubjectreviews"),
 ];
 
-/// Who asks.
+/// The user that a request counts as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) name: String,
@@ -44,12 +44,12 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Somebody who may do everything.
+    /// The administrator, who may do everything.
     pub(crate) fn admin() -> Self {
         Self { name: "admin".to_owned(), groups: vec![MASTERS.to_owned(), AUTHENTICATED.to_owned()] }
     }
 
-    /// A user without rights of their own.
+    /// A user who may do what roles and bindings grant.
     pub(crate) fn named(name: &str) -> Self {
         Self { name: name.to_owned(), groups: vec![AUTHENTICATED.to_owned()] }
     }
@@ -73,11 +73,11 @@ pub(crate) struct Sender {
     pub(crate) user: User,
     /// Whether no fault strikes its requests.
     pub(crate) spared: bool,
-    /// How many revocations there had been when the client was made, which stands for its token.
+    /// The number of revocations when the client was created, in the place of a token.
     pub(crate) issued: u64,
 }
 
-/// What somebody wants to do, as rules speak of it.
+/// The attributes of a request that the rules of RBAC compare.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Attributes<'a> {
     pub(crate) verb: &'a str,
@@ -117,7 +117,7 @@ impl Access {
         Sender { user, spared, issued: self.revoked.lock().count }
     }
 
-    /// Makes every token and every client of a user invalid that there is so far.
+    /// Makes all present tokens and clients of a user invalid.
     pub(crate) fn revoke(&self, name: &str) {
         self.tokens.lock().retain(|_, user| user.name != name);
         let mut revoked = self.revoked.lock();
@@ -126,11 +126,11 @@ impl Access {
         revoked.last.insert(name.to_owned(), count);
     }
 
-    /// The user who sends a request with these extensions and headers, and whether no fault strikes it.
+    /// The user who sends a request, and whether the request is spared from faults.
     ///
     /// # Errors
     ///
-    /// For a token that is not valid.
+    /// If the token is not valid.
     pub(crate) fn identify(&self, parts: &http::request::Parts) -> Result<(User, bool), ApiError> {
         let Some(sender) = parts.extensions.get::<Sender>() else {
             return Ok((self.user_of_token(&parts.headers)?, false));
@@ -150,11 +150,11 @@ impl Access {
     }
 }
 
-/// Who a request is to be counted as: its sender, or whom the sender may impersonate.
+/// The user that a request counts as: its sender, or the user that the sender impersonates.
 ///
 /// # Errors
 ///
-/// When somebody may not impersonate.
+/// If the sender may not impersonate.
 pub(crate) fn impersonate(sender: User, headers: &HeaderMap) -> Result<User, ApiError> {
     let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
     let Some(name) = headers.get("impersonate-user").and_then(text) else { return Ok(sender) };
@@ -172,7 +172,7 @@ pub(crate) fn impersonate(sender: User, headers: &HeaderMap) -> Result<User, Api
     Ok(user)
 }
 
-/// Whether a user may read a path that is no resource.
+/// Whether a user may read a path that is not of a resource.
 pub(crate) fn may_read_path(user: &User, path: &str) -> bool {
     let below = |roots: &[&str]| {
         roots
@@ -186,7 +186,7 @@ pub(crate) fn may_read_path(user: &User, path: &str) -> bool {
 ///
 /// # Errors
 ///
-/// When nothing allows it.
+/// If nothing allows it.
 pub(crate) fn permit(store: &Store, user: &User, verb: Verb, target: &Target) -> Result<(), ApiError> {
     let resource = resource_of(target);
     let asked = Attributes::of(verb, target, &resource);
@@ -228,7 +228,7 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// Whether the stored rules let a user do something.
+/// Whether the stored roles and bindings allow a user to do something.
 pub(crate) fn is_allowed(store: &Store, user: &User, asked: &Attributes<'_>) -> bool {
     user.is_master()
         || (user.is_known() && asks_about_self(asked))
@@ -236,8 +236,7 @@ pub(crate) fn is_allowed(store: &Store, user: &User, asked: &Attributes<'_>) -> 
         || asked.namespace.is_some_and(|namespace| bound(store, user, ROLE_BINDINGS, Some(namespace), asked))
 }
 
-/// Whether this is to learn of one's own name or rights, which the default bindings of a cluster grant to every known
-/// user.
+/// Whether a user asks for the own name or rights, which the default bindings of a cluster grant to every known user.
 fn asks_about_self(asked: &Attributes<'_>) -> bool {
     let kind = (asked.group, asked.resource);
     asked.verb == "create" && SELF_REVIEWS.contains(&kind)

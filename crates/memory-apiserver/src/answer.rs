@@ -1,4 +1,4 @@
-//! The making of answers: bodies, statuses, headers.
+//! Creates answers: bodies, statuses, headers.
 
 use std::collections::HashSet;
 
@@ -26,7 +26,7 @@ pub(crate) fn value(value: &Value) -> Response<Body> {
     json(StatusCode::OK, value.to_string())
 }
 
-/// An answer in JSON that is written while it is sent.
+/// An answer in JSON whose body is created while it is sent.
 pub(crate) fn stream<S, E>(chunks: S) -> Response<Body>
 where
     S: Stream<Item = Result<Bytes, E>> + Send + 'static,
@@ -43,12 +43,12 @@ pub(crate) fn text(status: StatusCode, body: impl Into<Body>) -> Response<Body> 
     response
 }
 
-/// What a path gets that nothing is known of.
+/// The answer to an unknown path.
 pub(crate) fn not_served() -> Response<Body> {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-/// A refusal.
+/// The answer for an error.
 pub(crate) fn error(error: &ApiError) -> Response<Body> {
     let status = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, error.status().to_string());
@@ -58,7 +58,7 @@ pub(crate) fn error(error: &ApiError) -> Response<Body> {
     response
 }
 
-/// That something was done which leaves no object to show.
+/// The status of a success that has no object to return.
 pub(crate) fn success(details: &Details) -> Value {
     let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
     status["details"] = details.json();
@@ -84,7 +84,7 @@ pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
         let text: String = warning.chars().take(length).collect();
         total += text.chars().count();
         let quoted = text.replace('\\', r"\\").replace('"', "\\\"");
-        // A text with control characters has no form as a header.
+        // A header cannot contain control characters. kube-apiserver leaves out such a warning, too.
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(WARNING, value);
         }

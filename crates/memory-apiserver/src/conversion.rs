@@ -8,16 +8,16 @@ use super::resource::{Nature, Resource, StoredForm, api_version};
 use super::schema::{self, Schema};
 use super::store::Stored;
 
-/// The difference between what is stored and what is shown.
+/// The conversion between the stored form and the version of a resource.
 enum Conversion<'a> {
     None,
-    /// Fields have other names.
+    /// Fields have other names in the group `events.k8s.io`.
     Events,
-    /// Of a custom kind: the version is another one, or its schema was.
+    /// A custom kind is stored in another version, or its schema was changed.
     Custom(&'a StoredForm),
 }
 
-/// Drops what a schema does not know. That it does is no news to anybody.
+/// Removes fields that a schema does not have.
 fn coerce(object: &mut Value, schema: &Schema) {
     schema::prune(object, schema);
 }
@@ -49,7 +49,7 @@ impl Resource {
         object
     }
 
-    /// An object of this version as it is to be stored.
+    /// The stored form of an object of this version.
     pub(crate) fn to_stored(&self, mut object: Value) -> Value {
         match self.conversion() {
             Conversion::None => {}
@@ -57,7 +57,7 @@ impl Resource {
             Conversion::Custom(form) => {
                 if form.version != self.version {
                     coerce(&mut object, &form.schema);
-                    // What reads would fill in is filled in now, so that they need not look.
+                    // The defaults are stored, so that reads need not add them.
                     schema::apply_defaults(&mut object, &form.schema);
                 }
                 object["apiVersion"] = json!(api_version(&self.group, &form.version));
@@ -66,11 +66,11 @@ impl Resource {
         object
     }
 
-    /// How objects are stored, if not as they are shown.
+    /// The conversion that objects of this version need.
     fn conversion(&self) -> Conversion<'_> {
         match &self.nature {
             Nature::Builtin(native) if native.rules.group == "events.k8s.io" => Conversion::Events,
-            // What is stored was made to the measure of this version, unless that has changed since.
+            // Objects are stored in the form of this version, unless its schema has changed since.
             Nature::Custom(custom)
                 if custom.stored.version != self.version || custom.origin.has_changed() =>
             {

@@ -1,4 +1,4 @@
-//! What clients ask before anything else: is it up, which version, which groups and kinds.
+//! Discovery: health, version, groups and kinds, which clients read before anything else.
 
 use axum::body::Body;
 use http::{Method, Response, StatusCode, request};
@@ -12,13 +12,13 @@ use super::request::Path;
 use super::resource::{Resource, api_version};
 use super::{openapi, openapi_v2};
 
-/// The version of Kubernetes that this server speaks like.
+/// The version of Kubernetes that this server behaves like.
 const VERSION: (&str, &str, &str) = ("1", "35", "v1.35.0");
 
 /// Verbs of a subresource.
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
-/// Answers a request for anything that is no resource.
+/// Answers a request for a path that is not of a resource.
 pub(crate) fn answer(
     registry: &Registry,
     user: &User,
@@ -51,7 +51,7 @@ pub(crate) fn answer(
     Ok(found.as_ref().map_or_else(answer::not_served, answer::value))
 }
 
-/// What a path gets where nothing is, below a group: kube-apiserver says so in JSON in its own groups only.
+/// The answer to an unknown path of a group. kube-apiserver answers in JSON only in its own groups.
 pub(crate) fn unknown(registry: &Registry, group: &str) -> Result<Response<Body>, ApiError> {
     if registry.is_own(group) { Err(ApiError::no_such_resource()) } else { Ok(answer::not_served()) }
 }
@@ -86,7 +86,7 @@ fn other(registry: &Registry, path: &str, reads: bool) -> Result<Response<Body>,
     })
 }
 
-/// Groups inside of a list do not say what they are.
+/// Groups in a list have neither kind nor version.
 fn strip_kind(mut group: Value) -> Value {
     if let Some(fields) = group.as_object_mut() {
         fields.remove("kind");

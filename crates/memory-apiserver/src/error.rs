@@ -1,6 +1,6 @@
-//! [`ApiError`]: every refusal, and the `Status` that the client reads.
+//! [`ApiError`]: an error as the `Status` that a client gets.
 //!
-//! Reasons, codes and texts are those of kube-apiserver: clients decide by code and reason, people by the text.
+//! Reasons, codes and texts are those of kube-apiserver: clients decide by code and reason, people read the text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,36 +9,36 @@ use serde_json::{Value, json};
 
 use super::go_format;
 
-/// A refusal. Becomes the answer of a request, or an `ERROR` event of a watch.
+/// An error. It becomes the answer to a request, or an `ERROR` event of a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ApiError {
     /// HTTP status.
     pub(crate) code: u16,
     /// One word that clients decide by, such as `NotFound`; empty for some failures.
     pub(crate) reason: &'static str,
-    /// For people.
+    /// The text for people.
     pub(crate) message: String,
-    /// What it is about. In a box, so that results with an error stay small.
+    /// The object of the error. In a box, so that results with an error stay small.
     pub(crate) details: Box<Details>,
 }
 
-/// What a refusal is about; empty fields are not written.
+/// The object of an error. Empty fields are not written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Details {
     pub(crate) name: String,
     pub(crate) group: String,
-    /// The plural where a resource was addressed, the kind where an object was invalid.
+    /// The plural if a resource was addressed, the kind if an object was invalid.
     pub(crate) kind: String,
     pub(crate) uid: String,
     pub(crate) causes: Vec<Cause>,
     /// Also sent as `Retry-After`.
     pub(crate) retry_after_seconds: Option<u32>,
-    /// Where a list whose token has expired may go on, not seeing the state that it began with. It is written into
+    /// The token with which a list goes on whose own token has expired, then with newer objects. It is written into
     /// the metadata of the status.
     pub(crate) continue_token: Option<String>,
 }
 
-/// One reason among several.
+/// One of several causes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Cause {
     pub(crate) reason: &'static str,
@@ -64,7 +64,7 @@ impl ApiError {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
 
-    /// `about` names what was refused: see [`About::qualified`].
+    /// The text begins with [`About::qualified`].
     pub(crate) fn forbidden(about: &About<'_>, message: &str) -> Self {
         let subject = match about.name {
             "" => about.qualified(),
@@ -74,7 +74,7 @@ impl ApiError {
             .with_details(about.details())
     }
 
-    /// For a path that is no resource.
+    /// For a path that is not of a resource.
     pub(crate) fn forbidden_path(message: &str) -> Self {
         Self::new(403, "Forbidden", format!("forbidden: {message}"))
     }
@@ -84,12 +84,12 @@ impl ApiError {
             .with_details(about.details())
     }
 
-    /// An object can only be created in a namespace that is there.
+    /// The namespace of a new object does not exist.
     pub(crate) fn no_namespace(namespace: &str) -> Self {
         Self::not_found(&About { plural: "namespaces", name: namespace, group: "" })
     }
 
-    /// Nothing new comes into a namespace that goes.
+    /// The namespace of a new object is being deleted.
     pub(crate) fn namespace_terminating(about: &About<'_>, namespace: &str) -> Self {
         let why =
             format!("unable to create new content in namespace {namespace} because it is being terminated");
@@ -102,7 +102,7 @@ impl ApiError {
         error
     }
 
-    /// What is addressed is no resource of this server, though the path has the form of one.
+    /// The path has the form of a resource, but this server has no such resource.
     pub(crate) fn no_such_resource() -> Self {
         Self::new(404, "NotFound", "the server could not find the requested resource")
     }
@@ -111,7 +111,7 @@ impl ApiError {
         Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
     }
 
-    /// A verb that the objects of a custom kind, or a subresource of theirs, do not have.
+    /// A custom kind or its subresource does not support the verb.
     pub(crate) fn not_supported(about: &About<'_>, verb: &str) -> Self {
         let message = format!("{verb} is not supported on resources of kind {:?}", about.qualified());
         Self::new(405, "MethodNotAllowed", message).with_details(about.details())
@@ -133,7 +133,7 @@ impl ApiError {
         Self::new(409, "Conflict", message).with_details(about.details())
     }
 
-    /// Server-side apply would take fields from other managers. Causes of one manager come one after another.
+    /// Server-side apply would take fields from other managers. The causes of one manager come one after another.
     pub(crate) fn apply_conflict(causes: Vec<Cause>) -> Self {
         let conflicts = match &causes[..] {
             [only] => format!("1 conflict: {}: {}", only.message, only.field),
@@ -151,7 +151,7 @@ impl ApiError {
             .with_details(Details { causes, ..Details::default() })
     }
 
-    /// A refusal that was asked for, with the reason and text that go with the status.
+    /// The error of a fault, with the reason and the text that belong to the status.
     pub(crate) fn of_code(code: u16, retry_after_seconds: Option<u32>) -> Self {
         let (reason, message) = match code {
             400 => ("BadRequest", "bad request"),
@@ -183,7 +183,7 @@ impl ApiError {
         Self::unexpected("etcdserver: request is too large")
     }
 
-    /// More of something than a request may have.
+    /// A request exceeds a limit.
     pub(crate) fn too_large(why: &str) -> Self {
         Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
     }
@@ -192,7 +192,7 @@ impl ApiError {
         Self::new(415, "UnsupportedMediaType", message)
     }
 
-    /// An object that breaks rules; `kind` is qualified by its group, if it has one.
+    /// An object breaks rules. `kind` is qualified by its group, if it has one.
     pub(crate) fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
@@ -211,17 +211,17 @@ impl ApiError {
         Self::new(422, "Invalid", format!("{qualified} {name:?} is invalid{text}")).with_details(details)
     }
 
-    /// A failure for which the real server has a text, but no reason.
+    /// A failure for which kube-apiserver has a text, but no reason.
     pub(crate) fn unexpected(message: impl Into<String>) -> Self {
         Self::new(500, "", message)
     }
 
-    /// A patch that can't be carried out on the object as it is.
+    /// A patch does not fit the object.
     pub(crate) fn unprocessable(message: impl Into<String>) -> Self {
         Self::new(422, "Invalid", message)
     }
 
-    /// A version was asked for that this server has not reached.
+    /// The server has not reached the version yet.
     pub(crate) fn version_too_large(asked: u64, current: u64) -> Self {
         let cause = Cause {
             reason: "ResourceVersionTooLarge",
@@ -280,7 +280,7 @@ impl Cause {
     }
 }
 
-/// What a request addresses, as errors name it.
+/// The object or the kind that an error is about.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct About<'a> {
     pub(crate) group: &'a str,
@@ -304,7 +304,7 @@ impl About<'_> {
     }
 }
 
-/// What is wrong with one field of an object.
+/// A problem with one field of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FieldError {
     /// As in `spec.runtimes[0].name`.
@@ -312,20 +312,20 @@ pub(crate) struct FieldError {
     pub(crate) problem: Problem,
 }
 
-/// The kinds of mistakes that Kubernetes tells apart.
+/// The kinds of problems that Kubernetes distinguishes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Problem {
     Required(Cow<'static, str>),
-    /// The value has the right type, but not one that is allowed here.
+    /// The value has the right type, but is not allowed here.
     Invalid(Value, String),
     /// The value has the wrong type.
     WrongType(Value, String),
-    /// None of the supported values.
+    /// The value is none of the supported values.
     NotSupported(Value, Vec<String>),
     Duplicate(Value),
-    /// Longer than this many bytes.
+    /// The value is longer than this many bytes.
     TooLong(u64),
-    /// More items than this: how many there are, and how many there may be.
+    /// The list has too many items: the number of items, and the number that is allowed.
     TooMany(u64, u64),
     Forbidden(Cow<'static, str>),
     NotFound(Value),

@@ -1,8 +1,8 @@
-//! Events: one storage, two groups with other names for the same things. Kept as `v1`.
+//! Events: one storage, and two groups that name the same fields differently. They are stored as `v1`.
 
 use serde_json::{Map, Value, json};
 
-/// The fields that are called otherwise: in `v1`, and in `events.k8s.io/v1`.
+/// The fields with different names: the name in `v1`, and the name in `events.k8s.io/v1`.
 const NAMES: [(&str, &str); 7] = [
     ("involvedObject", "regarding"),
     ("message", "note"),

@@ -1,4 +1,4 @@
-//! [`Filter`]: which objects of a collection a list, a watch or a deletion is about.
+//! [`Filter`]: selects the objects of a list, a watch or a deletion.
 
 use super::error::ApiError;
 use super::request::{Params, Target};
@@ -7,21 +7,21 @@ use super::selector::FieldSelector;
 use super::store::Stored;
 use label_selector::LabelSelector;
 
-/// A namespace and selectors; all must hold.
+/// A namespace and selectors. An object must match all of them.
 pub(crate) struct Filter {
     namespace: Option<String>,
     labels: LabelSelector,
     fields: FieldSelector,
-    /// The one name that the field selector asks for, if it does.
+    /// The name that the field selector requires, if it does.
     name: Option<String>,
 }
 
 impl Filter {
-    /// What the path and the query of a request select.
+    /// The filter of the path and the query of a request.
     ///
     /// # Errors
     ///
-    /// For selectors that are none, or that name a field which this kind can't be selected by.
+    /// If a selector is malformed, or names a field that is not selectable.
     pub(crate) fn of(resource: &Resource, target: &Target, params: &Params) -> Result<Self, ApiError> {
         let text = params.get("labelSelector").unwrap_or_default();
         let labels = text.parse::<LabelSelector>();
@@ -34,7 +34,7 @@ impl Filter {
         Ok(Self { namespace: target.namespace.clone(), name, labels, fields })
     }
 
-    /// Whether objects are selected by more than their namespace.
+    /// Whether there is a selector.
     pub(crate) fn is_selective(&self) -> bool {
         !self.labels.requirements.is_empty() || !self.fields.is_empty()
     }
@@ -43,7 +43,7 @@ impl Filter {
         let namespace = &*stored.key.namespace;
         self.namespace.as_deref().is_none_or(|wanted| wanted == namespace)
             && self.labels.matches(&stored.labels)
-            // Most field selectors name one object; no other one needs to be decoded.
+            // Most field selectors name one object, so that the others need not be parsed.
             && self.name.as_deref().is_none_or(|wanted| wanted == &*stored.key.name)
             && (self.fields.is_empty() || self.fields.selects(&stored.value()))
     }

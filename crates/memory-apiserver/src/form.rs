@@ -1,4 +1,4 @@
-//! [`Form`]: what a client accepts (the object, its metadata alone, a table), and [`Presenter`], which writes it.
+//! [`Form`]: the form that a client accepts (objects, metadata, tables), and [`Presenter`], which writes it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +14,13 @@ use super::resource::Resource;
 use super::store::Stored;
 use super::table::{self, IncludeObject, Tables};
 
-/// Media types that are answered in, for the refusal of others.
+/// The media type of answers, for the error text.
 const ACCEPTED: &str = "application/json";
 
-/// How objects are written.
+/// The form in which objects are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// Whole.
+    /// As whole objects.
     Object,
     /// As `PartialObjectMetadata`.
     Metadata,
@@ -29,11 +29,11 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// The first form among those that the client accepts which there is here.
+    /// The first form that the client accepts and the server supports.
     ///
     /// # Errors
     ///
-    /// When there is none, or a parameter makes no sense.
+    /// If there is none, or if a parameter is invalid.
     pub(crate) fn negotiate(headers: &HeaderMap, params: &Params) -> Result<Self, ApiError> {
         let accepted: Vec<_> =
             headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
@@ -59,7 +59,7 @@ enum Wanted {
 }
 
 impl Wanted {
-    /// One entry of an `Accept` header, if it can be served.
+    /// The form of one entry of an `Accept` header, if the server supports it.
     fn parse(entry: &str) -> Option<Self> {
         let mut parts = entry.split(';').map(str::trim);
         let media = parts.next()?;
@@ -89,7 +89,7 @@ impl Wanted {
 pub(crate) struct Presenter {
     pub(crate) resource: Arc<Resource>,
     pub(crate) form: Form,
-    /// Whether a table has told its columns already; a watch tells them once.
+    /// Whether a table with its columns was written. A watch sends the columns once.
     columns_told: AtomicBool,
     clock: Clock,
 }
@@ -99,7 +99,7 @@ impl Presenter {
         Self { resource, form, columns_told: false.into(), clock }
     }
 
-    /// One object as the answer of a request.
+    /// An object as the answer to a request.
     pub(crate) fn object(&self, stored: &Stored) -> Bytes {
         match self.form {
             Form::Object => self.resource.view(stored),
@@ -111,7 +111,7 @@ impl Presenter {
         }
     }
 
-    /// One object as a watch tells it.
+    /// An object as an event of a watch.
     pub(crate) fn event_object(&self, stored: &Stored) -> Bytes {
         match self.form {
             Form::Table(include) => self.event_table(include, &self.resource.view_value(stored)),
@@ -124,7 +124,7 @@ impl Presenter {
         text(&self.tables(include).of_event(object, first, self.clock.now()))
     }
 
-    /// What a bookmark holds: kind and version, and whether it ends the initial objects.
+    /// The object of a bookmark: kind and version, and whether it ends the initial objects.
     pub(crate) fn bookmark(&self, revision: u64, ends_initial: bool) -> Bytes {
         let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if ends_initial {
@@ -139,7 +139,7 @@ impl Presenter {
         }
     }
 
-    /// A list in a form that is not made of whole objects.
+    /// A list in a form other than whole objects.
     pub(crate) fn small_list(&self, objects: &[Arc<Stored>], metadata: &Value) -> Value {
         let values: Vec<Value> = objects.iter().map(|stored| self.resource.view_value(stored)).collect();
         match self.form {

@@ -13,7 +13,7 @@ use super::state::ServerState;
 use super::store::Limits;
 use super::{object, router};
 
-/// A server of a test's own, and requests of somebody who may do everything.
+/// A server for one test, and requests of an administrator to it.
 pub(crate) struct Harness {
     pub(crate) state: Arc<ServerState>,
 }
@@ -67,14 +67,14 @@ impl Harness {
         self.send(Method::DELETE, path, "", &Value::Null).await
     }
 
-    /// Creates an object, which must be allowed.
+    /// Creates an object and expects success.
     pub(crate) async fn create(&self, path: &str, object: Value) -> Value {
         let (code, created) = self.post(path, object).await;
         assert_eq!(code, 201, "{created}");
         created
     }
 
-    /// Whether an object is there.
+    /// Whether an object exists.
     pub(crate) async fn has(&self, path: &str) -> bool {
         match self.get(path).await {
             (200, _) => true,
@@ -83,7 +83,7 @@ impl Harness {
         }
     }
 
-    /// Takes every finalizer from an object.
+    /// Removes every finalizer of an object.
     pub(crate) async fn free(&self, path: &str) {
         let (code, freed) = self.merge(path, json!({"metadata": {"finalizers": null}})).await;
         assert_eq!(code, 200, "{freed}");

@@ -1,4 +1,4 @@
-//! Filling a server without requests: whole objects, their status included, one write each.
+//! Fills a server without requests: whole objects with their status, one write each.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::state::ServerState;
 use super::store::{Key, NAMESPACES};
 use super::verbs;
 
-/// An object that could not be loaded.
+/// An object cannot be loaded.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{kind} {namespace}/{name}: {message}")]
 pub struct LoadError {
@@ -27,7 +27,7 @@ pub struct LoadError {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// What the server says.
+    /// The text of the server.
     pub message: String,
 }
 
@@ -42,7 +42,7 @@ impl LoadError {
     }
 }
 
-/// Creates an object unless it is there.
+/// Creates an object unless it exists.
 pub(super) fn ensure(state: &Arc<ServerState>, object: &Value) -> Result<(), LoadError> {
     let (resource, namespace) = place(state, object)?;
     let key = Key::new(&namespace, object::name(object));
@@ -53,7 +53,7 @@ pub(super) fn ensure(state: &Arc<ServerState>, object: &Value) -> Result<(), Loa
     unless_there(load(state, object), is_there)
 }
 
-/// Somebody else may have created it between the look and the write.
+/// Accepts a failed load if the object exists now: another thread may have created it meanwhile.
 fn unless_there(loaded: Result<Value, LoadError>, is_there: impl Fn() -> bool) -> Result<(), LoadError> {
     match loaded {
         Err(error) if !is_there() => Err(error),
@@ -61,7 +61,7 @@ fn unless_there(loaded: Result<Value, LoadError>, is_there: impl Fn() -> bool) -
     }
 }
 
-/// The kind of an object, and the namespace that it is to be created in.
+/// The kind of an object, and the namespace in which it is created.
 fn place(state: &ServerState, object: &Value) -> Result<(Arc<Resource>, String), LoadError> {
     let version = object["apiVersion"].as_str().unwrap_or_default();
     let (group, version) = version.split_once('/').unwrap_or(("", version));
@@ -77,7 +77,7 @@ fn place(state: &ServerState, object: &Value) -> Result<(Arc<Resource>, String),
     Ok((Arc::clone(resource), namespace.to_owned()))
 }
 
-/// Creates an object with its status, and its namespace if that is not there yet.
+/// Creates an object with its status, and its namespace if that does not exist.
 pub(super) fn load(state: &Arc<ServerState>, object: &Value) -> Result<Value, LoadError> {
     let refused = |error: ApiError| LoadError::new(object, error.message);
     let (resource, namespace) = place(state, object)?;

@@ -1,4 +1,4 @@
-//! The rules of `metadata`: names, labels, owners, finalizers, and what can't be changed.
+//! The rules of `metadata`: names, labels, owners, finalizers, and the fields that cannot change.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::names::{invalid, label_value_problems, qualified_name_problems};
 use super::object::{self, FOREGROUND, ORPHAN};
 use super::resource::Resource;
 
-/// Bytes of all annotations together.
+/// Maximum bytes of all annotations together.
 const MAX_ANNOTATIONS: usize = 256 << 10;
 
-/// What is wrong with the metadata of an object that is to be stored over `live`, or for the first time.
+/// The problems of the metadata of an object that replaces `live`, or of a new object.
 pub(crate) fn validate(resource: &Resource, live: Option<&Value>, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let metadata = &object["metadata"];
@@ -34,7 +34,7 @@ pub(crate) fn validate(resource: &Resource, live: Option<&Value>, object: &Value
 fn validate_name(resource: &Resource, object: &Value, errors: &mut Vec<FieldError>) {
     let (name, prefix) = (object::name(object), object::meta_text(object, "generateName"));
     if !prefix.is_empty() {
-        // A dash at its end is followed by something.
+        // Random letters follow after a dash at its end.
         let begun = prefix.strip_suffix('-').map_or_else(|| prefix.to_owned(), |begun| format!("{begun}a"));
         errors.extend(invalid("metadata.generateName", prefix, resource.name_rule().problems(&begun)));
     }

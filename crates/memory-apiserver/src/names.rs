@@ -1,14 +1,14 @@
-//! What names look like: those of objects, labels, finalizers and keys, with the texts that say what is wrong.
+//! The rules for names of objects, labels, finalizers and keys, with the error texts of kube-apiserver.
 
 use rand::Rng;
 use serde_json::json;
 
 use super::error::FieldError;
 
-/// Length of a generated name without what is added to it.
+/// Maximum length of the prefix of a generated name.
 const MAX_PREFIX: usize = 58;
 
-/// Letters and digits of generated names: no vowels, and nothing that looks like something else.
+/// Letters and digits of generated names, without vowels and without signs that look alike.
 const GENERATED: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// An error for each problem with the value of a field.
@@ -21,21 +21,21 @@ pub(crate) fn invalid(
     problems.into_iter().map(move |problem| FieldError::invalid(field.clone(), value.clone(), problem))
 }
 
-/// What a kind allows as a name.
+/// The rule for the names of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NameRule {
-    /// Lower case words joined by dots, 253 characters in all.
+    /// Lower case words joined by dots, at most 253 characters.
     Subdomain,
     /// One lower case word of at most 63 characters.
     Label,
     /// One lower case word that begins with a letter.
     StrictLabel,
-    /// Whatever can be part of a path.
+    /// Any text that can be a segment of a path.
     PathSegment,
 }
 
 impl NameRule {
-    /// All that is wrong with a name.
+    /// The problems of a name.
     pub(crate) fn problems(self, name: &str) -> Vec<String> {
         let longest = match self {
             Self::Subdomain => 253,
@@ -82,7 +82,7 @@ fn too_long(longest: usize) -> String {
     format!("must be no more than {longest} bytes")
 }
 
-/// Letters, digits and dashes, a letter or digit at both ends.
+/// Whether a text has letters, digits and dashes, with a letter or digit at both ends.
 fn is_label(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !text.is_empty() && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
@@ -96,7 +96,7 @@ fn path_problems(name: &str) -> Vec<String> {
     held.map(|held| format!("may not contain '{held}'")).collect()
 }
 
-/// What is wrong with a name that may have a domain and a slash before it, such as the key of a label.
+/// The problems of a name that may begin with a domain and a slash, such as the key of a label.
 pub(crate) fn qualified_name_problems(text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let name = match text.split('/').collect::<Vec<_>>()[..] {
@@ -121,7 +121,7 @@ pub(crate) fn qualified_name_problems(text: &str) -> Vec<String> {
     problems
 }
 
-/// What is wrong with the value of a label.
+/// The problems of the value of a label.
 pub(crate) fn label_value_problems(text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if text.len() > 63 {
@@ -131,7 +131,7 @@ pub(crate) fn label_value_problems(text: &str) -> Vec<String> {
     problems
 }
 
-/// What is wrong with a key of a `ConfigMap` or a `Secret`, which may become the name of a file.
+/// The problems of a key of a `ConfigMap` or a `Secret`, which may become the name of a file.
 pub(crate) fn config_key_problems(key: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if key.len() > 253 {
@@ -155,7 +155,7 @@ fn is_name_part(text: &str) -> bool {
         && text.chars().all(|c| outer(c) || matches!(c, '-' | '_' | '.'))
 }
 
-/// A name that begins with `prefix` and is very likely new.
+/// A name that begins with `prefix` and is probably new.
 pub(crate) fn generate_name(prefix: &str) -> String {
     let mut name: String = prefix.chars().take(MAX_PREFIX).collect();
     let mut random = rand::rng();

@@ -1,4 +1,4 @@
-//! Short ways to read and write the metadata of an object that is still JSON.
+//! Reads and writes the metadata of an object as JSON.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,32 +10,32 @@ pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 /// The finalizer that keeps an owner until its dependents no longer name it.
 pub(crate) const ORPHAN: &str = "orphan";
 
-/// The text at `metadata.{field}`, empty when there is none.
+/// The text at `metadata.{field}`, or an empty text.
 pub(crate) fn meta_text<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or_default()
 }
 
-/// The name, empty when the object has none yet.
+/// The name, or an empty text.
 pub(crate) fn name(object: &Value) -> &str {
     meta_text(object, "name")
 }
 
-/// The namespace, empty for cluster-scoped objects.
+/// The namespace, or an empty text for cluster-scoped objects.
 pub(crate) fn namespace(object: &Value) -> &str {
     meta_text(object, "namespace")
 }
 
-/// The UID, empty when the object has none yet.
+/// The UID, or an empty text.
 pub(crate) fn uid(object: &Value) -> &str {
     meta_text(object, "uid")
 }
 
-/// The metadata to write to. Makes it an object if it is none.
+/// The metadata, to write to. Replaces anything that is not an object.
 pub(crate) fn metadata_mut(object: &mut Value) -> &mut Map<String, Value> {
     child_mut(object, "metadata")
 }
 
-/// The object under a field, made if it is not there.
+/// The object in a field, to write to. Replaces anything that is not an object.
 pub(crate) fn child_mut<'a>(parent: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {
     if !parent.is_object() {
         *parent = json!({});
@@ -52,12 +52,12 @@ pub(crate) fn is_deleting(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()
 }
 
-/// The finalizers that are left.
+/// The finalizers.
 pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
     object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// The labels; values that are no text are left out.
+/// The labels, without values that are not texts.
 pub(crate) fn labels(object: &Value) -> BTreeMap<String, String> {
     let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
     labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
@@ -69,7 +69,7 @@ pub(crate) fn owners(object: &Value) -> impl Iterator<Item = &str> {
     owners.filter_map(|owner| owner["uid"].as_str())
 }
 
-/// Removes items from a list of the metadata, and the list itself with its last item.
+/// Removes items from a list of the metadata, and the list itself if it becomes empty.
 pub(crate) fn drop_from(object: &mut Value, field: &str, is_unwanted: impl Fn(&Value) -> bool) {
     let metadata = metadata_mut(object);
     let Some(list) = metadata.get_mut(field).and_then(Value::as_array_mut) else { return };

@@ -1,7 +1,7 @@
-//! OpenAPI v3 documents: what kubectl reads before it applies something, and what it explains kinds by.
+//! OpenAPI v3 documents, which `kubectl apply` and `kubectl explain` read.
 //!
-//! One document for each group and version, made when it is asked for. Paths name the parameters that clients look
-//! for and no more.
+//! One document for each group and version, created when it is requested. Paths have only the parameters that
+//! clients look for.
 
 use std::collections::BTreeSet;
 
@@ -107,9 +107,9 @@ fn add_paths(resource: &Resource, paths: &mut Map<String, Value>) {
     paths.insert(base, collection);
 }
 
-/// The media types that patches of a kind come in.
+/// The media types of patches of a kind.
 fn patch_types(resource: &Resource) -> &'static [&'static str] {
-    // Custom kinds have no strategic merges, which are the first.
+    // Custom kinds have no strategic merges, which come first.
     let all = &[STRATEGIC_MERGE_PATCH, JSON_PATCH, MERGE_PATCH, APPLY_PATCH];
     if resource.is_custom() { &all[1..] } else { all }
 }
@@ -136,7 +136,7 @@ fn gvk(resource: &Resource) -> Value {
     json!({"group": resource.group, "version": resource.version, "kind": resource.names.kind})
 }
 
-/// The name of a kind among the schemas. That of a kind without a published schema is its group turned around.
+/// The name of a kind among the schemas. For a kind without a published schema it begins with the reversed group.
 fn component(resource: &Resource) -> String {
     let own = gvk(resource);
     let is_own = |component: &Value| component["x-kubernetes-group-version-kind"][0] == own;
@@ -149,7 +149,7 @@ fn component(resource: &Resource) -> String {
     }
 }
 
-/// Adds the schema of a kind and all that it refers to.
+/// Adds the schema of a kind and all schemas that it refers to.
 fn add_schemas(resource: &Resource, schemas: &mut Map<String, Value>) {
     let mut wanted = vec![OBJECT_META.to_owned()];
     let own = component(resource);

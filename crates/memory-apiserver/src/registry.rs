@@ -1,11 +1,11 @@
-//! [`Registry`]: all that is served at one time.
+//! [`Registry`]: the resources that are served at one time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::resource::Resource;
 
-/// Everything that is served, by group, version and plural. Immutable; replaced as a whole.
+/// The resources that are served, by group, version and plural. Immutable; a change makes a new one.
 #[derive(Default)]
 pub(crate) struct Registry {
     resources: BTreeMap<(String, String, String), Arc<Resource>>,
@@ -20,11 +20,11 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        // Only a lookup of owned strings is possible here; requests are few beside what they cost.
+        // The key needs owned strings. That costs little beside the request itself.
         self.resources.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
     }
 
-    /// Whether it holds this very resource, and not only one of the same name.
+    /// Whether it has this very resource, and not only a resource of the same name.
     pub(crate) fn contains(&self, resource: &Arc<Resource>) -> bool {
         let found = self.find(&resource.group, &resource.version, &resource.names.plural);
         found.is_some_and(|found| Arc::ptr_eq(found, resource))
@@ -34,7 +34,7 @@ impl Registry {
         self.resources.values()
     }
 
-    /// Whether a group is one of the server's own, rather than of definitions.
+    /// Whether a group has a kind that no definition defines.
     pub(crate) fn is_own(&self, group: &str) -> bool {
         group.is_empty() || self.all().any(|resource| resource.group == group && !resource.is_custom())
     }
@@ -48,7 +48,7 @@ impl Registry {
         self.all().filter(move |resource| resource.group == group && resource.version == version)
     }
 
-    /// The versions of each named group, the preferred one first.
+    /// The versions of each named group, the preferred version first.
     pub(crate) fn groups(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for resource in self.all().filter(|resource| !resource.group.is_empty()) {
@@ -64,8 +64,8 @@ impl Registry {
     }
 }
 
-/// The order in which Kubernetes prefers versions: stable before beta before alpha, higher numbers first, then
-/// whatever is no version by its rule.
+/// The order in which Kubernetes prefers versions: stable before beta before alpha, higher numbers first, other
+/// texts last.
 pub(crate) fn version_priority(version: &str) -> (u8, u32, u32) {
     let parsed = || {
         let rest = version.strip_prefix('v')?;

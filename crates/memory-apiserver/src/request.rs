@@ -1,4 +1,4 @@
-//! What a request asks for: its path, its verb and its parameters, read once and before anything else.
+//! The path, the verb and the parameters of a request, which are parsed before anything else.
 
 use axum::extract::Query;
 use http::{Method, Uri};
@@ -6,7 +6,7 @@ use http::{Method, Uri};
 use super::error::ApiError;
 use super::go_format;
 
-/// What is done to what is addressed, as Kubernetes names it in permissions.
+/// The verb of a request, as Kubernetes names it in permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// Read one object.
@@ -23,7 +23,7 @@ pub enum Verb {
     Patch,
     /// Delete an object.
     Delete,
-    /// Delete what a collection holds.
+    /// Delete the objects of a collection.
     DeleteCollection,
 }
 
@@ -40,7 +40,7 @@ impl Verb {
         Self::Watch,
     ];
 
-    /// As permissions name it.
+    /// The name in permissions.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -56,7 +56,7 @@ impl Verb {
     }
 }
 
-/// What a path addresses: a collection, an object, or a subresource of one.
+/// The target of a path: a collection, an object, or a subresource of an object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Target {
     pub(crate) group: String,
@@ -67,16 +67,16 @@ pub(crate) struct Target {
     pub(crate) subresource: Option<String>,
 }
 
-/// The kinds of paths.
+/// The path of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Path {
-    /// Something of a resource.
+    /// A collection, an object or a subresource.
     Resource(Target),
     /// `/api/{version}` or `/apis/{group}/{version}`.
     Version { group: String, version: String },
     /// `/apis/{group}`.
     Group(String),
-    /// `/api`, `/apis`, `/version`, `/livez` and the like, and all that is unknown.
+    /// `/api`, `/apis`, `/version`, `/livez` and so on, and every unknown path.
     Other(String),
 }
 
@@ -101,7 +101,7 @@ impl Path {
         let mut target = Target { group: group.to_owned(), version: version.to_owned(), ..Target::default() };
         let of_namespace = |sub: &str| matches!(sub, "status" | "finalize");
         let rest = match rest {
-            // The namespace itself, not what is in it.
+            // The namespace itself, not the objects in it.
             ["namespaces"] | ["namespaces", _] => rest,
             ["namespaces", _, sub] if of_namespace(sub) => rest,
             ["namespaces", namespace, rest @ ..] => {
@@ -127,7 +127,7 @@ impl Path {
 }
 
 impl Target {
-    /// The verb of a method here, if the method has a meaning.
+    /// The verb of a method, if the target supports the method.
     pub(crate) fn verb(&self, method: &Method, params: &Params) -> Option<Verb> {
         let collection = self.name.is_none();
         Some(match *method {
@@ -144,41 +144,41 @@ impl Target {
     }
 }
 
-/// The text without its percent signs; an error where they encode no text.
+/// Decodes percent signs. Returns an error if they do not encode a text.
 fn percent_decode(text: &str) -> Result<String, std::str::Utf8Error> {
     percent_encoding::percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned)
 }
 
-/// The query of a request. Of a parameter that is given twice, the first counts.
+/// The query of a request. If a parameter is given twice, the first one counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
     /// # Errors
     ///
-    /// When the query is not encoded as it has to be.
+    /// If the query is not encoded correctly.
     pub(crate) fn parse(uri: &Uri) -> Result<Self, ApiError> {
         let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
         query.map(|Query(pairs)| Self(pairs)).map_err(|error| ApiError::bad_request(error.to_string()))
     }
 
-    /// The value of a parameter that is there and not empty.
+    /// The value of a parameter, if it is not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// Every value of a parameter, empty ones too.
+    /// All values of a parameter, also empty ones.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a switch is on: there, and neither `false` nor `0`.
+    /// Whether a switch is on: given, and neither `false` nor `0`.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.tristate(name).unwrap_or(false)
     }
 
-    /// As [`Self::flag`]; `None` when it is not there.
+    /// As [`Self::flag`]; `None` if the parameter is not given.
     pub(crate) fn tristate(&self, name: &str) -> Option<bool> {
         let (_, value) = self.0.iter().find(|(key, _)| key == name)?;
         Some(!(value == "0" || value.eq_ignore_ascii_case("false")))
@@ -188,7 +188,7 @@ impl Params {
     ///
     /// # Errors
     ///
-    /// When there is something else.
+    /// If the value is not a number.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
         let parse = |text: &str| {
             let why = format!("strconv.ParseInt: parsing {}: invalid syntax", go_format::quoted(text));

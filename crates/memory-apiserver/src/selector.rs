@@ -1,6 +1,6 @@
-//! Field selectors: `metadata.name=x,status.phase!=y`, and the fields that each kind can be selected by.
+//! Field selectors such as `metadata.name=x,status.phase!=y`, and the fields that selectors of each kind may name.
 //!
-//! A value may have `\,`, `\=` and `\\`; blanks count. Labels have a selector of their own in `options`.
+//! A value may contain `\,`, `\=` and `\\`. Blanks are part of names and values.
 
 use std::borrow::Cow;
 
@@ -17,21 +17,21 @@ pub(crate) struct FieldSelector {
     requirements: Vec<Requirement>,
 }
 
-/// What is asked of one field.
+/// The requirement on one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requirement {
     field: String,
     source: Source,
-    /// Whether the field must have the value, or must not.
+    /// Whether the field must have the value (`=`) or must not have it (`!=`).
     equal: bool,
     value: String,
 }
 
 impl FieldSelector {
-    /// Reads a selector of objects that have these fields. A field that is none of them is a bad request.
+    /// Parses a selector. Refuses fields that are not among `fields`.
     pub(crate) fn parse(text: &str, fields: &SelectableFields) -> Result<Self, ApiError> {
         let mut terms: Vec<_> = terms(text).into_iter().filter(|term| !term.is_empty()).collect();
-        // Of several mistakes, that in the first term by alphabet is told.
+        // Of several mistakes, kube-apiserver reports the one in the first term by alphabet.
         terms.sort_unstable();
         let mut asked = Vec::with_capacity(terms.len());
         for term in terms {
@@ -46,24 +46,24 @@ impl FieldSelector {
         Ok(Self { requirements: asked.into_iter().map(requirement).collect::<Result<_, ApiError>>()? })
     }
 
-    /// Whether it selects everything.
+    /// Whether it selects every object.
     pub(crate) fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }
 
-    /// Whether this object is selected.
+    /// Whether it selects this object.
     pub(crate) fn selects(&self, object: &Value) -> bool {
         self.requirements.iter().all(|asked| (asked.source.value_in(object) == asked.value) == asked.equal)
     }
 
-    /// The one value that a field must have, if one is asked for.
+    /// The value that a field must have, if the selector requires one.
     pub(crate) fn exact(&self, field: &str) -> Option<&str> {
         let asked = self.requirements.iter().find(|asked| asked.equal && asked.field == field);
         asked.map(|asked| &*asked.value)
     }
 }
 
-/// The parts between commas that no backslash precedes.
+/// Splits at commas that have no backslash before them.
 fn terms(text: &str) -> Vec<&str> {
     let (mut terms, mut start, mut escaped) = (Vec::new(), 0, false);
     for (at, c) in text.char_indices() {
@@ -80,7 +80,7 @@ fn terms(text: &str) -> Vec<&str> {
     terms
 }
 
-/// Field, whether it must equal, and value: around the first operator.
+/// Splits a term at its first operator: the field, whether it must be equal, and the value.
 fn split(term: &str) -> Option<(&str, bool, &str)> {
     let at = term.char_indices().map(|(at, _)| at).find(|at| {
         let rest = &term[*at..];
@@ -114,11 +114,11 @@ fn unescape(value: &str) -> Result<String, ApiError> {
     Ok(unescaped)
 }
 
-/// The fields that objects of a kind can be selected by.
+/// The fields that selectors of a kind may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SelectableFields {
     fields: Vec<Field>,
-    /// Whether there are the name and the namespace only, which the refusal then says.
+    /// Whether only name and namespace are selectable, which the error text then says.
     common_only: bool,
 }
 
@@ -128,19 +128,19 @@ struct Field {
     source: Source,
 }
 
-/// What the value of a field is. An absent text is empty.
+/// How the value of a field is found. An absent text is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Source {
-    /// What is at a pointer.
+    /// The value at a pointer.
     At(String),
-    /// The text at the first of two pointers, or at the second where it is empty.
+    /// The text at the first of two pointers, or at the second if that is empty.
     Either([&'static str; 2]),
-    /// `true`, or `false` also where nothing is.
+    /// `true`, or `false` if it is false or absent.
     Flag(&'static str),
 }
 
 impl SelectableFields {
-    /// Those of a built-in kind.
+    /// The fields of a built-in kind.
     pub(crate) fn built_in(group: &str, kind: &str) -> Self {
         let own = match (group, kind) {
             ("", "Pod") => pod(),
@@ -155,7 +155,7 @@ impl SelectableFields {
         Self { fields: [texts(&[NAME]), own].concat(), common_only: false }
     }
 
-    /// Those of a custom kind, with the paths of a version's `selectableFields`, such as `.spec.color`.
+    /// The fields of a custom kind, with the paths of a version's `selectableFields`, such as `.spec.color`.
     pub(crate) fn custom<'p>(namespaced: bool, paths: impl IntoIterator<Item = &'p str>) -> Self {
         let common = if namespaced { texts(&[NAME, NAMESPACE]) } else { texts(&[NAME]) };
         let own = |path: &str| Field::text(path.strip_prefix('.').unwrap_or(path).to_owned());
@@ -180,7 +180,7 @@ impl Field {
         Self { name: name.into(), source }
     }
 
-    /// What is in the object by this name.
+    /// The field at the path that its name says.
     fn text(name: impl Into<Cow<'static, str>>) -> Self {
         let name = name.into();
         let source = Source::At(format!("/{}", name.replace('.', "/")));
@@ -212,7 +212,7 @@ fn pod() -> Vec<Field> {
     fields
 }
 
-/// Those of an event, whose names differ between the groups, though it is one object.
+/// The fields of an event. The two groups have different names for the fields of one object.
 fn event(about: &str, reporter: &'static str) -> Vec<Field> {
     let mut fields = texts(&[NAMESPACE, "reason", "type"]);
     for part in ["kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"] {

@@ -1,7 +1,6 @@
-//! The server on a TCP port, for programs that are not this one.
+//! The server on a TCP port, for other programs.
 //!
-//! HTTP/1.1 over TLS, on loopback unless told otherwise, with a certificate that is made for the occasion; clients
-//! send tokens, and kubectl sends none without TLS. A cut ends every connection as it is.
+//! HTTP/1.1 over TLS, because kubectl sends tokens only over TLS. A cut ends every connection without a word.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,16 +21,16 @@ use super::router;
 use super::state::ServerState;
 use super::tls::Identity;
 
-/// Connections at once; further ones wait in the system's queue. A watch takes one for as long as it lasts.
+/// Connections at the same time; others wait in the queue of the system. A watch needs one for its whole life.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// Time for a request's head.
+/// Time in which the head of a request must arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Pause after the system could not accept (out of file descriptors), to not spin.
+/// Pause after accepting has failed (no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections until `stop` is cancelled, which drops them all.
+/// Accepts connections until `stop` is cancelled, and then drops all of them.
 pub(crate) async fn serve(
     state: Arc<ServerState>,
     listener: TcpListener,
@@ -70,7 +69,7 @@ pub(crate) async fn serve(
 async fn connection(state: Arc<ServerState>, stream: TcpStream, identity: Arc<Identity>) {
     let mut cuts = state.cuts();
     let serving = async {
-        // Small events go out at once.
+        // Small events are sent at once.
         stream.set_nodelay(true)?;
         let stream = timeout(HEADER_TIMEOUT, identity.acceptor.accept(stream)).await??;
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -93,11 +92,11 @@ async fn connection(state: Arc<ServerState>, stream: TcpStream, identity: Arc<Id
     }
 }
 
-/// Listens where asked to.
+/// Listens on an address. Returns the address with its port.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// If the system refuses the address.
 pub(crate) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;

@@ -1,4 +1,4 @@
-//! [`ApiServer::listen`]: the server on a TCP port, and [`Serving`], which stops when it is dropped.
+//! [`ApiServer::listen`]: the server on a TCP port, until its [`Serving`] is dropped.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,14 +16,14 @@ use super::serve;
 use super::tls::Identity;
 
 impl ApiServer {
-    /// Serves programs that are not this one, over TCP, until what is returned is dropped. Port 0 takes a free one.
+    /// Serves other programs over TCP and TLS until the returned [`Serving`] is dropped. Port 0 takes a free port.
     ///
-    /// Clients need a token and the certificate, which [`Serving::kubeconfig`] gives them. It is for loopback and
-    /// for the first address that this server listens on.
+    /// Clients need a token and the certificate, which are in [`Serving::kubeconfig`]. The certificate is valid for
+    /// loopback and for the first address that this server listens on.
     ///
     /// # Errors
     ///
-    /// When the address can't be listened on.
+    /// If the server cannot listen on the address.
     pub async fn listen(&self, address: SocketAddr) -> io::Result<Serving> {
         let (listener, address) = serve::bind(address).await?;
         let identity = self.identity(address)?;
@@ -48,7 +48,7 @@ impl ApiServer {
     }
 }
 
-/// A server that listens. Dropping it breaks every connection off; the objects stay.
+/// A server that listens. Dropping it breaks every connection; the objects stay.
 pub struct Serving {
     api: ApiServer,
     address: SocketAddr,
@@ -58,25 +58,25 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens, as clients are told.
+    /// The URL for clients.
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
     }
 
-    /// What a client needs that may do everything, with a new token.
+    /// A kubeconfig of a user who may do everything, with a new token.
     #[must_use]
     pub fn kubeconfig(&self) -> Kubeconfig {
         self.kubeconfig_of(User::admin())
     }
 
-    /// What a client of a user needs who may do what roles and bindings grant, with a new token.
+    /// A kubeconfig of a user who may do what roles and bindings grant to that name, with a new token.
     #[must_use]
     pub fn kubeconfig_as(&self, user: &str) -> Kubeconfig {
         self.kubeconfig_of(User::named(user))
@@ -97,10 +97,10 @@ impl Serving {
         serde_json::from_value(config).unwrap_or_default()
     }
 
-    /// Stops listening, breaks every connection off, and returns once the port is free again.
+    /// Stops listening, breaks every connection, and returns once the port is free again.
     pub async fn stop(self) {
         drop(self.stop);
-        // A panic of the task would have ended it just as well.
+        // If the task panicked, it has ended, too.
         let _ = self.ended.await;
     }
 }

@@ -37,14 +37,14 @@ impl Identity {
     }
 }
 
-/// The TLS provider of the process if the program has installed one; otherwise the provider that a feature selects.
+/// The default TLS provider of the process if there is one, otherwise the provider that a feature selects.
 fn crypto_provider() -> Arc<CryptoProvider> {
     if let Some(installed) = CryptoProvider::get_default() {
         return Arc::clone(installed);
     }
     #[cfg(feature = "ring")]
     let selected = rustls::crypto::ring::default_provider();
-    // Cargo unifies features: when both are on, ring is taken.
+    // If both features are on, because Cargo unifies them, ring is used.
     #[cfg(all(feature = "aws-lc-rs", not(feature = "ring")))]
     let selected = rustls::crypto::aws_lc_rs::default_provider();
     Arc::new(selected)

@@ -1,4 +1,4 @@
-//! `ConfigMap` and `Secret`: keys, and data that is declared not to change.
+//! `ConfigMap` and `Secret`: their keys, and immutable data.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use crate::error::FieldError;
 use crate::names::{config_key_problems, invalid};
 use crate::object::child_mut;
 
-/// `stringData` is a way of writing `data`, and not kept.
+/// Moves `stringData` to `data`, which it is another way to write.
 pub(super) fn default_secret(secret: &mut Value) {
     let plain = secret.as_object_mut().and_then(|secret| secret.remove("stringData"));
     for (key, value) in plain.iter().filter_map(Value::as_object).flatten() {
@@ -57,7 +57,7 @@ fn keys(object: &Value, field: &str) -> Vec<FieldError> {
     keys.flat_map(|key| invalid(format!("{field}[{key}]"), key, config_key_problems(key))).collect()
 }
 
-/// What is declared immutable stays, and stays so.
+/// Refuses changes of an immutable object.
 fn immutable(object: &Value, live: Option<&Value>, fields: &[&'static str]) -> Vec<FieldError> {
     let Some(live) = live.filter(|live| live["immutable"] == true) else { return Vec::new() };
     let changed = fields.iter().filter(|field| live[**field] != object[**field]);

@@ -1,5 +1,5 @@
-//! Events: where they may be, and what those that come by `events.k8s.io` must say. Errors name the fields as `v1`
-//! has them, for both.
+//! Events: their namespaces, and the fields that `events.k8s.io` requires. Errors have the field names of `v1`, for
+//! both groups.
 
 use serde_json::{Value, json};
 
@@ -9,12 +9,12 @@ use crate::events;
 use crate::names::{invalid, qualified_name_problems};
 use crate::object;
 
-/// The fields of an Event that say something, and how long they may be.
+/// The texts of an Event, and their maximum lengths.
 const TEXTS: [(&str, usize); 3] = [("reportingInstance", 128), ("action", 128), ("reason", 128)];
 
 const LONGEST_MESSAGE: usize = 1024;
 
-/// What no update by `events.k8s.io` changes.
+/// The fields that no update in `events.k8s.io` changes.
 const FIXED: [&str; 12] = [
     "involvedObject",
     "reason",

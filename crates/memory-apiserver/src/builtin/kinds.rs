@@ -17,10 +17,10 @@ use crate::names::NameRule;
 use crate::request::Verb;
 use crate::store::{DEFINITIONS, NAMESPACES};
 
-/// Where Events of both groups are kept.
+/// The collection of the Events of both groups.
 const EVENTS: &str = "events";
 
-/// What can be done to namespaces, which are not deleted many at once.
+/// The verbs of namespaces, which cannot be deleted as a collection.
 const NAMESPACE_VERBS: &[Verb] =
     &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
 

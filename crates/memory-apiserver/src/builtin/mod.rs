@@ -1,4 +1,4 @@
-//! The kinds that every API server has: what they are called, and the rules that their types do not say.
+//! The kinds that every API server has: their names, and the rules that their types do not express.
 
 mod data;
 mod event;
@@ -39,32 +39,32 @@ pub(crate) struct Builtin {
     pub(crate) namespaced: bool,
     /// The collection of its objects; `None`: that of its plural and group.
     pub(crate) storage: Option<&'static str>,
-    /// What can be done to it.
+    /// The verbs that it supports.
     pub(crate) verbs: &'static [Verb],
-    /// Whether the status is written by a subresource.
+    /// Whether the status is a subresource.
     pub(crate) status: bool,
     pub(crate) has_generation: bool,
-    /// Whether a PUT may leave out the version, which then replaces any.
+    /// Whether a PUT may leave out the version, and then replaces any version.
     pub(crate) unconditional_update: bool,
-    /// Whether a PUT creates an object that is not there.
+    /// Whether a PUT creates an object that does not exist.
     pub(crate) create_on_update: bool,
-    /// Whether a deletion answers with the object instead of a status.
+    /// Whether a deletion is answered with the object instead of a status.
     pub(crate) returns_deleted: bool,
     pub(crate) name_rule: NameRule,
-    /// How Go writes an object of the kind that nothing is set in: who creates one does not own these fields.
+    /// An object of the kind without any value, as Go writes it. The creator of an object does not own these fields.
     pub(crate) blank: &'static str,
-    /// Reads and writes an object by its type, such as times in the form that they are always written in.
+    /// Decodes and encodes an object by its type, which brings times and numbers into their usual form.
     pub(crate) typed: fn(Value) -> serde_json::Result<Value>,
-    /// Sets what a client may leave out. Who writes an object owns these fields like those that it set.
+    /// Sets defaults. The writer of the object owns these fields like its own.
     pub(crate) default: fn(&mut Value),
-    /// Sets what only the server sets, on an object that is new or replaces another. Nobody owns these fields.
+    /// Sets fields that only the server sets, on a new object or over the live one. Nobody owns these fields.
     pub(crate) prepare: fn(&mut Value, Option<&Value>, Timestamp),
-    /// Rules beyond the types.
+    /// Checks the rules that the type does not express, for a new object or over the live one.
     pub(crate) validate: fn(&Value, Option<&Value>) -> Vec<FieldError>,
 }
 
 impl Builtin {
-    /// The form of its objects.
+    /// The schema of its objects.
     pub(crate) fn schema(&self) -> Arc<Schema> {
         let known = schema::Builtin::find(self.group, self.version, self.kind);
         known.map(|known| Arc::clone(known.schema())).unwrap_or_default()
@@ -72,7 +72,7 @@ impl Builtin {
 
     /// A new object of the kind before any field is set.
     pub(crate) fn blank(&self) -> Value {
-        // The texts are constants, and a test reads them all.
+        // The texts are constants, and a test parses all of them.
         serde_json::from_str(self.blank).unwrap_or_default()
     }
 }
@@ -81,12 +81,12 @@ fn typed<K: DeserializeOwned + Serialize>(object: Value) -> serde_json::Result<V
     serde_json::to_value(K::deserialize(object)?)
 }
 
-/// Sets a field of `spec` or `status` if it is not there.
+/// Sets a field of `spec` or `status` if it is absent.
 fn default_in(object: &mut Value, part: &str, field: &str, value: Value) {
     child_mut(object, part).entry(field).or_insert(value);
 }
 
-/// The items of a list inside of an object, none if there is none.
+/// The items of the list at a pointer; none if there is no list.
 fn items_mut<'a>(object: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
     object.pointer_mut(pointer).and_then(Value::as_array_mut).into_iter().flatten()
 }

@@ -1,14 +1,14 @@
-//! Namespaces: a label that names them, and a finalizer of their own that goes when they are empty.
+//! Namespaces: the label with their name, and the finalizer that keeps them until they are empty.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::object::{metadata_mut, name};
 
-/// The label that selectors know a namespace by.
+/// Sets the label with the name, for selectors.
 pub(super) fn default(namespace: &mut Value) {
     let own = name(namespace).to_owned();
-    // One that is yet to be generated is told by `prepare`.
+    // `prepare` sets the label again when the name is generated.
     if own.is_empty() {
         return;
     }
@@ -25,7 +25,7 @@ pub(super) fn prepare(namespace: &mut Value, live: Option<&Value>, _: Timestamp)
             namespace["spec"] = json!({"finalizers": ["kubernetes"]});
             namespace["status"] = json!({"phase": "Active"});
         }
-        // Only the `finalize` subresource changes it.
+        // Only the `finalize` subresource changes the spec.
         Some(live) => namespace["spec"] = live["spec"].clone(),
     }
 }

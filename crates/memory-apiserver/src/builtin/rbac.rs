@@ -7,7 +7,7 @@ use crate::error::FieldError;
 use crate::names::{NameRule, invalid};
 use crate::object;
 
-/// The group of roles and of those whom they are bound to.
+/// The group of roles, users and groups.
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 pub(super) fn validate_role(role: &Value, _: Option<&Value>) -> Vec<FieldError> {
@@ -45,7 +45,7 @@ pub(super) fn validate_role(role: &Value, _: Option<&Value>) -> Vec<FieldError> 
     errors
 }
 
-/// The group that is meant where none is given.
+/// The default group of a subject.
 pub(super) fn default_binding(binding: &mut Value) {
     if binding["roleRef"].is_object() && text(&binding["roleRef"], "apiGroup").is_empty() {
         binding["roleRef"]["apiGroup"] = GROUP.into();

@@ -1,21 +1,21 @@
-//! Rules that several kinds share, and those of Leases.
+//! Rules that several kinds share, and the rules of Leases.
 
 use serde_json::{Value, json};
 
 use crate::error::{FieldError, Problem};
 use crate::names::{NameRule, invalid};
 
-/// The text in a field, empty when there is none.
+/// The text in a field, or an empty text.
 pub(super) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object[field].as_str().unwrap_or_default()
 }
 
-/// The items of a list, none if it is none.
+/// The items of a list; none if the value is not a list.
 pub(super) fn items(list: &Value) -> &[Value] {
     list.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// An error if there is something else than one of these texts.
+/// Adds an error if the value is none of these texts.
 pub(super) fn one_of(path: &str, value: &Value, supported: &[&str], errors: &mut Vec<FieldError>) {
     let is_one = value.as_str().is_some_and(|value| supported.contains(&value));
     if !value.is_null() && !is_one {
@@ -24,7 +24,7 @@ pub(super) fn one_of(path: &str, value: &Value, supported: &[&str], errors: &mut
     }
 }
 
-/// An error if a number is below the least that it may be.
+/// Adds an error if a number is too small.
 pub(super) fn at_least(path: &str, value: &Value, least: i64, errors: &mut Vec<FieldError>) {
     if value.as_i64().is_some_and(|number| number < least) {
         let than = if least > 0 { "greater than 0" } else { "greater than or equal to 0" };
@@ -32,7 +32,7 @@ pub(super) fn at_least(path: &str, value: &Value, least: i64, errors: &mut Vec<F
     }
 }
 
-/// An error if a number is no port.
+/// Adds an error if a number is not a port.
 pub(super) fn port_number(path: &str, value: &Value, errors: &mut Vec<FieldError>) {
     if !value.as_i64().is_some_and(|number| (1..=65535).contains(&number)) {
         let port = if value.is_null() { json!(0) } else { value.clone() };
@@ -40,7 +40,7 @@ pub(super) fn port_number(path: &str, value: &Value, errors: &mut Vec<FieldError
     }
 }
 
-/// Errors for what in a list is not named, or not as one word, or like another item.
+/// Adds errors for items without a name, with an invalid name, or with the name of another item.
 pub(super) fn named_labels(path: &str, list: &[Value], errors: &mut Vec<FieldError>) {
     let mut seen = std::collections::HashSet::new();
     for (position, item) in list.iter().enumerate() {

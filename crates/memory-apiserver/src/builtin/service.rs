@@ -1,4 +1,4 @@
-//! Services: their ports, and the addresses that they get.
+//! Services: their ports and addresses.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -9,13 +9,13 @@ use crate::error::{FieldError, Problem};
 use crate::names::{NameRule, invalid};
 use crate::object::child_mut;
 
-/// Where the addresses of Services are from.
+/// The network of the addresses of Services.
 const CLUSTER_ADDRESSES: &str = "10.96";
 
-/// The address of the server itself.
+/// The address of the Service of the API server.
 pub(crate) const FIRST_ADDRESS: &str = "10.96.0.1";
 
-/// The fields that a Service keeps where an update leaves them out.
+/// The fields that keep their values if an update leaves them out.
 const KEPT: [&str; 4] = ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"];
 
 const EXTERNAL_NAME: &str = "ExternalName";
@@ -48,7 +48,7 @@ pub(super) fn default(service: &mut Value) {
     default_in(service, "spec", "internalTrafficPolicy", json!("Cluster"));
 }
 
-/// Gives a Service its addresses and ports, or lets it keep those that it has.
+/// Assigns addresses and ports, or keeps those of the live Service.
 pub(super) fn prepare(service: &mut Value, live: Option<&Value>, _: Timestamp) {
     default_in(service, "status", "loadBalancer", json!({}));
     if kind(service) == EXTERNAL_NAME {
@@ -89,13 +89,13 @@ fn give_node_ports(service: &mut Value, live: Option<&Value>) {
         };
         let before = items(&known).iter().find(is_same).map(|known| known["nodePort"].clone());
         let number = before.filter(|port| !port.is_null());
-        // As with addresses, nothing listens there.
+        // Nothing listens there, as with addresses.
         port.entry("nodePort")
             .or_insert_with(|| number.unwrap_or_else(|| json!(rand::random_range(30000..32768))));
     }
 }
 
-/// An address for a Service; nothing listens there, so that two may have the same.
+/// A random address. Nothing listens there, so two Services may get the same.
 fn cluster_address() -> String {
     let [a, b] = rand::random::<[u8; 2]>();
     format!("{CLUSTER_ADDRESSES}.{}.{}", a.max(1), b.clamp(1, 254))

@@ -10,7 +10,7 @@ use crate::error::{FieldError, Problem};
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
-/// The fields of a volume's spec that do not say where it is.
+/// The fields of a volume's spec that are not a source.
 const NO_SOURCES: [&str; 9] = [
     "accessModes",
     "capacity",
@@ -84,7 +84,7 @@ pub(super) fn validate(volume: &Value, live: Option<&Value>) -> Vec<FieldError> 
     errors
 }
 
-/// Where a volume says to be: there should be one.
+/// The sources in the spec of a volume. There should be exactly one.
 fn sources(spec: &Value) -> Vec<&str> {
     let fields = spec.as_object().into_iter().flatten();
     let given = fields.filter(|(_, value)| !value.is_null()).map(|(field, _)| field.as_str());
@@ -126,14 +126,14 @@ pub(super) fn validate_claim(claim: &Value, live: Option<&Value>) -> Vec<FieldEr
     errors
 }
 
-/// Zero or less, in whatever unit.
+/// Whether a quantity is zero or less, in any unit.
 fn is_not_positive(quantity: &Value) -> bool {
     let text = quantity.as_str().map_or_else(|| quantity.to_string(), str::to_owned);
     let number = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     number.starts_with('-') || !number.contains(|c| matches!(c, '1'..='9'))
 }
 
-/// A claim that is bound may ask for more, and a volume may be put into one that names none.
+/// The error for a change of a claim. A bound claim may ask for more, and a claim without a volume may get one.
 fn validate_claim_change(spec: &Value, live: &Value) -> Option<FieldError> {
     let mut changed = spec.clone();
     let mut allow = |field: &str| changed[field] = live["spec"][field].clone();

@@ -1,4 +1,4 @@
-//! Whether a definition gets the names that it asks for, and what its conditions say of it.
+//! Gives a definition the names that it asks for, if they are free, and sets its conditions.
 
 use std::collections::HashSet;
 
@@ -14,8 +14,8 @@ pub(crate) fn names_are_accepted(definition: &Value) -> bool {
     definition["spec"]["names"] == definition["status"]["acceptedNames"]
 }
 
-/// The definition with its status brought up to date: which of its names are free among those of `others`. A name
-/// that was accepted once stays, and one that is taken leaves the one before it in place.
+/// Updates the status of a definition: accepts the names that no definition of `others` has. A name that was accepted
+/// once stays accepted. If a new name is taken, the old name stays.
 pub(crate) fn accept(mut definition: Value, others: &[Value], now: Timestamp) -> Value {
     let (names, conflict) = negotiate(&definition, others);
     let accepted = conflict.is_none();
@@ -32,13 +32,13 @@ pub(crate) fn accept(mut definition: Value, others: &[Value], now: Timestamp) ->
     definition
 }
 
-/// Notes that a definition is to go.
+/// Sets the condition of a definition that is being deleted.
 pub(crate) fn terminate(definition: &mut Value, now: Timestamp) {
     let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
     set_condition(definition, "Terminating", true, ("InstanceDeletionPending", message), now);
 }
 
-/// Notes that the objects of a definition are on their way out.
+/// Sets the condition of a definition whose objects are being deleted.
 pub(crate) fn terminating(definition: &mut Value, now: Timestamp) {
     let message = "CustomResource deletion is in progress";
     set_condition(definition, "Terminating", true, ("InstanceDeletionInProgress", message), now);
@@ -72,7 +72,7 @@ fn set_condition(
     }
 }
 
-/// The names that a definition may have, and the last reason why it may not have one.
+/// The names that are accepted, and the last conflict, with its reason and message.
 fn negotiate(definition: &Value, others: &[Value]) -> (Value, Option<(&'static str, String)>) {
     let wanted = &definition["spec"]["names"];
     let taken = Taken::by(definition, others);
@@ -110,13 +110,13 @@ fn copy(names: &mut Value, wanted: &Value, field: &str) {
     }
 }
 
-/// A name, or several.
+/// The names in a text or in a list of texts.
 fn each(names: &Value) -> impl Iterator<Item = &str> {
     let several = names.as_array().into_iter().flatten();
     names.as_str().into_iter().chain(several.map(text)).filter(|name| !name.is_empty())
 }
 
-/// The names that other definitions of the same group have.
+/// The names of the other definitions in the same group.
 struct Taken<'a> {
     resources: HashSet<&'a str>,
     kinds: HashSet<&'a str>,

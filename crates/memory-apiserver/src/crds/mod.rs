@@ -1,4 +1,4 @@
-//! Definitions of custom kinds: their rules, their conditions, and the kinds that follow from them.
+//! Definitions of custom kinds: their defaults, their rules, and their conditions.
 
 mod accept;
 mod validate;
@@ -11,10 +11,10 @@ use super::object::child_mut;
 pub(crate) use accept::{accept, names_are_accepted, terminate, terminating};
 pub(crate) use validate::validate;
 
-/// Keeps a deleted definition until its objects are gone.
+/// The finalizer that keeps a deleted definition until its objects are gone.
 pub(crate) const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
-/// Sets what a definition leaves out.
+/// Sets the defaults of a definition.
 pub(crate) fn default(definition: &mut Value) {
     let kind = text(&definition["spec"]["names"]["kind"]).to_owned();
     let names = child_mut(&mut definition["spec"], "names");
@@ -27,7 +27,7 @@ pub(crate) fn default(definition: &mut Value) {
     child_mut(definition, "spec").entry("conversion").or_insert_with(|| json!({"strategy": "None"}));
 }
 
-/// Begins the status of a new definition, and notes each version that objects are stored in.
+/// Sets the status of a new definition, and records each version in which objects are stored.
 pub(crate) fn prepare(definition: &mut Value, live: Option<&Value>, _: Timestamp) {
     if live.is_none() {
         definition["status"] = json!({
@@ -49,7 +49,7 @@ pub(crate) fn versions(spec: &Value) -> &[Value] {
     spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// The version that objects are stored in.
+/// The version in which objects are stored.
 pub(crate) fn stored_version(spec: &Value) -> Option<&Value> {
     versions(spec).iter().find(|version| version["storage"] == true)
 }
@@ -58,7 +58,7 @@ pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Whether the kinds of a definition are served.
+/// Whether the kind of a definition is served.
 pub(crate) fn is_established(definition: &Value) -> bool {
     has_condition(definition, "Established")
 }

@@ -1,4 +1,4 @@
-//! [`FaultPlan`]: which requests and events go wrong, and how.
+//! [`FaultPlan`]: which requests and events fail, and how.
 
 use std::time::Duration;
 
@@ -9,39 +9,39 @@ use rand::{Rng, SeedableRng};
 use crate::request::{Target, Verb};
 use crate::store::Stored;
 
-/// Faults to happen. Its `Debug` says all that it holds.
+/// A list of faults. Its `Debug` output shows everything in it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FaultPlan {
-    /// What the plan was made from, if it was made by chance.
+    /// The seed of a random plan.
     pub seed: Option<u64>,
-    /// All of them count on their own.
+    /// Each fault counts by itself.
     pub faults: Vec<Fault>,
 }
 
-/// One fault: what it strikes, at which times, and what happens then.
+/// One fault: its trigger, which of the matches it strikes, and what it does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// Something happens to requests.
+    /// A fault of requests.
     Request {
-        /// Which requests count.
+        /// The requests that match.
         on: On,
-        /// Which of those that count are struck.
+        /// Which of the matches are struck.
         times: Times,
-        /// What happens to them.
+        /// What happens to those.
         then: RequestFault,
     },
-    /// Something happens to events of watches; those of all watches count together.
+    /// A fault of events. The events of all watches are counted together.
     Event {
-        /// Which events count; the verb is of no matter.
+        /// The events that match. The verb does not matter.
         on: On,
-        /// Which of those that count are struck.
+        /// Which of the matches are struck.
         times: Times,
-        /// What happens to them.
+        /// What happens to those.
         then: WatchFault,
     },
 }
 
-/// Which requests or events count. The default is all of them.
+/// A trigger: which requests or events match. The default matches all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct On {
     /// Only this verb.
@@ -52,14 +52,14 @@ pub struct On {
     pub name: Option<String>,
 }
 
-/// Which of those that count, from 1 on.
+/// Which of the matches are struck, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
-    /// The first so many.
+    /// The first ones, so many.
     First(u64),
-    /// This one alone.
+    /// Only this one.
     Nth(u64),
-    /// Every so-manieth.
+    /// Each one whose number is a multiple of this.
     Every(u64),
     /// All.
     Always,
@@ -68,20 +68,20 @@ pub enum Times {
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestFault {
-    /// It is answered with this HTTP status, and asked to come again after so many seconds.
+    /// It is answered with this HTTP status.
     Answer {
         /// HTTP status.
         code: u16,
-        /// Seconds, as `Retry-After`.
+        /// The seconds of `Retry-After`.
         retry_after: Option<u32>,
     },
-    /// It is carried out later.
+    /// It is processed after this time.
     Delay(Duration),
-    /// Its connection is dropped before anything is done.
+    /// Its connection is dropped, and it is not processed.
     Drop,
-    /// It is carried out, and its connection dropped instead of an answer.
+    /// It is processed, but its connection is dropped instead of an answer.
     DropAnswer,
-    /// It never gets an answer, and the connection stays.
+    /// It gets no answer, and its connection stays open.
     Silence,
     /// It is refused (403) as if no role allowed it.
     Forbid,
@@ -93,7 +93,7 @@ pub enum RequestFault {
         /// Revisions back from the newest one.
         behind: u64,
     },
-    /// A list shows what was there so many revisions ago.
+    /// A list shows the state of so many revisions ago.
     OldList {
         /// Revisions back from the newest one.
         behind: u64,
@@ -104,20 +104,20 @@ pub enum RequestFault {
     CutAfter(Duration),
 }
 
-/// What happens to an event on its way.
+/// What happens to an event on its way to one watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchFault {
     /// The watch ends cleanly before it.
     End,
     /// The connection breaks before it.
     Reset,
-    /// The connection breaks in the middle of it.
+    /// The connection breaks in the middle of its line.
     MidLine,
-    /// Instead of it the watch is told that its version has expired, and ends.
+    /// The watch gets an error instead, that its version has expired (410), and ends.
     Expire,
-    /// It, and all after it, come later.
+    /// It and all later events are delayed.
     Hold(Duration),
-    /// The watch says nothing any more, and its connection stays.
+    /// The watch sends nothing any more, and its connection stays open.
     Silence,
     /// It comes twice.
     Duplicate,
@@ -126,19 +126,19 @@ pub enum WatchFault {
 }
 
 impl On {
-    /// A kind.
+    /// Requests for a kind, or events of it.
     #[must_use]
     pub fn kind(plural: &str) -> Self {
         Self { plural: Some(plural.to_owned()), ..Self::default() }
     }
 
-    /// A verb on a kind.
+    /// Requests of one verb for a kind.
     #[must_use]
     pub fn request(verb: Verb, plural: &str) -> Self {
         Self { verb: Some(verb), ..Self::kind(plural) }
     }
 
-    /// The same for one object.
+    /// Only those for the object of this name.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
@@ -169,33 +169,32 @@ impl Times {
 }
 
 impl FaultPlan {
-    /// These faults.
+    /// A plan of these faults.
     #[must_use]
     pub fn new(faults: Vec<Fault>) -> Self {
         Self { seed: None, faults }
     }
 
-    /// One fault of requests.
+    /// A plan of one fault of requests.
     #[must_use]
     pub fn request(on: On, times: Times, then: RequestFault) -> Self {
         Self::new(vec![Fault::Request { on, times, then }])
     }
 
-    /// One fault of events.
+    /// A plan of one fault of events.
     #[must_use]
     pub fn event(on: On, times: Times, then: WatchFault) -> Self {
         Self::new(vec![Fault::Event { on, times, then }])
     }
 
-    /// Both plans at once.
+    /// Adds the faults of another plan.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.faults.extend(other.faults);
         self
     }
 
-    /// A plan that chance made: one to six faults that pass, on lists and watches of a kind. The same seed makes the
-    /// same plan.
+    /// A random plan: one to six temporary faults of lists and watches of a kind. The same seed makes the same plan.
     #[must_use]
     pub fn random(seed: u64, plural: &str) -> Self {
         let mut chance = StdRng::seed_from_u64(seed);

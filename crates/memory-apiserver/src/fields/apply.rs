@@ -1,7 +1,7 @@
 //! [`apply()`]: server-side apply.
 //!
-//! A manager says which fields it wants and how; what it leaves out that it alone had applied before goes. A value
-//! that another manager has set otherwise is a conflict, unless forced; the same value is owned by both.
+//! A manager applies the fields that it wants. Fields that it alone had applied before and now leaves out are removed.
+//! A different value of another manager is a conflict, unless forced. An equal value is owned by both.
 
 use serde_json::Value;
 
@@ -19,14 +19,14 @@ use super::{Endpoint, Manager};
 use crate::error::ApiError;
 use crate::object::{name, namespace};
 
-/// The object that results from applying a configuration to the live object, or to none; with `managedFields`.
+/// Applies a configuration to the live object, or to none. Returns the new object with `managedFields`.
 ///
-/// Defaults are not yet filled in, unknown fields may be in what keeps such, what was emptied may be `null`, and
-/// nothing but the types of the configuration was validated. An apply that
-/// asks for what is so already, and did before, returns the live object.
+/// In the result, defaults are missing, unknown fields are left, and emptied fields may be `null`. Only the types of
+/// the configuration are checked. An apply that changes nothing, and whose fields the manager owned already, returns
+/// the live object.
 ///
-/// Refuses with 400 what is of another kind or has `managedFields` of its own, with 500 (as the real server does)
-/// what does not have the types that the schema asks for, and with 409 conflicts, one cause each.
+/// Refuses a configuration of another kind or with `managedFields` (400), values of wrong types (500, as kube-apiserver
+/// does) and conflicts (409, with a cause for each).
 pub(crate) fn apply(
     endpoint: &Endpoint<'_>,
     manager: &Manager<'_>,
@@ -65,8 +65,8 @@ pub(crate) fn apply(
     Ok(object)
 }
 
-/// Undoes new times in `managedFields` where they are all that a write has changed, so that it changes nothing.
-/// To be called when the object is complete, with defaults and with what the endpoint may not change put back.
+/// Restores the times in `managedFields` if nothing else has changed, so that such a write changes nothing.
+/// To be called when the object is complete: with defaults, and with the fields restored that cannot change.
 pub(crate) fn keep_times_of_no_op(live: &Value, object: &mut Value) {
     let (Some(before), Some(after)) = (list_of(live).as_array(), list_of(object).as_array()) else { return };
     let timeless_equal = |left: &Value, right: &Value| match (left.as_object(), right.as_object()) {
@@ -112,7 +112,7 @@ fn check_request(endpoint: &Endpoint<'_>, applied: &Value) -> Result<(), ApiErro
     Ok(())
 }
 
-/// As the real server names a kind.
+/// The name of a kind as in kube-apiserver.
 fn type_of(object: &Value) -> String {
     let text = |field: &str| object[field].as_str().unwrap_or_default();
     let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
@@ -123,7 +123,7 @@ fn subject(object: &Value) -> String {
     format!("{}/{}; {}", namespace(object), name(object), type_of(object))
 }
 
-/// The owners of the live object. If it has none, all it has so far gets one.
+/// The owners of the live object. If it has none, one owner gets all of its fields.
 fn owners_of_live<'a>(
     endpoint: &Endpoint<'a>,
     manager: &Manager<'a>,
@@ -202,7 +202,7 @@ impl<'a> Attempt<'a> {
         Ok((object, owners.into_list()))
     }
 
-    /// Takes what this apply changes from all other managers, if none of them minds or all are forced to.
+    /// Takes the changed fields from all other managers. Refuses conflicts, unless forced.
     fn take_over(
         &self,
         owners: &mut Managed<'a>,

@@ -1,4 +1,4 @@
-//! [`compare()`]: which fields came, changed and went between two forms of an object.
+//! [`compare()`]: the fields that were added, changed and removed between two versions of an object.
 
 use serde_json::{Map, Value};
 
@@ -7,7 +7,7 @@ use super::set::{FieldSet, Node};
 use super::shape::{Kind, Shape};
 use super::value::same;
 
-/// What a write did to an object. No path is in more than one of the sets.
+/// The changes of a write. No path is in more than one of the sets.
 #[derive(Debug, Default)]
 pub(super) struct Changes<'a> {
     pub(super) added: FieldSet<'a>,
@@ -16,14 +16,14 @@ pub(super) struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// Leaves out what can't be changed, and all below it.
+    /// Leaves out fields that cannot be changed, and all fields below them.
     pub(super) fn disregard(&mut self, fields: &FieldSet<'_>) {
         for set in [&mut self.added, &mut self.modified, &mut self.removed] {
             set.remove_recursively(fields);
         }
     }
 
-    /// Removes from what a manager owned all that somebody else has changed or removed.
+    /// Removes the changed and removed fields from those that another manager owns.
     pub(super) fn take_from(&self, owned: &mut FieldSet<'_>) {
         for set in [&self.added, &self.modified, &self.removed] {
             owned.remove(set);
@@ -31,14 +31,14 @@ impl Changes<'_> {
     }
 }
 
-/// A list whose items can't be told apart as its schema says.
+/// A list whose items do not have the keys that its schema names.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("items of a list can't be told apart")]
 pub(super) struct Indistinct;
 
-/// Compares two forms of an object; nothing compares as an object without fields.
+/// Compares two versions of an object. No object counts as an object without fields.
 ///
-/// A value that is not of the type that the schema asks for is compared as a whole.
+/// A value of another type than the schema requires is compared as a whole.
 pub(super) fn compare<'a>(
     shape: Shape<'a>,
     before: Option<&'a Value>,
@@ -50,7 +50,7 @@ pub(super) fn compare<'a>(
     Ok(Changes { added: added.below, modified: modified.below, removed: removed.below })
 }
 
-/// What is to be said of one path and those below it.
+/// Records the changes at one path and below.
 #[derive(Debug, Default)]
 struct Marks<'a> {
     added: Node<'a>,
@@ -176,7 +176,7 @@ fn walk_items<'a>(
     Ok(())
 }
 
-/// Items that are not told apart: one on each side at most, or else they are compared as a whole.
+/// Compares items with equal keys: one on each side, or otherwise all of them as a whole.
 fn walk_equal_items<'a>(
     shape: Shape<'a>,
     before: &[&'a Value],

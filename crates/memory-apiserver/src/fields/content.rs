@@ -1,4 +1,4 @@
-//! The fields that an object has, and the set of named fields that a set of paths passes through.
+//! The fields of an object, and the named fields above the paths of a set.
 
 use serde_json::Value;
 
@@ -6,8 +6,8 @@ use super::path::PathElement;
 use super::set::{FieldSet, Node};
 use super::shape::{Kind, Shape};
 
-/// Every field that an applied configuration speaks of, so that its manager owns them: leaves, keys of maps and
-/// items of lists, but no named field that only holds others. Items that can't be told apart are left out.
+/// The fields of an applied configuration, which its manager owns: leaves, keys of maps and items of lists, but not the
+/// named fields that only contain others. Items without keys are left out.
 pub(super) fn fields_of<'a>(shape: Shape<'a>, object: &'a Value) -> FieldSet<'a> {
     let mut root = Node::default();
     collect(shape, object, &mut root);
@@ -31,7 +31,7 @@ fn collect<'a>(shape: Shape<'a>, value: &'a Value, node: &mut Node<'a>) {
     }
 }
 
-/// Items that are not told apart count as one that is owned as a whole.
+/// Items with equal keys count as one item, which is owned as a whole.
 fn collect_items<'a>(shape: Shape<'a>, list: &'a Value, node: &mut Node<'a>) {
     let mut items: Vec<_> = list
         .as_array()
@@ -49,7 +49,7 @@ fn collect_items<'a>(shape: Shape<'a>, list: &'a Value, node: &mut Node<'a>) {
     }
 }
 
-/// The set with every field that the schema names and that leads to a member.
+/// Adds to a set the named fields above its members.
 pub(super) fn with_named_fields<'a>(shape: Shape<'_>, set: &FieldSet<'a>) -> FieldSet<'a> {
     with_named(Some(shape), set)
 }
@@ -67,7 +67,7 @@ fn with_named<'a>(shape: Option<Shape<'_>>, set: &FieldSet<'a>) -> FieldSet<'a> 
     named
 }
 
-/// Brings a set up to date with a schema that has come to own a list or a map as a whole since it was written.
+/// Adapts a set to a schema in which a list or a map has become atomic since the set was written.
 pub(super) fn reconcile(shape: Shape<'_>, set: &mut FieldSet<'_>) {
     for (element, node) in set.nodes_mut().filter(|(_, node)| !node.below.is_empty()) {
         let Some(child) = shape.child(element) else { continue };

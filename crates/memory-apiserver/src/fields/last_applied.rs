@@ -1,7 +1,7 @@
-//! From `kubectl apply` to `kubectl apply --server-side`: the annotation in which the former keeps what it applied.
+//! The annotation in which `kubectl apply` keeps its configuration, for the change to `kubectl apply --server-side`.
 //!
-//! Only the manager `kubectl` is concerned. What the annotation says was applied, and is so still, is no conflict,
-//! whoever owns it; and where an object has the annotation, applying renews it, so that one may go back.
+//! This concerns only the manager `kubectl`. Fields that still have their values of the annotation are no conflicts,
+//! whatever their owner. An apply renews an existing annotation, so that users can change back.
 
 use serde_json::{Value, json};
 
@@ -15,10 +15,10 @@ use crate::object::child_mut;
 
 const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// The bytes that all annotations of an object may have.
+/// Maximum bytes of all annotations of an object.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
-/// The conflicts without those that are with kubectl's own earlier self.
+/// Removes the conflicts with earlier applies of kubectl itself.
 pub(super) fn without_own<'a>(
     endpoint: &Endpoint<'_>,
     manager: &Manager<'_>,
@@ -39,7 +39,7 @@ fn is_kubectl(manager: &Manager<'_>) -> bool {
     manager.name == "kubectl"
 }
 
-/// What an earlier configuration speaks of and what is still as it says.
+/// The fields of an earlier configuration that still have their values.
 fn still_so<'a>(endpoint: &Endpoint<'a>, last: &'a Value, live: &Value) -> Option<FieldSet<'a>> {
     let changes = compare(endpoint.shape(), Some(last), Some(live)).ok()?;
     let mut fields = fields_of(endpoint.shape(), last);

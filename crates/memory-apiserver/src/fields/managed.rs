@@ -1,4 +1,4 @@
-//! `metadata.managedFields`: read, checked and written.
+//! Reads, checks and writes `metadata.managedFields`.
 
 use std::borrow::Cow;
 
@@ -10,37 +10,37 @@ use super::set::FieldSet;
 use crate::error::{FieldError, Problem};
 use crate::object::metadata_mut;
 
-/// Who last wrote what, and when.
+/// The entries of `managedFields`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Managed<'a> {
     pub(super) entries: Vec<Entry<'a>>,
 }
 
-/// What one manager owns.
+/// The fields of one manager.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry<'a> {
     pub(super) id: Identity<'a>,
-    /// None in an entry whose manager has only ever applied what was so already.
+    /// `None` if the manager has only applied values that were there already.
     pub(super) time: Option<Timestamp>,
     pub(super) fields: FieldSet<'a>,
 }
 
-/// What tells entries apart: manager, operation and subresource, and for updates the API version too.
+/// The identity of an entry: manager, operation and subresource, and for updates also the API version.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Identity<'a> {
     pub(super) manager: Cow<'a, str>,
-    /// Whether it applies; otherwise it updates.
+    /// Whether the operation is an apply, and not an update.
     pub(super) applies: bool,
     pub(super) api_version: Cow<'a, str>,
     pub(super) subresource: Cow<'a, str>,
 }
 
-/// `managedFields` that say nothing that could be used.
+/// The list cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("malformed managedFields")]
 pub(super) struct Malformed;
 
-/// The longest name of a subresource.
+/// Maximum length of the name of a subresource.
 const MAX_SUBRESOURCE: u64 = 256;
 
 impl Identity<'_> {
@@ -51,14 +51,14 @@ impl Identity<'_> {
             && (self.applies || self.api_version == other.api_version)
     }
 
-    /// The order of managers, in conflicts and where the oldest are folded.
+    /// The order of managers, for conflicts and for merging the oldest.
     pub(super) fn rank(&self) -> impl Ord + use<'_> {
         (&self.manager, !self.applies, &self.api_version, self.subresource.is_empty(), &self.subresource)
     }
 }
 
 impl<'a> Managed<'a> {
-    /// Reads a list; `null` is the empty list. Of entries with one identity, the last counts.
+    /// Decodes a list. `null` is the empty list. Of entries with equal identity, the last one counts.
     pub(super) fn read(list: &'a Value) -> Result<Self, Malformed> {
         let mut managed = Self::default();
         let entries = match list {
@@ -78,28 +78,28 @@ impl<'a> Managed<'a> {
         self.entries.is_empty()
     }
 
-    /// Takes out the entry with this identity.
+    /// Removes and returns the entry with this identity.
     pub(super) fn take(&mut self, id: &Identity<'_>) -> Option<Entry<'a>> {
         let at = self.entries.iter().position(|entry| entry.id.is_of(id))?;
         Some(self.entries.swap_remove(at))
     }
 
-    /// The list as JSON: those that apply first, each kind from the oldest on. `None` if it is empty.
+    /// The list as JSON: applies first, then updates, each from the oldest to the newest. `None` if it is empty.
     pub(super) fn into_list(mut self) -> Option<Value> {
         self.entries.sort_by(|left, right| left.rank().cmp(&right.rank()));
         (!self.is_empty()).then(|| self.entries.iter().map(Entry::write).collect())
     }
 }
 
-/// Puts a list into an object that has none.
+/// Adds a list to an object that has none.
 pub(super) fn put(object: &mut Value, list: Option<Value>) {
     if let Some(list) = list {
         metadata_mut(object).insert("managedFields".to_owned(), list);
     }
 }
 
-/// What the body of a request has in place of a list of entries, in the words of Go's decoder. Such a body is
-/// refused, while entries that mean nothing are only disregarded.
+/// The first value in a body that is not of the type of an entry, in the words of Go's decoder. Such a body is refused;
+/// entries that cannot be used are only ignored.
 pub(crate) fn check_form(object: &Value) -> Result<(), String> {
     let unexpected = |value: &Value, field: &str, expected: &str| {
         let kind = match value {
@@ -137,7 +137,7 @@ pub(crate) fn check_form(object: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// What is wrong with the names in the `managedFields` of a complete object.
+/// The problems of the names in the `managedFields` of a complete object.
 pub(crate) fn check_limits(object: &Value) -> Vec<FieldError> {
     let entries = list_of(object).as_array().map(Vec::as_slice).unwrap_or_default();
     let mut errors = Vec::new();
@@ -152,7 +152,7 @@ pub(crate) fn check_limits(object: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// Takes the list out of an object; `null` if there is none.
+/// Removes and returns the list of an object; `null` if there is none.
 pub(super) fn take(object: &mut Value) -> Value {
     let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
     metadata.and_then(|metadata| metadata.remove("managedFields")).unwrap_or_default()
@@ -163,13 +163,13 @@ pub(super) fn list_of(object: &Value) -> &Value {
     &object["metadata"]["managedFields"]
 }
 
-/// Whole seconds, 0 for no time.
+/// The seconds of a time, 0 for no time.
 pub(super) fn seconds(time: Option<Timestamp>) -> i64 {
     time.map_or(0, Timestamp::as_second)
 }
 
 impl<'a> Entry<'a> {
-    /// The order in the list.
+    /// Compares entries in the order of the list.
     fn rank(&self) -> impl Ord + use<'_> {
         let Identity { manager, applies, api_version, subresource } = &self.id;
         (!applies, seconds(self.time), manager, api_version, subresource)

@@ -1,4 +1,4 @@
-//! [`merge()`]: an applied configuration laid over an object. What is absent from the configuration stays.
+//! [`merge()`]: merges an applied configuration into an object. Fields that the configuration leaves out stay.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::path::PathElement;
 use super::shape::{Kind, Shape};
 
-/// The object with the configuration laid over it. Both must be valid, and the configuration without duplicates.
+/// The object with the configuration merged into it. Both must be valid, the configuration also without duplicates.
 pub(super) fn merge(shape: Shape<'_>, object: &Value, applied: &Value) -> Value {
     let kind = shape.kind_of(applied);
     if !shape.is_atomic(kind) {
@@ -44,12 +44,12 @@ fn merge_fields(
     merged
 }
 
-/// Merges by key. The applied items come in their order, the others where they were between those.
+/// Merges lists by key. The applied items keep their order, and the other items their places between them.
 fn merge_items(shape: Shape<'_>, items: &[Value], over: &[Value]) -> Vec<Value> {
     let (keys, over_keys) = (keys_of(shape, items), keys_of(shape, over));
     let (index, applied) = (Index::new(&keys), Index::new(&over_keys));
 
-    // Those in both, in the order in which they are applied.
+    // The items of both lists, in the order of the configuration.
     let mut shared: VecDeque<_> = over_keys.iter().filter(|key| index.count(key) > 0).collect();
     let mut merged = Vec::with_capacity(items.len() + over.len());
     let mut pending = over.iter().zip(&over_keys);
@@ -58,7 +58,7 @@ fn merge_items(shape: Shape<'_>, items: &[Value], over: &[Value]) -> Vec<Value> 
         shared.pop_front_if(|next| *next == key);
         merged.push(match index.only(key) {
             Some(at) => merge(shape.items(), &items[at], item),
-            // New, or there are several, none of which is meant.
+            // The item is new, or there are several with its key, of which none is merged.
             None => item.clone(),
         });
         Some(key)
@@ -69,7 +69,7 @@ fn merge_items(shape: Shape<'_>, items: &[Value], over: &[Value]) -> Vec<Value> 
         } else if shared.front() == Some(&key) {
             while take(&mut shared, &mut merged).is_some_and(|taken| taken != key) {}
         } else if shared.is_empty() {
-            // A duplicate of one that is merged already gives its place to the next.
+            // A duplicate of an item that is merged already is dropped.
             take(&mut shared, &mut merged);
         }
     }
@@ -77,7 +77,7 @@ fn merge_items(shape: Shape<'_>, items: &[Value], over: &[Value]) -> Vec<Value> 
     merged
 }
 
-/// What tells each item apart. That is its position only where there is nothing else, which no valid list has.
+/// The key of each item. It is the position if an item has no key, which no valid list has.
 fn keys_of<'a>(shape: Shape<'a>, items: &'a [Value]) -> Vec<PathElement<'a>> {
     let key = |(at, item)| shape.item_element(item).unwrap_or(PathElement::Index(at));
     (0..).zip(items).map(key).collect()

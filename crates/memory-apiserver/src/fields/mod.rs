@@ -1,12 +1,12 @@
-//! Who owns which field (`metadata.managedFields`), and server-side apply.
+//! Owners of fields (`metadata.managedFields`), and server-side apply.
 //!
 //! Pure functions over JSON, with the results of kube-apiserver. A write calls them in this order:
 //!
-//! 1. A create, a PUT or a patch has its defaults filled in and its unknown fields removed, then [`track_update`]
-//!    says who owns what; a write through `/scale` has [`track_scale`]. An apply is carried out by [`apply()`], and
-//!    has its defaults filled in and its unknown fields removed then.
-//! 2. What the endpoint may not change is put back.
-//! 3. [`keep_times_of_no_op`]. An object that then equals the live one is not written.
+//! 1. For a create, a PUT or a patch, unknown fields are removed and defaults are set, then [`track_update`] records
+//!    the owners; [`track_scale`] for a write through `/scale`. An apply begins with [`apply()`], and then unknown
+//!    fields are removed and defaults are set.
+//! 2. The fields that the endpoint cannot change are restored.
+//! 3. [`keep_times_of_no_op`]. An object that is then equal to the live one is not written.
 //! 4. Validation, with [`check_limits`]; [`check_form`] belongs to the decoding of bodies.
 //!
 //! ```text
@@ -16,7 +16,7 @@
 //!                   prune ───┘   Managed    the list of owners
 //! ```
 //!
-//! Entries of another API version of the kind are treated as if they were of this one.
+//! Entries of another API version of the kind are treated like entries of this version.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -53,33 +53,33 @@ use super::schema::Schema;
 use managed::Identity;
 use shape::Shape;
 
-/// What is written through.
+/// The endpoint of a write.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Endpoint<'a> {
-    /// The form of the kind's objects, at a subresource too.
+    /// The schema of the objects of the kind, for a subresource, too.
     pub(crate) schema: &'a Schema,
     /// As in `apps/v1`.
     pub(crate) api_version: &'a str,
     pub(crate) kind: &'a str,
     /// As in `status`; empty for the objects themselves.
     pub(crate) subresource: &'a str,
-    /// What can't be changed here and is therefore never owned by who writes here: `status` at the objects
-    /// themselves if there is a `/status`, and `spec` at that.
+    /// The fields that cannot be changed here, and are not owned by a writer here: `status` for the objects themselves
+    /// if there is a `/status`, and `spec` for `/status`.
     pub(crate) reset: &'a FieldSet<'a>,
     pub(crate) origin: Origin<'a>,
 }
 
-/// Where a kind comes from. The real server treats these two differently in details.
+/// The origin of a kind. kube-apiserver treats the two differently in details.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin<'a> {
     /// A CustomResourceDefinition.
     Custom,
-    /// A built-in kind, and how its type is written when nothing is set, as in
-    /// `{"metadata": {}, "spec": {"containers": null}, "status": {}}`: who creates an object does not own these.
+    /// A built-in kind, with an object of its type in which nothing is set, such as `{"metadata": {}, "spec":
+    /// {"containers": null}, "status": {}}`. The creator of an object does not own these fields.
     BuiltIn(&'a Value),
 }
 
-/// Who writes, and when.
+/// The manager of a write, and its time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manager<'a> {
     /// `unknown` if it is empty.
@@ -92,7 +92,7 @@ impl<'a> Endpoint<'a> {
         Shape::of_resource(self.schema)
     }
 
-    /// What a new object of the kind starts from.
+    /// A new object of the kind before any field is set.
     fn blank(&self) -> Option<&'a Value> {
         match self.origin {
             Origin::Custom => None,
@@ -100,7 +100,7 @@ impl<'a> Endpoint<'a> {
         }
     }
 
-    /// The entry of a manager who applies or updates here.
+    /// The identity of the entry of a manager who applies or updates here.
     fn identity(&self, manager: &Manager<'a>, applies: bool) -> Identity<'a> {
         let name = if manager.name.is_empty() { "unknown" } else { manager.name };
         Identity {

@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use crate::error::{FieldError, Problem};
 
-/// The longest name, in bytes.
+/// Maximum length of a name in bytes.
 const MAX_NAME: usize = 128;
 
-/// The manager of a write that names none: the client's `User-Agent` up to the first `/`, without what can't be
-/// printed.
+/// The manager of a write that names none: the client's `User-Agent` up to the first `/`, without characters that are
+/// not printable.
 pub(crate) fn from_user_agent(user_agent: &str) -> String {
     let mut name = String::new();
     let product = user_agent.split('/').next().unwrap_or_default();
@@ -21,7 +21,7 @@ pub(crate) fn from_user_agent(user_agent: &str) -> String {
     name
 }
 
-/// What is wrong with the `fieldManager` of a request; only one that applies must have one.
+/// The problems of the `fieldManager` of a request. Only an apply must have one.
 pub(crate) fn check_field_manager(name: &str, applies: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if applies && name.is_empty() {
@@ -31,7 +31,7 @@ pub(crate) fn check_field_manager(name: &str, applies: bool) -> Vec<FieldError> 
     errors
 }
 
-/// What is wrong with the name of a manager that stands in this field.
+/// The problems of the name of a manager in this field.
 pub(super) fn check_name(name: &str, field: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if name.len() > MAX_NAME {

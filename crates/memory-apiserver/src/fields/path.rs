@@ -1,4 +1,4 @@
-//! [`PathElement`]: one step from a value into it, as `fieldsV1` and the texts of conflicts name it.
+//! [`PathElement`]: one step of a path, as `fieldsV1` and the texts of conflicts name it.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -8,26 +8,26 @@ use serde_json::Value;
 
 use super::value::{order, order_all};
 
-/// One step from an object or a list to something in it.
+/// One step from an object or a list to a field or an item.
 #[derive(Clone, Debug)]
 pub(crate) enum PathElement<'a> {
     /// A field of an object, or a key of a map.
     Field(Cow<'a, str>),
-    /// The item of a list whose key fields have these values; sorted by name.
+    /// The item of a list whose key fields have these values, sorted by name.
     Key(Vec<(Cow<'a, str>, Cow<'a, Value>)>),
     /// The item of a set.
     Value(Cow<'a, Value>),
-    /// A position in a list. Nothing here makes it, but it may be read.
+    /// A position in a list. It may be in a list that is read, but is never written.
     Index(i64),
 }
 
-/// A text that is no path element.
+/// A text is not a path element.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("not a path element")]
 pub(crate) struct NoPathElement;
 
 impl<'a> PathElement<'a> {
-    /// Reads one key of `fieldsV1`. `None`: of a kind that is not known, which readers skip.
+    /// Decodes one key of `fieldsV1`. `None` for an unknown kind of key, which readers skip.
     pub(super) fn parse(text: &'a str) -> Result<Option<Self>, NoPathElement> {
         let (kind, rest) = text.split_at_checked(2).ok_or(NoPathElement)?;
         let element = match kind {
@@ -78,7 +78,7 @@ fn json(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// JSON in which no HTML is to be found, as Go's encoder writes it.
+/// JSON without the special characters of HTML, as Go's encoder writes it.
 pub(super) fn escaped(value: &Value) -> String {
     let plain = value.to_string();
     if !plain.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
@@ -91,7 +91,7 @@ pub(super) fn escaped(value: &Value) -> String {
     plain.chars().map(escape).collect()
 }
 
-/// As conflicts name it: `.spec`, `[name="a"]`, `[="x"]`, `[0]`.
+/// The form in texts of conflicts: `.spec`, `[name="a"]`, `[="x"]`, `[0]`.
 impl fmt::Display for PathElement<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

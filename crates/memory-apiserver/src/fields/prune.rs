@@ -1,4 +1,4 @@
-//! [`prune()`]: what an apply removes because its manager no longer speaks of it.
+//! [`prune()`]: removes fields that a manager had applied before and now leaves out.
 
 use serde_json::Value;
 
@@ -8,8 +8,8 @@ use super::remove::without;
 use super::set::FieldSet;
 use super::shape::Shape;
 
-/// The merged object without the fields that the applying manager had applied before (`last`), does not apply now
-/// and that nobody else owns. `managed` has what it applies now.
+/// The merged object without the fields that the manager had applied before (`last`), does not apply now, and that no
+/// other manager owns. `managed` has the fields that it applies now.
 pub(super) fn prune(shape: Shape<'_>, merged: Value, managed: &Managed<'_>, last: &FieldSet<'_>) -> Value {
     if last.is_empty() {
         return merged;
@@ -17,8 +17,8 @@ pub(super) fn prune(shape: Shape<'_>, merged: Value, managed: &Managed<'_>, last
     let last = with_named_fields(shape, last);
     let all = has(shape, &merged);
 
-    // Without all that was applied before, then with what somebody owns, then with what only happened to be in
-    // something that was applied before.
+    // First without all fields that were applied before, then with the owned fields, then with fields that were only in
+    // an object that was applied before.
     let stripped = without(shape, &merged, &last);
     let mut wanted = has(shape, &stripped);
     let mut owned = FieldSet::default();
@@ -36,7 +36,7 @@ pub(super) fn prune(shape: Shape<'_>, merged: Value, managed: &Managed<'_>, last
     without(shape, &merged, &gone.intersection(&last))
 }
 
-/// All fields of an object, also those that only hold others.
+/// All fields of an object, also those that only contain others.
 fn has<'a>(shape: Shape<'a>, object: &'a Value) -> FieldSet<'a> {
     with_named_fields(shape, &fields_of(shape, object))
 }

@@ -1,4 +1,4 @@
-//! Taking fields out of an object.
+//! Removes fields from an object.
 
 use serde_json::Value;
 
@@ -6,8 +6,8 @@ use super::path::PathElement;
 use super::set::FieldSet;
 use super::shape::{Kind, Shape};
 
-/// The object without these fields and items. What is left empty that way becomes `null`, and so does something
-/// that is owned as a whole where the set has a path into it.
+/// The object without these fields and items. A value that becomes empty is set to `null`, as is an atomic value in
+/// which the set has a path.
 pub(super) fn without(shape: Shape<'_>, object: &Value, fields: &FieldSet<'_>) -> Value {
     let kind = shape.kind_of(object);
     match object {

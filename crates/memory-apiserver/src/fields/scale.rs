@@ -7,11 +7,11 @@ use super::path::PathElement;
 use super::set::FieldSet;
 use super::{Endpoint, Manager};
 
-/// Writes `metadata.managedFields` of the scaled object after a write that was no apply. `replicas` names the
-/// field, such as `spec.replicas`.
+/// Writes `metadata.managedFields` of the scaled object after a write other than an apply. `replicas` is the path of
+/// the field, such as `spec.replicas`.
 ///
-/// As in the real server, who owns the number by updates gets an entry of its own for it, without a time, whether
-/// the number changed or not; and where nobody owned it, nobody does afterwards.
+/// As in kube-apiserver, a manager that owns the number by updates gets a separate entry for it, without a time, even
+/// if the number did not change. If nobody owned the number, nobody does afterwards.
 pub(crate) fn track_scale(
     endpoint: &Endpoint<'_>,
     manager: &Manager<'_>,

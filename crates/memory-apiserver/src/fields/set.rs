@@ -1,7 +1,7 @@
-//! [`FieldSet`]: a set of paths, which is what a manager owns; and `fieldsV1`, its JSON.
+//! [`FieldSet`]: a set of paths, such as those that a manager owns, and its JSON, `fieldsV1`.
 //!
-//! A path in the set does not put the paths above or below it in the set. What is kept: elements are sorted and
-//! unique, and no branch is without a member, so two equal sets have equal trees.
+//! A set that has a path need not have the paths above or below it. Elements are sorted and unique, and no branch is
+//! without a member, so that equal sets have equal trees.
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ pub(crate) struct FieldSet<'a> {
     nodes: Vec<(PathElement<'a>, Node<'a>)>,
 }
 
-/// What a set says of one path.
+/// One node of the tree.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Node<'a> {
     /// Whether the path itself is in the set.
@@ -34,7 +34,7 @@ impl Node<'_> {
 }
 
 impl<'a> FieldSet<'a> {
-    /// The set of these paths, each of field names joined by dots.
+    /// The set of these paths, which are field names joined by dots.
     pub(crate) fn of(paths: impl IntoIterator<Item = &'a str>) -> Self {
         let mut set = Self::default();
         for path in paths {
@@ -43,7 +43,7 @@ impl<'a> FieldSet<'a> {
         set
     }
 
-    /// Makes room for so many elements at the top.
+    /// Reserves room for so many elements at the top.
     pub(super) fn reserve(&mut self, elements: usize) {
         self.nodes.reserve(elements);
     }
@@ -52,7 +52,7 @@ impl<'a> FieldSet<'a> {
         self.nodes.is_empty()
     }
 
-    /// Adds one path; the empty path is no path.
+    /// Adds one path. An empty path adds nothing.
     pub(super) fn insert(&mut self, path: impl IntoIterator<Item = PathElement<'a>>) {
         let mut elements: Vec<_> = path.into_iter().collect();
         let Some(last) = elements.pop() else { return };
@@ -65,7 +65,7 @@ impl<'a> FieldSet<'a> {
         self.put(branch.0, branch.1);
     }
 
-    /// Adds a branch. Costs least when the elements come sorted.
+    /// Adds a branch. It is cheapest if elements are added in their order.
     pub(super) fn put(&mut self, element: PathElement<'a>, node: Node<'a>) {
         if node.is_empty() {
             return;
@@ -110,7 +110,7 @@ impl<'a> FieldSet<'a> {
         }
     }
 
-    /// Difference: neither a parent nor a child of a removed path goes with it.
+    /// Difference. The paths above and below a removed path stay.
     pub(super) fn remove(&mut self, other: &FieldSet<'_>) {
         self.zip(other, |node, other| {
             node.member &= !other.member;
@@ -118,7 +118,7 @@ impl<'a> FieldSet<'a> {
         });
     }
 
-    /// Difference in which all below a removed path goes with it.
+    /// Difference. The paths below a removed path are removed, too.
     pub(super) fn remove_recursively(&mut self, other: &FieldSet<'_>) {
         self.zip(other, |node, other| {
             if other.member {
@@ -129,7 +129,7 @@ impl<'a> FieldSet<'a> {
         });
     }
 
-    /// Calls `change` for every branch that `other` has too, and drops those that are left empty.
+    /// Calls `change` for every branch that `other` has, too, and removes branches that become empty.
     fn zip(&mut self, other: &FieldSet<'_>, mut change: impl FnMut(&mut Node<'a>, &Node<'_>)) {
         if other.is_empty() {
             return;
@@ -145,7 +145,7 @@ impl<'a> FieldSet<'a> {
         });
     }
 
-    /// The paths that both have.
+    /// The paths that both sets have.
     pub(super) fn intersection(&self, other: &FieldSet<'_>) -> Self {
         let mut both = Self::default();
         for (element, node) in &self.nodes {
@@ -158,7 +158,7 @@ impl<'a> FieldSet<'a> {
         both
     }
 
-    /// Every path: the members at each place first, then those below it, which is the order of conflicts.
+    /// All paths, in the order of conflicts: at each place the members first, then the paths below.
     pub(super) fn paths(&self) -> Vec<Vec<PathElement<'a>>> {
         let mut paths = Vec::new();
         self.collect_paths(&mut Vec::new(), &mut paths);
@@ -176,12 +176,12 @@ impl<'a> FieldSet<'a> {
         }
     }
 
-    /// Reads `fieldsV1`. Elements of unknown kinds are left out.
+    /// Decodes `fieldsV1`. Elements of unknown kinds are left out.
     pub(super) fn from_json(fields: &'a Value) -> Result<Self, NoPathElement> {
         Ok(read_node(fields)?.below)
     }
 
-    /// Writes `fieldsV1`.
+    /// The set as `fieldsV1`.
     pub(super) fn to_json(&self) -> Value {
         Value::Object(self.write())
     }
@@ -201,7 +201,7 @@ impl Node<'_> {
     }
 }
 
-/// `{}` and `null` say "this path"; with others below, `"."` says so.
+/// `{}` and `null` mean this path. If there are paths below, `"."` means this path.
 fn read_node(fields: &Value) -> Result<Node<'_>, NoPathElement> {
     let fields = match fields {
         Value::Null => return Ok(Node { member: true, below: FieldSet::default() }),

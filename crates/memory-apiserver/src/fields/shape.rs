@@ -1,7 +1,7 @@
-//! [`Shape`]: what a schema says about how a value may be divided among owners.
+//! [`Shape`]: how a schema lets a value be divided among owners.
 //!
-//! Objects and maps are granular unless they are atomic; lists are atomic unless their items are told apart. Where
-//! the schema says nothing (unknown fields that are kept, free-form objects), maps are granular and lists atomic.
+//! Objects and maps are granular unless they are atomic. Lists are atomic unless their items have keys. Without a
+//! schema (unknown fields that are kept, free-form objects), maps are granular and lists are atomic.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,14 +12,14 @@ use serde_json::Value;
 use super::path::PathElement;
 use crate::schema::{ListType, Schema};
 
-/// How the values at one place are divided.
+/// The shape of the values at one place.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape<'a> {
-    /// As the schema says.
+    /// A schema decides.
     Known(Known<'a>),
-    /// Of any type: maps are granular, lists atomic.
+    /// Values of any type: maps are granular, lists are atomic.
     Free,
-    /// Of any type, and never divided.
+    /// Values of any type that are never divided.
     Whole,
 }
 
@@ -28,11 +28,11 @@ pub(super) struct Known<'a> {
     schema: &'a Schema,
     /// Whether it has `apiVersion`, `kind` and `metadata`.
     resource: bool,
-    /// Whether an object above keeps unknown fields, which holds for all below it.
+    /// Whether an object above keeps unknown fields, which applies to all fields below it.
     open: bool,
 }
 
-/// What a value is taken for.
+/// The type as which a value is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Map,
@@ -55,7 +55,8 @@ impl<'a> Shape<'a> {
         Self::Known(Known { schema, resource: true, open: false })
     }
 
-    /// What the value is taken for: what it is, if the schema allows that, else what the schema says first.
+    /// The type as which a value is treated: its own type if the schema allows that, otherwise the first type of the
+    /// schema.
     pub(super) fn kind_of(self, value: &Value) -> Kind {
         let is = match value {
             Value::Object(_) => Kind::Map,
@@ -66,7 +67,7 @@ impl<'a> Shape<'a> {
         self.only_kind().unwrap_or(is)
     }
 
-    /// What nothing, or `null`, is taken for.
+    /// The type as which an absent value or `null` is treated.
     pub(super) fn first_kind(self) -> Kind {
         self.only_kind().unwrap_or(Kind::Map)
     }
@@ -102,7 +103,7 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// The shape of a field, or of a key of a map. `None`: the schema knows no such field.
+    /// The shape of a field, or of a key of a map. `None` if the schema has no such field.
     pub(super) fn field(self, name: &str) -> Option<Self> {
         let Self::Known(known) = self else { return Some(self) };
         if let Some(property) = known.property(name) {
@@ -115,17 +116,17 @@ impl<'a> Shape<'a> {
         (known.keeps_unknown_fields() || known.has_no_properties()).then_some(Self::Free)
     }
 
-    /// As [`Self::field`]; what the schema does not know is free-form.
+    /// As [`Self::field`], but unknown fields are free-form.
     pub(super) fn field_or_free(self, name: &str) -> Self {
         self.field(name).unwrap_or(Self::Free)
     }
 
-    /// Whether the schema names this field, so that it is no key of a map.
+    /// Whether the schema names this field, so that it is not a key of a map.
     pub(super) fn names(self, name: &str) -> bool {
         matches!(self, Self::Known(known) if known.property(name).is_some())
     }
 
-    /// Whether the schema says nothing of what an object holds.
+    /// Whether the schema says nothing about the fields of an object.
     pub(super) fn is_free_form(self) -> bool {
         match self {
             Self::Known(known) => known.has_no_properties() && known.schema.values.is_none(),
@@ -144,7 +145,7 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// The shape of what a path element leads to. `None`: nothing is known of it.
+    /// The shape of the value at a path element. `None` if it is not known.
     pub(super) fn child(self, element: &PathElement<'_>) -> Option<Self> {
         match element {
             PathElement::Field(name) => self.field(name),
@@ -152,7 +153,7 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// How an item of a list whose items are told apart is told apart.
+    /// The path element of an item of a list whose items have keys.
     pub(super) fn item_element(self, item: &'a Value) -> Result<PathElement<'a>, Cow<'static, str>> {
         match self {
             Self::Known(Known { schema: Schema { list_type: ListType::Map(keys), .. }, .. }) => {
@@ -171,7 +172,7 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// Keys that are absent count with their defaults, or else not at all.
+    /// Absent keys have their defaults, or are left out.
     fn item_key(self, keys: &'a [String], item: &'a Value) -> Result<PathElement<'a>, Cow<'static, str>> {
         let fields = match item {
             Value::Object(fields) => fields,
@@ -202,12 +203,12 @@ impl<'a> Shape<'a> {
 }
 
 impl<'a> Known<'a> {
-    /// A field that the schema names, or that every resource has.
+    /// The shape of a field that the schema names, or that every resource has.
     fn property(self, name: &str) -> Option<&'a Schema> {
         let declared = self.schema.properties.get(name).map(AsRef::as_ref);
         match name {
             "apiVersion" | "kind" if self.resource => declared.or(Some(&*TEXT)),
-            // Custom kinds at most restrict their names here.
+            // Custom kinds can only restrict names here.
             "metadata" if self.resource => {
                 declared.filter(|metadata| metadata.properties.len() > 2).or(Some(&*OBJECT_META))
             }
@@ -215,7 +216,7 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// The shape of something in this, which keeps unknown fields if this does and it may `inherit` that.
+    /// The shape of a value in this one. It keeps unknown fields if this one does and `inherit` is true.
     fn below(self, schema: &'a Schema, inherit: bool) -> Shape<'a> {
         let open = inherit && self.keeps_unknown_fields();
         Shape::Known(Known { schema, resource: schema.embedded_resource, open })
@@ -256,7 +257,7 @@ const SIMPLE_METADATA: &[(&str, &str)] = &[
     ("uid", "string"),
     ("resourceVersion", "string"),
     ("generation", "integer"),
-    // Times are texts to people only.
+    // Times are structures in Go, so they are atomic.
     ("creationTimestamp", ""),
     ("deletionTimestamp", ""),
     ("deletionGracePeriodSeconds", "integer"),

@@ -1,7 +1,7 @@
-//! [`track_update`]: the owners of an object's fields after a write that is no apply.
+//! [`track_update`]: records the owners of fields after a write other than an apply.
 //!
-//! Whoever adds or changes a field owns it and nobody else does; who removes one owns nothing for it. Fields that
-//! a write left alone stay with their owners.
+//! A manager that adds or changes a field becomes its only owner. A removed field has no owner. Other fields keep their
+//! owners.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,16 +14,16 @@ use super::managed::{Entry, Identity, Managed, list_of, put, seconds, take};
 use super::set::FieldSet;
 use super::{Endpoint, Manager, Origin};
 
-/// At most so many entries are of updates. Beyond it the oldest become one.
+/// Maximum number of entries of updates. If there are more, the oldest are merged.
 const MAX_UPDATERS: usize = 10;
 
-/// The manager of what was folded together.
+/// The manager of merged entries.
 const ANCIENT: &str = "ancient-changes";
 
-/// The manager of what was there before anybody was tracked, from the first apply on.
+/// The manager that gets the fields of an object without owners at its first apply.
 pub(super) const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
-/// What nobody owns.
+/// The fields that nobody owns.
 static UNOWNED: LazyLock<FieldSet<'static>> = LazyLock::new(|| {
     FieldSet::of([
         "apiVersion",
@@ -41,17 +41,15 @@ static UNOWNED: LazyLock<FieldSet<'static>> = LazyLock::new(|| {
     ])
 });
 
-/// Writes `metadata.managedFields` of an object that `manager` is about to store: by a create (no live object), a
-/// PUT or any patch but an apply.
+/// Writes `metadata.managedFields` of an object that `manager` is about to store by a create (no live object), a PUT,
+/// or any patch except an apply.
 ///
-/// `object` is as the client wants it, with defaults, without unknown fields and without what is empty in its
-/// metadata, but before what this endpoint may not change is put back: what [`Endpoint::reset`] names is nobody's
-/// gain. Its own `managedFields` replace the live ones where they can be read, so that a client may edit them; at a
-/// subresource they are disregarded. An object whose owners were removed (`managedFields: [{}]`) stays without
-/// them until the first apply.
+/// `object` is the object of the client, with defaults, and without unknown fields and empty metadata, but before the
+/// fields of [`Endpoint::reset`] are restored, which nobody gains. Its own `managedFields` replace the live ones if
+/// they can be decoded, so that a client can edit them; at a subresource they are ignored. An object whose owners were
+/// removed (`managedFields: [{}]`) stays without owners until its first apply.
 ///
-/// Never fails: an object with a list whose items can't be told apart is left without owners, and validation will
-/// say why.
+/// Never fails: an object with a list whose items lack keys is left without owners, and validation reports it.
 pub(crate) fn track_update(
     endpoint: &Endpoint<'_>,
     manager: &Manager<'_>,
@@ -68,7 +66,7 @@ pub(crate) fn track_update(
     put(object, list);
 }
 
-/// The owners that a write starts from; `own` is the list that the written object has.
+/// The owners before a write. `own` is the list in the written object.
 fn owners_before<'a>(endpoint: &Endpoint<'_>, live: Option<&'a Value>, own: &'a Value) -> Managed<'a> {
     if endpoint.subresource.is_empty() {
         if asks_for_reset(endpoint, own) {
@@ -83,7 +81,7 @@ fn owners_before<'a>(endpoint: &Endpoint<'_>, live: Option<&'a Value>, own: &'a 
     live.and_then(|live| Managed::read(list_of(live)).ok()).unwrap_or_default()
 }
 
-/// `[{}]`, and for built-in kinds `[]` too, which custom kinds can't tell from an absent list.
+/// `[{}]`, and for built-in kinds also `[]`, which custom kinds cannot distinguish from an absent list.
 fn asks_for_reset(endpoint: &Endpoint<'_>, list: &Value) -> bool {
     const FIELDS: [&str; 7] =
         ["manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource"];
@@ -96,7 +94,7 @@ fn asks_for_reset(endpoint: &Endpoint<'_>, list: &Value) -> bool {
     }
 }
 
-/// The owners after `manager` has turned `before` into `after` by an update.
+/// The owners after `manager` has changed `before` into `after` by an update.
 pub(super) fn record<'a>(
     endpoint: &Endpoint<'a>,
     manager: &Manager<'a>,
@@ -127,15 +125,15 @@ pub(super) fn record<'a>(
     Ok(owners)
 }
 
-/// Removes what nobody owns.
+/// Removes the fields that nobody owns.
 pub(super) fn strip(fields: &mut FieldSet<'_>) {
     fields.remove(&UNOWNED);
 }
 
-/// Folds the oldest updates of one API version into one entry, until there are few enough.
+/// Merges the oldest updates of one API version into one entry, until there are few enough.
 ///
-/// An entry that was folded before and is not the oldest is lost if its turn comes. That needs an entry without a
-/// time, and is so in the real server.
+/// A merged entry that is not the oldest is lost when it is its turn. That needs an entry without a time, and happens
+/// in kube-apiserver, too.
 fn fold_oldest(owners: &mut Managed<'_>) {
     let entries = std::mem::take(&mut owners.entries);
     let (appliers, mut updaters): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.id.applies);
@@ -159,7 +157,7 @@ fn fold_oldest(owners: &mut Managed<'_>) {
     owners.entries.extend(updaters);
 }
 
-/// Adds an entry to what was folded before, or else to the oldest of its version.
+/// Adds an entry to the merged entry of its version, or to the oldest entry of its version.
 fn fold<'a>(updaters: &mut [Entry<'a>], oldest: usize, entry: Entry<'a>) {
     let api_version = entry.id.api_version.clone();
     let ancient = Identity { manager: ANCIENT.into(), applies: false, api_version, subresource: "".into() };

@@ -1,4 +1,4 @@
-//! Whether an object has the types that its schema asks for, with the texts of the real server.
+//! Checks that an object has the types of its schema, with the texts of kube-apiserver.
 
 use std::fmt::{self, Write as _};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::path::PathElement;
 use super::shape::{Kind, Scalar, Shape};
 
-/// What is wrong, at most once per value; the text that a client reads.
+/// The problems, at most one for each value, as a text for clients.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mistyped(Vec<String>);
 
@@ -23,8 +23,8 @@ impl fmt::Display for Mistyped {
     }
 }
 
-/// Checks types, unknown fields, and that the items of lists can be told apart. `duplicates`: whether items of a
-/// list may be equal, as they may in an object that is stored, but not in a configuration that is applied.
+/// Checks types, unknown fields, and the keys of items of lists. `duplicates`: whether items of a list may be equal,
+/// as in a stored object, but not in an applied configuration.
 pub(super) fn validate(shape: Shape<'_>, object: &Value, duplicates: bool) -> Result<(), Mistyped> {
     let mut check = Check { duplicates, path: Vec::new(), errors: Vec::new() };
     check.value(shape, object);
@@ -73,7 +73,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Stops at a field that is not known, as the real server does.
+    /// Stops at an unknown field, as kube-apiserver does.
     fn fields(&mut self, shape: Shape<'a>, fields: &'a serde_json::Map<String, Value>) {
         for (name, value) in fields {
             let known = shape.field(name);

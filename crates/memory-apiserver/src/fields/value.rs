@@ -1,10 +1,10 @@
-//! Equality and order of JSON values as the owners of fields are compared: numbers by what they are worth.
+//! Equality and order of JSON values for owners of fields. Numbers are compared by value.
 
 use std::cmp::Ordering;
 
 use serde_json::{Number, Value};
 
-/// Whether two values mean the same: as `==`, but 1 and 1.0 are one number.
+/// As `==`, but 1 and 1.0 are equal.
 pub(super) fn same(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => order_numbers(left, right).is_eq(),
@@ -33,7 +33,7 @@ pub(super) fn order(left: &Value, right: &Value) -> Ordering {
     }
 }
 
-/// Item by item; what ends first comes first.
+/// Compares item by item. A list that ends first comes first.
 pub(super) fn order_all<T>(
     left: impl ExactSizeIterator<Item = T>,
     right: impl ExactSizeIterator<Item = T>,

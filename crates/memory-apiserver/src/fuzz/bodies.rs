@@ -1,16 +1,16 @@
-//! Bodies: objects as they should be and not quite, patches, and nonsense.
+//! Bodies: valid and nearly valid objects, patches, and random texts.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-/// Names that mean something to the server, and some that do not.
+/// Names that have a meaning to the server, and others.
 const NAMES: &str = "kind apiVersion metadata name namespace uid resourceVersion labels finalizers ownerReferences \
     managedFields generateName deletionTimestamp deletionGracePeriodSeconds creationTimestamp generation spec status \
     data stringData type containers versions schema openAPIV3Schema properties items default required rules subjects \
     roleRef replicas text number parts free inner op path from value $patch $retainKeys $setElementOrder/parts \
     $deleteFromPrimitiveList/finalizers propagationPolicy preconditions dryRun gracePeriodSeconds a b";
 
-/// Texts that mean something to the server, and some that do not.
+/// Texts that have a meaning to the server, and others.
 const TEXTS: &[&str] = &[
     "",
     "a",
@@ -98,7 +98,7 @@ fn change() -> impl Strategy<Value = (prop::sample::Index, Change)> {
     (any::<prop::sample::Index>(), change)
 }
 
-/// An object with a few things changed, or none.
+/// An object with a few changes, or none.
 fn mutated(object: Value) -> impl Strategy<Value = Value> {
     prop::collection::vec(change(), 0..4).prop_map(move |changes| {
         let mut object = object.clone();
@@ -131,7 +131,7 @@ fn apply(object: &mut Value, pointer: &str, change: Change) {
     }
 }
 
-/// A part of an object, as merge patches and configurations are.
+/// A part of an object, like a merge patch or an applied configuration.
 fn part(object: &Value) -> impl Strategy<Value = Value> + use<> {
     let fields: Vec<(String, Value)> =
         object.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -161,7 +161,7 @@ fn options() -> impl Strategy<Value = Value> {
     mutated(options)
 }
 
-/// Brackets without end, texts that are no JSON, and YAML that repeats itself.
+/// Deeply nested brackets, texts that are not JSON, and YAML with aliases.
 fn nonsense() -> impl Strategy<Value = Vec<u8>> {
     let deep = prop::sample::select(&["[", "{\"a\":", "[{\"spec\":", "{\"metadata\":{\"labels\":"][..]);
     prop_oneof![
@@ -191,7 +191,7 @@ fn truncated(value: &Value, at: prop::sample::Index) -> Vec<u8> {
     text
 }
 
-/// Any body, often one that means something for an object such as this one.
+/// Any body, often one that fits an object like this one.
 pub(super) fn body(object: &Value) -> impl Strategy<Value = Vec<u8>> + use<> {
     let text = |value: Value| value.to_string().into_bytes();
     prop_oneof![

@@ -1,4 +1,4 @@
-//! Whatever is sent, the server answers, and goes on serving.
+//! The server answers any request, and continues to serve.
 
 mod bodies;
 mod objects;
@@ -18,7 +18,7 @@ use super::router;
 use objects::with_objects;
 use requests::{Attempt, attempt};
 
-/// Parts of a body that are looked at: a watch has no end.
+/// Maximum number of frames that are read of a body: a watch may have no end.
 const MAX_FRAMES: usize = 32;
 
 proptest! {
@@ -41,7 +41,7 @@ proptest! {
     }
 }
 
-/// Time passes when there is nothing to do, so that watches come to their ends.
+/// A runtime with paused time, which passes when all tasks wait, so that watches end.
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
@@ -73,7 +73,7 @@ fn request(attempt: &Attempt) -> Option<Request<Body>> {
     for (name, value) in &attempt.headers {
         request = request.header(*name, value);
     }
-    // What is no request of HTTP never gets as far as the server.
+    // An invalid HTTP request does not reach the server.
     request.body(attempt.body.clone().into()).ok()
 }
 
@@ -92,7 +92,7 @@ fn assert_refusal(code: u16, body: &[u8], attempt: &Attempt) {
     assert_eq!((&status["status"], &status["code"]), (&"Failure".into(), &code.into()), "{status}");
     let has_text = |field: &str| status[field].as_str().is_some_and(|text| !text.is_empty());
     assert!(status["metadata"].is_object() && has_text("message"), "{status}");
-    // Some failures of kube-apiserver have no reason; an internal error would be one of ours.
+    // Some failures of kube-apiserver have no reason. An internal error would be a fault of this server.
     assert!(has_text("reason") || code == 500, "{status}");
     assert_ne!(status["reason"], "InternalError", "{status} to {attempt:#?}");
 }

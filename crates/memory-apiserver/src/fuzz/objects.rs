@@ -1,4 +1,4 @@
-//! What is there when requests come, and what they are about.
+//! The objects that requests are about.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ pub(super) struct Kind {
 
 const DEFAULT: &str = "/api/v1/namespaces/default";
 
-/// One of every kind that there is, more or less.
+/// An object of nearly every kind.
 pub(super) fn kinds() -> Vec<Kind> {
     let mut kinds = core_kinds();
     kinds.extend(other_kinds());
@@ -227,7 +227,7 @@ fn definition() -> Kind {
     definition
 }
 
-/// A server on which there is one object of each kind.
+/// A server with one object of each kind.
 pub(super) fn with_objects() -> Harness {
     let harness = Harness::new();
     for kind in kinds().into_iter().filter(|kind| !kind.storage.is_empty()) {

@@ -1,4 +1,4 @@
-//! Requests: real paths and nearly real ones, with parameters and headers of every sort.
+//! Requests: valid and nearly valid paths, with any parameters and headers.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
@@ -142,7 +142,7 @@ fn segment() -> impl Strategy<Value = String> {
     ]
 }
 
-/// The path of a collection where something is created, and mostly of an object elsewhere.
+/// The path of a collection for a create, otherwise mostly of an object.
 fn path(kind: &Kind, creates: bool) -> impl Strategy<Value = String> + use<> {
     let (all, own) = (kind.path, object::name(&kind.object));
     let one = format!("{all}/{own}");
@@ -185,7 +185,7 @@ fn headers() -> impl Strategy<Value = Vec<(&'static str, String)>> {
     })
 }
 
-/// The media type that goes with a method and a body, in most cases.
+/// The media type that fits a method and a body, in most cases.
 fn fitting(mut attempt: Attempt, fits: bool) -> Attempt {
     let first = attempt.body.iter().copied().find(|byte| !byte.is_ascii_whitespace());
     let media_type = match (attempt.method.as_str(), first) {
@@ -202,7 +202,7 @@ fn fitting(mut attempt: Attempt, fits: bool) -> Attempt {
     attempt
 }
 
-/// Any request, often one that is nearly right.
+/// Any request, often a nearly valid one.
 pub(super) fn attempt() -> impl Strategy<Value = Attempt> {
     (prop::sample::select(kinds()), method()).prop_flat_map(|(kind, method)| {
         let creates = method == "POST";

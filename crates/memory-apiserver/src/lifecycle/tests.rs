@@ -1,4 +1,4 @@
-//! What the real server leaves to controllers: garbage, namespaces that drain, definitions with objects.
+//! Garbage collection, namespaces that drain, and definitions with objects, which controllers do in a cluster.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn at(name: &str) -> String {
     format!("{CONFIG_MAPS}/{name}")
 }
 
-/// A reference to an owner; `blocks`: deletion in the foreground waits for whoever has it.
+/// A reference to an owner. With `blocks`, a deletion in the foreground waits for the dependent.
 fn owner(of: &Value, blocks: bool) -> Value {
     json!({
         "apiVersion": "v1", "kind": "ConfigMap", "name": object::name(of), "uid": object::uid(of),
@@ -32,7 +32,7 @@ impl Harness {
         self.create(CONFIG_MAPS, json!({"metadata": metadata})).await
     }
 
-    /// Which of these config maps are there.
+    /// The names of these config maps that exist, joined.
     async fn left(&self, names: &[&str]) -> String {
         let mut left = String::new();
         for name in names {

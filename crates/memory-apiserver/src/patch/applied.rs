@@ -1,7 +1,7 @@
-//! The body of a server-side apply: JSON, or YAML, which is turned into JSON.
+//! Decodes the body of a server-side apply: JSON, or YAML, which is converted to JSON.
 //!
-//! A few bytes of YAML can stand for very much, as an alias repeats what it names and may name other aliases. So
-//! what is read is counted while it is read, and reading ends at [`MAX_EXPANDED`].
+//! A few bytes of YAML can expand to a very large value, because an alias repeats a value that may have other aliases.
+//! So the size is counted while the body is read, and reading ends at [`MAX_EXPANDED`].
 
 use std::cell::Cell;
 use std::fmt;
@@ -15,16 +15,16 @@ use serde_json::{Map, Number, Value};
 use super::not_an_object;
 use crate::error::ApiError;
 
-/// How large a body may be with all its aliases written out: the bytes of its texts, and a few for each value.
+/// Maximum size of a body with all aliases expanded: the bytes of its texts, and a few for each value.
 const MAX_EXPANDED: usize = 3 * 1024 * 1024;
 
-/// What a value counts for besides its text.
+/// The size of a value without its text.
 const VALUE_SIZE: usize = 4;
 
-/// How many more brackets a body may open than it closes. The parser of YAML takes quadratic time for them.
+/// Maximum number of brackets that are open at once. The parser of YAML takes quadratic time for them.
 const MAX_OPEN_BRACKETS: usize = 200;
 
-/// What is to be applied, as JSON: the first document of the body. An empty one is an empty object.
+/// The object to apply: the first document of the body. An empty document is an empty object.
 pub(crate) fn read(body: &[u8]) -> Result<Value, ApiError> {
     if body.trim_ascii_start().starts_with(b"{")
         && let Ok(value @ Value::Object(_)) = serde_json::from_slice(body)
@@ -48,7 +48,7 @@ pub(crate) fn read(body: &[u8]) -> Result<Value, ApiError> {
     }
 }
 
-/// The most brackets that are open at once, whether they are syntax or text.
+/// The maximum number of brackets that are open at once, also in texts.
 fn open_brackets(body: &[u8]) -> usize {
     let (mut open, mut most) = (0_usize, 0);
     for byte in body {
@@ -62,7 +62,7 @@ fn open_brackets(body: &[u8]) -> usize {
     most
 }
 
-/// Reads a value, and takes its size from what is left.
+/// Reads a value, and subtracts its size from the size that is left.
 #[derive(Clone, Copy)]
 struct Counted<'c>(&'c Cell<usize>);
 
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for Counted<'_> {
         self.counted(Value::Null)
     }
 
-    /// A document without content.
+    /// An empty document.
     fn visit_none<E: Error>(self) -> Result<Value, E> {
         self.counted(Value::Null)
     }
@@ -150,7 +150,7 @@ impl<'de> Visitor<'de> for Counted<'_> {
         Ok(Value::Object(fields))
     }
 
-    /// A value with a tag of its own, which counts for nothing.
+    /// A value with a tag, which is ignored.
     fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Value, A::Error> {
         let (IgnoredAny, content) = tagged.variant()?;
         content.newtype_variant_seed(self)

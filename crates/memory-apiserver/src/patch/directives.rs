@@ -1,4 +1,4 @@
-//! What maps and lists of a strategic merge patch have in common: directives, and values that are new.
+//! Parts that maps and lists of a strategic merge patch share: directives, and new values.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use crate::go_format::json_type;
 
 pub(super) type Object = Map<String, Value>;
 
-/// The directive that an object itself carries.
+/// The directive in an object itself.
 pub(super) const DIRECTIVE: &str = "$patch";
 
 pub(super) fn unknown_directive(directive: &Value, patch: &Object) -> ApiError {
@@ -16,7 +16,7 @@ pub(super) fn unknown_directive(directive: &Value, patch: &Object) -> ApiError {
     ApiError::unexpected(format!("unknown patch type: {directive} in map: {patch}"))
 }
 
-/// The value of a patch where there is nothing to merge it with. `None`: a directive, which has no effect there.
+/// The value of a patch if there is no live value. `None`: a directive, which has no effect then.
 pub(super) fn new_value(mut value: Value) -> Option<Value> {
     discard_nulls(&mut value);
     without_directives(value)

@@ -1,8 +1,8 @@
-//! JSON patch (RFC 6902), with what the library of kube-apiserver does besides.
+//! JSON patch (RFC 6902), with the extensions of the library that kube-apiserver uses.
 //!
-//! It lets `replace` set a field that is not there, takes a missing field for null, counts negative indexes from
-//! the end of a list, and ignores what precedes the first slash of a path. Clients have come to rely on the first,
-//! so this is code of our own: a strict library refuses it.
+//! That library lets `replace` set an absent field, treats an absent field as null, counts negative indexes from the
+//! end of a list, and ignores text before the first slash of a path. Clients rely on the first, which a strict library
+//! refuses, so no library is used here.
 
 use serde_json::{Map, Value};
 
@@ -13,12 +13,12 @@ use crate::object;
 
 const MAX_OPERATIONS: usize = 10_000;
 
-/// How many bytes of JSON the `copy` operations of a patch may add.
+/// Maximum bytes of JSON that the `copy` operations of a patch may add.
 pub(super) const MAX_COPIED: usize = 3 * 1024 * 1024;
 
 static NULL: Value = Value::Null;
 
-/// The document after all operations, which are carried out in order.
+/// The document after all operations, which are done in order.
 pub(super) fn apply(live: &Value, body: &[u8]) -> Result<Value, ApiError> {
     let operations = read(body)?;
     if operations.len() > MAX_OPERATIONS {
@@ -34,7 +34,7 @@ pub(super) fn apply(live: &Value, body: &[u8]) -> Result<Value, ApiError> {
     Ok(patching.document)
 }
 
-/// One operation as it was sent; an absent value is null.
+/// One operation. An absent value is null.
 #[derive(Default)]
 struct Operation {
     op: Option<String>,
@@ -168,7 +168,7 @@ impl Patching {
         self.add(path, copy)
     }
 
-    /// What is at a path: null for a missing field, but an error for a missing item.
+    /// The value at a path: null for an absent field, but an error for an absent item.
     fn value_at(&mut self, path: &str) -> Result<&Value, ApiError> {
         let Place { container, key } = self.place(path)?;
         match container {
@@ -182,7 +182,7 @@ impl Patching {
     }
 }
 
-/// Where a path leads: into this object or list.
+/// The place that a path names: a key in this object or list.
 struct Place<'d> {
     container: Container<'d>,
     key: String,
@@ -226,7 +226,7 @@ fn keys(path: &str) -> impl Iterator<Item = String> {
     path.split('/').skip(1).map(unescape)
 }
 
-/// An index into a list of this length; a negative one counts from its end.
+/// An index into a list of this length. A negative index counts from the end.
 fn index(text: &str, length: usize) -> Option<usize> {
     let index: isize = text.parse().ok()?;
     let index =

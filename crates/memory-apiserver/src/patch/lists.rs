@@ -1,8 +1,8 @@
-//! How a strategic merge merges lists.
+//! Merges the lists of a strategic merge patch.
 //!
-//! Items are told apart by the schema's merge key, scalars by themselves. The order of the result: what the patch
-//! names is in the patch's order, all else in the live order, and the two are interleaved so that live items that
-//! came before an item of the patch still do.
+//! Objects are identified by the merge key of the schema, scalars by their values. In the result, items of the patch
+//! have the order of the patch, and other items have their live order. The two are interleaved so that a live item that
+//! came before an item of the patch still does.
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
@@ -17,7 +17,7 @@ use crate::schema::Schema;
 /// Merges a map of the patch into a live one.
 type MergeMaps = fn(Object, Object, Option<&Schema>) -> Result<Object, ApiError>;
 
-/// What the schema says of a list.
+/// The rules of the schema for a list.
 #[derive(Clone, Copy)]
 pub(super) struct ListRule<'s> {
     merge_maps: MergeMaps,
@@ -66,8 +66,8 @@ pub(super) fn merge_lists(
     }
 }
 
-/// Merges two lists of which either may be absent, and brings the result into an order that the patch demands.
-/// `None`: neither is there.
+/// Merges two lists, of which either may be absent, and sorts the result by the order that the patch requires.
+/// `None` if both are absent.
 pub(super) fn merge_lists_in_order(
     live: Option<Vec<Value>>,
     patch: Option<Vec<Value>>,
@@ -96,7 +96,7 @@ pub(super) fn merge_lists_in_order(
     Ok(Some(in_order(merged, &Order::of(order, rule.key), &live_order, rule.key)))
 }
 
-/// The types that Go tells apart: the items of a merged list must be of one.
+/// The types that Go distinguishes. All items of a merged list must have the same type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ItemType {
     Null,
@@ -163,7 +163,7 @@ fn merge_by_key(live: Vec<Value>, patch: Vec<Value>, rule: ListRule<'_>) -> Resu
     Ok(in_order(live, &patch_order, &live_order, Some(key)))
 }
 
-/// The live items that directives leave, and the items of the patch that are none and so have a key.
+/// Carries out directives. Returns the live items that are left, and the items of the patch without directives.
 fn carry_out_directives(
     mut live: Vec<Value>,
     patch: Vec<Value>,
@@ -207,7 +207,7 @@ fn no_merge_key(item: &Value, key: &str) -> ApiError {
     ApiError::unexpected(format!("map: {item} does not contain declared merge key: {key}"))
 }
 
-/// That the items of the patch have the order that it demands, and that the demand names them all.
+/// Checks that the items of the patch have the required order, and that the order names all of them.
 fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<(), ApiError> {
     if patch.is_empty() || order.is_empty() {
         return Ok(());
@@ -233,12 +233,12 @@ fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<()
     Ok(())
 }
 
-/// What an item is if it is a directive. Lists without a key have none.
+/// The directive of an item. Items of lists without a key have none.
 fn directive<'v>(item: &'v Value, key: Option<&str>) -> Option<&'v Value> {
     key.and_then(|_| item.get(DIRECTIVE))
 }
 
-/// By what an item is told from others.
+/// The identity of an item: the value of its merge key, or the item itself.
 fn identity<'v>(item: &'v Value, key: Option<&str>) -> Result<&'v Value, ApiError> {
     match key {
         None => Ok(item),
@@ -247,7 +247,7 @@ fn identity<'v>(item: &'v Value, key: Option<&str>) -> Result<&'v Value, ApiErro
     }
 }
 
-/// The place of each item of a list; of items that are alike, the first counts.
+/// The position of each item of a list. Of equal items, the first counts.
 struct Order(HashMap<Value, usize>);
 
 impl Order {
@@ -264,7 +264,7 @@ impl Order {
     }
 }
 
-/// [`identity`] where it is known to be there.
+/// As [`identity`], of an item that is known to have one.
 fn name<'v>(item: &'v Value, key: Option<&str>) -> &'v Value {
     key.map_or(item, |key| &item[key])
 }
@@ -278,7 +278,7 @@ fn in_order(items: Vec<Value>, patch: &Order, live: &Order, key: Option<&str>) -
     let mut named = named.into_iter().peekable();
     for other in others {
         let place = live.place(&other, key);
-        // A named item comes first unless the live list has both, the other one before it.
+        // An item of the patch comes first, unless the live list has both and the other item comes before it there.
         let comes_first = |named: &Value| match (place, live.place(named, key)) {
             (Some(other), Some(named)) => other > named,
             _ => true,

@@ -1,11 +1,11 @@
-//! What the body of a PATCH request makes of the object that is there.
+//! Applies the body of a PATCH request to the live object.
 //!
-//! Three kinds of patch describe a change, and [`Change`] carries them out on plain JSON. The fourth, server-side
-//! apply, depends on who owns which field; of it only the body is read here, by [`applied::read`].
+//! Three kinds of patch describe a change, which [`Change`] carries out on plain JSON. The fourth, server-side apply,
+//! depends on the owners of fields. Only its body is decoded here, by [`applied::read`].
 //!
-//! Whatever a body says, nothing here panics, and no result is larger than the object, the body and
-//! [`json::MAX_COPIED`] together, nor nested more than [`MAX_DEPTH`] levels. Refusals have the codes of
-//! kube-apiserver and, where they do not quote its parser, its texts.
+//! No body causes a panic. No result is larger than the object, the body and [`json::MAX_COPIED`] together, or nested
+//! more than [`MAX_DEPTH`] levels. Errors have the codes of kube-apiserver and, where they do not quote its parser, its
+//! texts.
 
 pub(crate) mod applied;
 mod directives;
@@ -34,28 +34,28 @@ pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
 pub(crate) const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
 pub(crate) const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
-/// What the body of a PATCH request is.
+/// The kind of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PatchKind {
-    /// It describes a change.
+    /// The body describes a change.
     Change(Change),
-    /// It is what someone wants to be so (server-side apply).
+    /// The body is the desired state of some fields (server-side apply).
     Apply,
 }
 
-/// In which way a change is described.
+/// The format of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// A list of operations (RFC 6902).
     Json,
-    /// The fields to set, and null for those to remove (RFC 7386).
+    /// The fields to set, and null for fields to remove (RFC 7386).
     Merge,
-    /// Like [`Change::Merge`], but lists are merged too, in the way that the kind's schema says.
+    /// Like [`Change::Merge`], but lists are merged, too, as the schema of the kind says.
     Strategic,
 }
 
 impl PatchKind {
-    /// From a `Content-Type`, whose parameters do not matter. Kinds that a CRD defines have no strategic merges.
+    /// The kind of a `Content-Type`, whose parameters do not matter. Custom kinds have no strategic merges.
     pub(crate) fn from_content_type(content_type: &str, custom: bool) -> Result<Self, ApiError> {
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
         match media_type {
@@ -73,8 +73,8 @@ impl PatchKind {
 }
 
 impl Change {
-    /// The object after the change. Of it no more is known than that it is an object, has a kind if the live one
-    /// had one, and is not nested too deeply.
+    /// The object after the change. It has a kind if the live object has one, and is not nested too deeply; nothing
+    /// else is checked.
     pub(crate) fn carry_out(self, schema: &Schema, live: &Value, body: &[u8]) -> Result<Value, ApiError> {
         let patched = match self {
             Self::Json => has_kind(json::apply(live, body)?)?,
@@ -85,7 +85,7 @@ impl Change {
     }
 }
 
-/// The JSON merge patch, which as in kube-apiserver removes the null fields of objects in lists, too.
+/// Applies a JSON merge patch. As in kube-apiserver, null fields of objects in lists are removed, too.
 fn merge(live: &Value, body: &[u8]) -> Result<Value, ApiError> {
     let decoding = |problem: String| ApiError::bad_request(format!("error decoding patch: {problem}"));
     let mut patch = match serde_json::from_slice(body) {

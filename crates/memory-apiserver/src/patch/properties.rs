@@ -1,4 +1,4 @@
-//! What holds for any document and any patch.
+//! Properties that hold for any document and any patch.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use super::{Change, MAX_DEPTH, applied, is_deeper_than};
 use crate::error::ApiError;
 use crate::schema::Schema;
 
-/// Any JSON, with names and texts that mean something to the patches among them.
+/// Any JSON, with some names and texts that have a meaning in patches.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -26,7 +26,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Fields of the schema, directives, and what operations have.
+/// Fields of the schema, directives, and fields of operations.
 const NAMES: &str = "kind labels finalizers owners plain plainOwners sub uid name tags a b items $patch delete \
     replace merge $retainKeys $deleteFromPrimitiveList $deleteFromPrimitiveList/finalizers \
     $deleteFromPrimitiveList/plain $setElementOrder/ $setElementOrder/finalizers $setElementOrder/owners \
@@ -41,7 +41,7 @@ fn any_object() -> impl Strategy<Value = Value> {
     any_json().prop_map(|json| if json.is_object() { json } else { json!({"kind": json}) })
 }
 
-/// A path that often leads somewhere.
+/// A path that often exists.
 fn path() -> impl Strategy<Value = String> {
     let key = prop_oneof![
         3 => prop::sample::select(&["kind", "owners", "finalizers", "sub", "items", "a", "b"][..])
@@ -68,7 +68,7 @@ fn merge(live: &Value, patch: &Value) -> Value {
     Change::Merge.carry_out(&Schema::default(), &live, patch.to_string().as_bytes()).unwrap()
 }
 
-/// The merge patch that turns one object into another that has no nulls.
+/// The merge patch that changes one object into another, which has no nulls.
 fn difference(from: &Map<String, Value>, to: &Map<String, Value>) -> Value {
     let mut patch = Map::new();
     for name in from.keys().filter(|name| !to.contains_key(*name)) {
@@ -140,7 +140,7 @@ fn keyed(items: BoxedStrategy<Value>) -> BoxedStrategy<Value> {
     list.prop_shuffle().prop_map(Value::from).boxed()
 }
 
-/// The strategic merge patch that turns one object that fits the schema into another.
+/// The strategic merge patch that changes one object into another. Both fit the schema.
 fn strategic_difference(schema: &Schema, from: &Value, to: &Value) -> Value {
     let (from, to) = (from.as_object().unwrap(), to.as_object().unwrap());
     let mut patch = Map::new();

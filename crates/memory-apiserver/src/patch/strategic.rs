@@ -1,6 +1,6 @@
-//! Strategic merge patch: a merge patch that knows from the schema which lists are merged, and by which key.
+//! Strategic merge patch: a merge patch that also merges lists, by the keys that the schema names.
 //!
-//! Besides values, a patch has directives:
+//! A patch has values and directives:
 //!
 //! | Directive | In the place of | Effect |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | `$deleteFromPrimitiveList/f: [..]` | a field beside `f` | these items are removed from the list `f` |
 //! | `$setElementOrder/f: [..]` | a field beside `f` | the items of the list `f` get this order |
 //!
-//! Fields in the place of directives that are none stay in the result, for pruning to find.
+//! Fields that look like directives but are none stay in the result, and pruning removes them.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ const RETAIN_KEYS: &str = "$retainKeys";
 const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList";
 const SET_ORDER: &str = "$setElementOrder";
 
-/// The live object with the patch merged into it. Its kind and version are no matter of the patch and stay.
+/// The live object with the patch merged into it. Kind and version do not change.
 pub(super) fn apply(schema: &Schema, live: &Value, body: &[u8]) -> Result<Value, ApiError> {
     let patch = match serde_json::from_slice(body) {
         Ok(Value::Object(patch)) => patch,
@@ -106,7 +106,7 @@ fn merge_field(live: &mut Object, key: &str, patch: Value, schema: Option<&Schem
     Ok(())
 }
 
-/// The field that a directive of this prefix is about. `Err`: it has the prefix, but does not name a field.
+/// The field that a directive with this prefix names. `Err`: it has the prefix, but names no field.
 fn field_of<'k>(key: &'k str, prefix: &str) -> Result<Option<&'k str>, ()> {
     match key.strip_prefix(prefix) {
         None => Ok(None),
@@ -114,7 +114,7 @@ fn field_of<'k>(key: &'k str, prefix: &str) -> Result<Option<&'k str>, ()> {
     }
 }
 
-/// Carries out each `$setElementOrder`, and merges the lists that they are about.
+/// Carries out each `$setElementOrder`, and merges the list that it names.
 fn set_orders(live: &mut Object, patch: &mut Object, schema: Option<&Schema>) -> Result<(), ApiError> {
     let keys: Vec<_> = patch.keys().filter(|key| key.starts_with(SET_ORDER)).cloned().collect();
     for key in keys {

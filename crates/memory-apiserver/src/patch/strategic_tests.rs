@@ -1,4 +1,4 @@
-//! What a strategic merge makes of maps, lists and directives. The results and errors are those of kube-apiserver.
+//! Strategic merges of maps, lists and directives. Results are those of kube-apiserver.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ fn maps_are_deleted_and_replaced_by_directive() {
         json!({"sub": {"$patch": "replace", "b": "3", "a": null}}),
         json!({"kind": "K", "sub": {"b": "3"}}),
     );
-    // Where there is nothing to merge with, a map with a directive has no effect, whichever it is.
+    // A map with any directive has no effect if there is no live value.
     check(json!({"kind": "K"}), json!({"sub": {"$patch": "bogus", "a": "1"}}), json!({"kind": "K"}));
     check(live, json!({"$patch": "delete"}), json!({"kind": "K"}));
 }

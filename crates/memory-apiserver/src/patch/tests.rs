@@ -1,4 +1,4 @@
-//! Content types, JSON patches, merge patches, and the bodies of server-side apply. Results are kube-apiserver's.
+//! Content types, JSON patches, merge patches, and bodies of server-side apply. Results are those of kube-apiserver.
 
 use std::fmt::Write as _;
 

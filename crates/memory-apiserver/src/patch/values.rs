@@ -5,13 +5,13 @@ use serde_json::{Map, Value};
 use crate::error::ApiError;
 use crate::go_format::json_type;
 
-/// How deeply lists and objects may be nested in an object, so that every client can read it, also in a list.
+/// Maximum depth of nested lists and objects, so that every client can parse the object, also in a list.
 pub(crate) const MAX_DEPTH: usize = 100;
 
 /// The text of kube-apiserver for every patch that does not fit the object.
 pub(super) const REFUSED: &str = "the server rejected our request due to an error in our request";
 
-/// Removes the fields that are null, at any depth. The items of lists stay.
+/// Removes null fields at any depth. Null items of lists stay.
 pub(super) fn discard_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => discard_null_fields(fields),
@@ -30,7 +30,7 @@ pub(super) fn not_an_object(value: &Value) -> String {
     format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", json_type(value))
 }
 
-/// Whether lists and objects are nested more than `levels` levels; does not look deeper.
+/// Whether lists and objects are nested more than `levels` levels. Does not look deeper.
 pub(crate) fn is_deeper_than(value: &Value, levels: usize) -> bool {
     let deeper = |inner: &Value| is_deeper_than(inner, levels - 1);
     match value {

@@ -1,4 +1,4 @@
-//! From the rules of a built-in kind to the resource that is served.
+//! Makes resources of the rules of built-in kinds.
 
 use std::sync::{Arc, LazyLock};
 

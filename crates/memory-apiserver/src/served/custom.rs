@@ -1,4 +1,4 @@
-//! From a definition to the kinds that are served.
+//! Makes resources of a definition.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::schema::CustomKind;
 use crate::selector::SelectableFields;
 use crate::table::Printer;
 
-/// The kind of a definition in each version that is served.
+/// The resources of a definition: one for each version that is served.
 pub(super) fn resources(definition: &Value) -> Vec<Resource> {
     let spec = &definition["spec"];
     let Some(stored) = stored_version(spec).and_then(stored_form) else { return Vec::new() };
@@ -24,7 +24,7 @@ fn stored_form(version: &Value) -> Option<StoredForm> {
     Some(StoredForm { version: text(&version["name"]).to_owned(), schema: kind.schema })
 }
 
-/// It was checked when it was stored; what a test put there by force is not served.
+/// `None` for an invalid schema, which only [`ApiServer::force`](crate::ApiServer::force) can store.
 fn custom_kind(version: &Value) -> Option<CustomKind> {
     let has_status = version["subresources"]["status"].is_object();
     CustomKind::new(&version["schema"]["openAPIV3Schema"], "", has_status).ok()
@@ -76,7 +76,7 @@ fn names(accepted: &Value) -> Names {
     }
 }
 
-/// A path without the dot that it begins with.
+/// A path without its leading dot.
 fn path(value: &Value) -> String {
     text(value).trim_start_matches('.').to_owned()
 }

@@ -1,4 +1,4 @@
-//! The kinds that are served: the built-in ones, and those of the stored definitions.
+//! The resources that are served: built-in kinds, declared kinds, and kinds of stored definitions.
 
 mod builtin;
 mod custom;
@@ -15,8 +15,7 @@ use super::store::{DEFINITIONS, Range, Store};
 
 pub(crate) use declared::Declared;
 
-/// All that is to be served: the built-in kinds, the declared ones, and those of the stored definitions. Resources of
-/// definitions that did not change since `before` are taken from there.
+/// The registry for the present definitions. Takes the resources of definitions that did not change from `before`.
 pub(crate) fn registry(store: &Store, declared: &[Arc<Resource>], before: &Registry) -> Registry {
     let definitions = store.list(DEFINITIONS, &Range::default(), None, 0);
     let definitions = definitions.map(|snapshot| snapshot.objects).unwrap_or_default();

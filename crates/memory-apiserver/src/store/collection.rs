@@ -31,11 +31,11 @@ pub(crate) struct Event {
 
 pub(super) struct Collection {
     objects: BTreeMap<Key, Arc<Stored>>,
-    /// How many objects each namespace has, so that a page can tell how many follow without counting them.
+    /// The number of objects in each namespace, so that a page need not count the objects after it.
     counts: HashMap<Arc<str>, usize>,
     /// In the order of their revisions.
     events: VecDeque<Arc<Event>>,
-    /// The same events by key, so that a page of an older state looks only at the keys in its range.
+    /// The same events by key, so that a page of an older state visits only the keys in its range.
     changes: BTreeMap<Key, VecDeque<Arc<Event>>>,
     /// Bytes of the objects in `events`.
     bytes: usize,
@@ -55,7 +55,7 @@ pub(super) struct Collection {
 }
 
 impl Collection {
-    /// A collection without objects. What it was before the revision `floor` is not known.
+    /// A collection without objects. Its states before the revision `floor` are not known.
     pub(super) fn new(floor: u64) -> Self {
         Self {
             objects: BTreeMap::new(),
@@ -212,7 +212,7 @@ impl Collection {
         }
     }
 
-    /// How many objects there were in a namespace, or in all of them, at a revision that is not below the floor.
+    /// The number of objects in a namespace, or in all, at a revision that is not below the floor.
     pub(super) fn count(&self, namespace: Option<&str>, revision: u64) -> usize {
         let now = match namespace {
             Some(namespace) => self.counts.get(namespace).copied().unwrap_or_default(),
@@ -294,7 +294,7 @@ impl Collection {
         self.changed.send_replace(revision);
     }
 
-    /// Counts a step over a key, for the tests of what a page costs.
+    /// Counts the visit of a key, for the tests of the cost of a page.
     #[cfg(test)]
     fn visit(&self) {
         self.visited.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -309,7 +309,7 @@ impl Collection {
         self.events.is_empty() && self.changes.is_empty() && self.bytes == 0
     }
 
-    /// The steps that were counted since the last call.
+    /// The number of visits since the last call.
     #[cfg(test)]
     pub(super) fn take_visited(&self) -> usize {
         self.visited.swap(0, std::sync::atomic::Ordering::Relaxed)

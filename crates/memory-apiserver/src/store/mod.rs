@@ -1,11 +1,11 @@
-//! [`Store`]: every object and what became of it lately, under one revision.
+//! [`Store`]: all objects and their latest changes, under one revision.
 //!
-//! As in etcd, each write raises the one revision of the whole store, and a list shows the state at one revision.
-//! The latest events of each collection are kept ([`Limits`]), so that watches can resume and old states can be
-//! shown; what is older has *expired*.
+//! As in etcd, each write raises the one revision of the whole store, and a list shows the state at one revision. The
+//! latest events of each collection are kept ([`Limits`]), so that watches can resume and older states can be shown.
+//! Older states have *expired*.
 //!
-//! One lock guards all of it. It is held for a write's own work and for copying pointers, never while an object is
-//! decoded or text is sent.
+//! One lock guards the store. It is held while a write is done and while pointers are copied, never while an object is
+//! parsed or sent.
 
 mod collection;
 mod limits;
@@ -41,7 +41,7 @@ pub(crate) struct Snapshot {
     pub(crate) more: bool,
 }
 
-/// Everything that is stored. See the [module](self).
+/// All objects. See the [module](self).
 pub(crate) struct Store {
     state: RwLock<State>,
     limits: Limits,
@@ -49,7 +49,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(limits: Limits) -> Self {
-        // A list's version may not be 0, which asks for "any".
+        // The version of a list must not be 0, which means "any".
         let state = State { revision: 1, ..State::default() };
         Self { state: RwLock::new(state), limits }
     }
@@ -63,17 +63,17 @@ impl Store {
         self.state.read().get(storage, key).cloned()
     }
 
-    /// How many objects a collection holds.
+    /// How many objects a collection has.
     pub(crate) fn len(&self, storage: &str) -> usize {
         self.state.read().collections.get(storage).map_or(0, Collection::len)
     }
 
-    /// The names of the collections that hold or held objects.
+    /// The names of all collections that have or had objects.
     pub(crate) fn storages(&self) -> Vec<Arc<str>> {
         self.state.read().collections.keys().cloned().collect()
     }
 
-    /// The objects of a range, now or as they were at a revision, at most `limit` of them if it is not 0.
+    /// The first `limit` objects of a range, now or at a revision; all of them if `limit` is 0.
     pub(crate) fn list(
         &self,
         storage: &str,
@@ -103,7 +103,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the state at that revision is not known.
+    /// If the state at that revision is not known.
     pub(crate) fn count(
         &self,
         storage: &str,
@@ -125,7 +125,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When events that it would have to tell may be forgotten.
+    /// If events after that revision may be forgotten.
     pub(crate) fn check_watchable(&self, storage: &str, revision: u64) -> Result<(), Unknown> {
         let state = self.state.read();
         let oldest = state.collections.get(storage).map_or(state.floor, Collection::watchable);
@@ -143,7 +143,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When some of them are forgotten. A compaction alone is no error: a watch that has read every event goes on.
+    /// If some of them are forgotten. A compaction alone is not an error: a watch that has read all events goes on.
     pub(crate) fn events_after(
         &self,
         storage: &str,
@@ -178,11 +178,11 @@ impl Store {
         }
     }
 
-    /// Makes one write and returns the object as it is stored, or was last.
+    /// Writes an object and returns it as it is stored, or its last state if it is removed.
     ///
     /// # Errors
     ///
-    /// When something else is there than was expected; nothing is changed then.
+    /// If the present state is not the expected one. Nothing is changed then.
     pub(crate) fn write(
         &self,
         storage: &Arc<str>,
@@ -195,7 +195,7 @@ impl Store {
         Ok(state.put(storage, key, change, &self.limits))
     }
 
-    /// Whether such a write would be made now.
+    /// Checks whether such a write is possible now.
     ///
     /// # Errors
     ///
@@ -204,18 +204,18 @@ impl Store {
         self.state.read().check(storage, key, expect)
     }
 
-    /// Stores an object whatever is there, whatever it is: the door for tests.
+    /// Stores an object without any check, for tests.
     pub(crate) fn force(&self, storage: &Arc<str>, key: &Key, object: Value) -> Arc<Stored> {
         self.state.write().put(storage, key, Change::Put(object), &self.limits)
     }
 
-    /// The objects that name this owner.
+    /// The objects that name the owner of this UID.
     pub(crate) fn dependents(&self, uid: &str) -> Vec<Location> {
         let state = self.state.read();
         state.dependents.get(uid).map(|all| all.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Forgets all that happened before now. Watches that have not read all of it have expired.
+    /// Forgets all events. Watches that have not read all of them have expired.
     pub(crate) fn compact(&self) {
         let mut state = self.state.write();
         let revision = state.revision;
@@ -223,17 +223,16 @@ impl Store {
         state.collections.values_mut().for_each(|collection| collection.compact(revision));
     }
 
-    /// Uses up a revision for nothing, as a server does with what it writes for itself.
+    /// Raises the revision without a write, as the writes of a server itself do.
     pub(crate) fn skip_revision(&self) {
         self.state.write().revision += 1;
     }
 
-    /// Sets the whole store back to an older revision, as a restored backup would, and forgets all that happened
-    /// before and since.
+    /// Sets the whole store back to an older revision, as a restored backup would, and forgets all events.
     ///
     /// # Errors
     ///
-    /// When that state is no longer known, or not yet.
+    /// If the state at that revision is not known.
     pub(crate) fn rewind(&self, revision: u64) -> Result<(), Unknown> {
         let mut state = self.state.write();
         if revision > state.revision {

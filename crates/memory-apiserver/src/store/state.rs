@@ -8,10 +8,10 @@ use super::limits::Limits;
 use super::stored::{Key, Stored};
 use super::write::{Change, Expect, Refused};
 
-/// Where namespaces are kept. Objects can be created only in a namespace that is there and not being deleted.
+/// The collection of namespaces. Objects can be created only in a namespace that exists and is not being deleted.
 pub(crate) const NAMESPACES: &str = "namespaces";
 
-/// Where definitions of custom kinds are kept. The name of a definition is the collection of its objects.
+/// The collection of definitions of custom kinds. The name of a definition is that of the collection of its objects.
 pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
 /// A state that is not known.

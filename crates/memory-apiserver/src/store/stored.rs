@@ -1,4 +1,4 @@
-//! [`Stored`]: one version of one object, as text.
+//! [`Stored`]: one version of an object, as text.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::object;
 
-/// What objects of a collection are ordered and found by, as in etcd: the namespace first.
+/// The key of an object in its collection. Keys are ordered as in etcd, by namespace first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     /// Empty for cluster-scoped kinds.
@@ -22,7 +22,7 @@ impl Key {
     }
 }
 
-/// One version of one object. Immutable.
+/// One version of an object. Immutable.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) key: Key,
@@ -30,14 +30,14 @@ pub(crate) struct Stored {
     /// Whether deletion has begun.
     pub(crate) deleting: bool,
     pub(crate) labels: BTreeMap<String, String>,
-    /// UIDs of its owners.
+    /// The UIDs of its owners.
     pub(crate) owners: Vec<Box<str>>,
     /// The whole object as JSON.
     pub(crate) text: Bytes,
 }
 
 impl Stored {
-    /// Gives the object its version and takes from it what is asked for often.
+    /// Sets the version of the object, and copies the fields that are read often.
     pub(super) fn new(key: Key, mut object: Value, revision: u64) -> Self {
         object::metadata_mut(&mut object).insert("resourceVersion".to_owned(), revision.to_string().into());
         Self {
@@ -50,7 +50,7 @@ impl Stored {
         }
     }
 
-    /// An object that is shown but not kept: it has no version but the one it says.
+    /// An object that is only shown, with the version that it has.
     pub(crate) fn unstored(key: Key, object: &Value) -> Self {
         Self {
             key,
@@ -64,11 +64,11 @@ impl Stored {
 
     /// The object.
     pub(crate) fn value(&self) -> Value {
-        // The text was written from a value.
+        // The text was made of a value, so it can be parsed.
         serde_json::from_slice(&self.text).unwrap_or_default()
     }
 
-    /// The object as it was in this version, said to be of another one: how the end of a selection is told.
+    /// The same object with another version: the deletion that a watch gets if an object no longer matches.
     pub(crate) fn at_revision(&self, revision: u64) -> Self {
         Self::new(self.key.clone(), self.value(), revision)
     }

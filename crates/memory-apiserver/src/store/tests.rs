@@ -41,7 +41,7 @@ fn shown(snapshot: &Snapshot) -> BTreeMap<String, u64> {
 }
 
 proptest! {
-    /// Every state that is not forgotten can be listed, paged through and followed from.
+    /// Every state that is not forgotten can be listed, also by pages, and watched from.
     #[test]
     fn past_states_are_shown_as_they_were(
         steps in proptest::collection::vec((0_u8..6, proptest::option::of(any::<u8>())), 1..60),
@@ -150,7 +150,7 @@ fn dependents_are_known_by_their_owner_and_forgotten_with_it() {
     assert_eq!(store.dependents("u2").len(), 1);
 }
 
-/// Keys that the last calls have looked at.
+/// The number of keys that the calls since the last one have visited.
 fn visited(store: &Store) -> usize {
     store.state.read().collections["widgets"].take_visited()
 }
@@ -172,7 +172,7 @@ fn a_page_looks_at_no_more_keys_than_it_shows() {
     };
     let (first, cost) = page(before, None);
     assert!(cost <= 12, "{cost}");
-    // The state before 1,000 changes: a page still looks at its own keys only, once in each of two maps.
+    // A page of the state before 1,000 changes visits only its own keys, in two maps.
     for name in &names {
         put(&store, name, 2);
     }

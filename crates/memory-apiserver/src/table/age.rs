@@ -1,14 +1,14 @@
-//! How long ago something was, as people read it: `12s`, `5m30s`, `3d4h`, `2y30d`.
+//! Ages as people read them: `12s`, `5m30s`, `3d4h`, `2y30d`.
 
 use jiff::Timestamp;
 
-/// The longest time that Go can measure, in seconds.
+/// The longest duration of Go, in seconds.
 const MAX_SECONDS: i64 = i64::MAX / 1_000_000_000;
 
 const UNKNOWN: &str = "<unknown>";
 const INVALID: &str = "<invalid>";
 
-/// The age of a time as written in an object. An absent time is empty; that or Go's zero is `<unknown>`.
+/// The age of a time in an object. It is `<unknown>` for an empty text and for the zero time of Go.
 pub(super) fn age(then: &str, now: Timestamp) -> String {
     if then.is_empty() {
         return UNKNOWN.to_owned();
@@ -23,23 +23,23 @@ pub(super) fn age(then: &str, now: Timestamp) -> String {
 /// The age of a time.
 pub(super) fn since(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().min(MAX_SECONDS);
-    // Clocks that differ by less than two seconds are as good as equal.
+    // Two clocks may differ by less than two seconds.
     if seconds < -1 { INVALID.to_owned() } else { human(seconds.max(0)) }
 }
 
-/// An RFC 3339 time, which is stricter than what the parser accepts.
+/// Parses a time of RFC 3339, which is stricter than the parser of the library.
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
     let has = |(at, separator): (usize, u8)| text.as_bytes().get(at) == Some(&separator);
     separators.into_iter().all(has).then(|| text.parse().ok())?
 }
 
-/// What Go writes for a time that was never set.
+/// The zero time of Go.
 fn zero() -> Timestamp {
     parse("0001-01-01T00:00:00Z").unwrap_or(Timestamp::MIN)
 }
 
-/// Two units while they matter, then one.
+/// A duration in two units as long as both matter, then in one.
 fn human(seconds: i64) -> String {
     let (minutes, hours) = (seconds / 60, seconds / 3600);
     let (days, years) = (hours / 24, hours / 24 / 365);

@@ -1,4 +1,4 @@
-//! The columns and cells of the built-in kinds, as kube-apiserver's printers make them.
+//! The columns and cells of the built-in kinds, as in kube-apiserver.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use super::column::Column;
 use super::{events, pods};
 use crate::object::{self, meta_text};
 
-/// The columns of a kind, and what makes its rows. Kinds without a printer have name and time of creation.
+/// The columns and rows of a kind. Kinds without a printer here have name and time of creation.
 pub(super) fn printer(group: &str, kind: &str) -> (Vec<Column>, Rows) {
     let plain = |cells| Rows { cells, conditions: |_| None };
     match (group, kind) {
@@ -27,7 +27,7 @@ pub(super) fn printer(group: &str, kind: &str) -> (Vec<Column>, Rows) {
     }
 }
 
-/// Name, these, and age.
+/// The name, then these, then the age.
 fn columns(between: &[Column]) -> Vec<Column> {
     [&[Column::name()], between, &[Column::age()]].concat()
 }
@@ -40,7 +40,7 @@ fn data() -> Column {
     Column::text("Data", "How many entries it has.")
 }
 
-/// Name, these, and age.
+/// The name, then these, then the age.
 fn row<const N: usize>(object: &Value, now: Timestamp, between: [Value; N]) -> Vec<Value> {
     let mut cells = vec![json!(object::name(object))];
     cells.extend(between);

@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 
 use super::json_path::JsonPath;
 
-/// What is in one column.
+/// One column.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Column {
     pub(crate) name: Cow<'static, str>,
     /// `string`, `integer`, `number`, `boolean` or `date`.
     pub(crate) kind: Cow<'static, str>,
-    /// More about the type; `name` marks the column that names the object.
+    /// The format of the type. `name` marks the column with the name of the object.
     pub(crate) format: Cow<'static, str>,
     pub(crate) description: Cow<'static, str>,
-    /// Above 0: shown only where there is much room (`-o wide`).
+    /// Above 0: shown only with `-o wide`.
     pub(crate) priority: i64,
-    /// Where the value is. `None`: a built-in kind's cells are made by code.
+    /// The path of the value. `None` for built-in kinds, whose cells functions make.
     pub(crate) path: Option<JsonPath>,
 }
 
@@ -34,12 +34,12 @@ impl Column {
         }
     }
 
-    /// The column that names the object.
+    /// The column with the name of the object.
     pub(super) fn name() -> Self {
         Self { format: Cow::Borrowed("name"), ..Self::text("Name", "What the object is called.") }
     }
 
-    /// As in a version's `additionalPrinterColumns`. `None`: its path is not understood.
+    /// A column of a version's `additionalPrinterColumns`. `None` if its path is not supported.
     pub(super) fn custom(definition: &Value) -> Option<Self> {
         let text = |field: &str| definition[field].as_str().unwrap_or_default();
         let path = text("jsonPath");
@@ -57,7 +57,7 @@ impl Column {
         })
     }
 
-    /// How a client reads it.
+    /// The definition of the column for clients.
     pub(super) fn definition(&self) -> Value {
         json!({
             "name": self.name, "type": self.kind, "format": self.format, "description": self.description,
@@ -65,12 +65,12 @@ impl Column {
         })
     }
 
-    /// The age of the object.
+    /// The column with the age of the object.
     pub(super) fn age() -> Self {
         Self::text("Age", "How long ago the object was created.")
     }
 
-    /// A column that is shown only where there is room.
+    /// A column that is shown only with `-o wide`.
     pub(super) fn wide(name: &'static str, description: &'static str) -> Self {
         Self { priority: 1, ..Self::text(name, description) }
     }

@@ -1,4 +1,4 @@
-//! The columns and cells of events, in the form that they have in either group.
+//! The columns and cells of Events of both groups.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ pub(super) fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-/// The one of two fields that is there.
+/// The value of the first of two fields that is present.
 fn either<'v>(event: &'v Value, pointers: [&str; 2]) -> &'v Value {
     pointers.iter().find_map(|pointer| event.pointer(pointer)).unwrap_or(&Value::Null)
 }
@@ -54,7 +54,7 @@ fn either_text<'v>(event: &'v Value, pointers: [&str; 2]) -> &'v str {
     either(event, pointers).as_str().unwrap_or_default()
 }
 
-/// How long ago it happened first and last.
+/// The ages of the first and the last time.
 fn seen(event: &Value, now: Timestamp) -> (String, String) {
     let or_else = |text: &str, default: &dyn Fn() -> String| match text {
         "" => default(),
@@ -75,7 +75,7 @@ fn count(event: &Value) -> i64 {
         return event["series"]["count"].as_i64().unwrap_or_default();
     }
     let count = either(event, ["/count", "/deprecatedCount"]).as_i64();
-    // An event of the newer form that happened once has no count.
+    // An Event of `events.k8s.io` that happened once has no count.
     count.filter(|count| *count != 0).unwrap_or(1)
 }
 

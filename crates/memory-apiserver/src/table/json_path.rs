@@ -1,15 +1,15 @@
 //! The paths of printer columns: `.status.phase`, `.metadata.labels.a\.b/c`, `['key']`, `[0]`, `[-1:]`, `[*]`,
 //! `[?(@.type=="Ready")].status`.
 //!
-//! A subset of what kube-apiserver reads, with its oddities: a quoted key is a path, too, so that dots in it need
-//! a backslash; and comparing values of different types fails the whole path. Not read: `..` and `['a','b']`.
+//! A subset of the syntax of kube-apiserver, with its behaviour: a quoted key is a path, too, so that dots in it need a
+//! backslash; comparing values of different types fails the whole path. Not supported: `..` and `['a','b']`.
 
 use std::cmp::Ordering;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-/// A path that can be followed through a value.
+/// A parsed path.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct JsonPath {
     steps: Vec<Step>,
@@ -21,16 +21,16 @@ enum Step {
     /// All fields or items.
     Wildcard,
     Slice(Slice),
-    /// The items for which the condition holds.
+    /// The items that meet the condition.
     Filter(Condition),
 }
 
-/// Some items of a list, by their indexes, of which negative ones count from the end.
+/// A range of the items of a list. Negative indexes count from the end.
 #[derive(Clone, Debug, PartialEq, Default)]
 struct Slice {
     start: Option<i64>,
     end: Option<i64>,
-    /// Whether only the item at `start` is meant.
+    /// Whether the range is only the item at `start`.
     single: bool,
     step: Option<i64>,
 }
@@ -57,7 +57,7 @@ enum Operand {
     Path(JsonPath),
 }
 
-/// A text that is no path, or none that is understood here.
+/// A text is not a path, or not a supported path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unrecognized JSON path {path:?}: {problem}")]
 pub(crate) struct JsonPathError {
@@ -96,7 +96,7 @@ fn parse(text: &str) -> Parsed<JsonPath> {
     Ok(JsonPath { steps })
 }
 
-/// Reads the name of a field; a backslash takes the next character into it. Returns the rest.
+/// Reads the name of a field, in which a backslash escapes the next character. Returns the rest.
 fn field<'t>(text: &'t str, steps: &mut Vec<Step>) -> &'t str {
     let mut escaped = false;
     let ends = |c: char| {
@@ -109,7 +109,7 @@ fn field<'t>(text: &'t str, steps: &mut Vec<Step>) -> &'t str {
     rest
 }
 
-/// Reads what is between brackets. Returns the rest.
+/// Reads a step in brackets. Returns the rest.
 fn brackets<'t>(text: &'t str, steps: &mut Vec<Step>) -> Parsed<&'t str> {
     let (inner, rest) = text.split_once(']').ok_or("a bracket is not closed")?;
     let quoted = inner.strip_prefix('\'').and_then(|inner| inner.strip_suffix('\''));
@@ -158,7 +158,7 @@ fn filter<'t>(text: &'t str, steps: &mut Vec<Step>) -> Parsed<&'t str> {
     Ok(rest)
 }
 
-/// Where the parenthesis closes that is not in quotes.
+/// The position of the closing parenthesis that is not in quotes.
 fn end_of_condition(text: &str) -> Option<usize> {
     let (mut quote, mut escaped) = (None, false);
     for (at, c) in text.char_indices() {
@@ -199,7 +199,7 @@ fn operand(text: &str) -> Parsed<Operand> {
     }
 }
 
-/// The text before the closing quote, with which all must end.
+/// The text before the closing quote, which must be the last character.
 fn unquote(text: &str, quote: char) -> Parsed<String> {
     let mut unquoted = String::new();
     let mut chars = text.chars();
@@ -220,13 +220,13 @@ fn unquote(text: &str, quote: char) -> Parsed<String> {
 }
 
 impl JsonPath {
-    /// All that the path leads to, in order. `None`: it does not fit the value, for instance because an index is
-    /// out of bounds; a missing field is no such case.
+    /// All values at the path, in order. `None` if the path does not fit the value, for instance because an index is
+    /// out of bounds. An absent field fits.
     pub(crate) fn find<'v>(&self, value: &'v Value) -> Option<Vec<&'v Value>> {
         self.steps.iter().try_fold(vec![value], |found, step| step.take(&found))
     }
 
-    /// What the path leads to first.
+    /// The first value at the path.
     pub(crate) fn first<'v>(&self, value: &'v Value) -> Option<&'v Value> {
         self.find(value)?.first().copied()
     }
@@ -257,7 +257,7 @@ impl Step {
 }
 
 impl Slice {
-    /// `None`: it is out of bounds.
+    /// `None` if it is out of bounds.
     fn of<'v>(&self, items: &'v [Value]) -> Option<impl Iterator<Item = &'v Value>> {
         let length = i64::try_from(items.len()).ok()?;
         let from_end = |index: i64| if index < 0 { index.saturating_add(length) } else { index };
@@ -274,7 +274,7 @@ fn index(number: i64) -> Option<usize> {
 }
 
 impl Condition {
-    /// `None`: the values can't be compared.
+    /// `None` if the values cannot be compared.
     fn holds(&self, item: &Value) -> Option<bool> {
         let (path, comparison, operand) = match self {
             Self::Exists(path) => return Some(path.first(item).is_some()),

@@ -1,6 +1,6 @@
-//! Objects as clients that only show them ask for them: tables (`kubectl get`) and bare metadata.
+//! Tables of objects, as `kubectl get` asks for them, and objects with their metadata alone.
 //!
-//! Pure: what is rendered, and at what time, are arguments. Tables are `meta.k8s.io/v1`.
+//! Pure functions: the objects and the time are arguments. Tables are of `meta.k8s.io/v1`.
 
 mod age;
 mod built_in;
@@ -23,7 +23,7 @@ pub(crate) use printer::Printer;
 
 const API_VERSION: &str = "meta.k8s.io/v1";
 
-/// How much of each object the rows of a table have besides their cells.
+/// How much of its object a row has, beside the cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum IncludeObject {
     None,
@@ -33,7 +33,7 @@ pub(crate) enum IncludeObject {
 }
 
 impl IncludeObject {
-    /// From the query parameter of this name; empty when it is not given.
+    /// Parses the query parameter `includeObject`, which is empty if it is not given.
     pub(crate) fn parse(parameter: &str) -> Result<Self, ApiError> {
         match parameter {
             "None" => Ok(Self::None),
@@ -71,7 +71,7 @@ impl Tables<'_> {
         self.of_event(object, true, now)
     }
 
-    /// The table of a watch event's object. Only the first one of a watch has headers.
+    /// The table of the object of an event. Only the first table of a watch has headers.
     pub(crate) fn of_event(&self, object: &Value, first: bool, now: Timestamp) -> Value {
         let metadata = json!({"resourceVersion": meta_text(object, "resourceVersion")});
         let headers = if first { self.headers() } else { Value::Null };
@@ -103,22 +103,22 @@ fn table(metadata: Value, headers: Value, rows: Vec<Value>) -> Value {
     with_fields([("kind", "Table".into()), ("apiVersion", API_VERSION.into())].into_iter().chain(rest))
 }
 
-/// An object, without a copy of what is in it.
+/// A JSON object of these fields, which are not copied.
 fn with_fields(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
     Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-/// Whether it is the bookmark after the initial events, which clients know by its metadata.
+/// Whether the object is the bookmark after the initial events, which clients recognize by its metadata.
 fn ends_initial_events(object: &Value) -> bool {
     object["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true"
 }
 
-/// The metadata alone.
+/// An object with its metadata alone.
 pub(crate) fn partial_object(object: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": API_VERSION, "metadata": object["metadata"]})
 }
 
-/// The metadata alone of a list's objects.
+/// A list of objects with their metadata alone.
 pub(crate) fn partial_list<'o>(metadata: &Value, items: impl IntoIterator<Item = &'o Value>) -> Value {
     let items: Vec<_> = items.into_iter().map(partial_object).collect();
     with_fields([

@@ -1,4 +1,4 @@
-//! The columns and cells of pods. The status is one word for the phase, the containers and the deletion.
+//! The columns and cells of Pods. One word sums up the phase, the containers and the deletion.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ pub(super) fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-/// The conditions of the row: that the pod has ended, and how.
+/// The conditions of the row, if the Pod has ended.
 pub(super) fn row_conditions(pod: &Value) -> Option<Value> {
     let phase = text(pod, "/status/phase");
     let message = match phase {
@@ -51,14 +51,14 @@ pub(super) fn row_conditions(pod: &Value) -> Option<Value> {
     Some(json!([{"type": "Completed", "status": "True", "reason": phase, "message": message}]))
 }
 
-/// What the containers tell.
+/// A summary of the containers.
 struct Summary {
     status: String,
     ready: usize,
     restarts: Restarts,
 }
 
-/// How often containers were restarted.
+/// The restarts of containers.
 #[derive(Clone, Default)]
 struct Restarts {
     count: i64,
@@ -99,8 +99,8 @@ impl Summary {
         summary
     }
 
-    /// Up to the first init container that has not done its part. Returns the restarts of sidecars alone, unless
-    /// the pod is still being initialized.
+    /// Adds the init containers up to the first that has not finished. Returns the restarts of sidecars alone, unless
+    /// the Pod is still being initialized.
     fn add_init_containers(&mut self, pod: &Value) -> Option<Restarts> {
         let mut of_sidecars = Restarts::default();
         let total = list(pod, "/spec/initContainers").len();
@@ -129,7 +129,7 @@ impl Summary {
         Some(of_sidecars)
     }
 
-    /// The first container that has something to tell decides.
+    /// Adds the containers. The first container that waits or has ended decides the status.
     fn add_containers(&mut self, pod: &Value) {
         let mut runs = false;
         let mut failure = None;

@@ -1,6 +1,6 @@
-//! [`Printer`]: the columns of a kind's tables, and how their cells are made.
+//! [`Printer`]: the columns of a kind's tables, and the functions that make their cells.
 //!
-//! A custom kind has the columns of its definition, or else its name and age.
+//! A custom kind has the columns of its definition, or name and age if it defines none.
 
 use jiff::Timestamp;
 use serde_json::{Number, Value, json};
@@ -19,7 +19,7 @@ pub(crate) struct Printer {
     rows: Rows,
 }
 
-/// How a row is made.
+/// The way in which rows are made.
 #[derive(Clone, Copy, Debug)]
 enum Rows {
     /// By the paths of the columns.
@@ -28,8 +28,8 @@ enum Rows {
 }
 
 impl Printer {
-    /// For a custom kind, from one of the definition's `spec.versions`. As in kube-apiserver, the columns end before
-    /// the first one whose path is not understood.
+    /// The printer of a custom kind, from a version of its definition. As in kube-apiserver, the columns end before
+    /// the first one whose path is not supported.
     pub(crate) fn custom(version: &Value) -> Self {
         let age = json!([{
             "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
@@ -41,7 +41,7 @@ impl Printer {
         Self { columns: columns.map_while(|column| column).collect(), rows: Rows::Paths }
     }
 
-    /// For a built-in kind.
+    /// The printer of a built-in kind.
     pub(crate) fn built_in(group: &str, kind: &str) -> Self {
         let (columns, rows) = built_in::printer(group, kind);
         Self { columns, rows: Rows::Code(rows) }
@@ -59,7 +59,7 @@ impl Printer {
         self.columns.iter().map(cell).collect()
     }
 
-    /// What a row says of its object's state, if anything.
+    /// The conditions of a row, if it has any.
     pub(super) fn row_conditions(&self, object: &Value) -> Option<Value> {
         match self.rows {
             Rows::Code(rows) => (rows.conditions)(object),
@@ -68,7 +68,7 @@ impl Printer {
     }
 }
 
-/// The cell for a value in a column of this type; null if the value is of another one.
+/// The cell of a value in a column of this type; null if the value has another type.
 fn cell(kind: &str, value: &Value, now: Timestamp) -> Value {
     match (kind, value) {
         ("string", _) => text(value).into(),
@@ -83,7 +83,7 @@ fn text(value: &Value) -> String {
     match value {
         Value::Null => "<no value>".to_owned(),
         Value::Number(value) => number(value),
-        // Go escapes what would mean something in HTML.
+        // Go escapes the special characters of HTML.
         Value::Array(_) | Value::Object(_) => {
             value.to_string().replace('&', r"\u0026").replace('<', r"\u003c").replace('>', r"\u003e")
         }
@@ -92,7 +92,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Without its fraction; what does not fit becomes the smallest number, as on the real server's processors.
+/// A number without its fraction. A number that does not fit becomes the smallest number, as in Go on x86-64.
 #[expect(clippy::cast_possible_truncation, reason = "it is meant to be cut off, and is known to fit")]
 fn whole(number: &Number) -> i64 {
     let float = number.as_f64().unwrap_or_default();

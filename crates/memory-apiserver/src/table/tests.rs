@@ -1,14 +1,14 @@
-//! Tables as a whole, and rows of the built-in kinds against those that kube-apiserver 1.35 made of the same objects.
+//! Whole tables, and rows of built-in kinds compared with those of kube-apiserver 1.35 for the same objects.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{IncludeObject, Printer, Tables, partial_list, partial_object};
 
-/// What the real server answered: kinds with their columns, and rows with their objects.
+/// Answers of kube-apiserver: kinds with their columns, and rows with their objects.
 const RECORDED: &str = include_str!("../../tests/data/kube-apiserver/tables.json");
 
-/// When it answered, five minutes after the objects were made.
+/// The time of those answers, five minutes after the objects were created.
 fn now() -> Timestamp {
     "2026-11-24T10:25:05Z".parse().unwrap()
 }

@@ -1,9 +1,10 @@
-//! From what a client wants to be stored to what is stored: system fields, defaults, rules, owners of fields.
-//! Pure: reads the present object, changes nothing.
+//! Admission: turns the object of a client into the object to store. Adds system fields, defaults and field owners, and
+//! checks the rules.
+//! Pure functions: they read the live object and change nothing.
 //!
-//! The order is that of kube-apiserver: unknown fields go and defaults come, then owners are told, then what the
-//! request can't change is put back; an object that then equals the present one is not written, and any other one
-//! has to keep the rules.
+//! The order is that of kube-apiserver. First, unknown fields are removed and defaults are set. Then field owners are
+//! recorded, and fields that the request cannot change are restored. An object that is then equal to the live one is
+//! not written. Any other object is checked.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,7 @@ use crate::request::Verb;
 use crate::resource::{Nature, Resource};
 use crate::schema;
 
-/// What only the server writes, and no update changes.
+/// The fields that only the server writes, and that no update changes.
 const SYSTEM_FIELDS: [&str; 7] = [
     "uid",
     "creationTimestamp",
@@ -35,20 +36,20 @@ const SYSTEM_FIELDS: [&str; 7] = [
     "resourceVersion",
 ];
 
-/// Unknown and repeated fields of a built-in kind that a client is told of.
+/// Maximum number of unknown and repeated fields that are reported for a built-in kind.
 const MAX_PROBLEMS: usize = 100;
 
-/// What may be stored.
+/// The object to store.
 pub(super) struct Admission {
     pub(super) object: Value,
     pub(super) warnings: Vec<String>,
-    /// Whether nothing differs from what is there.
+    /// Whether the object is equal to the live one.
     pub(super) unchanged: bool,
-    /// Whether this was the last thing that kept a deleted object from going.
+    /// Whether the object is deleted and nothing keeps it any more.
     pub(super) ends: bool,
 }
 
-/// A new object, of a create or of an update that creates.
+/// The object of a create, or of an update that creates.
 pub(super) fn create(
     write: &WriteRequest<'_>,
     object: Value,
@@ -72,7 +73,7 @@ pub(super) fn create(
     Ok(admission)
 }
 
-/// A new version of an object, or of a part of it.
+/// The new version of an object after an update of the object or of a part of it.
 pub(super) fn update(
     write: &WriteRequest<'_>,
     live: &Value,
@@ -89,7 +90,7 @@ pub(super) fn update(
     Ok(admission)
 }
 
-/// What server-side apply makes of an object, or of nothing.
+/// The object after a server-side apply to the live object, or to none.
 pub(super) fn applied(
     write: &WriteRequest<'_>,
     live: Option<&Value>,
@@ -120,7 +121,7 @@ pub(super) fn applied(
     Ok(admission)
 }
 
-/// Drops what the kind does not know, judges it, and sets what is left out.
+/// Removes unknown fields, or refuses them, and sets defaults.
 fn begin(
     write: &WriteRequest<'_>,
     mut object: Value,
@@ -155,7 +156,7 @@ fn begin(
     Ok(Admission { object, warnings, unchanged: false, ends: false })
 }
 
-/// Why an object can't be read, if it can't: of built-in kinds all must have its type, of custom ones the metadata.
+/// The first value with a wrong type: anywhere in an object of a built-in kind, in the metadata of a custom object.
 fn type_error(resource: &Resource, object: &Value) -> Option<String> {
     let problem = match resource.builtin() {
         Some(_) => schema::type_error(object, &resource.schema),
@@ -164,7 +165,7 @@ fn type_error(resource: &Resource, object: &Value) -> Option<String> {
     problem.or_else(|| fields::check_form(object).err())
 }
 
-/// The object's place must be that of the path; what it leaves out is taken from there.
+/// Checks that name and namespace agree with the path, and sets the namespace if it is left out.
 fn set_place(write: &WriteRequest<'_>, object: &mut Value) -> Result<(), ApiError> {
     let target = &write.call.target;
     let (namespace, name) = (object::namespace(object).to_owned(), object::name(object).to_owned());
@@ -190,7 +191,7 @@ fn set_place(write: &WriteRequest<'_>, object: &mut Value) -> Result<(), ApiErro
     Ok(())
 }
 
-/// What the server says of a new object.
+/// Sets the system fields of a new object.
 fn born(write: &WriteRequest<'_>, object: &mut Value) {
     let resource = &write.call.resource;
     let prefix = object::meta_text(object, "generateName").to_owned();
@@ -211,7 +212,7 @@ fn born(write: &WriteRequest<'_>, object: &mut Value) {
     }
 }
 
-/// Takes over from the present version what a client can't change with this request.
+/// Restores the fields of the live object that this request cannot change.
 fn succeed(write: &WriteRequest<'_>, live: &Value, object: &mut Value) {
     if write.part == Part::Status {
         let status = object["status"].take();
@@ -219,7 +220,7 @@ fn succeed(write: &WriteRequest<'_>, live: &Value, object: &mut Value) {
         let metadata = object["metadata"].take();
         *object = live.clone();
         if !write.call.resource.is_custom() {
-            // Of built-in kinds, labels and annotations can be written along.
+            // A write of the status changes labels and annotations, too, if the kind is built in.
             object["metadata"] = metadata;
         }
         set_or_remove(object, "status", status);
@@ -235,7 +236,7 @@ fn succeed(write: &WriteRequest<'_>, live: &Value, object: &mut Value) {
     let metadata = metadata_mut(object);
     for field in SYSTEM_FIELDS {
         if deleted(field) && metadata.get(field).is_some_and(|value| !value.is_null()) {
-            // Validation says that it may not be changed.
+            // Validation refuses the change later.
             continue;
         }
         match &live["metadata"][field] {
@@ -254,7 +255,7 @@ fn set_or_remove(object: &mut Value, field: &str, value: Value) {
     }
 }
 
-/// Whether the version that the client knows is the present one, and the object the same.
+/// Refuses an update of another version or of another object than the live one.
 fn check_preconditions(write: &WriteRequest<'_>, live: &Value, object: &Value) -> Result<(), ApiError> {
     let resource = &write.call.resource;
     let (asked, uid) = (object::meta_text(object, "resourceVersion"), object::uid(object));
@@ -264,7 +265,7 @@ fn check_preconditions(write: &WriteRequest<'_>, live: &Value, object: &Value) -
             FieldError::invalid("metadata.resourceVersion", json!(0), "must be specified for an update");
         return Err(ApiError::invalid(&resource.group, &resource.names.plural, object::name(live), &[error]));
     }
-    // A patch that changes the UID is invalid, which is found later.
+    // Validation refuses a patch that changes the UID later.
     if write.patch.is_none() && !uid.is_empty() && uid != object::uid(live) {
         return Err(other_uid(write, uid, object::uid(live)));
     }
@@ -282,7 +283,7 @@ fn other_uid(write: &WriteRequest<'_>, wanted: &str, is: &str) -> ApiError {
     ApiError::conflict(&write.call.resource.about(name), &why)
 }
 
-/// Whether what is applied is meant to be new.
+/// Refuses to create an object by an apply that names a UID.
 fn check_unborn(write: &WriteRequest<'_>, applied: &Value) -> Result<(), ApiError> {
     let uid = object::uid(applied);
     if uid.is_empty() {
@@ -293,14 +294,14 @@ fn check_unborn(write: &WriteRequest<'_>, applied: &Value) -> Result<(), ApiErro
     Err(ApiError::conflict(&write.call.resource.about(object::name(applied)), &why))
 }
 
-/// What the kind sets that clients have no say in, and own no part of.
+/// Sets the fields that only the kind's own rules set. They have no owner.
 fn prepare(write: &WriteRequest<'_>, live: Option<&Value>, object: &mut Value) {
     if let Some(builtin) = write.call.resource.builtin() {
         (builtin.prepare)(object, live, write.now);
     }
 }
 
-/// Notes who owns what.
+/// Records the owners of fields.
 fn track(write: &WriteRequest<'_>, live: Option<&Value>, object: &mut Value) {
     with_endpoint(write, |endpoint| match (&write.call.resource.scale, live, write.part) {
         (Some(paths), Some(live), Part::Scale) => {
@@ -331,7 +332,7 @@ fn with_endpoint<R>(write: &WriteRequest<'_>, run: impl FnOnce(&Endpoint<'_>) ->
     })
 }
 
-/// The rules of metadata, schema and kind.
+/// Checks the rules of metadata, schema and kind.
 fn check(write: &WriteRequest<'_>, live: Option<&Value>, object: &Value) -> Result<(), ApiError> {
     let resource = &write.call.resource;
     let mut errors = metadata::validate(resource, live, object);
@@ -353,7 +354,7 @@ fn check(write: &WriteRequest<'_>, live: Option<&Value>, object: &Value) -> Resu
     Err(ApiError::invalid(&resource.group, &resource.names.kind, object::name(object), &errors))
 }
 
-/// Counts the generation, and says whether anything has changed and whether the object goes.
+/// Raises the generation, and decides whether the object has changed and whether it is removed.
 fn finish(write: &WriteRequest<'_>, live: &Value, admission: &mut Admission) -> Result<(), ApiError> {
     let object = &mut admission.object;
     let resource = &write.call.resource;
@@ -367,7 +368,7 @@ fn finish(write: &WriteRequest<'_>, live: &Value, admission: &mut Admission) -> 
     if admission.unchanged { Ok(()) } else { check(write, Some(live), &admission.object) }
 }
 
-/// Whether anything but metadata differs, and the status where that is a part of its own.
+/// Whether anything differs except metadata, and except the status if that is a subresource.
 fn spec_differs(resource: &Resource, live: &Value, object: &Value) -> bool {
     let counts = |field: &&String| match field.as_str() {
         "metadata" | "apiVersion" | "kind" => false,

@@ -1,4 +1,4 @@
-//! From the body of a write to an object of the right kind, and how what can't be read is refused.
+//! Decodes the body of a write, and refuses a body that is not an object of the right kind.
 
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ pub(super) fn media_type(call: &Call) -> &str {
     value.unwrap_or_default().split(';').next().unwrap_or_default().trim()
 }
 
-/// The object in the body of a create or an update, and the fields in it that are given twice.
+/// The object in the body of a create or an update, and warnings of fields that are given twice.
 pub(super) fn body(call: &Call) -> Result<(Value, Vec<String>), ApiError> {
     let object = document(call)?;
     let is_json = !matches!(media_type(call), "application/yaml" | PROTOBUF);
@@ -25,7 +25,7 @@ pub(super) fn body(call: &Call) -> Result<(Value, Vec<String>), ApiError> {
     Ok((object, duplicates))
 }
 
-/// What a body holds, whatever it is.
+/// The object in a body, of any kind.
 pub(super) fn document(call: &Call) -> Result<Value, ApiError> {
     match media_type(call) {
         "" | "application/json" => json(&call.body),
@@ -49,7 +49,7 @@ pub(super) fn duplicates(body: &[u8]) -> Vec<String> {
     fields.into_iter().map(|field| format!("duplicate field {field:?}")).collect()
 }
 
-/// JSON that is an object.
+/// The object in a body of JSON.
 pub(super) fn json(body: &[u8]) -> Result<Value, ApiError> {
     let refused =
         |what: String| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {what}"));
@@ -57,7 +57,7 @@ pub(super) fn json(body: &[u8]) -> Result<Value, ApiError> {
     if value.is_object() { shallow(value) } else { Err(refused("not an object".to_owned())) }
 }
 
-/// The object that is to be applied.
+/// The object of a server-side apply.
 pub(super) fn applied(call: &Call) -> Result<Value, ApiError> {
     shallow(patch::applied::read(&call.body)?)
 }
@@ -69,7 +69,7 @@ fn shallow(object: Value) -> Result<Value, ApiError> {
     Ok(object)
 }
 
-/// Whether the object says to be what the path is about. Built-in kinds may leave it out.
+/// Checks that kind and version are those of the path. Objects of built-in kinds may leave them out.
 pub(super) fn check_kind(call: &Call, object: &Value, patch: Option<PatchKind>) -> Result<(), ApiError> {
     let resource = &call.resource;
     let (version, kind) = (resource.api_version(), &resource.names.kind);
@@ -104,8 +104,7 @@ pub(super) fn check_kind(call: &Call, object: &Value, patch: Option<PatchKind>) 
     Err(ApiError::invalid(&resource.group, said("kind"), crate::object::name(object), &[error]))
 }
 
-/// The refusal of an object that can't be read, or that has fields which it may not have: of a patch it says what
-/// the patch made of the object.
+/// The error for an object that cannot be decoded or has unknown fields. For a patch, it shows the patched object.
 pub(super) fn unreadable(call: &Call, object: &Value, patch: Option<PatchKind>, why: &str) -> ApiError {
     let shown = match patch {
         Some(PatchKind::Change(Change::Strategic)) => String::from_utf8_lossy(&call.body).into_owned(),

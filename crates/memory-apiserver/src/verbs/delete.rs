@@ -17,14 +17,14 @@ use crate::lifecycle;
 use crate::object::{self, FOREGROUND, ORPHAN, finalizers, metadata_mut};
 use crate::store::{Change, DEFINITIONS, Expect, Key, NAMESPACES, Stored};
 
-/// What every cluster needs.
+/// The namespaces that cannot be deleted.
 const IMMORTAL_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
 
-/// What a deletion came to.
+/// The result of a deletion.
 enum Deleted {
-    /// Finalizers, or a grace period, keep it for now.
+    /// A finalizer or a grace period keeps the object for now.
     Marked(Arc<Stored>),
-    /// It is gone; this was its last state.
+    /// The object is removed; this was its last state.
     Gone(Arc<Stored>),
 }
 
@@ -94,8 +94,8 @@ fn delete(call: &Call, key: &Key, options: &DeleteOptions) -> Result<Option<Dele
     Ok(None)
 }
 
-/// Sets the finalizers that stand for the way of deleting, and what a kind shows of it. Returns the seconds that
-/// the object is given.
+/// Sets the finalizers of the propagation policy, and the status of kinds that show their deletion. Returns the grace
+/// period in seconds.
 fn prepare(call: &Call, object: &mut Value, options: &DeleteOptions) -> i64 {
     if let Some(propagation) = options.propagation {
         set_finalizer(object, FOREGROUND, propagation == Propagation::Foreground);
@@ -124,14 +124,14 @@ fn set_finalizer(object: &mut Value, finalizer: &str, there: bool) {
     }
 }
 
-/// How long a deleted Pod stays: one that runs on a node has to be ended there first.
+/// The grace period of a Pod: a Pod on a node has to be ended there first.
 fn grace(pod: &Value, options: &DeleteOptions) -> i64 {
     let on_a_node = !pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
     let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
     if !on_a_node || ended {
         return 0;
     }
-    // A second deletion only says how long if it means to.
+    // A second deletion changes the period only if it says one.
     let given = pod["metadata"]["deletionGracePeriodSeconds"].as_i64();
     let own = given.or(pod["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30);
     options.grace_seconds.unwrap_or(own).max(0)

@@ -50,8 +50,7 @@ fn main(call: &Call) -> Result<Response<Body>, ApiError> {
     }
 }
 
-/// Whether the path has a namespace where, and only where, the kind has one. Only the collection of all
-/// namespaces needs none.
+/// Whether the path has a namespace exactly if the kind has one. Lists and watches of all namespaces need none.
 fn is_in_place(call: &Call) -> bool {
     let all = call.target.name.is_none() && matches!(call.verb, Verb::List | Verb::Watch);
     let in_namespace = call.target.namespace.is_some();
@@ -59,13 +58,13 @@ fn is_in_place(call: &Call) -> bool {
     has_objects && (call.resource.namespaced == in_namespace || (call.resource.namespaced && all))
 }
 
-/// What a path gets that does not lead to a kind which there is.
+/// The answer to a path whose namespace does not fit the kind.
 fn not_there(call: &Call) -> Result<Response<Body>, ApiError> {
     let Target { name, namespace, .. } = &call.target;
     if call.resource.is_custom() {
         Ok(answer::not_served())
     } else if name.is_none() && namespace.is_none() {
-        // The collection of all namespaces can be listed, and no more.
+        // The collection of all namespaces can only be listed and watched.
         Err(ApiError::method_not_allowed())
     } else {
         Err(ApiError::no_such_resource())

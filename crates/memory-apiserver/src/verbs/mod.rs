@@ -1,4 +1,4 @@
-//! What is done with a request for a resource, by its verb.
+//! Processes a request for a resource, by its verb.
 
 mod admit;
 mod decode;

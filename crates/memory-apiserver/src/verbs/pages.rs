@@ -1,4 +1,4 @@
-//! [`Page`]: the objects of a list, or some of them; and how they are sent.
+//! [`Page`]: the objects of a list or of a part of it, and the answer that is made of them.
 
 use std::io;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::error::ApiError;
 use crate::form::{Form, Presenter};
 use crate::store::{Key, Snapshot, Stored, Unknown};
 
-/// Bytes of a list that are sent at once.
+/// Bytes after which a chunk of a list is sent.
 const CHUNK: usize = 256 << 10;
 
-/// Objects that are looked at together where selectors decide.
+/// Minimum number of objects that are read at once if there are selectors.
 const BATCH: usize = 500;
 
 /// Answers with a collection, or a page of it.
@@ -34,7 +34,7 @@ pub(super) struct Page {
     pub(super) objects: Vec<Arc<Stored>>,
     revision: u64,
     more: bool,
-    /// How many objects follow; `None` where selectors decide, and nobody has counted.
+    /// How many objects follow; `None` if that is not known, as with selectors.
     remaining: Option<usize>,
 }
 
@@ -47,7 +47,7 @@ impl Page {
         }
     }
 
-    /// The list of the objects. Its text is made while it is sent.
+    /// The list of the objects as an answer. Its text is made while it is sent.
     pub(super) fn answer(self, call: &Call, presenter: Presenter) -> Response<Body> {
         let mut metadata = json!({"resourceVersion": self.revision.to_string()});
         if let (Some(last), true) = (self.objects.last(), self.more) {
@@ -68,7 +68,7 @@ impl Page {
     }
 }
 
-/// Refuses a version that is not reached yet, instead of waiting for it: the client is told to try again.
+/// Refuses a version that is not reached yet, instead of waiting for it, and tells the client to retry.
 pub(super) fn check_reached(call: &Call, asked: u64) -> Result<(), ApiError> {
     let current = call.state.store.revision();
     if asked > current { Err(ApiError::version_too_large(asked, current)) } else { Ok(()) }
@@ -98,7 +98,7 @@ fn first(call: &Call, options: &ListOptions) -> Result<Page, ApiError> {
 fn continued(call: &Call, options: &ListOptions, token: &Continue) -> Result<Page, ApiError> {
     let after = token.key();
     select(call, options, Some(&after), Some(token.revision)).map_err(|_| {
-        // The client may go on from where it was with what there is now.
+        // The client may go on after the same object in the newest state.
         let fresh = Continue::after(&after, call.state.store.revision(), None).encode();
         let mut error = ApiError::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list: objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.");
         error.details.continue_token = Some(fresh);
@@ -106,7 +106,7 @@ fn continued(call: &Call, options: &ListOptions, token: &Continue) -> Result<Pag
     })
 }
 
-/// The next objects that are selected, at most as many as the client asks for. Looks at no more objects than it needs.
+/// The next objects that match, at most as many as the client asks for. Reads no more objects than needed.
 fn select(call: &Call, options: &ListOptions, after: Option<&Key>, at: Option<u64>) -> Result<Page, Unknown> {
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };
     if !options.filter.is_selective() {
@@ -132,8 +132,8 @@ fn snapshot(call: &Call, after: Option<&Key>, at: Option<u64>, limit: usize) -> 
     call.state.store.list(&call.resource.storage, &call.range(after), at, limit)
 }
 
-/// How many objects follow after a page. Each token tells how many followed after its page, so only the first page
-/// has to ask the store.
+/// How many objects follow after a page. A token says how many follow after its page, so that only the first page has
+/// to ask the store.
 fn remaining(call: &Call, options: &ListOptions, revision: u64, listed: usize) -> Option<usize> {
     let before = match &options.token {
         Some(token) => token.remaining,
@@ -144,7 +144,7 @@ fn remaining(call: &Call, options: &ListOptions, revision: u64, listed: usize) -
     before.and_then(|before| before.checked_sub(listed))
 }
 
-/// The text of a list in chunks: its head without the closing brace, then the items.
+/// The text of a list in chunks: the head without its closing brace, then the items.
 fn list_text(
     presenter: Presenter,
     head: &str,

@@ -13,7 +13,7 @@ use crate::error::ApiError;
 use crate::store::Stored;
 use crate::watch::{self, WatchRequest};
 
-/// One object.
+/// Answers with one object.
 pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     let presenter = call.presenter()?;
     if let Some(asked) = options::version(call)? {
@@ -22,17 +22,17 @@ pub(super) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     Ok(answer::json(StatusCode::OK, presenter.object(&*call.find()?)))
 }
 
-/// A collection from some point on.
+/// Answers with the events of a collection.
 pub(super) fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
     let presenter = call.presenter()?;
     let options = WatchOptions::of(call)?;
     let asked = options.version;
-    // As etcd-backed servers do it: without a version, or with 0, what is there comes first.
+    // Without a version, or with 0, the present objects come first, as in kube-apiserver.
     let wants_initial = options.initial_events.unwrap_or(matches!(asked, None | Some(0)));
     let (initial, from) = if wants_initial {
         match initial(call, &options) {
             Ok(initial) => initial,
-            // The watch has begun, so that it is in the stream that the client is told.
+            // kube-apiserver reports the error in the stream.
             Err(error) => return Ok(answer::json(StatusCode::OK, watch::refusal(&error))),
         }
     } else {
@@ -51,7 +51,7 @@ pub(super) fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
     Ok(answer::stream(watch::lines(Arc::clone(&call.state), request, &call.interference)))
 }
 
-/// What is there, and the version in which it is.
+/// The present objects, and their version.
 fn initial(call: &Call, options: &WatchOptions) -> Result<(Vec<Arc<Stored>>, u64), ApiError> {
     if let Some(asked) = options.version {
         check_reached(call, asked)?;

@@ -1,4 +1,4 @@
-//! The `scale` subresource of a custom kind: how many there should be and are.
+//! The `scale` subresource of a custom kind: the desired and the present number of replicas.
 
 use axum::body::Body;
 use http::Response;
@@ -38,7 +38,7 @@ pub(super) fn answer(call: &Call, verb: Verb) -> Result<Response<Body>, ApiError
     }
 }
 
-/// What the scale of an object is.
+/// The scale of an object.
 fn scale(paths: &ScalePaths, object: &Value) -> Value {
     let at = |path: &str| path.split('.').try_fold(object, |value, step| value.get(step)).cloned();
     let mut metadata = json!({});

@@ -1,5 +1,5 @@
-//! `create`, `update` and `patch`: read what is there, make what is to be there, and store it unless somebody else
-//! was faster, in which case it all begins anew.
+//! `create`, `update` and `patch`: read the live object, make the new one, and store it. If another write came first,
+//! all of this is repeated.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ use crate::patch::PatchKind;
 use crate::request::Verb;
 use crate::store::{Change, Expect, Key, Refused, Stored};
 
-/// How often a generated name is tried.
+/// Attempts to find a generated name that is free.
 const NAME_ATTEMPTS: u32 = 8;
 
-/// Bytes of JSON up to which an object is stored: the largest request of etcd.
+/// Maximum bytes of an object as JSON: the largest request of etcd.
 const MAX_OBJECT: usize = 1536 << 10;
 
-/// What a write came to.
+/// The result of a write.
 pub(super) struct Written {
     status: StatusCode,
     pub(super) object: Arc<Stored>,
@@ -41,7 +41,7 @@ pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     Ok(write.answer(&written))
 }
 
-/// Stores a new object, its status included.
+/// Stores a new object with its status.
 pub(crate) fn load(call: &Call, object: &Value) -> Result<Arc<Stored>, ApiError> {
     WriteRequest::of(call, Part::Whole, None)?.create(object, &[]).map(|written| written.object)
 }
@@ -98,13 +98,13 @@ impl WriteRequest<'_> {
         Err(ApiError::already_exists(&self.call.resource.about(name)))
     }
 
-    /// Replaces an object that is there, and creates one that is not.
+    /// Replaces an object, or creates it if it does not exist.
     fn put(&self, object: &Value, duplicates: &[String]) -> Result<Written, ApiError> {
         let call = self.call;
         loop {
             if call.find().is_ok() {
                 match self.update(|_| Ok((object.clone(), duplicates.to_vec()))) {
-                    // It was deleted meanwhile.
+                    // The object was deleted meanwhile.
                     Err(error) if error.code == 404 && call.find().is_err() => {}
                     other => return other,
                 }
@@ -120,7 +120,7 @@ impl WriteRequest<'_> {
         }
     }
 
-    /// Whether there can be new objects in this place, which is asked before what such an object is.
+    /// Checks that new objects are possible in this namespace, before the object itself is checked.
     fn check_place(&self) -> Result<(), ApiError> {
         let namespace = self.call.target.namespace.as_deref().unwrap_or_default();
         let key = Key::new(namespace, "");
@@ -133,7 +133,7 @@ impl WriteRequest<'_> {
         }
     }
 
-    /// Why there can't be a new object of this key.
+    /// The error for a new object whose key is taken.
     fn taken(&self, key: &Key) -> ApiError {
         let resource = &self.call.resource;
         let mut error = ApiError::already_exists(&resource.about(&key.name));
@@ -143,7 +143,7 @@ impl WriteRequest<'_> {
         error
     }
 
-    /// Makes a new version from the present one until it can be stored.
+    /// Makes a new version of the live object, until it can be stored.
     pub(super) fn update(
         &self,
         make: impl Fn(&Value) -> Result<(Value, Vec<String>), ApiError>,
@@ -184,7 +184,7 @@ impl WriteRequest<'_> {
         }
     }
 
-    /// Stores a new version over a present one; `None` if that was not the present one any more.
+    /// Stores a new version of `stored`. Returns `None` if another write came first.
     fn attempt(&self, stored: &Arc<Stored>, admission: Admission) -> Result<Option<Written>, ApiError> {
         if admission.unchanged {
             let warnings = admission.warnings;
@@ -197,7 +197,7 @@ impl WriteRequest<'_> {
         }
     }
 
-    /// Stores an object in the place of an old one, or of none.
+    /// Stores an object in the place of `old`, or as a new object.
     fn store(&self, old: Option<&Stored>, admission: Admission) -> Result<Written, Failure> {
         let (expect, status) = match old {
             Some(old) => (Expect::Revision(old.revision), StatusCode::OK),
@@ -235,7 +235,7 @@ impl WriteRequest<'_> {
     }
 }
 
-/// The object if etcd would store it, without its `managedFields` if they make it too large.
+/// Refuses an object that is too large for etcd. If it fits without its `managedFields`, removes these instead.
 fn fitting(mut object: Value) -> Result<Value, ApiError> {
     let is_too_large = |object: &Value| object::json_size(object) > MAX_OBJECT;
     if is_too_large(&object) {
@@ -247,7 +247,7 @@ fn fitting(mut object: Value) -> Result<Value, ApiError> {
     Ok(object)
 }
 
-/// Why something was not stored.
+/// Why an object was not stored.
 enum Failure {
     Raced(Key),
     Refused(ApiError),

@@ -1,4 +1,4 @@
-//! [`WriteRequest`]: a create, an update or a patch as the client asked for it.
+//! [`WriteRequest`]: a create, an update or a patch, with its options.
 
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ pub(crate) enum Part {
     Main,
     /// Its status.
     Status,
-    /// The number of replicas.
+    /// The number of replicas, in its `scale`.
     Scale,
     /// The object with its status, which no request can write at once.
     Whole,
@@ -36,7 +36,7 @@ pub(super) struct WriteRequest<'a> {
 impl<'a> WriteRequest<'a> {
     /// # Errors
     ///
-    /// For options that make no sense, and if no form of the answer is accepted: then nothing is written.
+    /// If an option is invalid, or if the client accepts no form that the server supports.
     pub(super) fn of(call: &'a Call, part: Part, patch: Option<PatchKind>) -> Result<Self, ApiError> {
         let presenter = call.presenter()?;
         let options = WriteOptions::of(call, patch)?;

@@ -117,7 +117,7 @@ async fn v6_an_outage_without_an_answer_leads_to_a_list_after_a_minute_only() {
         drop(exchange);
     };
     assert!(
-        (Duration::from_mins(1)..Duration::from_secs(100)).contains(&down.elapsed()),
+        (Duration::from_mins(1)..Duration::from_mins(2)).contains(&down.elapsed()),
         "{:?}",
         down.elapsed()
     );

@@ -80,7 +80,9 @@ impl<K: CacheObject> Observers<K> {
             attached.live()
         };
         self.fixed.iter().for_each(|observer| guarded::<K>(|| observer.synced()));
-        live.iter().for_each(|(observer, _)| guarded::<K>(|| observer.synced()));
+        for (observer, _) in live {
+            guarded::<K>(|| observer.synced());
+        }
     }
 
     /// Notifies the observers that no batch will come any more.

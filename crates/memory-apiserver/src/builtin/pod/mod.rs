@@ -1,4 +1,4 @@
-//! Pods: what is left out of them, what they must say, and how little of them can change.
+//! Pods: their defaults, and the fields that the server sets.
 
 mod rules;
 
@@ -12,7 +12,7 @@ pub(super) use rules::validate;
 
 const CONTAINERS: [&str; 2] = ["/spec/containers", "/spec/initContainers"];
 
-/// What decides how much of a node a Pod is sure of.
+/// The resources that decide about the quality of service of a Pod.
 const SHARED_RESOURCES: [&str; 2] = ["cpu", "memory"];
 
 pub(super) fn default(pod: &mut Value) {
@@ -94,7 +94,7 @@ fn default_volume(volume: &mut Value) {
     }
 }
 
-/// What is known of a new Pod, and how long it may stay on a node that has gone.
+/// Sets the status of a new Pod, and how long it stays on a node that is not ready.
 pub(super) fn prepare(pod: &mut Value, live: Option<&Value>, _: Timestamp) {
     if live.is_none() {
         let class = quality_of_service(&pod["spec"]);

@@ -1,4 +1,4 @@
-//! What a Pod must say, and what of it can change.
+//! The rules of Pods, and the fields that can change.
 
 use std::collections::HashSet;
 
@@ -8,17 +8,17 @@ use super::super::rules::{at_least, items, named_labels, one_of, port_number, te
 use crate::error::{FieldError, Problem};
 use crate::names::{NameRule, invalid};
 
-/// What an update can change, as the refusal of anything else says.
+/// The fields that an update can change, for the error text.
 const CHANGEABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
     `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
     tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
-/// What is wrong with a Pod.
+/// The problems of a new Pod, or of an update of a Pod.
 pub(in super::super) fn validate(pod: &Value, live: Option<&Value>) -> Vec<FieldError> {
     let spec = &pod["spec"];
     let mut errors = Vec::new();
     let containers = items(&spec["containers"]);
-    // A list that is not there is found by whoever looks at the type.
+    // The check of the type reports an absent list.
     if containers.is_empty() && spec["containers"].is_array() {
         errors.push(FieldError::required("spec.containers", ""));
     }
@@ -80,7 +80,7 @@ fn validate_container(container: &Value, path: &str, volumes: &HashSet<&str>, er
     }
 }
 
-/// Of the spec of a Pod hardly anything changes.
+/// Refuses changes of the spec, except of a few fields.
 fn validate_change(spec: &Value, live: &Value) -> Vec<FieldError> {
     for list in ["containers", "initContainers"] {
         if items(&spec[list]).len() != items(&live[list]).len() {
@@ -94,7 +94,7 @@ fn validate_change(spec: &Value, live: &Value) -> Vec<FieldError> {
         let why = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(FieldError::forbidden("spec.tolerations", why));
     }
-    // What may change is made the same before everything is compared.
+    // The fields that may change are made equal before the specs are compared.
     let mut changed = spec.clone();
     for field in ["activeDeadlineSeconds", "tolerations"] {
         changed[field] = live[field].clone();

@@ -9,23 +9,23 @@ use crate::error::{ApiError, FieldError};
 use crate::object;
 use crate::verbs::decode;
 
-/// How something is to be deleted.
+/// The options of a deletion.
 pub(crate) struct DeleteOptions {
     pub(crate) dry_run: bool,
-    /// How long it may take to end, for kinds that have to be ended; never negative.
+    /// The grace period, for Pods. Never negative.
     pub(crate) grace_seconds: Option<i64>,
-    /// `None`: as an earlier deletion said, or else in the background.
+    /// `None`: that of an earlier deletion, otherwise in the background.
     pub(crate) propagation: Option<Propagation>,
     uid: Option<String>,
     version: Option<String>,
 }
 
-/// What becomes of the objects that an object owns.
+/// What happens to the dependents of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Propagation {
-    /// They are deleted after it.
+    /// They are deleted after the object.
     Background,
-    /// They are deleted before it.
+    /// They are deleted before the object.
     Foreground,
     /// They stay.
     Orphan,
@@ -34,7 +34,7 @@ pub(crate) enum Propagation {
 impl DeleteOptions {
     /// # Errors
     ///
-    /// For a body that is something else, and for values that make no sense.
+    /// If the body is of another kind, or an option is invalid.
     pub(crate) fn of(call: &Call) -> Result<Self, ApiError> {
         let asked = if call.body.is_empty() { of_query(call)? } else { of_body(call)? };
         let mut errors = Vec::new();
@@ -44,7 +44,7 @@ impl DeleteOptions {
         let preconditions = asked.preconditions.unwrap_or_default();
         Ok(Self {
             dry_run,
-            // Nothing ends before it is asked to.
+            // As in kube-apiserver, a negative period becomes one second.
             grace_seconds: asked.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds }),
             propagation,
             uid: preconditions.uid,
@@ -52,7 +52,7 @@ impl DeleteOptions {
         })
     }
 
-    /// Whether the object is the one that is to be deleted.
+    /// Checks the preconditions: the UID and the version of the object.
     pub(crate) fn check(&self, call: &Call, object: &Value) -> Result<(), ApiError> {
         for (field, wanted, is, why) in [
             ("UID", &self.uid, object::uid(object), "The object might have been deleted and then recreated"),

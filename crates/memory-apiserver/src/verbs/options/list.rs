@@ -13,25 +13,25 @@ use crate::error::{ApiError, FieldError};
 use crate::filter::Filter;
 use crate::store::Key;
 
-/// Longest time that a watch can ask for, in seconds.
+/// Maximum lifetime of a watch, in seconds.
 const MAX_LIFETIME: u64 = 365 * 24 * 60 * 60;
 
 const MATCH: &str = "resourceVersionMatch";
 const EXACT: &str = "Exact";
 const NOT_OLDER: &str = "NotOlderThan";
 
-/// Which state of a collection a list asks for.
+/// The state of a collection that a list asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum At {
     /// The newest state.
     Newest,
     /// Any state that is not older.
     NotOlderThan(u64),
-    /// Exactly this one.
+    /// Exactly this state.
     Exactly(u64),
 }
 
-/// Where a list goes on: opaque to clients.
+/// The place after which a list goes on. Opaque to clients.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Continue {
     pub(crate) revision: u64,
@@ -41,21 +41,21 @@ pub(crate) struct Continue {
     pub(crate) remaining: Option<usize>,
 }
 
-/// What is to be listed.
+/// The options of a list.
 pub(crate) struct ListOptions {
     pub(crate) filter: Filter,
     pub(crate) at: At,
-    /// At most so many objects; 0: all.
+    /// Maximum number of objects; 0: all.
     pub(crate) limit: usize,
     pub(crate) token: Option<Continue>,
 }
 
-/// What is to be watched.
+/// The options of a watch.
 pub(crate) struct WatchOptions {
     pub(crate) filter: Filter,
-    /// The version that it begins at, or after; 0: any.
+    /// The version after which it begins; 0: any.
     pub(crate) version: Option<u64>,
-    /// Whether what is there is told first; `None`: as the version has it.
+    /// Whether the present objects come first; `None`: the version decides.
     pub(crate) initial_events: Option<bool>,
     pub(crate) bookmarks: bool,
     pub(crate) lifetime: Option<Duration>,
@@ -64,7 +64,7 @@ pub(crate) struct WatchOptions {
 impl ListOptions {
     /// # Errors
     ///
-    /// For values that make no sense, alone or together.
+    /// If an option is invalid, alone or together with others.
     pub(crate) fn of(call: &Call) -> Result<Self, ApiError> {
         let filter = Filter::of(&call.resource, &call.target, &call.params)?;
         let limit = usize::try_from(call.params.number("limit")?.unwrap_or_default()).unwrap_or_default();
@@ -112,7 +112,7 @@ fn at(call: &Call, version: Option<u64>, limit: usize) -> At {
     match (call.params.get(MATCH), version) {
         (_, None) => At::Newest,
         (Some(EXACT), Some(asked)) => At::Exactly(asked),
-        // With a limit, a version without a rule means exactly that version, as it always did.
+        // With a limit, a version without a rule means exactly that version.
         (None, Some(asked)) if limit > 0 && asked > 0 => At::Exactly(asked),
         (_, Some(asked)) => At::NotOlderThan(asked),
     }
@@ -122,7 +122,7 @@ fn at(call: &Call, version: Option<u64>, limit: usize) -> At {
 ///
 /// # Errors
 ///
-/// When it is no number.
+/// If it is not a number.
 pub(crate) fn version(call: &Call) -> Result<Option<u64>, ApiError> {
     let Some(text) = call.params.get("resourceVersion") else { return Ok(None) };
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -175,12 +175,12 @@ fn watch_errors(call: &Call) -> Vec<FieldError> {
 }
 
 impl Continue {
-    /// Goes on after an object, in the state of a revision.
+    /// The token to go on after an object, in the state of a revision.
     pub(crate) fn after(key: &Key, revision: u64, remaining: Option<usize>) -> Self {
         Self { revision, namespace: key.namespace.to_string(), name: key.name.to_string(), remaining }
     }
 
-    /// The last object that was listed.
+    /// The key of the last object that was listed.
     pub(crate) fn key(&self) -> Key {
         Key::new(&self.namespace, &self.name)
     }

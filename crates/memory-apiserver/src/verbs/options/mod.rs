@@ -1,5 +1,5 @@
-//! What a request says besides its object: in the query, or in the body of a deletion. Read and judged before
-//! anything is done, and refused with a cause for each value that makes no sense.
+//! The options of a request, in its query or in the body of a deletion. They are checked before anything is done, and
+//! the error has a cause for each invalid option.
 
 mod delete;
 mod list;
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::error::{ApiError, FieldError, Problem};
 
-/// The refusal of options of a kind such as `ListOptions`, if anything is wrong with them.
+/// Refuses options of a kind such as `ListOptions` if there are errors.
 fn judge(kind: &str, errors: &[FieldError]) -> Result<(), ApiError> {
     if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid("meta.k8s.io", kind, "", errors)) }
 }
@@ -23,7 +23,7 @@ fn not_supported(field: &str, value: &str, supported: &[&str]) -> FieldError {
     FieldError::new(field, Problem::NotSupported(json!(value), supported))
 }
 
-/// Whether nothing is to be stored, which only the value `All` says.
+/// Whether nothing is stored. The only valid value is `All`.
 fn dry_run<'a>(values: impl IntoIterator<Item = &'a str>, errors: &mut Vec<FieldError>) -> bool {
     let values: Vec<_> = values.into_iter().collect();
     if values.iter().any(|value| *value != "All") {

@@ -9,32 +9,32 @@ use crate::fields;
 use crate::patch::PatchKind;
 use crate::request::Verb;
 
-/// How something is to be written.
+/// The options of a write.
 pub(crate) struct WriteOptions {
     pub(crate) validation: FieldValidation,
-    /// Whether nothing is to be stored.
+    /// Whether nothing is stored.
     pub(crate) dry_run: bool,
     /// Whether fields are taken from their owners.
     pub(crate) force: bool,
-    /// Who writes: whom the request names, else the client's program.
+    /// The owner of the fields: the one that the request names, otherwise the program of the client.
     pub(crate) manager: String,
 }
 
-/// What becomes of fields that the kind does not have, or that are given twice.
+/// What happens to unknown fields, and to fields that are given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FieldValidation {
-    /// They are dropped in silence.
+    /// They are removed.
     Ignore,
-    /// They are dropped, and the client is told.
+    /// They are removed, and the client gets a warning.
     Warn,
-    /// They are refused.
+    /// The object is refused.
     Strict,
 }
 
 impl WriteOptions {
     /// # Errors
     ///
-    /// For values that make no sense, alone or with a patch of this kind.
+    /// If an option is invalid, alone or with a patch of this kind.
     pub(crate) fn of(call: &Call, patch: Option<PatchKind>) -> Result<Self, ApiError> {
         let mut errors = Vec::new();
         let applies = patch == Some(PatchKind::Apply);
@@ -60,7 +60,7 @@ fn kind_of(verb: Verb) -> &'static str {
     }
 }
 
-/// What the client calls itself.
+/// The name of the client's program, from its `User-Agent`.
 fn client(call: &Call) -> String {
     let agent = call.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
     fields::from_user_agent(agent.unwrap_or_default())

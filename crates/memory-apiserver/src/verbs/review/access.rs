@@ -9,7 +9,7 @@ use crate::access::{self, Attributes};
 use crate::call::Call;
 use crate::error::{ApiError, FieldError};
 
-/// Answers with the question and what the rules say.
+/// Answers with the review and its result.
 pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     let mut review = read(call)?;
     omit_empty_texts(&mut review);
@@ -33,7 +33,7 @@ pub(super) fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     Ok(answer(call, review))
 }
 
-/// To Go an empty text is none.
+/// Removes empty texts, as Go does.
 fn omit_empty_texts(review: &mut Value) {
     for attributes in ["/spec/resourceAttributes", "/spec/nonResourceAttributes"] {
         if let Some(fields) = review.pointer_mut(attributes).and_then(Value::as_object_mut) {
@@ -42,7 +42,7 @@ fn omit_empty_texts(review: &mut Value) {
     }
 }
 
-/// kube-apiserver does not say of which kind.
+/// kube-apiserver leaves out the kind here.
 fn refused(field: &'static str, value: &Value, why: &str) -> ApiError {
     ApiError::invalid("authorization.k8s.io", "", "", &[FieldError::invalid(field, value.clone(), why)])
 }
