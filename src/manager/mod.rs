@@ -3,7 +3,7 @@
 //! The generic manager is [`controller_manager`]. This module adds the kinds, names and metrics of
 //! sandbox-manager.
 
-mod fleet;
+mod metrics;
 
 use std::ops::{Deref, DerefMut};
 
@@ -13,7 +13,7 @@ use controller_manager::{
 };
 use shared_cache::WatchThreadError;
 
-pub use fleet::{SandboxFleet, SandboxSetFleet};
+pub use metrics::{SandboxFleet, SandboxSetFleet};
 
 use crate::api::v1alpha1::{Sandbox, SandboxSet};
 use crate::cache::{SandboxCache, SandboxCacheBuilder, Scope};

@@ -20,7 +20,7 @@
 //!
 //! let sandboxes = kube::Api::<Sandbox>::default_namespaced(test.client());
 //! sandboxes.delete("a", &Default::default()).await?;
-//! test.caught_up().await;
+//! test.wait_until_synced().await;
 //! assert!(test.cache().get_claimed_sandbox(by_id).is_err());
 //! test.stop().await?;
 //! # Ok(())
@@ -203,7 +203,7 @@ impl TestCache {
 
     /// Resolves once every kind of the cache has received the writes made before this call. If a watch is
     /// down, resolves once it is up again. Cancel safe.
-    pub async fn caught_up(&self) {
+    pub async fn wait_until_synced(&self) {
         let revision = self.server.revision();
         let reached = join_all(self.cache.kinds().iter().map(|kind| Arc::clone(kind).reached(revision)));
         tokio::pin!(reached);

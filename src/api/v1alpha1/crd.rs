@@ -3,6 +3,8 @@
 //! The command `sandbox-manager crd` prints these definitions. A test compares them with the files in
 //! `config/crd/bases`. Another test compares their fields with `tests/data/crd-fields.txt`, the list of
 //! fields on which other components of an installation depend.
+//!
+//! The printer columns of a kind are in the file of the kind: `SHAPE.columns`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 

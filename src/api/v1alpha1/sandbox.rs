@@ -1,8 +1,8 @@
 //! [`Sandbox`]: one isolated environment, backed by a pod.
 //!
 //! A cluster has far more sandboxes than objects of other kinds, so a test limits the size of this struct.
-//! This file has the fields, and the methods with which indexes and lookups read single facts. `state.rs`
-//! derives the state of a sandbox from all of its fields.
+//! This file has the fields, the printer columns (`SHAPE`), and the methods with which indexes and lookups
+//! read single facts. `state.rs` derives the state of a sandbox from all of its fields.
 //!
 //! Rule numbers refer to docs/behaviours.md.
 

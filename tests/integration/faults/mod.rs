@@ -328,7 +328,7 @@ async fn a_restored_server_is_accepted_in_the_end() {
         touch(&test, "a").await;
     }
     delete(&test, "b").await;
-    test.caught_up().await;
+    test.wait_until_synced().await;
     oracle.check().unwrap();
     test.server().rewind(version).unwrap();
     // Deleted objects exist again and versions are smaller. This is correct only in this test.
@@ -342,7 +342,7 @@ async fn a_restored_server_is_accepted_in_the_end() {
     eventually("the cache shows the older state", Duration::from_mins(3), names).await;
     assert_eq!(met(&test).0, ["stale_list", "transport"]);
     create(&test, "c").await;
-    test.caught_up().await;
+    test.wait_until_synced().await;
     assert_eq!(test.cache().reader::<Sandbox>().len().unwrap(), 3);
 }
 
@@ -409,7 +409,7 @@ async fn only_the_undecodable_object_is_left_out_until_it_is_decodable() {
     };
     test.server().force("sandboxes.agents.kruise.io", broken("broken"));
     create(&test, "c").await;
-    test.caught_up().await;
+    test.wait_until_synced().await;
     let undecodable = || report(&test).undecodable;
     let reader = test.cache().reader::<Sandbox>();
     assert_eq!((reader.len().unwrap(), undecodable()), (3, 1));
@@ -417,7 +417,7 @@ async fn only_the_undecodable_object_is_left_out_until_it_is_decodable() {
     // The same after a list, which receives the object again.
     test.server().restart();
     create(&test, "d").await;
-    test.caught_up().await;
+    test.wait_until_synced().await;
     assert_eq!((reader.len().unwrap(), undecodable()), (4, 1));
 
     delete(&test, "broken").await;
@@ -443,7 +443,7 @@ async fn an_object_that_leaves_the_selection_is_told_to_be_gone() {
     assert_eq!(reader.len().unwrap(), 1);
     let patch = json!({"metadata": {"labels": {"tier": "b"}}});
     let patched = api(&test).patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-    test.caught_up().await;
+    test.wait_until_synced().await;
     assert_eq!(reader.len().unwrap(), 0);
     oracle.check().unwrap();
     let told = oracle.told();

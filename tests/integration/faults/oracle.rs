@@ -73,7 +73,7 @@ impl Oracle {
 
     /// Checks after the faults have ended: cache and events match the objects of the server.
     pub(crate) async fn converged(&mut self, test: &TestCache) -> Result<()> {
-        test.caught_up().await;
+        test.wait_until_synced().await;
         let sandboxes: Api<Sandbox> = Api::all(test.client());
         let truth = sandboxes.list(&ListParams::default()).await?.items;
         let truth: BTreeMap<_, _> =

@@ -16,13 +16,13 @@ mod error;
 mod health;
 mod informer;
 mod informer_options;
-mod isolation;
 mod list_watch;
 mod observers;
 mod raw_event;
 mod recovery;
 mod reflector;
 mod state;
+mod undecodable;
 
 #[cfg(test)]
 mod fault_tests;
