@@ -1,8 +1,8 @@
-//! kubectl as it is installed, against either API server: a session whose every command must print the same.
+//! Runs the installed kubectl against both API servers: each command of a session must print the same on both.
 //!
 //! `tests/data/kubectl-session.txt` holds the commands and, below each, what kubectl prints on a real API server.
-//! `UPDATE_KUBECTL_SESSION=1 tests/e2e.sh kubectl::a_session` writes it anew from there. What differs from run to run
-//! (names, versions, times) is written in a form that does not.
+//! `UPDATE_KUBECTL_SESSION=1 tests/e2e.sh kubectl::a_session` records it again from there. Texts that differ from run
+//! to run (names, versions, times) are replaced.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ fn session_file() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/kubectl-session.txt")
 }
 
-/// The commands of a session, each with the lines of its input, and what each is to print.
+/// The commands of a session, each with the lines of its input, and its expected output.
 fn commands(session: &str) -> Vec<(String, String)> {
     let mut commands: Vec<(String, String)> = Vec::new();
     let mut until = None;
@@ -47,7 +47,7 @@ fn commands(session: &str) -> Vec<(String, String)> {
     commands
 }
 
-/// What was printed, without what is different each time.
+/// The output without the texts that differ from run to run.
 fn normalized(printed: &str, namespace: &str) -> String {
     let uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
     let mut text = printed.replace(namespace, "NAMESPACE");
@@ -59,7 +59,7 @@ fn normalized(printed: &str, namespace: &str) -> String {
         // Ages stand at the end of a line, or before a column.
         (r"(?m)(\s)(\d+[smhd]){1,2}(\s|$)", "${1}AGE${3}"),
         (r"(?m)<unknown>", "AGE"),
-        // Columns are as wide as what is in them.
+        // The width of a column depends on its cells.
         (r" {3,}", "  "),
         (r"/tmp/[\w.-]+", "FILE"),
         (r"(?m)[ \t]+$", ""),
