@@ -56,6 +56,7 @@ mod watch;
 pub use api_server::{ApiServer, RewindError};
 pub use builder::{ApiServerBuilder, BuildError};
 pub use faults::{Fault, FaultPlan, On, RequestFault, Times, WatchFault};
+pub use jiff::Timestamp;
 pub use load::LoadError;
 pub use request::Verb;
 pub use requests::SeenRequest;

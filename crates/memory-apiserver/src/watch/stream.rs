@@ -316,15 +316,16 @@ impl Watch {
         }
     }
 
-    /// Tells the version up to which every event was told: that of the store if there is nothing left to tell.
+    /// Tells the version up to which every event was told: that of the store if there is nothing left to tell. After
+    /// a rewind that may be older than the version at which the watch began.
     fn bookmark(&mut self, chunk: &mut BytesMut) {
         if self.holds_until().is_none() {
             let revision = self.state.store.revision();
-            if self.unread().is_ok_and(|events| events.is_empty()) {
-                self.position = revision.max(self.position);
-            }
+            let is_caught_up = self.unread().is_ok_and(|events| events.is_empty());
+            let reached = if is_caught_up { revision } else { self.position };
             chunk.extend(self.kept.take().into_iter().flat_map(|kept| kept.line));
-            put_line(chunk, "BOOKMARK", &self.request.presenter.bookmark(self.position, false));
+            put_line(chunk, "BOOKMARK", &self.request.presenter.bookmark(reached, false));
+            self.position = reached.max(self.position);
         }
         self.next_bookmark = next_bookmark(self.end);
     }

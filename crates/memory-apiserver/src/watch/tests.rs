@@ -176,3 +176,18 @@ async fn a_changed_definition_ends_its_watches() {
     assert_eq!(code, 200);
     assert!(watch.next().await.is_none());
 }
+
+/// A client whose version is from before a rewind learns by a bookmark that the server was set back.
+#[tokio::test(start_paused = true)]
+async fn a_bookmark_tells_the_version_of_a_server_that_was_set_back() {
+    let h = Harness::new();
+    let past = h.state.store.revision();
+    put(&h, "configmaps", "a");
+    let from = h.state.store.revision();
+    h.state.rewind(past).unwrap();
+    let path = format!("{CONFIG_MAPS}?watch=true&allowWatchBookmarks=true&resourceVersion={from}");
+    let request = h.request(Request::get(format!("{path}&timeoutSeconds=5")), Body::empty());
+    let (_, lines) = request.await;
+    let bookmark: Value = serde_json::from_slice(&lines).unwrap();
+    assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], past.to_string());
+}

@@ -13,7 +13,7 @@ pub(crate) fn definitions() -> Vec<CustomResourceDefinition> {
     documents.map(|document| CustomResourceDefinition::deserialize(document).expect("a definition")).collect()
 }
 
-/// The desired state of a machine, as far as the tests read it.
+/// The desired state of a machine, with the fields that the tests read.
 #[derive(CustomResource, Clone, Debug, Default, Serialize, Deserialize)]
 #[kube(group = "fleet.test", version = "v1alpha1", kind = "Machine", namespaced, schema = "disabled")]
 pub(crate) struct MachineSpec {

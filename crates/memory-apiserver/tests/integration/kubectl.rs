@@ -23,7 +23,7 @@ fn session_file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// The commands of a session, each with the lines of its input, and what each is to print.
+/// The commands of a session, each with the lines of its input, and its expected output.
 fn commands(session: &str) -> Vec<(String, String)> {
     let mut commands: Vec<(String, String)> = Vec::new();
     let mut until = None;
@@ -49,7 +49,7 @@ fn commands(session: &str) -> Vec<(String, String)> {
     commands
 }
 
-/// What was printed, without what is different each time.
+/// The output without the texts that differ from run to run.
 fn normalized(printed: &str, namespace: &str) -> String {
     let uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
     let mut text = printed.replace(namespace, "NAMESPACE");
@@ -61,7 +61,7 @@ fn normalized(printed: &str, namespace: &str) -> String {
         // Ages stand at the end of a line, or before a column.
         (r"(?m)(\s)(\d+[smhd]){1,2}(\s|$)", "${1}AGE${3}"),
         (r"(?m)<unknown>", "AGE"),
-        // Columns are as wide as what is in them.
+        // The width of a column depends on its cells.
         (r" {3,}", "  "),
         (r"/tmp/[\w.-]+", "FILE"),
         (r"(?m)[ \t]+$", ""),

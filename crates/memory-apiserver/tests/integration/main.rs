@@ -1,6 +1,6 @@
-//! What a Kubernetes API server does, as clients and `kubectl` see it.
+//! Tests of the server as clients and `kubectl` see it.
 //!
-//! The tests run on the API server in memory; `tests/e2e.sh` runs them on a real one, too.
+//! `tests/e2e.sh` runs those of `conformance` and `kubectl` on a real API server, too.
 //! `cfg(test)` always holds here; written on a module, it tells clippy that its helpers are test code too.
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who may do what: tokens that are none, users without a grant, and asking beforehand.
+//! Authentication and authorization: invalid tokens, users without a grant, and access reviews.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -24,10 +24,10 @@ on_every_server![
 
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 
-/// A user whom nothing is granted to.
+/// A user without any grant.
 const NOBODY: &str = "nobody-of-conformance";
 
-/// Asks whether this user may do something.
+/// Asks whether this user may send a request.
 async fn review(server: &Server, spec: Value) -> Value {
     let reviews = server.at(REVIEWS, "authorization.k8s.io/v1", "SelfSubjectAccessReview");
     let review = reviews.create(json!({ "spec": spec })).await.created();
@@ -48,7 +48,7 @@ async fn a_wrong_token_is_unauthorized_everywhere(server: &Server) {
     maps.get("a").await.refused(404, "NotFound");
 }
 
-/// Whether someone who says nothing is nobody or anonymous is a matter of configuration.
+/// The configuration of kube-apiserver decides whether a request without a token is unauthorized or anonymous.
 async fn without_a_token_nothing_is_done(server: &Server) {
     let maps = server.config_maps().await;
     let stranger = server.asked_by(User::Anonymous).await;
@@ -64,7 +64,7 @@ async fn without_a_token_nothing_is_done(server: &Server) {
     maps.get("a").await.refused(404, "NotFound");
 }
 
-/// The same objects, asked for by someone without a grant.
+/// The same objects for a user without a grant.
 async fn as_nobody(server: &Server, objects: &Collection) -> Collection {
     let object = objects.object("", json!({}));
     let server = server.asked_by(User::Named(NOBODY)).await;

@@ -1,12 +1,12 @@
-//! [`Answer`]: what a server answered, and the expectations that nearly every test has of it.
+//! [`Answer`]: the answer of a server, and the checks that nearly every test needs.
 
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-/// An answer to one request. What is expected of it panics with the request and the whole answer.
+/// The answer to one request. A failed check panics with the request and the whole answer.
 pub(super) struct Answer {
-    /// Method and path, for whoever reads a failure.
+    /// Method and path, for the text of a failure.
     pub(super) request: String,
     pub(super) code: u16,
     pub(super) headers: HeaderMap,
@@ -19,7 +19,7 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A header as text, empty when it is not there; several of one name are joined as HTTP says.
+    /// A header as text, or an empty text. Several headers of one name are joined as in HTTP.
     pub(super) fn header(&self, name: &str) -> String {
         let values = self.headers.get_all(name).iter();
         values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect::<Vec<_>>().join(", ")
@@ -38,19 +38,19 @@ impl Answer {
         self.json()
     }
 
-    /// What 200 came with.
+    /// The JSON of an answer with code 200.
     #[track_caller]
     pub(super) fn ok(&self) -> Value {
         self.expect(200)
     }
 
-    /// What 201 came with.
+    /// The JSON of an answer with code 201.
     #[track_caller]
     pub(super) fn created(&self) -> Value {
         self.expect(201)
     }
 
-    /// The `Status` of a refusal with this code and reason, in the form that every refusal has.
+    /// The `Status` of an error with this code and reason, in the form that every error has.
     #[track_caller]
     pub(super) fn refused(&self, code: u16, reason: &str) -> Value {
         let status = self.expect(code);
@@ -62,8 +62,8 @@ impl Answer {
         status
     }
 
-    /// The causes of an object's refusal as `field: reason`, each once
-    /// and in order: servers find them in any order, and some of them several times.
+    /// The causes of an invalid object as `field: reason`, sorted and without duplicates, because servers report them
+    /// in any order and some of them several times.
     #[track_caller]
     pub(super) fn invalid(&self) -> Vec<String> {
         let status = self.refused(422, "Invalid");
@@ -89,7 +89,7 @@ impl std::fmt::Debug for Answer {
     }
 }
 
-/// The text at a path such as `/metadata/name`, empty when there is none.
+/// The text at a path such as `/metadata/name`, or an empty text.
 pub(super) fn text<'a>(object: &'a Value, path: &str) -> &'a str {
     object.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }

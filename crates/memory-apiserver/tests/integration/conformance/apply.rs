@@ -1,6 +1,6 @@
-//! Server-side apply: what it merges, whom it refuses, and what it removes when it is no longer applied.
+//! Server-side apply: merges, conflicts, and fields that are removed when they are no longer applied.
 //!
-//! Who owns what is told in `metadata.managedFields`, which `managed_fields` looks at more closely.
+//! `managed_fields` tests the owners in `metadata.managedFields` in detail.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -45,13 +45,13 @@ pub(super) async fn apply(objects: &Collection, manager: &str, name: &str, rest:
     apply_with(objects, &format!("{name}?fieldManager={manager}"), rest).await
 }
 
-/// Applies an object of this kind; the name is followed by the query, and goes into the object as well.
+/// Applies an object of this kind. The name is followed by the query, and is also set in the object.
 pub(super) async fn apply_with(objects: &Collection, name_and_query: &str, rest: Value) -> Answer {
     let name = name_and_query.split(['/', '?']).next().unwrap_or_default();
     objects.patch(name_and_query, APPLY_PATCH, &objects.object(name, rest)).await
 }
 
-/// What an apply was refused for: `field: manager`, in order.
+/// The conflicts of a refused apply as `field: manager`, in order.
 fn conflicts(answer: &Answer) -> Vec<String> {
     let status = answer.refused(409, "Conflict");
     let causes = status["details"]["causes"].as_array().unwrap_or_else(|| panic!("{answer:?}"));
@@ -363,7 +363,7 @@ async fn applied_objects_are_validated(server: &Server) {
     widgets.get("a").await.refused(404, "NotFound");
 }
 
-/// They are bad requests of their own kind: kube-apiserver answers 500 without a reason.
+/// kube-apiserver answers these with 500 and without a reason.
 async fn fields_that_no_schema_knows_are_refused(server: &Server) {
     let widgets = server.widgets().await;
     let answer = apply(&widgets, "one", "a", json!({ "spec": { "unknown": 1 } })).await;
@@ -372,7 +372,7 @@ async fn fields_that_no_schema_knows_are_refused(server: &Server) {
     widgets.get("a").await.refused(404, "NotFound");
 }
 
-/// As those above.
+/// As above.
 async fn duplicate_keys_are_refused(server: &Server) {
     let widgets = server.widgets().await;
     let parts = json!({ "spec": { "parts": [{ "name": "a" }, { "name": "a" }] } });

@@ -1,4 +1,4 @@
-//! Bookmarks, which tell a watcher how far it has got, and watches that begin with everything there is.
+//! Bookmarks, which tell a watch its version, and watches that begin with all present objects.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ async fn now(objects: &Collection) -> u64 {
     version(&objects.list("").await.ok())
 }
 
-/// A bookmark has the kind of what is watched and a version, and nothing of an object.
+/// A bookmark has the kind of the watched objects and a version, and no other field of an object.
 fn assert_bookmark(objects: &Collection, bookmark: &Value) {
     let mut expected = objects.object("", json!({ "metadata": {} }));
     expected["metadata"]["resourceVersion"] = bookmark["metadata"]["resourceVersion"].clone();
@@ -180,7 +180,7 @@ async fn initial_events_without_bookmarks_have_no_end(server: &Server) {
 async fn initial_events_can_be_declined(server: &Server) {
     let widgets = server.widgets().await;
     let created = version(&widgets.made("a", json!({})).await);
-    // Whatever is remembered is now new enough.
+    // The cache of the server is new enough now.
     widgets.list(&format!("?resourceVersion={created}")).await.ok();
     let decline = "&sendInitialEvents=false&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     let mut watch = widgets.watch(decline).await;

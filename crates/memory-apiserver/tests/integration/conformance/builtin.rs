@@ -1,4 +1,4 @@
-//! Built-in kinds: each through its whole life, and what is peculiar to some of them.
+//! Built-in kinds: the whole life of an object of each, and special rules of some kinds.
 
 use serde_json::{Value, json};
 
@@ -64,7 +64,7 @@ async fn every_kind(server: &Server) -> Vec<(Collection, Value)> {
     ]
 }
 
-/// Deletes an object that something may protect.
+/// Deletes an object that a finalizer may protect.
 async fn remove(objects: &Collection, name: &str) {
     objects.merge(name, json!({ "metadata": { "finalizers": null } })).await.ok();
     objects.delete(name).await.ok();
@@ -73,7 +73,7 @@ async fn remove(objects: &Collection, name: &str) {
 
 async fn every_kind_lives_through_the_same_life(server: &Server) {
     for (objects, object) in every_kind(server).await {
-        // Names outside of namespaces are everyone's.
+        // All tests share the names outside of namespaces.
         let name = &format!("life-{}", server.namespace().await);
         let mut watch = objects
             .watch(&format!("&fieldSelector=metadata.name={name}&resourceVersion={}", now(&objects).await))
@@ -111,7 +111,7 @@ async fn now(objects: &Collection) -> u64 {
     version(&objects.list("?limit=1").await.ok())
 }
 
-/// Asserts that a value has everything that another has, and defaults beside it at most.
+/// Asserts that a value has all parts of another. It may also have defaults.
 #[track_caller]
 fn assert_contains(value: &Value, part: &Value) {
     match part {

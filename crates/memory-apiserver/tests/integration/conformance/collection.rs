@@ -26,7 +26,7 @@ impl Collection {
         Self { server, path: path.to_owned(), api_version: api_version.to_owned(), kind: kind.to_owned() }
     }
 
-    /// An object of this kind: what is given, with `apiVersion`, `kind` and, unless empty, a name.
+    /// An object of this kind: `rest` with `apiVersion`, `kind` and, unless empty, the name.
     pub(super) fn object(&self, name: &str, mut rest: Value) -> Value {
         rest["apiVersion"] = json!(self.api_version);
         rest["kind"] = json!(self.kind);
@@ -41,7 +41,7 @@ impl Collection {
         format!("{}/{name}", self.path)
     }
 
-    /// Sends JSON to the collection itself or to what follows its path.
+    /// Sends JSON to the path of the collection, followed by `rest`.
     pub(super) async fn send(&self, method: Method, rest: &str, content_type: &str, body: &Value) -> Answer {
         let path = format!("{}{rest}", self.path);
         self.server.http(method, &path, &[("content-type", content_type)], body.to_string()).await
@@ -57,7 +57,7 @@ impl Collection {
         self.send(Method::POST, query, "application/json", &self.object("", object)).await
     }
 
-    /// Creates an object that has no more than a name and this, and expects success.
+    /// Creates an object of a name and `rest`, and expects success.
     pub(super) async fn made(&self, name: &str, rest: Value) -> Value {
         self.create(self.object(name, rest)).await.created()
     }
@@ -75,7 +75,7 @@ impl Collection {
         self.send(Method::PATCH, &format!("/{name}"), media_type, patch).await
     }
 
-    /// Patches by RFC 7386.
+    /// Sends a merge patch (RFC 7386).
     pub(super) async fn merge(&self, name: &str, patch: Value) -> Answer {
         self.patch(name, MERGE_PATCH, &patch).await
     }

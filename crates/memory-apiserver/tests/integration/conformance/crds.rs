@@ -1,4 +1,4 @@
-//! Definitions of custom kinds: from creation until their kinds are served, their versions, changes, and deletion.
+//! Definitions of custom kinds: when their kinds are served, their versions, changes, and deletion.
 
 use anyhow::ensure;
 use http::Method;

@@ -1,4 +1,4 @@
-//! Create, read, replace: what comes back, what the server alone decides, and which versions are told apart.
+//! Create, read, replace: the answers, the fields that the server sets, and conflicts of versions.
 
 use serde_json::{Value, json};
 
@@ -112,7 +112,7 @@ async fn an_object_is_read_as_it_was_answered_when_written(server: &Server) {
         assert_eq!(objects.get("a").await.ok(), merged);
         let mut listed = objects.list("").await.ok()["items"][0].clone();
         for field in ["apiVersion", "kind"] {
-            // Items of built-in kinds go without.
+            // Items of built-in kinds have neither kind nor version.
             listed[field] = merged[field].clone();
         }
         assert_eq!(listed, merged);

@@ -1,4 +1,4 @@
-//! Deletion: preconditions, finalizers, what is answered, collections, and the time that pods are given.
+//! Deletion: preconditions, finalizers, answers, collections, and the grace period of Pods.
 
 use http::Method;
 use jiff::Timestamp;
@@ -42,7 +42,7 @@ async fn held(objects: &Collection, name: &str) -> Value {
     objects.made(name, json!({ "metadata": { "finalizers": [HOLD] } })).await
 }
 
-/// Whether an object is marked as being deleted, in the form of such a mark.
+/// Whether an object is marked as deleted. Checks the form of the mark.
 fn is_marked(object: &Value) -> bool {
     let time = text(object, "/metadata/deletionTimestamp");
     assert!(time.is_empty() || (time.ends_with('Z') && time.parse::<Timestamp>().is_ok()), "{object}");
@@ -208,7 +208,7 @@ async fn preconditions_are_checked_before_anything_is_marked(server: &Server) {
     }
 }
 
-/// Whoever collects garbage may have taken the finalizer away by the next read; the answer has it.
+/// The answer has the finalizer. The garbage collector may have removed it by the next read.
 async fn foreground_and_orphan_are_finalizers(server: &Server) {
     for objects in server.both().await {
         for (policy, finalizer) in [("Foreground", "foregroundDeletion"), ("Orphan", "orphan")] {

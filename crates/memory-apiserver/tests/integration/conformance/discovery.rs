@@ -1,4 +1,4 @@
-//! What a client finds out before its first request: version, health, groups, resources, documents of `OpenAPI`.
+//! Discovery: version, health, groups, resources, and documents of `OpenAPI`.
 
 use anyhow::{Context, ensure};
 use kube::core::GroupVersionKind;
@@ -97,7 +97,7 @@ async fn a_group_tells_its_versions(server: &Server) {
     assert_eq!(seen["preferredVersion"]["groupVersion"], format!("{group}/v10"));
 }
 
-/// Clients such as kubectl ask for all resources at once and take the old form when that is the answer.
+/// Clients such as kubectl ask for all resources at once, and accept the older form as an answer.
 async fn whoever_asks_for_more_gets_what_they_can_read(server: &Server) {
     let form = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     for (path, old) in [("/api", "APIVersions"), ("/apis", "APIGroupList")] {
@@ -108,7 +108,7 @@ async fn whoever_asks_for_more_gets_what_they_can_read(server: &Server) {
     }
 }
 
-/// The resources of a group and version, once it has been found.
+/// The resources of a group and version, once they are served.
 async fn resources(server: &Server, path: &str) -> Value {
     let list = eventually(&format!("{path} is found"), SOON, async || {
         let answer = server.get(path).await;
@@ -257,7 +257,7 @@ async fn a_client_finds_a_kind(server: &Server) {
     assert_eq!(subresources, ["scale", "status"]);
 }
 
-/// The document of a group and version, by the index, once it is in there.
+/// The document of a group and version, once the index has it.
 async fn document(server: &Server, key: &str) -> anyhow::Result<Value> {
     let index = server.get("/openapi/v3").await.ok();
     let url =

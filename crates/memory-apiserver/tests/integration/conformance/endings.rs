@@ -1,4 +1,4 @@
-//! When watches end, whatever they have to tell: with their time, with a change of their definition.
+//! The ends of watches: when their time is over, and when their definition changes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Refusals: which code and reason, and what the `Status` tells of. Every other test of a refusal holds its form, too.
+//! Errors: their codes, reasons and details. All other tests of errors check the form of the `Status`, too.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -185,7 +185,7 @@ async fn the_namespace_must_be_that_of_the_path(server: &Server) {
     }
 }
 
-/// kube-apiserver answers 500 without a reason, which nobody should have to imitate.
+/// kube-apiserver answers 500 without a reason, which other servers need not imitate.
 async fn a_version_cannot_be_given_on_create(server: &Server) {
     for objects in server.both().await {
         let object = objects.object("a", json!({ "metadata": { "resourceVersion": "1" } }));

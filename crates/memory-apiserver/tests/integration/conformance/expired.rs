@@ -1,4 +1,4 @@
-//! Versions that the server no longer knows: 410, wherever one is asked for, and how to go on.
+//! Versions that the server has forgotten: error 410 for every kind of request, and how clients go on.
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ async fn a_watch_from_a_forgotten_version_is_an_error_event(server: &Server) {
     }
 }
 
-/// Objects of both kinds with a label, the answer to a request for each, and then nothing is remembered of that.
+/// Creates objects of both kinds with a label, sends a request for each, and lets the server forget those versions.
 async fn forgotten(server: &Server, names: &[&str], query: &str) -> Vec<(Collection, Value)> {
     let mut all = Vec::new();
     for objects in server.both().await {

@@ -1,4 +1,4 @@
-//! Definitions that are refused, and the field that each is refused for.
+//! Definitions that are refused, and the field that each error names.
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ fn with_spec(spec: &Value) -> Value {
     definition(GROUP, "Thing", &json!({ "schema": { "openAPIV3Schema": schema } }))
 }
 
-/// Expects that a definition is refused for a field, whatever its path within a version is called.
+/// Expects that a definition is refused for a field. Paths within a version differ, so only their ends are compared.
 async fn assert_refused(server: &Server, definition: Value, field: &str) {
     let refused = server.crds().create(definition.clone()).await;
     let causes = refused.invalid();
@@ -128,7 +128,7 @@ async fn lists_say_how_their_items_are_told_apart(server: &Server) {
     assert_refused(server, with_spec(&json!({ "type": "array" })), "properties[spec].items").await;
     assert_refused(server, keyed(json!([])), "x-kubernetes-list-map-keys").await;
     assert_refused(server, keyed(json!(["other"])), "x-kubernetes-list-map-keys").await;
-    // A key must be there, one way or the other.
+    // A key must be required or have a default.
     assert_refused(server, keyed(json!(["k"])), "items.properties[k].default").await;
     let set = json!({ "type": "array", "x-kubernetes-list-type": "bag", "items": { "type": "string" } });
     assert_refused(server, with_spec(&set), "x-kubernetes-list-type").await;

@@ -1,5 +1,5 @@
-//! The kinds that tests use: `Widget`, a custom kind whose schema has everything that schemas can say, and the ways to
-//! get at it, at `Machine` and `MachineSet`, and at built-in ones.
+//! The kinds that tests use: `Widget`, whose schema has every feature of schemas, `Machine` and `MachineSet`, and
+//! built-in kinds.
 
 use anyhow::ensure;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::server::Server;
 use crate::kinds::{API_VERSION, definitions};
 use crate::support::{SOON, eventually};
 
-/// Where definitions are.
+/// The path of definitions.
 pub(super) const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 /// The group of [`widget`].
@@ -33,7 +33,7 @@ pub(super) fn definition(group: &str, kind: &str, version: &Value) -> Value {
     })
 }
 
-/// A schema of which nothing is known.
+/// A schema that allows any object.
 pub(super) fn any_object() -> Value {
     json!({ "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } })
 }
@@ -189,7 +189,7 @@ impl Server {
         self.at(CRDS, "apiextensions.k8s.io/v1", "CustomResourceDefinition")
     }
 
-    /// Creates a definition unless there is one of its name already, and returns when all its versions are served.
+    /// Creates a definition unless it exists, and returns when all its versions are served.
     pub(super) async fn install(&self, definition: Value) {
         let created = self.crds().create(definition.clone()).await;
         assert!([201, 409].contains(&created.code), "{created:?}");
@@ -218,7 +218,7 @@ impl Server {
         self.namespaced(&format!("{GROUP}/v1"), "widgets", "Widget").await
     }
 
-    /// Config maps and widgets, for what holds for built-in kinds and for custom ones.
+    /// Config maps and widgets, for tests of built-in and custom kinds.
     pub(super) async fn both(&self) -> [Collection; 2] {
         [self.config_maps().await, self.widgets().await]
     }
@@ -264,7 +264,7 @@ impl Server {
         self.at(&path, api_version, kind)
     }
 
-    /// The objects of a kind that is in no namespace, or all those in any.
+    /// The objects of a cluster-scoped kind, or those of a kind in all namespaces.
     pub(super) fn everywhere(&self, api_version: &str, plural: &str, kind: &str) -> Collection {
         self.at(&format!("{}/{plural}", root(api_version)), api_version, kind)
     }

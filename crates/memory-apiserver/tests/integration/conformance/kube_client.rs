@@ -1,4 +1,4 @@
-//! What Rust clients do with a server: the watchers, waits and helpers of the `kube` crate.
+//! The watchers, waits and helpers of the `kube` crate on a server.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ on_every_server![
     lists_of_types_have_a_version,
 ];
 
-/// The machines of a namespace of the test's own, with two in it, of which the server knows wherever it is asked:
-/// a client that asks for any version may otherwise be told of an older one.
+/// Two machines in a namespace of the test's own. Waits until the server's cache has them, because a client that asks
+/// for any version may otherwise get an older state.
 async fn machines(server: &Server) -> Api<Machine> {
     let namespace = server.machines().await.path.split('/').nth(5).unwrap().to_owned();
     let api: Api<Machine> = Api::namespaced(server.client(), &namespace);
@@ -44,7 +44,7 @@ async fn machines(server: &Server) -> Api<Machine> {
     api
 }
 
-/// The next events of a stream, in short: their kind and the name.
+/// The next events of a stream as kind and name.
 async fn next<K: ResourceExt>(
     events: &mut (impl Stream<Item = watcher::Result<Event<K>>> + Unpin),
     count: usize,
@@ -106,7 +106,7 @@ async fn a_deletion_is_awaited(server: &Server) {
     let deleted = api.delete("a", &DeleteParams::foreground()).await.unwrap();
     assert!(deleted.is_left(), "a deletion in the foreground answers with the object");
     let patch = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-    // Whoever collects garbage may be faster.
+    // The garbage collector may be faster.
     if let Err(error) = api.patch("a", &PatchParams::default(), &patch).await {
         assert!(matches!(&error, kube::Error::Api(status) if status.code == 404), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Lists: their form and order, pages, and the versions that they can be asked for.
+//! Lists: their form and order, pages, and versions.
 
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ async fn pages(objects: &Collection, limit: usize, query: &str) -> Vec<Value> {
             return pages;
         }
         assert!(pages.len() < 20, "pages without end: {:?}", all_names(&pages));
-        // Selectors are said again with each page, versions are in the token.
+        // Each page repeats the selectors. The token has the version.
         let selector = if query.contains("Selector") { query } else { "" };
         pages.push(objects.list(&format!("?limit={limit}{selector}&continue={token}")).await.ok());
     }
@@ -71,7 +71,7 @@ async fn lists_have_their_form(server: &Server) {
         assert!(version(&list) >= version(&created));
         assert_eq!(list["items"].as_array().unwrap().len(), 1);
         assert_eq!(list["items"][0]["metadata"], created["metadata"]);
-        // Items of custom kinds say what they are; those of built-in kinds need not.
+        // Items of custom kinds have kind and version; those of built-in kinds need not.
         let kind = list["items"][0].get("kind");
         assert!(kind == created.get("kind") || (kind.is_none() && created["kind"] == "ConfigMap"));
     }
@@ -201,7 +201,7 @@ async fn a_token_goes_with_no_version(server: &Server) {
     }
 }
 
-/// Three objects, of which the first is then deleted and the second changed; the version before that.
+/// Creates three objects, then deletes the first and changes the second. Returns the version before that.
 async fn changed_since(objects: &Collection) -> u64 {
     let before = fill(objects, &["a", "b", "c"]).await[2];
     objects.delete("a").await.ok();
@@ -249,11 +249,11 @@ async fn a_list_is_not_older_than_asked(server: &Server) {
     }
 }
 
-/// A server may answer from what it remembers, and then without pages; so only what must be there is looked for.
+/// A server may answer from its cache, and then without pages, so only objects that must be there are checked.
 async fn any_version_may_be_listed(server: &Server) {
     for objects in server.both().await {
         let at = *fill(&objects, &["a", "b"]).await.last().unwrap();
-        // Whatever is remembered is now new enough.
+        // The cache of the server is new enough now.
         objects.list(&format!("?resourceVersion={at}")).await.ok();
         for query in ["", "&resourceVersionMatch=NotOlderThan"] {
             let list = objects.list(&format!("?labelSelector=odd&resourceVersion=0{query}")).await.ok();

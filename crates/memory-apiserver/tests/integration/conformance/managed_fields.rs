@@ -26,7 +26,7 @@ on_every_server![
     scaling_is_an_entry_of_its_own,
 ];
 
-/// The entries in short: manager, operation and subresource.
+/// The entries as manager, operation and subresource.
 fn entries(object: &Value) -> Vec<[&str; 3]> {
     let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
     entries
@@ -34,7 +34,7 @@ fn entries(object: &Value) -> Vec<[&str; 3]> {
         .collect()
 }
 
-/// What a manager owns by an operation on the object itself.
+/// The fields that a manager owns by an operation on the object itself.
 #[track_caller]
 fn owned<'a>(object: &'a Value, manager: &str, operation: &str) -> &'a Value {
     let mut entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
@@ -58,7 +58,7 @@ async fn entries_have_their_form(server: &Server) {
         if created["kind"] == "ConfigMap" {
             assert_eq!(entries, expected);
         } else {
-            // Its defaults belong to whoever created it.
+            // The creator owns its defaults.
             assert_eq!(entries[0]["fieldsV1"]["f:metadata"], expected[0]["fieldsV1"]["f:metadata"]);
         }
     }

@@ -1,12 +1,11 @@
-//! What a Kubernetes API server does, as a client sees it: the judge of whatever claims to be one.
+//! Conformance tests: the behaviour of a Kubernetes API server as a client sees it.
 //!
-//! Strictly black box: a test knows requests and answers and nothing of the server behind them, so the same tests run
-//! on kube-apiserver and on any other server. Nothing is asserted that kube-apiserver does not do; where texts are
-//! compared, a client or a person relies on them.
+//! The tests use only requests and answers, so the same tests run on kube-apiserver and on any other server. They
+//! assert only behaviour of kube-apiserver, and compare only texts that a client or a person relies on.
 //!
-//! A test is an `async fn name(server: &Server)`; its module names it in `on_every_server![...]`, which makes one
-//! test of it for each server (a function that is not named there is dead code, which the compiler tells). Tests run
-//! at the same time on one server: each has a namespace of its own, and none asserts anything of what others change.
+//! A test is an `async fn name(server: &Server)`. Its module names it in `on_every_server![...]`, which makes one test
+//! of it for each server; the compiler reports a function that is not named there as dead code. All tests use one
+//! server at the same time, so each has a namespace of its own, and none asserts anything about objects of others.
 //!
 //! Another server needs a `Target` and a function of its name in `server`, and a line in `on_every_server`.
 
@@ -18,7 +17,7 @@ macro_rules! on_every_server {
     };
 }
 
-/// The tests on one server, which is what the function of this name in `server` returns.
+/// The tests on one server, which the function of this name in `server` returns.
 macro_rules! on_server {
     ($server:ident [$($attribute:tt)*] $($test:ident)+) => {
         mod $server {

@@ -1,4 +1,4 @@
-//! Schemas: what they refuse, and the cause that is told for each field.
+//! Schemas: the objects that they refuse, and the cause for each field.
 
 use serde_json::{Value, json};
 
@@ -152,7 +152,7 @@ async fn items_of_a_list_map_have_unique_keys(server: &Server) {
             json!({ "ports": [{ "port": 1, "protocol": "UDP" }, { "port": 1, "protocol": "UDP" }] }),
             &["spec.ports[1]: FieldValueDuplicate"],
         ),
-        // What is left out is its default.
+        // Absent fields have their defaults.
         (
             json!({ "ports": [{ "port": 1, "protocol": "TCP" }, { "port": 1 }] }),
             &["spec.ports[1]: FieldValueDuplicate"],
@@ -179,7 +179,7 @@ async fn values_of_maps_have_a_type(server: &Server) {
     assert_specs(server, cases).await;
 }
 
-/// Which field a failed combination is told of differs between versions, so only that it fails is held.
+/// The field of a failed combination differs between versions, so only the failure is checked.
 async fn assert_combination(server: &Server, good: &[Value], bad: &[Value]) {
     let widgets = server.widgets().await;
     for (number, spec) in good.iter().enumerate() {

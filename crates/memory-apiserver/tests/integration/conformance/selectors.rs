@@ -23,7 +23,7 @@ on_every_server![
     an_empty_selector_selects_all,
 ];
 
-/// Four objects with labels that differ in every way.
+/// Four objects with different labels.
 async fn labelled(objects: &Collection) {
     for (name, labels) in [
         ("a", json!({ "mark": "1", "app": "x", "tier": "front" })),
@@ -35,8 +35,8 @@ async fn labelled(objects: &Collection) {
     }
 }
 
-/// Expects the objects of these names, in short, for each selector; all must have the label `mark`, which leaves out
-/// whatever else is in a namespace.
+/// Expects the objects of these names for each selector. All of them have the label `mark`, which excludes other
+/// objects of a namespace.
 async fn assert_selected(server: &Server, cases: &[(&str, &str)]) {
     for objects in server.both().await {
         labelled(&objects).await;
@@ -48,7 +48,7 @@ async fn assert_selected(server: &Server, cases: &[(&str, &str)]) {
     }
 }
 
-/// A character as a query may hold it.
+/// A character, encoded for a query.
 fn encoded(character: char) -> String {
     if character.is_ascii_alphanumeric() {
         character.to_string()

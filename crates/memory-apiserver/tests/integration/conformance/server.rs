@@ -1,4 +1,4 @@
-//! [`Server`]: who is tested and who asks; and [`Target`], which is all that a server has to offer to be tested.
+//! [`Server`]: the server under test and the user of its client; and [`Target`], the interface of a server under test.
 
 use std::sync::Arc;
 
@@ -19,34 +19,34 @@ use super::collection::Collection;
 use super::watching::Watch;
 use crate::support::{ADMIN, ControlPlane, SOON, eventually};
 
-/// Who asks.
+/// The user of a client.
 #[derive(Clone, Debug)]
 pub(super) enum User {
-    /// Who may do everything.
+    /// The user who may do everything.
     Administrator,
     /// A user in no group, who may do nothing.
     Named(&'static str),
-    /// Whoever has this token.
+    /// The user of this token.
     Token(&'static str),
-    /// Someone who does not say who they are.
+    /// A user without a token.
     Anonymous,
 }
 
-/// What a server offers to be tested.
+/// A server under test.
 pub(super) trait Target: Send + Sync {
-    /// A client for the current runtime that hands every answer on as it came.
+    /// A client for the current runtime that does not retry.
     fn client(&self, user: User) -> LocalBoxFuture<'_, Client>;
 
-    /// A server of the same kind whose old versions are forgotten on demand, by [`Self::forget`]. Other tests may
-    /// use it at the same time, but only such as expect this.
+    /// A server of the same kind that forgets old versions on demand ([`Self::forget`]). Only tests that expect this
+    /// use it, but several at the same time.
     fn forgetful(&self) -> LocalBoxFuture<'_, Arc<dyn Target>>;
 
-    /// Returns when all versions that have been handed out are too old: for lists, for continued lists, and for
-    /// watches where the server keeps no more events than versions. Called only on what [`Self::forgetful`] returned.
+    /// Returns when all versions so far are too old for lists, for continued lists, and for watches if the server keeps
+    /// no more events than versions. Called only on a server of [`Self::forgetful`].
     fn forget(&self) -> LocalBoxFuture<'_, ()>;
 }
 
-/// A server under test, and the user who asks it.
+/// A server under test, with a client of one user.
 #[derive(Clone)]
 pub(super) struct Server {
     target: Arc<dyn Target>,
@@ -58,7 +58,7 @@ pub(super) async fn real() -> Server {
     Server::new(Arc::new(Real(ControlPlane::shared().await))).await
 }
 
-/// The one in memory, new for each test.
+/// The server in memory, new for each test.
 pub(super) async fn in_memory() -> Server {
     Server::new(Arc::new(InMemory::new())).await
 }
@@ -69,7 +69,7 @@ impl Server {
         Self { target, client }
     }
 
-    /// The same server asked by someone else.
+    /// The same server with a client of another user.
     pub(super) async fn asked_by(&self, user: User) -> Self {
         Self { target: Arc::clone(&self.target), client: self.target.client(user).await }
     }
@@ -79,7 +79,7 @@ impl Server {
         Self::new(self.target.forgetful().await).await
     }
 
-    /// Returns when all versions that have been handed out are too old.
+    /// Returns when all versions so far are too old.
     pub(super) async fn forget(&self) {
         self.target.forget().await;
     }
@@ -152,7 +152,7 @@ fn build(method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> R
 /// kube-apiserver.
 struct Real(&'static ControlPlane);
 
-/// One that compacts its storage once a second and keeps no snapshots beside it, for the tests that expect it.
+/// A server that compacts its storage once a second and keeps no snapshots, for the tests that expect this.
 static FORGETFUL: OnceCell<ControlPlane> = OnceCell::const_new();
 
 const FORGETFUL_FLAGS: [&str; 2] =
@@ -183,7 +183,7 @@ impl Target for Real {
         })
     }
 
-    /// Compaction forgets what is older than a mark of the round before: so until a version made now is refused.
+    /// A compaction forgets the versions before the previous compaction, so this waits until a new version is refused.
     fn forget(&self) -> LocalBoxFuture<'_, ()> {
         Box::pin(async {
             let server = Server::new(Arc::new(Real(self.0))).await;
@@ -205,7 +205,7 @@ impl Target for Real {
 /// The API server in memory.
 struct InMemory {
     api: ApiServer,
-    /// For those whom only the network shows as they are.
+    /// For users that need a token, or none.
     serving: OnceCell<Serving>,
 }
 

@@ -1,4 +1,4 @@
-//! The subresources `status` and `scale`: what each of them writes, and what it leaves alone.
+//! The subresources `status` and `scale`: the fields that each of them writes.
 
 use serde_json::json;
 

@@ -37,7 +37,7 @@ async fn service(server: &Server) -> Collection {
     services
 }
 
-/// The ports of a service in short.
+/// The ports of a service as short texts.
 fn ports(service: &Value) -> Vec<(i64, String, i64)> {
     let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
     let port = |port: &Value| {

@@ -24,7 +24,7 @@ on_every_server![
     the_first_acceptable_form_is_taken,
 ];
 
-/// As kubectl asks.
+/// The `Accept` header of kubectl.
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json";
 const METADATA_LIST: &str =
@@ -168,7 +168,7 @@ async fn events_of_a_watch_are_tables(server: &Server) {
         assert_eq!(added["rows"][0]["cells"][0], "a");
         assert_eq!(added["rows"][0]["object"]["metadata"], created["metadata"]);
         let deleted = watch.expect("DELETED", "").await;
-        // The columns need not be told again.
+        // The columns need not be sent again.
         assert_kind(&deleted, "Table");
         assert_eq!(deleted["rows"][0]["cells"][0], "a");
     }

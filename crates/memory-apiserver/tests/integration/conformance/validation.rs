@@ -1,5 +1,5 @@
-//! What happens to an object before it is stored: defaults, pruning, strictness about fields, rules of metadata; and
-//! dry runs, where all of that happens and nothing is stored.
+//! The steps before an object is stored: defaults, pruning, field validation, rules of metadata. In a dry run, all of
+//! them are done and nothing is stored.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -124,7 +124,7 @@ async fn unknown_fields_are_kept_where_the_schema_says_so(server: &Server) {
     assert_eq!(created["spec"]["embedded"], embedded, "its metadata is that of any object");
 }
 
-/// What a refusal says of each field.
+/// The messages of an error for each field.
 fn strict_errors(message: &str) -> Vec<&str> {
     let errors = message.split_once("strict decoding error: ").unwrap_or_else(|| panic!("{message}")).1;
     let mut errors: Vec<_> = errors.split(", ").collect();
@@ -179,7 +179,7 @@ async fn strict_writes_refuse_fields_twice(server: &Server) {
     }
 }
 
-/// The texts of the warnings of an answer, each in the form that HTTP gives them.
+/// The warnings of an answer, in the form of HTTP headers.
 fn warnings(answer: &Answer) -> Vec<String> {
     let header = answer.header("warning");
     let mut warnings: Vec<_> = header

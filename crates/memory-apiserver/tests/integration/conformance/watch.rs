@@ -1,4 +1,4 @@
-//! Watches: which events come, in which order, from which version on, and what selectors make of them.
+//! Watches: their events, the order of events, the version at which they begin, and selectors.
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ on_every_server![
     a_watch_from_the_future_waits_for_it,
 ];
 
-/// The version of a collection as it is, as a query goes on with it.
+/// The present version of a collection, as a part of a query.
 async fn from_now(objects: &Collection) -> String {
     format!("&resourceVersion={}", version(&objects.list("").await.ok()))
 }
@@ -186,7 +186,7 @@ async fn all_watchers_see_the_same(server: &Server) {
     }
 }
 
-/// It goes on until then, and ends without a word.
+/// The watch goes on until its time is over, and then ends without an error.
 async fn a_watch_ends_after_its_timeout(server: &Server) {
     for objects in server.both().await {
         let from = from_now(&objects).await;
