@@ -132,7 +132,8 @@ async fn e6_one_undecodable_object_leaves_all_others_served() {
     shows(&["listed", "watched"], "2").await;
     process.becomes_ready().await;
     let log = process.log();
-    let told = log.lines().filter(|line| line.contains("cannot be decoded") && line.contains("spec.template"));
+    let told =
+        log.lines().filter(|line| line.contains("cannot be decoded") && line.contains("spec.template"));
     assert_eq!(told.count(), 2, "each is logged once, with the field: {log}");
 
     merge(&raw, "broken-in-the-list", with_containers("broken-in-the-list", &json!([])).data).await;
