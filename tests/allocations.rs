@@ -15,6 +15,8 @@ mod generated;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::mem::take;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,7 +27,7 @@ use sandbox_manager::cache::{
 use sandbox_manager::dev::workload;
 use sandbox_manager::options::BindAddress;
 use sandbox_manager::shared_cache::CachedResource;
-use sandbox_manager::{Cache, Manager, Observed, Provider as _, SandboxManagerOptions};
+use sandbox_manager::{Action, Cache, Manager, Observed, Provider as _, SandboxManagerOptions};
 use tokio_util::sync::CancellationToken;
 
 use support::peer::Reflected;
@@ -265,21 +267,34 @@ fn updates_keep_memory_level() {
     assert!(after < before + before / 20, "{before} bytes before, {after} after");
 }
 
-/// Returns the runtime of an idle manager, with a handler that never returns or without a handler.
-fn stuck_manager(playback: &Playback, handler: bool) -> tokio::runtime::Runtime {
+/// Returns the runtime of a manager after a change of every object, with a handler that returns or does not return
+/// from that change.
+fn changed_manager(playback: &Playback, returns: bool) -> tokio::runtime::Runtime {
     let runtime = runtime();
     runtime.block_on(async {
         let mut options = SandboxManagerOptions::default();
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
         let mut manager = Manager::builder(options).client(playback.client()).build().unwrap();
-        if handler {
-            manager.sandbox_controller().add_reconcile_handler(|_: Observed<Sandbox>| std::future::pending());
-        }
+        let is_stuck = Arc::new(AtomicBool::new(false));
+        let stuck = is_stuck.clone();
+        manager.sandbox_controller().add_reconcile_handler(move |_: Observed<Sandbox>| {
+            let stuck = stuck.load(Ordering::Relaxed);
+            async move {
+                if stuck {
+                    std::future::pending::<()>().await;
+                }
+                Ok(Action::await_change())
+            }
+        });
         let cache = manager.cache().clone();
         tokio::spawn(manager.run(CancellationToken::new()));
         cache.wait_for_cache_sync().await;
         // The clock advances only when all tasks are idle.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // An object of the initial list waits without an entry in the queue. A changed one has an entry.
+        is_stuck.store(!returns, Ordering::Relaxed);
+        playback.send(playback.change_all().0);
         tokio::time::sleep(Duration::from_secs(1)).await;
     });
     runtime
@@ -289,10 +304,12 @@ fn stuck_manager(playback: &Playback, handler: bool) -> tokio::runtime::Runtime 
 fn memory_of_a_key_that_waits_for_its_handler_is_what_the_text_says() {
     let _alone = COUNTING.lock();
     let playback = record();
-    drop(stuck_manager(&playback, true));
+    drop(changed_manager(&playback, true));
     let _profiler = profiler();
-    let (_idle, without) = heap(|| stuck_manager(&playback, false));
-    let (_stuck, with) = heap(|| stuck_manager(&playback, true));
+    // One after the other: a second manager shares some memory with the first.
+    let (idle, without) = heap(|| changed_manager(&playback, true));
+    drop(idle);
+    let (_stuck, with) = heap(|| changed_manager(&playback, false));
     assert_documented(
         "queue",
         &format!("A key that waits in the queue takes {} bytes.\n", (with - without) / OBJECTS),
