@@ -73,34 +73,20 @@ fn awaited(feed: &Feed) -> usize {
 }
 
 /// Waits for one object with a condition that reads nothing else.
-trait WaitOnce {
-    async fn wait<K: CacheObject>(
-        &self,
-        object: &Arc<K>,
-        action: &'static str,
-        condition: impl Fn(&K) -> Check + Send + Sync + 'static,
-        timeout: Duration,
-    ) -> Result<Arc<K>, WaitError>;
-}
-
-impl WaitOnce for SandboxCache {
-    async fn wait<K: CacheObject>(
-        &self,
-        object: &Arc<K>,
-        action: &'static str,
-        condition: impl Fn(&K) -> Check + Send + Sync + 'static,
-        timeout: Duration,
-    ) -> Result<Arc<K>, WaitError> {
-        self.wait_task(object, WaitAction::new(action), move |object, _| condition(object))
-            .wait(timeout)
-            .await
-    }
+async fn wait_once<K: CacheObject>(
+    cache: &SandboxCache,
+    object: &Arc<K>,
+    action: &'static str,
+    condition: impl Fn(&K) -> Check + Send + Sync + 'static,
+    timeout: Duration,
+) -> Result<Arc<K>, WaitError> {
+    cache.wait_task(object, WaitAction::new(action), move |object, _| condition(object)).wait(timeout).await
 }
 
 /// Starts a wait for [`scripted`] and returns once it is registered.
 async fn spawn_scripted(feed: &Feed, timeout: Duration) -> JoinHandle<Waited> {
     let (cache, object) = (feed.cache.clone(), cached(feed, "a"));
-    let waiting = tokio::spawn(async move { cache.wait(&object, "Script", scripted, timeout).await });
+    let waiting = tokio::spawn(async move { wait_once(&cache, &object, "Script", scripted, timeout).await });
     settle().await;
     waiting
 }
@@ -117,13 +103,13 @@ async fn f1_the_cache_waits_for_any_condition_on_any_kind_by_name() {
         _ => Check::not_yet("not bound"),
     };
     let cache = feed.cache.clone();
-    let waiting = tokio::spawn(async move { cache.wait(&object, "Bind", condition, LONG).await });
+    let waiting = tokio::spawn(async move { wait_once(&cache, &object, "Bind", condition, LONG).await });
     settle().await;
     feed.send("persistentvolumes", "MODIFIED", &volume("Bound")).await;
     assert!(waiting.await.unwrap().is_ok());
 
     let secret = Arc::new(Secret::default());
-    let error = feed.cache.wait(&secret, "Rotate", |_| Check::Satisfied, LONG).await.unwrap_err();
+    let error = wait_once(&feed.cache, &secret, "Rotate", |_| Check::Satisfied, LONG).await.unwrap_err();
     assert_eq!(error.reason(), "out_of_scope");
 }
 
@@ -136,7 +122,7 @@ async fn f2_each_change_of_the_key_is_checked_at_once_and_no_other() {
         seen.lock().push(version(sandbox).to_owned());
         scripted(sandbox)
     };
-    let waiting = tokio::spawn(async move { cache.wait(&object, "Script", condition, LONG).await });
+    let waiting = tokio::spawn(async move { wait_once(&cache, &object, "Script", condition, LONG).await });
     settle().await;
     assert_eq!(std::mem::take(&mut *checked.lock()), ["1", "1"], "the caller's object, then the stored one");
     feed.apply(&sandbox("b")).await;
@@ -169,7 +155,7 @@ async fn f2_conditions_run_outside_of_every_lock() {
         assert!(looked_up && polled.is_ready());
         scripted(&sandbox)
     };
-    let waiting = tokio::spawn(async move { cache.wait(&object, "Script", condition, LONG).await });
+    let waiting = tokio::spawn(async move { wait_once(&cache, &object, "Script", condition, LONG).await });
     settle().await;
     feed.apply(&saying("done")).await;
     assert!(waiting.await.unwrap().is_ok());
@@ -180,7 +166,7 @@ async fn f3_a_change_between_the_callers_object_and_the_wait_is_not_missed() {
     let mut feed = start(&[claimed()]).await;
     let old = cached(&feed, "a");
     feed.apply(&saying("done")).await;
-    let satisfied = feed.cache.wait(&old, "Script", scripted, LONG).await.unwrap();
+    let satisfied = wait_once(&feed.cache, &old, "Script", scripted, LONG).await.unwrap();
     assert_eq!(version(&satisfied), "1001");
 }
 
@@ -230,9 +216,9 @@ async fn f6_the_callers_own_object_may_satisfy_or_fail_a_lazy_wait_without_regis
     let feed = start(&[]).await;
     let own = |fixture: Fixture| Arc::new(fixture.typed(5));
     let done = own(saying("done"));
-    let satisfied = feed.cache.wait(&done, "Script", scripted, LONG).await.unwrap();
+    let satisfied = wait_once(&feed.cache, &done, "Script", scripted, LONG).await.unwrap();
     assert!(Arc::ptr_eq(&satisfied, &done));
-    let error = feed.cache.wait(&own(saying("broken")), "Script", scripted, LONG).await.unwrap_err();
+    let error = wait_once(&feed.cache, &own(saying("broken")), "Script", scripted, LONG).await.unwrap_err();
     assert_eq!(error.to_string(), "Script of Sandbox ns/a: it broke");
     assert_eq!(error.reason(), "failed");
 }
@@ -241,11 +227,14 @@ async fn f6_the_callers_own_object_may_satisfy_or_fail_a_lazy_wait_without_regis
 async fn f7_a_timeout_of_zero_checks_the_stored_object_once() {
     let mut feed = start(&[claimed()]).await;
     let old = cached(&feed, "a");
-    let at_once = || feed.cache.wait(&old, "Script", scripted, Duration::ZERO);
+    let at_once = || wait_once(&feed.cache, &old, "Script", scripted, Duration::ZERO);
     assert_eq!(at_once().await.unwrap_err().reason(), "not_satisfied");
     let start = Instant::now();
     feed.apply(&saying("done")).await;
-    assert_eq!(version(&feed.cache.wait(&old, "Script", scripted, Duration::ZERO).await.unwrap()), "1001");
+    assert_eq!(
+        version(&wait_once(&feed.cache, &old, "Script", scripted, Duration::ZERO).await.unwrap()),
+        "1001"
+    );
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
@@ -301,10 +290,10 @@ async fn f10_an_object_that_was_gone_before_the_wait_began_is_gone() {
     let mut feed = start(&[claimed()]).await;
     let old = cached(&feed, "a");
     feed.delete(&claimed()).await;
-    let error = feed.cache.wait(&old, "Script", scripted, LONG).await.unwrap_err();
+    let error = wait_once(&feed.cache, &old, "Script", scripted, LONG).await.unwrap_err();
     assert_eq!(error.reason(), "gone");
     feed.apply(&saying("done").uid("other")).await;
-    let error = feed.cache.wait(&old, "Script", scripted, LONG).await.unwrap_err();
+    let error = wait_once(&feed.cache, &old, "Script", scripted, LONG).await.unwrap_err();
     assert_eq!(error.reason(), "gone", "another object has its name");
 }
 
@@ -313,7 +302,7 @@ async fn f10_an_earlier_incarnation_says_nothing() {
     let mut feed = start(&[saying("done").uid("earlier")]).await;
     let later = Arc::new(claimed().typed(1005));
     let cache = feed.cache.clone();
-    let waiting = tokio::spawn(async move { cache.wait(&later, "Script", scripted, LONG).await });
+    let waiting = tokio::spawn(async move { wait_once(&cache, &later, "Script", scripted, LONG).await });
     settle().await;
     feed.delete(&claimed().uid("earlier")).await;
     assert!(!waiting.is_finished());
@@ -382,7 +371,7 @@ async fn f13_while_the_watch_is_down_live_reads_end_waits() {
     let mut feed = start(&[claimed(), sandbox("b").claimed()]).await;
     let waiting = spawn_scripted(&feed, LONG).await;
     let (cache, other) = (feed.cache.clone(), cached(&feed, "b"));
-    let mut gone = pin!(cache.wait(&other, "Script", scripted, LONG));
+    let mut gone = pin!(wait_once(&cache, &other, "Script", scripted, LONG));
     assert!(gone.as_mut().poll(&mut Context::from_waker(noop_waker_ref())).is_pending());
     let cut = Instant::now();
     feed.cut("sandboxes");
@@ -429,8 +418,9 @@ async fn f14_ten_thousand_waits_cost_no_tasks_or_timers_but_the_callers_own() {
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let objects: Vec<_> = (0..1000).map(|i| cached(&feed, &format!("s-{i}"))).collect();
     let cache = feed.cache.clone();
-    let mut waits: Vec<_> =
-        (0..10_000).map(|i| Box::pin(cache.wait(&objects[i % 1000], "Script", scripted, LONG))).collect();
+    let mut waits: Vec<_> = (0..10_000)
+        .map(|i| Box::pin(wait_once(&cache, &objects[i % 1000], "Script", scripted, LONG)))
+        .collect();
     let mut context = Context::from_waker(noop_waker_ref());
     for wait in &mut waits {
         assert!(wait.as_mut().poll(&mut context).is_pending());
@@ -475,7 +465,7 @@ async fn stopping_the_cache_ends_every_wait_and_every_later_one() {
         "Script of Sandbox ns/a: the cache was stopped"
     );
     assert_eq!(pausing.await.unwrap().unwrap_err().reason(), "stopped");
-    let error = feed.cache.wait(&object, "Script", scripted, LONG).await.unwrap_err();
+    let error = wait_once(&feed.cache, &object, "Script", scripted, LONG).await.unwrap_err();
     assert_eq!(error.reason(), "stopped");
 }
 
@@ -483,11 +473,11 @@ async fn stopping_the_cache_ends_every_wait_and_every_later_one() {
 async fn a_wait_on_a_cache_that_is_not_synced_or_does_not_watch_the_namespace_says_so() {
     let feed = Feed::unsynced(|builder| builder);
     let object = Arc::new(claimed().typed(5));
-    let error = feed.cache.wait(&object, "Script", scripted, LONG).await.unwrap_err();
+    let error = wait_once(&feed.cache, &object, "Script", scripted, LONG).await.unwrap_err();
     assert_eq!(error.reason(), "not_synced");
     let scope = Scope { sandbox_namespace: Some("other".into()), ..Scope::default() };
     let feed = Feed::unsynced(|builder| builder.scope(scope));
-    let error = feed.cache.wait(&object, "Script", scripted, LONG).await.unwrap_err();
+    let error = wait_once(&feed.cache, &object, "Script", scripted, LONG).await.unwrap_err();
     assert_eq!(error.reason(), "out_of_scope");
 }
 
@@ -578,9 +568,10 @@ async fn ten_thousand_concurrent_waits_on_a_thousand_objects_under_churn_all_end
                 // the same time.
                 if i % 10 == 0 {
                     let _ =
-                        cache.wait(&object, "Round", reached, Duration::from_micros(i as u64 % 700)).await;
+                        wait_once(&cache, &object, "Round", reached, Duration::from_micros(i as u64 % 700))
+                            .await;
                 }
-                match cache.wait(&object, "Round", reached, Duration::from_mins(5)).await {
+                match wait_once(&cache, &object, "Round", reached, Duration::from_mins(5)).await {
                     Ok(sandbox) if matches!(reached(&sandbox), Check::Satisfied) => {}
                     _ => drop(wrong.fetch_add(1, Ordering::SeqCst)),
                 }

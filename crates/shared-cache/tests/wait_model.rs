@@ -73,6 +73,11 @@ impl Store {
         self.registry.see(&"a", || version);
     }
 
+    fn change_in_thread(self: &Arc<Self>, version: u64) -> thread::JoinHandle<()> {
+        let store = Arc::clone(self);
+        thread::spawn(move || store.change(version))
+    }
+
     /// Registers under the store's lock, then checks what is stored outside of it.
     fn register(&self, version: u64) -> Option<Registration<Name, u64, u64, ()>> {
         let stored = self.version.lock();
@@ -88,10 +93,7 @@ impl Store {
 fn no_wake_up_is_lost_between_registration_check_and_change() {
     loom::model(|| {
         let store = Store::new();
-        let informer = thread::spawn({
-            let store = Arc::clone(&store);
-            move || store.change(1)
-        });
+        let informer = store.change_in_thread(1);
         let place = store.register(1).unwrap();
         assert_eq!(end(&place), 1);
         informer.join().unwrap();
@@ -103,10 +105,7 @@ fn of_two_waiters_of_a_key_one_leaving_does_not_keep_the_other_from_being_woken(
     loom::model(|| {
         let store = Store::new();
         let leaving = store.register(1).unwrap();
-        let informer = thread::spawn({
-            let store = Arc::clone(&store);
-            move || store.change(1)
-        });
+        let informer = store.change_in_thread(1);
         let other = thread::spawn(move || drop(leaving));
         let place = store.register(1).unwrap();
         assert_eq!(end(&place), 1);
@@ -121,10 +120,7 @@ fn of_two_waiters_of_a_key_one_leaving_does_not_keep_the_other_from_being_woken(
 fn a_waiter_that_leaves_during_a_wake_leaves_nothing_behind() {
     loom::model(|| {
         let store = Store::new();
-        let informer = thread::spawn({
-            let store = Arc::clone(&store);
-            move || store.change(1)
-        });
+        let informer = store.change_in_thread(1);
         let place = store.register(1).unwrap();
         let waker = noop_waker_ref();
         let polled = place.waiter().poll(&std::task::Context::from_waker(waker));

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::test_support::{Fixture, show};
-use crate::controller::{Action, Observed};
+use crate::controller::{Action, Observed, ReconcileHandler};
 
 #[tokio::test(start_paused = true)]
 async fn r2_handlers_are_called_in_registration_order_with_the_newest_object() {
@@ -191,20 +191,25 @@ async fn a_stop_lets_running_handlers_end_and_begins_nothing_new() {
     assert_eq!(f.calls.all().len(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_abort_after_the_stop_returns_once_the_handlers_are_dropped() {
-    let mut f = Fixture::new(&["a"]).await;
-    let held = Arc::new(());
-    let holding = Arc::clone(&held);
-    f.record("");
-    f.handle(move |_: Observed<ConfigMap>| {
+/// A handler that never returns. Its attempts keep the value alive.
+fn holding_forever(held: &Arc<()>) -> impl ReconcileHandler<ConfigMap> + use<> {
+    let holding = Arc::clone(held);
+    move |_: Observed<ConfigMap>| {
         let held = Arc::clone(&holding);
         async move {
             std::future::pending::<()>().await;
             drop(held);
             Ok(Action::await_change())
         }
-    });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_after_the_stop_returns_once_the_handlers_are_dropped() {
+    let mut f = Fixture::new(&["a"]).await;
+    let held = Arc::new(());
+    f.record("");
+    f.handle(holding_forever(&held));
     let abort = CancellationToken::new();
     let running = f.controller.take().unwrap().run_until(f.stop.clone(), abort.clone());
     let stopping = async {
@@ -224,17 +229,9 @@ async fn an_abort_after_the_stop_returns_once_the_handlers_are_dropped() {
 async fn dropping_a_running_controller_drops_its_handlers_and_its_gauges() {
     let mut f = Fixture::new(&["a"]).await;
     let held = Arc::new(());
-    let holding = Arc::clone(&held);
     let told = f.controller().context().shutdown().clone();
     f.record("");
-    f.handle(move |_: Observed<ConfigMap>| {
-        let held = Arc::clone(&holding);
-        async move {
-            std::future::pending::<()>().await;
-            drop(held);
-            Ok(Action::await_change())
-        }
-    });
+    f.handle(holding_forever(&held));
     let running = f.run();
     f.calls.next(1).await;
     assert_eq!(Arc::strong_count(&held), 3);

@@ -241,29 +241,37 @@ pub(super) fn calculated(function: &str, left: Value, right: Value) -> Outcome {
 }
 
 fn of_integers(function: &str, left: i64, right: i64) -> Outcome {
-    let result = match function {
-        operators::ADD => left.checked_add(right),
-        operators::SUBSTRACT => left.checked_sub(right),
-        operators::MULTIPLY => left.checked_mul(right),
-        operators::DIVIDE if right == 0 => return Err(error("division by zero")),
-        operators::DIVIDE => left.checked_div(right),
-        operators::MODULO if right == 0 => return Err(error("modulus by zero")),
-        operators::MODULO => left.checked_rem(right),
-        _ => return Err(no_overload()),
-    };
+    let operations =
+        [i64::checked_add, i64::checked_sub, i64::checked_mul, i64::checked_div, i64::checked_rem];
+    let result = checked(function, left, right, operations)?;
     result.map(Value::Int).ok_or_else(|| error("integer overflow"))
 }
 
 fn of_unsigned(function: &str, left: u64, right: u64) -> Outcome {
-    let result = match function {
-        operators::ADD => left.checked_add(right),
-        operators::SUBSTRACT => left.checked_sub(right),
-        operators::MULTIPLY => left.checked_mul(right),
-        operators::DIVIDE if right == 0 => return Err(error("division by zero")),
-        operators::DIVIDE => left.checked_div(right),
-        operators::MODULO if right == 0 => return Err(error("modulus by zero")),
-        operators::MODULO => left.checked_rem(right),
+    let operations =
+        [u64::checked_add, u64::checked_sub, u64::checked_mul, u64::checked_div, u64::checked_rem];
+    let result = checked(function, left, right, operations)?;
+    result.map(Value::UInt).ok_or_else(|| error("unsigned integer overflow"))
+}
+
+/// Calculates with whole numbers by the operation of the function: add, subtract, multiply, divide, remainder.
+/// Returns `None` if the result does not fit into the type.
+fn checked<N: Copy + Default + PartialEq>(
+    function: &str,
+    left: N,
+    right: N,
+    [add, subtract, multiply, divide, remainder]: [fn(N, N) -> Option<N>; 5],
+) -> Result<Option<N>, Failure> {
+    let zero = N::default();
+    let operation = match function {
+        operators::ADD => add,
+        operators::SUBSTRACT => subtract,
+        operators::MULTIPLY => multiply,
+        operators::DIVIDE if right == zero => return Err(error("division by zero")),
+        operators::DIVIDE => divide,
+        operators::MODULO if right == zero => return Err(error("modulus by zero")),
+        operators::MODULO => remainder,
         _ => return Err(no_overload()),
     };
-    result.map(Value::UInt).ok_or_else(|| error("unsigned integer overflow"))
+    Ok(operation(left, right))
 }
