@@ -12,7 +12,7 @@ fmt:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
-    cargo clippy --workspace --test wait_model --test allocations --locked -- -D warnings
+    cargo clippy --workspace --test lock_model --test wait_model --test allocations --locked -- -D warnings
     cargo clippy --lib --bins --no-default-features --features jemalloc --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items --features testing
 
@@ -24,9 +24,9 @@ dev *ARGUMENTS:
 test *ARGUMENTS:
     cargo test --workspace --locked {{ ARGUMENTS }}
 
-# Every interleaving of the threads of a wait, and what the cache allocates: the tests that `test` leaves out.
+# Every interleaving of the threads of a lock and of a wait, and what the cache allocates: the tests that `test` leaves out.
 models *ARGUMENTS:
-    cargo test --workspace --locked --test wait_model --test allocations {{ ARGUMENTS }}
+    cargo test --workspace --locked --test lock_model --test wait_model --test allocations {{ ARGUMENTS }}
 
 # The shape of the workspace: which crate depends on which, no cycles of modules, the size of src/.
 architecture *ARGUMENTS:

@@ -13,13 +13,13 @@
 mod support;
 
 use std::hint::black_box;
-use std::sync::LazyLock;
+use std::sync::{Barrier, LazyLock};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kube::runtime::reflector::ObjectRef;
 use sandbox_manager::api::v1alpha1::{LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_POOL, Sandbox};
-use sandbox_manager::cache::ListSandboxesInPoolOptions;
+use sandbox_manager::cache::{GetClaimedSandboxOptions, ListSandboxesInPoolOptions, ListSandboxesOptions};
 use sandbox_manager::dev::workload;
 use sandbox_manager::shared_cache::CachedResource;
 use sandbox_manager::{Cache, Provider as _};
@@ -30,6 +30,9 @@ use support::{Running, runtime};
 
 /// Number of objects in the cache.
 const OBJECTS: usize = 5_000;
+
+/// Number of objects in the large fleet.
+const FLEET: usize = 20_000;
 
 /// Recorded once for all benchmarks.
 static PLAYBACK: LazyLock<Playback> = LazyLock::new(|| runtime().block_on(Playback::record(OBJECTS)));
@@ -157,6 +160,58 @@ fn lookups(c: &mut Criterion) {
     runtime.block_on(cache.stop());
 }
 
+/// Looks up claimed sandboxes on one, two and eight threads, and lists a pool and the whole of a large fleet.
+fn fleet(c: &mut Criterion) {
+    let runtime = runtime();
+    let playback = runtime.block_on(Playback::record(FLEET));
+    let _context = runtime.enter();
+    let cache = Cache::builder(playback.client()).build();
+    runtime.block_on(cache.start()).unwrap();
+    let claimed = (0..FLEET / 2).map(|i| (i * 7919) % (FLEET / 2) * 2 + 1);
+    let ids: Vec<_> = claimed.map(|i| format!("{}--{}", workload::NAMESPACE, workload::name(i))).collect();
+
+    let mut group = c.benchmark_group("get_claimed");
+    group.throughput(Throughput::Elements(1));
+    for threads in [1, 2, 8] {
+        group.bench_function(format!("{threads} threads"), |b| {
+            b.iter_custom(|rounds| get_claimed(&cache, &ids, threads, rounds));
+        });
+    }
+    group.finish();
+
+    let mut group = c.benchmark_group("lists of a fleet");
+    let pool = workload::pool(0);
+    let members = ListSandboxesInPoolOptions { namespace: None, pool: &pool };
+    group.bench_function("list_pool", |b| b.iter(|| cache.list_sandboxes_in_pool(members).unwrap()));
+    let all = ListSandboxesOptions::default();
+    group.bench_function("list_all", |b| b.iter(|| cache.list_sandboxes(all).unwrap()));
+    group.bench_function("count_active", |b| b.iter(|| cache.count_active_sandboxes(all).unwrap()));
+    group.finish();
+    runtime.block_on(cache.stop());
+}
+
+/// Returns how long the threads take for `rounds` lookups in total. Each thread starts at another sandbox.
+fn get_claimed(cache: &Cache, ids: &[String], threads: usize, rounds: u64) -> Duration {
+    let share = usize::try_from(rounds).unwrap().div_ceil(threads);
+    let barrier = Barrier::new(threads);
+    let look = &|thread: usize| {
+        let ids = ids.iter().cycle().skip(thread * ids.len() / threads).take(share);
+        barrier.wait();
+        let started = Instant::now();
+        for id in ids {
+            let options = GetClaimedSandboxOptions { namespace: None, sandbox_id: id };
+            black_box(cache.get_claimed_sandbox(options).unwrap());
+        }
+        (started, Instant::now())
+    };
+    let times: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|thread| scope.spawn(move || look(thread))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    let started = times.iter().map(|(started, _)| *started).min().unwrap();
+    times.iter().map(|(_, ended)| *ended).max().unwrap() - started
+}
+
 fn is_free_member(sandbox: &PlainSandbox, pool: &str) -> bool {
     let label = |key: &str| sandbox.metadata.labels.as_ref().and_then(|labels| labels.get(key));
     label(LABEL_SANDBOX_POOL).is_some_and(|value| value == pool)
@@ -167,5 +222,5 @@ fn timed(rounds: u64, mut round: impl FnMut() -> Duration) -> Duration {
     (0..rounds).map(|_| round()).sum()
 }
 
-criterion_group!(benches, decode, insert, update, relist, lookups);
+criterion_group!(benches, decode, insert, update, relist, lookups, fleet);
 criterion_main!(benches);

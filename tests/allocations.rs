@@ -15,6 +15,7 @@ mod generated;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::mem::take;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use sandbox_manager::cache::{
 };
 use sandbox_manager::dev::workload;
 use sandbox_manager::options::BindAddress;
-use sandbox_manager::shared_cache::CachedResource;
+use sandbox_manager::shared_cache::{CachedResource, Check, WaitAction};
 use sandbox_manager::{Action, Cache, Manager, Observed, Provider as _, SandboxManagerOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -265,6 +266,48 @@ fn updates_keep_memory_level() {
     }
     let after = count().0;
     assert!(after < before + before / 20, "{before} bytes before, {after} after");
+}
+
+/// Number of waits that are registered at once.
+const WAITS: usize = 100_000;
+
+type Waiting = Pin<Box<dyn Future<Output = bool>>>;
+
+/// Asserts that each wait takes at most 200 bytes of the cache while it is registered. The futures and what they own,
+/// such as the condition and the name, are the caller's.
+fn assert_waits_are_small(kind: &str, mut waits: Vec<Waiting>) {
+    assert_eq!(waits.len(), WAITS);
+    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    let (pending, bytes) =
+        heap(|| waits.iter_mut().filter(|wait| wait.as_mut().poll(context).is_pending()).count());
+    assert_eq!(pending, WAITS, "{kind}");
+    let bytes = bytes / WAITS;
+    assert!(bytes <= 200, "{kind}: {bytes} bytes");
+    let (before, _) = count();
+    drop(waits);
+    assert!(count().0 + bytes * WAITS / 2 < before, "{kind}: the registrations are kept");
+}
+
+#[test]
+fn w4_a_registered_wait_takes_at_most_200_bytes() {
+    let _alone = COUNTING.lock();
+    let (cache, runtime) = cache(&record());
+    let _context = runtime.enter();
+    let _profiler = profiler();
+    let hour = Duration::from_hours(1);
+    let objects = cache.reader::<Sandbox>().list(None).unwrap();
+    let action = WaitAction::new("Never");
+    let tasks = (0..WAITS).map(|i| -> Waiting {
+        let task = cache.wait_task(&objects[i % OBJECTS], action, |_, _| Check::not_yet("not done"));
+        Box::pin(async move { task.wait(hour).await.is_ok() })
+    });
+    assert_waits_are_small("waits for objects", tasks.collect());
+    let names = (0..WAITS).map(|i| -> Waiting {
+        let exists = |sandbox: Option<&Sandbox>| sandbox.is_some();
+        let wait = cache.wait_for((workload::NAMESPACE, &*format!("later-{i}")), exists).timeout(hour);
+        Box::pin(async move { wait.await.is_ok() })
+    });
+    assert_waits_are_small("waits for names", names.collect());
 }
 
 /// Returns the runtime of a manager after a change of every object, with a handler that returns or does not return

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use shared_cache::{AcquiredWaitTask, ApiReader, LookupError, WaitConflict, WaitTask};
+use shared_cache::{AcquiredWaitTask, ApiReader, LookupError, Selection, WaitConflict, WaitTask};
 
 use super::indexes::{
     CHECKPOINT_ID, CHECKPOINT_USER, CLAIMED_SANDBOX_ID, RESERVED_FAILED, SANDBOX_POOL, SANDBOX_USER,
@@ -144,7 +144,7 @@ pub trait Provider: Send + Sync {
         options: ListSandboxesInPoolOptions<'_>,
     ) -> Result<Vec<Arc<Sandbox>>, LookupError>;
 
-    /// Counts the sandboxes that are neither dead nor kept after a failed claim (A7). Allocates nothing.
+    /// Counts the sandboxes that are neither dead nor kept after a failed claim (A7). Copies no sandbox.
     ///
     /// # Errors
     ///
@@ -224,7 +224,7 @@ impl Provider for SandboxCache {
             if sandboxes.any_filed(RESERVED_FAILED, LABEL_TRUE) {
                 sandboxes.copy_if(|sandbox| !sandbox.is_reserved_failed())
             } else {
-                sandboxes.copy_if(|_| true)
+                sandboxes.copy()
             }
         })
     }
@@ -238,7 +238,7 @@ impl Provider for SandboxCache {
             CHECKPOINT_USER,
             given(options.user),
             has_any,
-            |checkpoints| checkpoints.copy_if(|_| true),
+            Selection::copy,
         )
     }
 
@@ -246,9 +246,8 @@ impl Provider for SandboxCache {
         &self,
         options: ListSandboxesInPoolOptions<'_>,
     ) -> Result<Vec<Arc<Sandbox>>, LookupError> {
-        self.sandboxes().select(options.namespace, SANDBOX_POOL, Some(options.pool), has_any, |sandboxes| {
-            sandboxes.copy_if(|_| true)
-        })
+        let pool = Some(options.pool);
+        self.sandboxes().select(options.namespace, SANDBOX_POOL, pool, has_any, Selection::copy)
     }
 
     fn count_active_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<usize, LookupError> {

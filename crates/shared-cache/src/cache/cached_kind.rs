@@ -56,7 +56,7 @@ pub trait CachedKind: Driven {
     fn lookups(&self) -> (u64, u64);
     /// Returns the number of own writes that the store does not contain yet, and the age of the oldest.
     fn outstanding_writes(&self) -> (usize, Duration);
-    /// Returns the number of objects that callers wait for.
+    /// Returns the number of waits for objects of the kind.
     fn waits(&self) -> usize;
     /// Returns every object of the store, sorted by name. Copies a limited number of names under each lock,
     /// so other threads are not delayed. On a large cache this takes long.
@@ -128,7 +128,7 @@ impl<K: CacheObject> CachedKind for Watched<K> {
     }
 
     fn waits(&self) -> usize {
-        self.waits.awaited().len()
+        self.waits.len()
     }
 
     fn dump(&self) -> Vec<CachedObject> {

@@ -1,6 +1,8 @@
 //! Counts lookups without contention of readers on one cache line.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::store::thread_number;
 
 /// Number of stripes. It exceeds the number of cores, and so of concurrent readers, of typical machines.
 const STRIPES: usize = 16;
@@ -19,17 +21,10 @@ pub(crate) struct Lookups {
     stripes: [Stripe; STRIPES],
 }
 
-thread_local! {
-    static STRIPE: usize = {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES
-    };
-}
-
 impl Lookups {
     /// Counts one lookup. A hit found an object.
     pub(crate) fn count(&self, hit: bool) {
-        let stripe = &self.stripes[STRIPE.with(|stripe| *stripe)];
+        let stripe = &self.stripes[thread_number() % STRIPES];
         let counter = if hit { &stripe.hits } else { &stripe.misses };
         counter.fetch_add(1, Ordering::Relaxed);
     }

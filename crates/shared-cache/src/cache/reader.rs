@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::error::LookupError;
-use super::selection::{Selection, copy, has_any};
+use super::selection::{Selection, has_any};
 use super::watched::Watched;
 use crate::kind::{CacheObject, Index, NAMESPACE_INDEX};
 use crate::object::{KeyRef, ObjectKey};
-use crate::store::{View, in_predicate};
+use crate::store::{Filter, View, in_predicate};
 
 /// Looks up objects of one kind. Cheap to clone; created by
 /// [`SharedCache::reader`](crate::SharedCache::reader).
@@ -15,6 +15,11 @@ use crate::store::{View, in_predicate};
 /// All methods are synchronous and do no I/O: they take the store's read lock, copy `Arc`s and release the
 /// lock. The results are immutable and as new as the last event of the watch. Lists have no particular order.
 /// A namespace of `None` or `""` searches all watched namespaces.
+///
+/// Every result, also a list of all objects, shows the store as it was at one moment. No lookup delays the watch
+/// by more than some 20 µs, if its predicate is fast: a lookup that visits more than 1,024 objects takes a snapshot
+/// under the lock and visits the objects after unlocking. Meanwhile a change of the store costs the watch up to 1 µs
+/// more. Lookups on several cores do not slow each other, unless they copy the same object.
 pub struct Reader<K: CacheObject> {
     /// `None` if the cache does not have the kind.
     watched: Option<Arc<Watched<K>>>,
@@ -54,12 +59,8 @@ impl<K: CacheObject> Reader<K> {
     ///
     /// [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
     pub fn list(&self, namespace: Option<&str>) -> Result<Vec<Arc<K>>, LookupError> {
-        self.look(namespace, has_any, |view| match given(namespace) {
-            Some(namespace) => {
-                copy(view.by_index(NAMESPACE_INDEX, namespace), view.count(NAMESPACE_INDEX, namespace))
-            }
-            None => copy(view.iter(), view.iter().len()),
-        })
+        let filter = given(namespace).map_or(Filter::All, |name| Filter::One((NAMESPACE_INDEX, name)));
+        self.look(namespace, has_any, |view| view.members(filter).copy())
     }
 
     /// Returns the objects that have a value in an index.
@@ -69,7 +70,7 @@ impl<K: CacheObject> Reader<K> {
     /// [`LookupError::UnknownIndex`], [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
     pub fn by_index(&self, index: impl Into<Index<K>>, value: &str) -> Result<Vec<Arc<K>>, LookupError> {
         let index = self.number(index)?;
-        self.look(None, has_any, |view| copy(view.by_index(index, value), view.count(index, value)))
+        self.look(None, has_any, |view| view.members(Filter::One((index, value))).copy())
     }
 
     /// Returns the objects that have a value in each of two indexes. Walks the shorter list (B7).
@@ -83,13 +84,13 @@ impl<K: CacheObject> Reader<K> {
         b: (impl Into<Index<K>>, &str),
     ) -> Result<Vec<Arc<K>>, LookupError> {
         let (a, b) = ((self.number(a.0)?, a.1), (self.number(b.0)?, b.1));
-        self.look(None, has_any, |view| view.by_indexes(a, b).cloned().collect())
+        self.look(None, has_any, |view| view.members(Filter::Both(a, b)).copy())
     }
 
     /// Returns the first object that has a value in an index and satisfies the predicate. Copies no other
     /// object (A9). The order is unspecified.
     ///
-    /// The predicate runs under the store's read lock, so it must be fast. It may look up objects itself.
+    /// The predicate may run under the store's read lock, so it must be fast. It may look up objects itself.
     ///
     /// # Errors
     ///
@@ -98,12 +99,12 @@ impl<K: CacheObject> Reader<K> {
         &self,
         index: impl Into<Index<K>>,
         value: &str,
-        mut predicate: impl FnMut(&K) -> bool,
+        predicate: impl FnMut(&K) -> bool,
     ) -> Result<Option<Arc<K>>, LookupError> {
         let index = self.number(index)?;
         self.look(None, Option::is_some, |view| {
-            let mut objects = view.by_index(index, value);
-            in_predicate(|| objects.find(|object| predicate(object)).cloned())
+            let objects = view.members(Filter::One((index, value)));
+            in_predicate(|| objects.find(predicate))
         })
     }
 
@@ -120,11 +121,13 @@ impl<K: CacheObject> Reader<K> {
         mut predicate: impl FnMut(&K) -> bool,
     ) -> Result<usize, LookupError> {
         let index = self.number(index)?;
-        self.look(
-            None,
-            |&count| count > 0,
-            |view| in_predicate(|| view.by_index(index, value).filter(|object| predicate(object)).count()),
-        )
+        let any = |count: &usize| *count > 0;
+        self.look(None, any, |view| {
+            let objects = view.members(Filter::One((index, value)));
+            let mut count = 0;
+            in_predicate(|| objects.for_each(|object| count += usize::from(predicate(object))));
+            count
+        })
     }
 
     /// Returns the number of objects.
@@ -134,7 +137,7 @@ impl<K: CacheObject> Reader<K> {
     /// [`LookupError::NotSynced`], [`LookupError::OutOfScope`].
     #[expect(clippy::len_without_is_empty, reason = "an unsynced cache is neither empty nor non-empty")]
     pub fn len(&self) -> Result<usize, LookupError> {
-        self.look(None, |&count| count > 0, |view| view.iter().len())
+        self.look(None, |&count| count > 0, |view| view.len())
     }
 
     /// Returns the one object that has a value in an index, in a namespace if it is given.
@@ -151,13 +154,20 @@ impl<K: CacheObject> Reader<K> {
     ) -> Result<Arc<K>, LookupError> {
         let index = self.number(index)?;
         let found = self.look(namespace, Result::is_ok, |view| {
-            let mut matches =
-                view.by_index(index, value).filter(|object| in_namespace(&***object, namespace));
-            match (matches.next(), matches.next()) {
-                (Some(only), None) => Ok(Arc::clone(only)),
-                (None, _) => Err(Vec::new()),
-                (Some(a), Some(b)) => {
-                    Err([a, b].into_iter().chain(matches).map(|k| ObjectKey::of(&**k)).collect())
+            let objects = view.members(Filter::One((index, value)));
+            let mut first: Option<&Arc<K>> = None;
+            let mut others = Vec::new();
+            objects.for_each(|object| match first {
+                _ if !in_namespace(&**object, namespace) => {}
+                None => first = Some(object),
+                Some(_) => others.push(ObjectKey::of(&**object)),
+            });
+            match first {
+                None => Err(Vec::new()),
+                Some(only) if others.is_empty() => Ok(Arc::clone(only)),
+                Some(first) => {
+                    others.push(ObjectKey::of(&**first));
+                    Err(others)
                 }
             }
         })?;
@@ -176,7 +186,7 @@ impl<K: CacheObject> Reader<K> {
     /// value has no objects. For results that [`Self::list`] and [`Self::by_index`] cannot express without a
     /// copy.
     ///
-    /// `collect` runs under the store's read lock, so it must be fast. It may look up objects itself. `hit`
+    /// `collect` may run under the store's read lock, so it must be fast. It may look up objects itself. `hit`
     /// decides if the lookup counts as a hit in the metrics.
     ///
     /// # Errors
@@ -188,15 +198,19 @@ impl<K: CacheObject> Reader<K> {
         index: impl Into<Index<K>>,
         value: Option<&str>,
         hit: impl FnOnce(&R) -> bool,
-        collect: impl FnOnce(&Selection<'_, K>) -> R,
+        collect: impl FnOnce(Selection<'_, K>) -> R,
     ) -> Result<R, LookupError> {
         let index = self.number(index)?;
         let namespace = given(namespace);
         self.look(namespace, hit, |view| {
-            let filed = value.map(|value| (index, value));
             let within = namespace.map(|namespace| (NAMESPACE_INDEX, namespace));
+            let filter = match (within, value.map(|value| (index, value))) {
+                (Some(within), Some(value)) => Filter::Both(within, value),
+                (Some(one), None) | (None, Some(one)) => Filter::One(one),
+                (None, None) => Filter::All,
+            };
             let params = self.watched.as_ref().map(|watched| &*watched.params);
-            in_predicate(|| collect(&Selection::new(view, params, filed, within)))
+            in_predicate(|| collect(Selection::new(view, params, filter)))
         })
     }
 
@@ -219,7 +233,7 @@ impl<K: CacheObject> Reader<K> {
         &self,
         namespace: Option<&str>,
         hit: impl FnOnce(&R) -> bool,
-        look: impl FnOnce(&View<'_, K>) -> R,
+        look: impl FnOnce(View<'_, K>) -> R,
     ) -> Result<R, LookupError> {
         let kind = || K::kind(&());
         let Some(watched) = &self.watched else {
@@ -231,7 +245,7 @@ impl<K: CacheObject> Reader<K> {
         if !watched.informer.has_synced() {
             return Err(LookupError::NotSynced { kind: kind() });
         }
-        let found = look(&watched.informer.store().view());
+        let found = look(watched.informer.store().view());
         watched.lookups.count(hit(&found));
         Ok(found)
     }

@@ -274,6 +274,44 @@ async fn v5_an_expectation_settles_when_the_event_came_before_the_answer() {
     cache.stop().await;
 }
 
+/// Runs a future in a task and returns how often it was polled.
+async fn polls(future: impl Future + Send + 'static) -> usize {
+    let mut future = Box::pin(future);
+    let mut polls = 0;
+    let counted = std::future::poll_fn(move |cx| {
+        polls += 1;
+        future.as_mut().poll(cx).map(|_| polls)
+    });
+    tokio::spawn(counted).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn w4_a_wait_on_a_kind_without_events_runs_only_at_its_start_and_at_its_end() {
+    let server = server();
+    create(&server, manifest("one", "a", "x")).await;
+    let cache = started(&server, Watch::all()).await;
+    let stored = cache.reader::<ConfigMap>().get("one", "a").unwrap().unwrap();
+    let hour = Duration::from_hours(1);
+    let task = cache.wait_task(&stored, WaitAction::new("test"), |_, _| Check::not_yet("never"));
+    let name = cache.wait_for(("one", "none"), |map: Option<&ConfigMap>| map.is_some()).timeout(hour);
+    let set = cache.wait_until(|_: &Reader<ConfigMap>| None::<()>).timeout(hour);
+    // Watches are renewed and send bookmarks during this hour, and another kind changes.
+    let (of_task, of_name, of_set, ()) = tokio::join!(
+        polls(async move { task.wait(hour).await.unwrap_err() }),
+        polls(name.into_future()),
+        polls(set.into_future()),
+        async {
+            for minute in 0..30 {
+                tokio::time::sleep(Duration::from_mins(1)).await;
+                let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": format!("n-{minute}")}});
+                server.load(&namespace).unwrap();
+            }
+        }
+    );
+    assert_eq!([of_task, of_name, of_set], [2, 2, 2]);
+    cache.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn w2_waits_take_closures_conditions_of_kube_and_sets() {
     use kube::runtime::wait::Condition;

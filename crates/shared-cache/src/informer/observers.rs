@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::kind::CacheObject;
 use crate::object::{Batch, Observer};
-use crate::store::Store;
+use crate::store::{Filter, Store};
 
 /// The objects of a kind at the time when an observer was attached.
 pub struct Snapshot<K> {
@@ -43,16 +43,19 @@ impl<K: CacheObject> Observers<K> {
 
     /// Attaches an observer and returns a snapshot of the existing objects.
     ///
-    /// The objects are copied and the observer is registered under the store's read lock. So the observer
-    /// misses no change and sees no change twice.
+    /// The observer is registered under the store's read lock, and the objects are copied as they are under this
+    /// lock. So the observer misses no change and sees no change twice. The copies of many objects are made from a
+    /// snapshot after unlocking.
     pub(crate) fn attach(&self, store: &Store<K>, observer: Weak<dyn Observer<K>>) -> Snapshot<K> {
         let view = store.view();
-        let objects = view.iter().cloned().collect();
         let sequence = view.sequence();
-        let mut attached = self.attached.lock();
-        attached.observers.retain(|(observer, _)| observer.strong_count() > 0);
-        attached.observers.push((observer, sequence));
-        Snapshot { objects, sequence, synced: attached.synced, closed: attached.closed }
+        let (synced, closed) = {
+            let mut attached = self.attached.lock();
+            attached.observers.retain(|(observer, _)| observer.strong_count() > 0);
+            attached.observers.push((observer, sequence));
+            (attached.synced, attached.closed)
+        };
+        Snapshot { objects: view.members(Filter::All).copy(), sequence, synced, closed }
     }
 
     pub(crate) fn observe(&self, batch: &Batch<K>) {

@@ -102,14 +102,41 @@ impl<'v> Extend<&'v str> for IndexKeys<'_> {
     }
 }
 
+/// The instant at which the index values of an object change without an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Transition {
+    pub(crate) at: Timestamp,
+    /// True if the index values are those after the instant.
+    pub(crate) is_passed: bool,
+}
+
+impl Transition {
+    /// Returns the transition of an object that is indexed at `now`.
+    pub(crate) fn new(at: Timestamp, now: Timestamp) -> Self {
+        Self { at, is_passed: at < now }
+    }
+}
+
+/// Bytes of text for which most objects have room in one allocation: namespace, id and user.
+const USUAL_TEXT: usize = 96;
+
 /// The index values of one object, computed before any lock is taken.
-#[derive(Default)]
 pub(crate) struct IndexValues {
     text: String,
     ends: SmallVec<[(u8, u32); 3]>,
+    transition: Option<Transition>,
 }
 
 impl IndexValues {
+    pub(crate) fn new(transition: Option<Transition>) -> Self {
+        Self { text: String::with_capacity(USUAL_TEXT), ends: SmallVec::new(), transition }
+    }
+
+    /// Returns the instant at which the values change, and the side of it for which they were computed.
+    pub(crate) fn transition(&self) -> Option<Transition> {
+        self.transition
+    }
+
     pub(crate) fn push(&mut self, index: u8, value: &str) {
         if !value.is_empty() && !self.iter().any(|(i, v)| i == index && v == value) {
             self.text.push_str(value);

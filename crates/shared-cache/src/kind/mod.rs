@@ -11,5 +11,5 @@ mod params;
 pub use cached_resource::{CacheObject, CachedResource};
 pub use decode::{DecodeError, decode_json};
 pub use index::{Index, IndexFunc, IndexKeys};
-pub(crate) use index::{IndexValues, NAMESPACE_INDEX};
+pub(crate) use index::{IndexValues, NAMESPACE_INDEX, Transition};
 pub(crate) use params::{IndexDefinition, KindParams};

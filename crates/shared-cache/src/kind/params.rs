@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::cached_resource::{CacheObject, CachedResource};
 use super::decode::{DecodeError, decode_json};
-use super::index::{Index, IndexFunc, IndexKeys, IndexValues, NAMESPACE_INDEX};
+use super::index::{Index, IndexFunc, IndexKeys, IndexValues, NAMESPACE_INDEX, Transition};
 
 /// Extracts the values of one index.
 pub(crate) type Extract<K> = Arc<dyn Fn(&K, &mut IndexKeys<'_>) + Send + Sync>;
@@ -82,7 +82,8 @@ impl<K: CacheObject> KindParams<K> {
 
     /// Returns all index values of an object at a time.
     pub(crate) fn index_values(&self, object: &K, now: Timestamp) -> IndexValues {
-        let mut values = IndexValues::default();
+        let transition = self.next_transition(object).map(|at| Transition::new(at, now));
+        let mut values = IndexValues::new(transition);
         values.push(NAMESPACE_INDEX, Resource::meta(object).namespace.as_deref().unwrap_or_default());
         for (number, definition) in (NAMESPACE_INDEX + 1..).zip(&self.indexes) {
             (definition.extract)(object, &mut IndexKeys::new(&mut values, number, now));

@@ -1,16 +1,17 @@
 //! [`Inner`]: the content of a store, and how changes alter it. The caller holds the store's lock.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::Resource;
 
 use super::hidden::{Hidden, HiddenObject};
-use super::keyed_slab::{Keyed, KeyedSlab, Slot};
+use super::keyed_slab::{Keyed, KeyedSlab};
 use super::partition::Partition;
 use super::postings::{Indexes, Postings};
+use super::slots::Slot;
 use super::tombstones::Tombstones;
+use super::transitions::Transitions;
 use crate::kind::{CacheObject, IndexValues, KindParams};
 use crate::object::{DeletionReason, Delta, KeyRef, ObjectKey, compare_versions, parse_version, version_of};
 
@@ -21,6 +22,12 @@ pub(super) struct Entry<K> {
     pub(super) epoch: u32,
     /// The list and watch that reported the object.
     pub(super) partition: Partition,
+}
+
+impl<K> Clone for Entry<K> {
+    fn clone(&self) -> Self {
+        Self { object: Arc::clone(&self.object), postings: self.postings.clone(), ..*self }
+    }
 }
 
 /// The state of the relist of one list and watch.
@@ -53,8 +60,7 @@ pub(crate) enum Change<K> {
 pub(super) struct Inner<K> {
     pub(super) entries: KeyedSlab<Entry<K>>,
     pub(super) indexes: Indexes,
-    /// Slots by the time at which their index values change without an event.
-    pub(super) transitions: BTreeSet<(Timestamp, Slot)>,
+    pub(super) transitions: Transitions,
     pub(super) tombstones: Tombstones,
     /// Objects in versions that cannot be decoded.
     pub(super) hidden: Hidden<K>,
@@ -69,7 +75,7 @@ impl<K: CacheObject> Inner<K> {
         Self {
             entries: KeyedSlab::new(),
             indexes: Indexes::new(),
-            transitions: BTreeSet::new(),
+            transitions: Transitions::default(),
             tombstones: Tombstones::default(),
             hidden: Hidden::default(),
             relists: vec![Relist::default(); partitions],
@@ -219,25 +225,22 @@ impl<K: CacheObject> Inner<K> {
     }
 
     fn put_in(&mut self, partition: Partition, object: Arc<K>, values: &IndexValues) {
-        let transition = self.params.next_transition(&object);
         let epoch = self.relist(partition).epoch;
         let slot = self.entries.insert(Entry { object, postings: Postings::new(), epoch, partition });
-        self.file(slot, values, transition);
+        self.file(slot, values);
+        self.file_transition(slot, values);
     }
 
     fn replace(&mut self, slot: Slot, object: Arc<K>, values: &IndexValues) -> Option<Arc<K>> {
-        self.unfile(slot);
-        let transition = self.params.next_transition(&object);
-        let entry = self.entries.get_mut(slot)?;
-        let old = std::mem::replace(&mut entry.object, object);
-        self.file(slot, values, transition);
+        let old = std::mem::replace(&mut self.entries.get_mut(slot)?.object, object);
+        self.refile(slot, self.params.next_transition(&old), values);
         Some(old)
     }
 
     /// The slot still holds the object that was read before, because the informer's task is the only writer.
     pub(super) fn reindex(&mut self, slot: Slot, values: &IndexValues) {
-        self.unfile(slot);
-        self.file(slot, values, None);
+        let at = self.entries.get(slot).and_then(|entry| self.params.next_transition(&entry.object));
+        self.refile(slot, at, values);
     }
 
     /// Removes an entry whose deletion the watch did not report, and adds the delta.
@@ -249,15 +252,33 @@ impl<K: CacheObject> Inner<K> {
 
     fn remove_entry(&mut self, slot: Slot) -> Option<Arc<K>> {
         self.unfile(slot);
-        self.entries.remove(slot).map(|entry| entry.object)
+        let object = self.entries.remove(slot)?.object;
+        self.unfile_transition(slot, self.params.next_transition(&object));
+        Some(object)
     }
 
-    fn file(&mut self, slot: Slot, values: &IndexValues, transition: Option<Timestamp>) {
+    /// Files an object under its new values. If they are the old ones, which most changes keep, no posting list and no
+    /// transition is touched.
+    fn refile(&mut self, slot: Slot, old_transition: Option<Timestamp>, values: &IndexValues) {
+        if self.entries.get(slot).is_some_and(|entry| !self.indexes.are_filed(&entry.postings, values)) {
+            self.unfile(slot);
+            self.file(slot, values);
+        }
+        let is_kept = match values.transition() {
+            None => old_transition.is_none(),
+            Some(new) => old_transition == Some(new.at) && self.transitions.contains(slot, new),
+        };
+        if !is_kept {
+            self.unfile_transition(slot, old_transition);
+            self.file_transition(slot, values);
+        }
+    }
+
+    fn file(&mut self, slot: Slot, values: &IndexValues) {
         let postings = self.indexes.insert(slot, values);
         if let Some(entry) = self.entries.get_mut(slot) {
             entry.postings = postings;
         }
-        self.transitions.extend(transition.map(|at| (at, slot)));
     }
 
     fn unfile(&mut self, slot: Slot) {
@@ -265,15 +286,24 @@ impl<K: CacheObject> Inner<K> {
             return;
         };
         let postings = std::mem::take(&mut entry.postings);
-        if let Some(at) = self.params.next_transition(&entry.object) {
-            self.transitions.remove(&(at, slot));
-        }
         let entries = &mut self.entries;
         self.indexes.remove(&postings, |other, step| {
             if let Some(entry) = entries.get_mut(other) {
                 step.apply(&mut entry.postings);
             }
         });
+    }
+
+    fn file_transition(&mut self, slot: Slot, values: &IndexValues) {
+        if let Some(transition) = values.transition() {
+            self.transitions.insert(slot, transition);
+        }
+    }
+
+    fn unfile_transition(&mut self, slot: Slot, at: Option<Timestamp>) {
+        if let Some(at) = at {
+            self.transitions.remove(slot, at);
+        }
     }
 }
 

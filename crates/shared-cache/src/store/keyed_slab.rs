@@ -7,8 +7,8 @@
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
-use slab::Slab;
 
+use super::slots::{Slot, Slots};
 use crate::object::KeyRef;
 
 /// A value that contains its own key. The key must not change while the value is in a slab.
@@ -16,9 +16,6 @@ pub(crate) trait Keyed {
     /// The key, borrowed from the value.
     fn key(&self) -> KeyRef<'_>;
 }
-
-/// Number of a slot. It is stable from insertion to removal and then reused.
-pub(crate) type Slot = u32;
 
 #[derive(Clone, Copy)]
 struct Bucket {
@@ -28,7 +25,11 @@ struct Bucket {
 
 /// Values of type `T` in numbered slots with lookup by key. At most one value per key, at most 2³² − 1 values.
 pub(crate) struct KeyedSlab<T> {
-    slots: Slab<T>,
+    slots: Slots<T>,
+    /// Slots that were emptied. The last one is filled first.
+    free: Vec<Slot>,
+    /// The first slot that was never filled.
+    end: Slot,
     table: HashTable<Bucket>,
     /// Seeded at random. Users choose the names, and chosen collisions must not slow the store.
     hasher: RandomState,
@@ -36,52 +37,66 @@ pub(crate) struct KeyedSlab<T> {
 
 impl<T: Keyed> KeyedSlab<T> {
     pub(crate) fn new() -> Self {
-        Self { slots: Slab::new(), table: HashTable::new(), hasher: RandomState::new() }
+        Self {
+            slots: Slots::new(),
+            free: Vec::new(),
+            end: 0,
+            table: HashTable::new(),
+            hasher: RandomState::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.table.len()
     }
 
     pub(crate) fn find(&self, key: KeyRef<'_>) -> Option<Slot> {
         let hash = short_hash(&self.hasher, key);
-        self.table
-            .find(spread(hash), |b| b.hash == hash && self.slots[b.slot as usize].key() == key)
-            .map(|b| b.slot)
+        let is_key = |slot| self.slots.get(slot).is_some_and(|value| value.key() == key);
+        self.table.find(spread(hash), |b| b.hash == hash && is_key(b.slot)).map(|b| b.slot)
     }
 
     pub(crate) fn get(&self, slot: Slot) -> Option<&T> {
-        self.slots.get(slot as usize)
+        self.slots.get(slot)
     }
 
+    /// Returns the slots. Their clone is a snapshot.
+    pub(crate) fn slots(&self) -> &Slots<T> {
+        &self.slots
+    }
+
+    /// Returns the highest slot number that can be occupied, plus one.
+    pub(crate) fn slot_end(&self) -> Slot {
+        self.end
+    }
+}
+
+impl<T: Keyed + Clone> KeyedSlab<T> {
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
-        self.slots.get_mut(slot as usize)
+        self.slots.get_mut(slot)
     }
 
     /// Inserts a value whose key is not in the slab.
     pub(crate) fn insert(&mut self, value: T) -> Slot {
         let hash = short_hash(&self.hasher, value.key());
-        let slot = Slot::try_from(self.slots.insert(value)).unwrap_or(Slot::MAX);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.end += 1;
+            self.end - 1
+        });
+        self.slots.put(slot, value);
         self.table.insert_unique(spread(hash), Bucket { hash, slot }, |b| spread(b.hash));
         slot
     }
 
     /// Removes and returns the value of a slot; `None` if the slot is empty.
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<T> {
-        let hash = short_hash(&self.hasher, self.slots.get(slot as usize)?.key());
+        let hash = short_hash(&self.hasher, self.slots.get(slot)?.key());
         if let Ok(bucket) = self.table.find_entry(spread(hash), |b| b.slot == slot) {
             bucket.remove();
         }
-        self.slots.try_remove(slot as usize)
-    }
-
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
-        self.slots.iter().map(|(_, value)| value)
-    }
-
-    /// Returns the highest slot number that can be occupied, plus one.
-    pub(crate) fn slot_end(&self) -> Slot {
-        Slot::try_from(self.slots.capacity()).unwrap_or(Slot::MAX)
+        let value = self.slots.take(slot)?;
+        self.free.push(slot);
+        Some(value)
     }
 }
 
@@ -104,6 +119,7 @@ pub(crate) fn spread(hash: u32) -> u64 {
 mod tests {
     use super::*;
 
+    #[derive(Clone)]
     struct Named(&'static str, u8);
 
     impl Keyed for Named {

@@ -3,14 +3,26 @@
 mod hidden;
 mod inner;
 mod keyed_slab;
+mod members;
 mod partition;
 mod postings;
+mod sharded_lock;
+mod slots;
 mod store;
+mod sync;
+mod thread_number;
 mod tombstones;
+mod transitions;
 mod view;
 
+#[cfg(test)]
+mod sharded_lock_tests;
+
 pub(crate) use inner::Change;
-pub(crate) use keyed_slab::{Keyed, KeyedSlab, Slot};
+pub(crate) use keyed_slab::{Keyed, KeyedSlab};
+pub(crate) use members::Filter;
 pub(crate) use partition::Partition;
+pub(crate) use slots::Slot;
 pub(crate) use store::Store;
+pub(crate) use thread_number::thread_number;
 pub(crate) use view::{View, in_predicate};

@@ -12,7 +12,8 @@ use smallvec::SmallVec;
 
 use crate::kind::IndexValues;
 
-use super::keyed_slab::{Slot, short_hash, spread};
+use super::keyed_slab::{short_hash, spread};
+use super::slots::Slot;
 
 /// Position of an object in one posting list.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +71,12 @@ impl Indexes {
                 Posting { value, position: u32::try_from(members.len() - 1).unwrap_or(u32::MAX) }
             })
             .collect()
+    }
+
+    /// Returns true if an object with these postings has exactly these values, so that it need not be filed again.
+    pub(crate) fn are_filed(&self, postings: &Postings, values: &IndexValues) -> bool {
+        // The postings are in the order of the values from which they were made.
+        self.describe(postings).eq(values.iter())
     }
 
     /// Removes a slot from its lists. Calls `moved` for each other slot whose position in a list has changed,

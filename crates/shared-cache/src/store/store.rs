@@ -5,6 +5,12 @@
 //! index values outside the lock. It changes the store in batches of limited size, and drops replaced objects
 //! after unlocking.
 //!
+//! The lock is a [`ShardedLock`], so readers on different cores do not slow each other. No reader does work under
+//! the lock that grows with the number of objects: a lookup of many objects takes a snapshot ([`Members`]), and a
+//! visit of all objects locks again for each [`STEP`].
+//!
+//! [`Members`]: super::members::Members
+//!
 //! A relist is mark and sweep in place. [`Store::begin_relist`] starts an epoch, each listed object is marked
 //! with the epoch, and [`Store::sweep`] removes the unmarked objects. Readers see the old objects until then
 //! (E5).
@@ -12,15 +18,16 @@
 //! A kind that is watched in several namespaces has a [`Partition`] for each. Every partition is listed and
 //! swept separately, and all partitions share the objects and the indexes.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::thread::available_parallelism;
 
 use jiff::Timestamp;
-use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use super::inner::{Change, Inner};
-use super::keyed_slab::Slot;
 use super::partition::Partition;
+use super::sharded_lock::{MOST_SHARDS, ShardedLock};
+use super::slots::Slot;
 use super::view::{View, is_in_predicate};
 use crate::kind::{CacheObject, KindParams};
 use crate::object::{Batch, DeletionReason, Delta};
@@ -28,9 +35,18 @@ use crate::object::{Batch, DeletionReason, Delta};
 /// Number of slots that one sweep step or one re-index step may visit under the lock.
 const STEP: Slot = 512;
 
+/// Number of objects that [`Store::visit`] passes on under one lock. The callback may take 1 µs for each.
+const VISITED: Slot = 64;
+
+/// Number of shards of the lock of each store. There are more than cores, because threads share a shard by chance.
+static SHARDS: LazyLock<usize> = LazyLock::new(|| {
+    let cores = available_parallelism().map_or(1, usize::from);
+    (2 * cores).next_power_of_two().clamp(8, MOST_SHARDS)
+});
+
 /// Objects of one kind by key and by index value. The kind's informer writes; all others read.
 pub(crate) struct Store<K> {
-    inner: RwLock<Inner<K>>,
+    inner: ShardedLock<Inner<K>>,
     /// Notified when the time of the next transition has changed.
     transitions_changed: Notify,
     params: Arc<KindParams<K>>,
@@ -40,7 +56,7 @@ impl<K: CacheObject> Store<K> {
     /// Creates an empty store with this many partitions.
     pub(crate) fn new(params: Arc<KindParams<K>>, partitions: usize) -> Self {
         Self {
-            inner: RwLock::new(Inner::new(Arc::clone(&params), partitions)),
+            inner: ShardedLock::new(Inner::new(Arc::clone(&params), partitions), *SHARDS),
             transitions_changed: Notify::new(),
             params,
         }
@@ -77,7 +93,7 @@ impl<K: CacheObject> Store<K> {
         loop {
             let inner = self.inner.read();
             let end = inner.entries.slot_end();
-            let stop = end.min(start.saturating_add(STEP));
+            let stop = end.min(start.saturating_add(VISITED));
             for entry in (start..stop).filter_map(|slot| inner.entries.get(slot)) {
                 visit(&entry.object, &mut inner.indexes.describe(&entry.postings));
             }
@@ -158,18 +174,18 @@ impl<K: CacheObject> Store<K> {
         }
     }
 
-    /// Indexes each object again whose transition time has passed. Calls `observe` with a delta of the
-    /// unchanged object after unlocking. Returns the time of the next transition.
+    /// Indexes each object again whose transition time the clock has passed, in either direction: a clock that is set
+    /// back also restores index values (behaviour V11). Calls `observe` with a delta of the unchanged object after
+    /// unlocking. Returns the time of the next transition.
     pub(crate) fn reindex_due(&self, now: Timestamp, mut observe: impl FnMut(Batch<K>)) -> Option<Timestamp> {
         loop {
             let due: Vec<(Slot, Arc<K>)> = {
                 let inner = self.inner.read();
-                let due = inner.transitions.iter().take_while(|(at, _)| *at < now).take(STEP as usize);
-                due.filter_map(|&(_, slot)| Some((slot, Arc::clone(&inner.entries.get(slot)?.object))))
-                    .collect()
+                let due = inner.transitions.due(now).take(STEP as usize);
+                due.filter_map(|slot| Some((slot, Arc::clone(&inner.entries.get(slot)?.object)))).collect()
             };
             if due.is_empty() {
-                return self.inner.read().transitions.first().map(|&(at, _)| at);
+                return self.inner.read().transitions.next();
             }
             let keyed: Vec<_> = due
                 .into_iter()
@@ -187,9 +203,10 @@ impl<K: CacheObject> Store<K> {
     fn write(&self, change: impl FnOnce(&mut Inner<K>, &mut Vec<Delta<K>>)) -> Batch<K> {
         let mut deltas = Vec::new();
         let mut inner = self.inner.write();
-        let first = inner.transitions.first().copied();
-        change(&mut inner, &mut deltas);
-        if inner.transitions.first().copied() != first {
+        let inner = &mut *inner;
+        let next = inner.transitions.next();
+        change(inner, &mut deltas);
+        if inner.transitions.next() != next {
             self.transitions_changed.notify_one();
         }
         if !deltas.is_empty() {
@@ -215,7 +232,7 @@ impl<K: CacheObject> Store<K> {
     /// Returns the number of stored objects.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
-        self.view().inner.entries.len()
+        self.view().len()
     }
 }
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::kind::NAMESPACE_INDEX;
 use crate::object::KeyRef;
-use crate::store::in_predicate;
+use crate::store::{Filter, in_predicate};
 use crate::test_support::{self, Widget, params, put, store, widget};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -30,10 +31,10 @@ fn delete(store: &Store<Widget>, widget: Widget) -> Vec<String> {
 }
 
 fn names(store: &Store<Widget>, index: &str, value: &str) -> BTreeSet<String> {
-    let view = store.view();
     let index = params().index_number(index).unwrap();
-    let objects: Vec<_> = view.by_index(index, value).collect();
-    assert_eq!(objects.len(), view.count(index, value));
+    let count = store.view().count(index, value);
+    let objects = store.view().members(Filter::One((index, value))).copy();
+    assert_eq!(objects.len(), count);
     objects.into_iter().map(|widget| widget.metadata.name.clone().unwrap()).collect()
 }
 
@@ -223,6 +224,89 @@ fn b2_time_alone_moves_an_object_out_of_an_index() {
 }
 
 #[test]
+fn v11_a_clock_that_is_set_back_indexes_again_and_one_that_is_set_forward_does_so_once() {
+    let store = store();
+    let mut widget = colored("a", 5, &["red"]);
+    widget.spec.expires = Some(100);
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let events = |now| {
+        let mut events = Vec::new();
+        let next = store.reindex_due(at(now), |batch| events.extend(show(&batch)));
+        (events.len(), next, names(&store, "color", "red").len())
+    };
+    store.apply(0, [put(widget, at(10))]);
+    assert_eq!(events(10), (0, Some(at(100)), 1));
+    assert_eq!(events(5000), (1, None, 0), "set forward");
+    assert_eq!(events(5001), (0, None, 0), "only once");
+    assert_eq!(events(20), (1, Some(at(100)), 1), "set back");
+    assert_eq!(events(30), (0, Some(at(100)), 1));
+    assert_eq!(events(101), (1, None, 0));
+}
+
+#[test]
+fn v11_an_object_that_arrives_expired_causes_no_event_and_returns_when_the_clock_is_set_back() {
+    let store = store();
+    let mut widget = colored("a", 5, &["red"]);
+    widget.spec.expires = Some(100);
+    let at = |second| Timestamp::from_second(second).unwrap();
+    assert_eq!(show(&store.apply(0, [put(widget.clone(), at(200))])), ["+a@5"]);
+    assert!(names(&store, "color", "red").is_empty());
+    assert_eq!(store.reindex_due(at(200), |_| panic!("an event for an unchanged object")), None);
+    let mut told = Vec::new();
+    assert_eq!(store.reindex_due(at(50), |batch| told.extend(show(&batch))), Some(at(100)));
+    assert_eq!(told, ["a@5->5"]);
+    assert_eq!(names(&store, "color", "red").len(), 1);
+    // A new version with another expiry replaces the transition on both sides.
+    widget.metadata.resource_version = Some("6".into());
+    widget.spec.expires = Some(40);
+    store.apply(0, [put(widget, at(50))]);
+    assert_eq!(store.inner.read().transitions.len(), (0, 1));
+}
+
+#[test]
+fn an_update_that_keeps_its_index_values_touches_no_posting_list() {
+    let store = store();
+    for (name, version) in [("a", 1), ("b", 2), ("c", 3)] {
+        upsert(&store, colored(name, version, &["red"]));
+    }
+    let order = || {
+        let red = store.view().members(Filter::One((params().index_number("color").unwrap(), "red"))).copy();
+        red.iter().map(|widget| widget.metadata.name.clone().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(order(), ["a", "b", "c"]);
+    // An object that left its list and entered it again would now be the last one.
+    assert_eq!(upsert(&store, colored("a", 4, &["red"])), ["a@1->4"]);
+    assert_eq!(order(), ["a", "b", "c"]);
+    assert_eq!(upsert(&store, colored("a", 5, &["red", "blue"])), ["a@4->5"]);
+    assert_eq!(order(), ["c", "b", "a"], "with another value the object is filed again");
+}
+
+#[test]
+fn a_long_list_holds_no_lock_and_shows_the_store_at_one_moment() {
+    let color = (params().index_number("color").unwrap(), "red");
+    for filter in [Filter::All, Filter::One(color), Filter::Both(color, (NAMESPACE_INDEX, "ns"))] {
+        let store = store();
+        for i in 0..3000 {
+            upsert(&store, colored(&format!("w-{i}"), 1, &["red"]));
+        }
+        let members = store.view().members(filter);
+        let mut seen = BTreeSet::new();
+        members.for_each(|widget| {
+            assert_eq!(widget.metadata.resource_version.as_deref(), Some("1"));
+            // If the list held the lock, this thread would wait for itself.
+            let (changed, removed) = (2999 - seen.len(), seen.len());
+            upsert(&store, colored(&format!("w-{changed}"), 2, &[]));
+            delete(&store, colored(&format!("w-{removed}"), 3, &[]));
+            seen.insert(widget.metadata.name.clone().unwrap());
+        });
+        assert_eq!(seen.len(), 3000);
+        assert_eq!(members.copy().len(), 3000, "every walk of the list is the same");
+        assert_eq!(store.len(), 0);
+        assert_eq!(store.view().members(filter).copy().len(), 0);
+    }
+}
+
+#[test]
 fn b2_an_object_leaves_an_index_by_the_key_it_was_filed_under_though_the_clock_has_moved() {
     let store = store();
     let mut widget = colored("a", 5, &["red"]);
@@ -233,7 +317,7 @@ fn b2_an_object_leaves_an_index_by_the_key_it_was_filed_under_though_the_clock_h
     store.apply(0, [Change::Delete(Arc::new(widget))]);
     assert!(names(&store, "color", "red").is_empty());
     assert_eq!(store.inner.read().indexes.value_count(), 0, "no ghost keys");
-    assert!(store.inner.read().transitions.is_empty());
+    assert_eq!(store.inner.read().transitions.len(), (0, 0));
 }
 
 #[test]
@@ -245,13 +329,13 @@ fn b7_two_indexes_combine_from_either_side() {
         upsert(&store, widget);
     }
     let (color, owner) = (params().index_number("color").unwrap(), params().index_number("owner").unwrap());
-    let view = store.view();
+    let both = |a, b| store.view().members(Filter::Both(a, b)).copy();
     for (a, b) in [((color, "red"), (owner, "owner-3")), ((owner, "owner-3"), (color, "red"))] {
-        let mut found: Vec<_> = view.by_indexes(a, b).map(|w| w.metadata.name.clone().unwrap()).collect();
+        let mut found: Vec<_> = both(a, b).iter().map(|w| w.metadata.name.clone().unwrap()).collect();
         found.sort();
         assert_eq!(found, ["w-3", "w-8"]);
     }
-    assert_eq!(view.by_indexes((color, "red"), (owner, "nobody")).count(), 0);
+    assert_eq!(both((color, "red"), (owner, "nobody")).len(), 0);
 }
 
 #[test]
@@ -264,7 +348,7 @@ fn a_lookup_inside_a_predicate_does_not_wait_behind_a_writer() {
         move || upsert(&store, widget("b", "1", "2"))
     });
     // Once readers are refused, the writer waits for this thread. A plain read would now wait for the writer.
-    while store.inner.try_read().is_some() {
+    while !store.inner.is_write_pending() {
         std::thread::yield_now();
     }
     assert_eq!(in_predicate(|| store.len()), 1);
@@ -337,10 +421,15 @@ fn step() -> impl Strategy<Value = Step> {
 /// An object that the server holds.
 struct Held {
     widget: Widget,
-    /// When its index values were last computed.
-    filed: i64,
-    /// True if its index values must be computed again when it expires.
-    is_due: bool,
+    /// True if the object was last indexed for a time after its expiry.
+    is_expired: bool,
+}
+
+impl Held {
+    fn new(widget: Widget, now: i64) -> Self {
+        let is_expired = widget.spec.expires.is_some_and(|at| at < now);
+        Self { widget, is_expired }
+    }
 }
 
 /// The objects of the server, which the store must therefore contain.
@@ -402,8 +491,7 @@ impl Model {
 
     fn upsert(&mut self, store: &Store<Widget>, widget: Widget) {
         self.apply(store, put(widget.clone(), self.now()));
-        let (filed, is_due) = (self.now, widget.spec.expires.is_some());
-        self.objects.insert(widget.metadata.name.clone().unwrap(), Held { widget, filed, is_due });
+        self.objects.insert(widget.metadata.name.clone().unwrap(), Held::new(widget, self.now));
     }
 
     /// Takes away the objects whose bit is set in `missing`.
@@ -505,12 +593,30 @@ impl Model {
             }
             Step::Clock { by } => self.now += by,
         }
-        store.reindex_due(self.now(), |_| {});
-        for held in self.objects.values_mut().filter(|held| held.is_due) {
-            if held.widget.spec.expires.is_some_and(|at| at < self.now) {
-                (held.filed, held.is_due) = (self.now, false);
+        self.reindex(store);
+    }
+
+    /// V11: an event for each object whose expiry the clock has passed in either direction, and for no other.
+    fn reindex(&mut self, store: &Store<Widget>) {
+        let mut told = BTreeSet::new();
+        let next = store.reindex_due(self.now(), |batch| {
+            for delta in &batch.deltas {
+                assert!(matches!(delta, Delta::Applied { old: Some(old), new } if Arc::ptr_eq(old, new)));
+                assert!(told.insert(delta.key().name.to_owned()), "each object once");
             }
+        });
+        let mut expected = BTreeSet::new();
+        for (name, held) in &mut self.objects {
+            let held_now = Held::new(held.widget.clone(), self.now);
+            if held_now.is_expired != held.is_expired {
+                expected.insert(name.clone());
+            }
+            *held = held_now;
         }
+        assert_eq!(told, expected);
+        let ahead = self.objects.values().filter(|held| !held.is_expired);
+        let first = ahead.filter_map(|held| held.widget.spec.expires).min();
+        assert_eq!(next, first.map(|at| Timestamp::from_second(at).unwrap()));
     }
 }
 
@@ -530,9 +636,8 @@ fn filed(store: &Store<Widget>, model: &Model) -> BTreeMap<(u8, String), BTreeSe
         let values: Vec<_> = values.map(|(index, value)| (index, value.to_owned())).collect();
         let distinct: Values = values.iter().cloned().collect();
         assert_eq!(values.len(), distinct.len(), "{name}: each value once");
-        // After the clock was set back, an object may stay filed as it was or be filed anew.
-        let yields = [values_of(&held.widget, held.filed), values_of(&held.widget, model.now)];
-        assert!(yields.contains(&distinct), "{name} is filed under {distinct:?}, not under {yields:?}");
+        let yields = values_of(&held.widget, model.now);
+        assert_eq!(distinct, yields, "{name} is filed under what it yields now (V11)");
         for value in distinct {
             filed.entry(value).or_default().insert(name.clone());
         }
@@ -549,15 +654,16 @@ fn check(store: &Store<Widget>, model: &Model) {
     assert_eq!(held, objects().collect());
     assert_eq!(model.told, objects().collect(), "events tell all of it");
     for ((index, value), names) in &expected {
-        let found: Vec<_> = view.by_index(*index, value).map(|w| w.metadata.name.clone().unwrap()).collect();
+        let found = store.view().members(Filter::One((*index, value))).copy();
+        let found: Vec<_> = found.iter().map(|w| w.metadata.name.clone().unwrap()).collect();
         assert_eq!(found.len(), names.len(), "each object once in {index}/{value}");
         assert_eq!(&found.into_iter().collect::<BTreeSet<_>>(), names, "index {index}, value {value}");
     }
     assert_eq!(view.inner.indexes.value_count(), expected.len(), "no value without an object");
     assert_eq!(view.inner.indexes.table_len(), expected.len());
-    let due = model.objects.values().filter(|held| held.is_due).count();
-    let later = objects().filter(|(_, widget)| widget.spec.expires.is_some_and(|at| at >= model.now)).count();
-    assert!((due..=later).contains(&view.inner.transitions.len()), "{due} to {later} transitions");
+    let with_transition = objects().filter(|(_, widget)| widget.spec.expires.is_some());
+    let expired = model.objects.values().filter(|held| held.is_expired).count();
+    assert_eq!(view.inner.transitions.len(), (with_transition.count() - expired, expired));
 }
 
 proptest! {

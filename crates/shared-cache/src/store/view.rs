@@ -3,10 +3,9 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use parking_lot::RwLockReadGuard;
-
 use super::inner::Inner;
-use super::postings::Indexes;
+use super::members::{Filter, Members};
+use super::sharded_lock::ReadGuard;
 use crate::kind::CacheObject;
 use crate::object::KeyRef;
 
@@ -34,11 +33,11 @@ pub(super) fn is_in_predicate() -> bool {
 
 /// A read-locked store. Nothing changes while a view exists. Do not await while holding a view.
 pub(crate) struct View<'a, K> {
-    pub(super) inner: RwLockReadGuard<'a, Inner<K>>,
+    pub(super) inner: ReadGuard<'a, Inner<K>>,
 }
 
 impl<'a, K: CacheObject> View<'a, K> {
-    pub(super) fn new(inner: RwLockReadGuard<'a, Inner<K>>) -> Self {
+    pub(super) fn new(inner: ReadGuard<'a, Inner<K>>) -> Self {
         Self { inner }
     }
 
@@ -52,14 +51,9 @@ impl<'a, K: CacheObject> View<'a, K> {
         self.inner.entries.get(slot).map(|entry| &entry.object)
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<K>> {
-        self.inner.entries.iter().map(|entry| &entry.object)
-    }
-
-    /// Returns the objects that have a value in an index.
-    pub(crate) fn by_index(&self, index: u8, value: &str) -> impl Iterator<Item = &Arc<K>> {
-        let slots = self.inner.indexes.members(index, value);
-        slots.iter().filter_map(|&slot| self.inner.entries.get(slot)).map(|entry| &entry.object)
+    /// Returns the number of objects.
+    pub(crate) fn len(&self) -> usize {
+        self.inner.entries.len()
     }
 
     /// Returns the number of objects that have a value in an index.
@@ -67,20 +61,19 @@ impl<'a, K: CacheObject> View<'a, K> {
         self.inner.indexes.members(index, value).len()
     }
 
-    /// Returns the objects that have both values. Walks the shorter list and looks up the other value (B7).
-    pub(crate) fn by_indexes(&self, a: (u8, &str), b: (u8, &str)) -> impl Iterator<Item = &Arc<K>> {
-        let indexes = &self.inner.indexes;
-        let both = indexes.lookup(a.0, a.1).zip(indexes.lookup(b.0, b.1));
-        both.into_iter().flat_map(move |(a, b)| {
-            let (walk, check) =
-                if indexes.members_of(a).len() <= indexes.members_of(b).len() { (a, b) } else { (b, a) };
-            let entries = indexes.members_of(walk).iter().filter_map(|&slot| self.inner.entries.get(slot));
-            entries.filter(move |entry| Indexes::contains(&entry.postings, check)).map(|entry| &entry.object)
-        })
+    /// Returns the objects of a filter as they are now. Unlocks the store if they are many.
+    pub(crate) fn members(self, filter: Filter<'_>) -> Members<'a, K> {
+        Members::new(self, filter)
     }
 
     /// Returns the number of the last batch of changes that this view contains.
     pub(crate) fn sequence(&self) -> u64 {
         self.inner.sequence
+    }
+
+    /// Returns the objects, in the order of their slots.
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<K>> {
+        self.inner.entries.slots().iter().map(|entry| &entry.object)
     }
 }

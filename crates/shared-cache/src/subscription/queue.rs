@@ -30,6 +30,12 @@ impl<K: Resource<DynamicType = ()>> Keyed for Pending<K> {
     }
 }
 
+impl<K> Clone for Pending<K> {
+    fn clone(&self) -> Self {
+        Self { deleted: self.deleted.clone(), applied: self.applied.clone() }
+    }
+}
+
 impl<K> Pending<K> {
     fn new(delta: Delta<K>) -> Self {
         match delta {

@@ -10,8 +10,8 @@ use kube::runtime::wait::Condition;
 
 use super::error::{WaitAction, WaitError, WaitTarget};
 use super::metrics::WaitMetrics;
-use super::outcome::{End, Ending, Judgement, Pending, Place, Seen};
-use super::registry::{Verdict, Waiter};
+use super::outcome::{End, Ending, Judgement, Pending, Place, Seen, Subject};
+use super::registry::Verdict;
 use super::task::WaitSource;
 use crate::kind::CacheObject;
 use crate::object::{KeyRef, ObjectKey, parse_version, version_of};
@@ -31,7 +31,7 @@ type Matches<K> = Arc<dyn Fn(Option<&K>) -> bool + Send + Sync>;
 pub struct KeyWait<K: CacheObject> {
     source: Option<WaitSource<K>>,
     metrics: WaitMetrics,
-    key: ObjectKey,
+    key: Arc<ObjectKey>,
     action: WaitAction,
     floor: u64,
     timeout: Duration,
@@ -48,7 +48,7 @@ impl<K: CacheObject> KeyWait<K> {
         Self {
             source,
             metrics,
-            key,
+            key: Arc::new(key),
             action: WaitAction::new("wait"),
             floor: 0,
             timeout: DEFAULT_TIMEOUT,
@@ -83,11 +83,12 @@ impl<K: CacheObject> KeyWait<K> {
     }
 
     async fn wait_registered(&self, started: tokio::time::Instant) -> Result<Option<Arc<K>>, WaitError> {
-        let target = WaitTarget::new(K::kind(&()), Some(self.key.clone()), self.action);
+        let target = || WaitTarget::new(K::kind(&()), Some(ObjectKey::clone(&self.key)), self.action);
         let Some(source) = &self.source else {
-            return Err(WaitError::OutOfScope(Box::new(target)));
+            return Err(WaitError::OutOfScope(Box::new(target())));
         };
-        let place = source.register(&target, &self.key, Waiter::new(Box::new(self.judge())))?;
+        let subject = Subject::Key(Arc::clone(&self.key));
+        let place = source.register(subject, self.judge(), target)?;
         self.look_at_stored(source, &place);
         let waiter = place.waiter();
         let mut ended = if self.timeout.is_zero() {
@@ -100,11 +101,11 @@ impl<K: CacheObject> KeyWait<K> {
             ended = waiter.take_end();
         }
         if let Some(end) = ended {
-            return end.map_err(|end| error(target, end));
+            return end.map_err(|end| error(target(), end));
         }
         let pending = waiter.take_reason();
         Err(WaitError::NotSatisfied {
-            target: Box::new(target),
+            target: Box::new(target()),
             waited: started.elapsed(),
             last_observed: pending.as_ref().and_then(|pending| pending.version.clone()),
             reason: pending.map_or_else(
@@ -115,7 +116,7 @@ impl<K: CacheObject> KeyWait<K> {
     }
 
     fn look_at_stored(&self, source: &WaitSource<K>, place: &Place<K>) {
-        if let Some(stored) = source.stored(KeyRef::from(&self.key), self.floor) {
+        if let Some(stored) = source.stored(KeyRef::from(&*self.key), self.floor) {
             place.waiter().see(&stored);
         }
     }

@@ -2,10 +2,52 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::registry::{Registration, Registry, Verdict};
-use crate::object::ObjectKey;
+use hashbrown::Equivalent;
+
+use super::registry::{Registration, Registry, Verdict, Waiter};
+use crate::kind::CacheObject;
+use crate::object::{KeyRef, ObjectKey};
+
+/// The object that a caller waits for. It is shared with the caller's wait, because a copy of a key takes 70 bytes.
+pub(super) enum Subject<K> {
+    /// The object of the same name as this one.
+    Named(Arc<K>),
+    /// The object of this name, which may not exist yet.
+    Key(Arc<ObjectKey>),
+}
+
+impl<K> Clone for Subject<K> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Named(object) => Self::Named(Arc::clone(object)),
+            Self::Key(key) => Self::Key(Arc::clone(key)),
+        }
+    }
+}
+
+impl<K: CacheObject> Subject<K> {
+    pub(super) fn key(&self) -> KeyRef<'_> {
+        match self {
+            Self::Named(object) => KeyRef::of(&**object),
+            Self::Key(key) => KeyRef::from(&**key),
+        }
+    }
+}
+
+impl<K: CacheObject> Hash for Subject<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl<K: CacheObject> Equivalent<Subject<K>> for KeyRef<'_> {
+    fn equivalent(&self, subject: &Subject<K>) -> bool {
+        *self == subject.key()
+    }
+}
 
 /// A state of an object that a caller waits for.
 pub(super) enum Seen<K> {
@@ -22,6 +64,19 @@ pub(super) enum Seen<K> {
     Undecodable,
     /// The object does not exist at a version at which it would exist.
     Missing,
+}
+
+impl<K> Clone for Seen<K> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Present(object) => Self::Present(Arc::clone(object)),
+            Self::Deleted { last_known, is_final_state } => {
+                Self::Deleted { last_known: Arc::clone(last_known), is_final_state: *is_final_state }
+            }
+            Self::Undecodable => Self::Undecodable,
+            Self::Missing => Self::Missing,
+        }
+    }
 }
 
 /// The reason why a wait ends without its condition.
@@ -46,8 +101,11 @@ pub(super) type Ending<K> = Result<Option<Arc<K>>, End>;
 /// The version of the seen state and its verdict; `None` if the state does not concern the wait.
 pub(super) type Judgement<K> = Option<(Option<u64>, Verdict<Ending<K>, Pending>)>;
 
-/// The waits of a kind by the key of their object.
-pub(super) type WaitRegistry<K> = Registry<ObjectKey, Seen<K>, Ending<K>, Pending>;
+/// A wait of a caller.
+pub(super) type ObjectWaiter<K> = Waiter<Subject<K>, Seen<K>, Ending<K>, Pending>;
 
-/// A registration among the waiters of a key.
-pub(super) type Place<K> = Registration<ObjectKey, Seen<K>, Ending<K>, Pending>;
+/// The waits of a kind by their object.
+pub(super) type WaitRegistry<K> = Registry<Subject<K>, Seen<K>, Ending<K>, Pending>;
+
+/// A registration among the waiters of an object.
+pub(super) type Place<K> = Registration<Subject<K>, Seen<K>, Ending<K>, Pending>;

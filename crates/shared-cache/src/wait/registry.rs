@@ -4,6 +4,10 @@
 //! state of its key to a verdict. Judges run in the thread that saw the change, outside every lock. The
 //! verdict is stored in the waiter's slot and the waiter's task is woken.
 //!
+//! A process may have 100,000 waits, so a waiter is small (behaviour W4). The name is stored once, in the waiter, and
+//! the table refers to waiters only. A slot keeps the state that was judged last instead of the text of the reason.
+//! The waiters are in shards, so that no lock is held for a time that grows with their number.
+//!
 //! # Invariants, which `tests/wait_model.rs` checks in every interleaving
 //!
 //! - A verdict given after [`Registry::register`] returned reaches the waiter: no wake-up is lost.
@@ -11,15 +15,15 @@
 //! - Once a [`Registration`] is dropped, its waiter receives nothing and is not kept.
 //! - After [`Registry::close`] every waiter, including later waiters, receives the end.
 
-use std::hash::{Hash, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::{Equivalent, HashTable};
 use smallvec::SmallVec;
 
-use super::sync::{AtomicUsize, Mutex};
+use super::sync::{AtomicUsize, Mutex, SHARDS};
 
 /// The result of judging a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,28 +40,29 @@ pub(crate) enum Verdict<T, R> {
 /// the verdict. Without a version the state counts as new as the last one that was judged.
 pub(crate) type Judge<O, T, R> = Box<dyn Fn(&O) -> Option<(Option<u64>, Verdict<T, R>)> + Send + Sync>;
 
-struct Slot<T, R> {
+struct Slot<O, T> {
     /// The result with which the wait may end.
     end: Option<T>,
     /// If true, no verdict may change `end` any more.
     sealed: bool,
-    /// The reason of the last verdict for which the wait continues.
-    reason: Option<R>,
+    /// The state of the last verdict for which the wait continues.
+    last: Option<O>,
     /// The version of the state of the last verdict.
     version: u64,
     waker: Option<Waker>,
 }
 
-/// One wait: its judge, and the slot that stores verdicts.
-pub(crate) struct Waiter<O, T, R> {
+/// One wait: its name, its judge, and the slot that stores verdicts.
+pub(crate) struct Waiter<N, O, T, R> {
+    name: N,
     judge: Judge<O, T, R>,
-    slot: Mutex<Slot<T, R>>,
+    slot: Mutex<Slot<O, T>>,
 }
 
-impl<O, T, R> Waiter<O, T, R> {
-    pub(crate) fn new(judge: Judge<O, T, R>) -> Self {
-        let slot = Slot { end: None, sealed: false, reason: None, version: 0, waker: None };
-        Self { judge, slot: Mutex::new(slot) }
+impl<N, O: Clone, T, R> Waiter<N, O, T, R> {
+    pub(crate) fn new(name: N, judge: Judge<O, T, R>) -> Self {
+        let slot = Slot { end: None, sealed: false, last: None, version: 0, waker: None };
+        Self { name, judge, slot: Mutex::new(slot) }
     }
 
     /// Judges a state and stores the verdict. Called with no lock held.
@@ -72,10 +77,10 @@ impl<O, T, R> Waiter<O, T, R> {
         }
         slot.version = version;
         match verdict {
-            Verdict::GoOn(reason) => {
+            Verdict::GoOn(_) => {
                 // Also if the wait could have ended before, because the older result is no longer valid.
                 slot.end = None;
-                slot.reason = Some(reason);
+                slot.last = Some(seen.clone());
             }
             Verdict::End(end) => slot.end = Some(end),
             Verdict::Final(end) => {
@@ -117,112 +122,143 @@ impl<O, T, R> Waiter<O, T, R> {
         self.slot.lock().end.take()
     }
 
-    /// Takes the reason of the last verdict for which the wait continues.
+    /// Returns the reason of the last verdict for which the wait continues. The state is judged again.
     pub(crate) fn take_reason(&self) -> Option<R> {
-        self.slot.lock().reason.take()
+        let last = self.slot.lock().last.take()?;
+        match (self.judge)(&last)?.1 {
+            Verdict::GoOn(reason) => Some(reason),
+            Verdict::End(_) | Verdict::Final(_) => None,
+        }
     }
 }
 
-type Waiters<O, T, R> = SmallVec<[Arc<Waiter<O, T, R>>; 1]>;
+/// A waiter in the table. The hash is stored, so that a growing table does not read every waiter again under a lock.
+struct Bucket<N, O, T, R> {
+    hash: u64,
+    waiter: Arc<Waiter<N, O, T, R>>,
+}
 
-struct State<N, O, T, R> {
-    waiters: HashMap<N, Waiters<O, T, R>, RandomState>,
+struct Shard<N, O, T, R> {
+    waiters: HashTable<Bucket<N, O, T, R>>,
     closed: bool,
 }
 
 /// The waiters of one kind by the name `N` of their object. `O` is a state of an object, `T` the result of a
 /// wait, `R` the reason why a wait continues.
 pub(crate) struct Registry<N, O, T, R> {
-    state: Mutex<State<N, O, T, R>>,
-    /// Number of names that have waiters. Readers skip the lock while the number is zero.
-    names: AtomicUsize,
+    shards: [Mutex<Shard<N, O, T, R>>; SHARDS],
+    hasher: RandomState,
+    /// Number of waiters. Readers skip the locks while the number is zero.
+    count: AtomicUsize,
 }
 
 /// Registration of a waiter. Dropping it removes the waiter.
 #[must_use]
-pub(crate) struct Registration<N: Eq + Hash + Clone, O, T, R> {
+pub(crate) struct Registration<N: Hash, O, T, R> {
     registry: Arc<Registry<N, O, T, R>>,
-    name: N,
-    waiter: Arc<Waiter<O, T, R>>,
+    waiter: Arc<Waiter<N, O, T, R>>,
 }
 
-impl<N: Eq + Hash + Clone, O, T: Clone, R> Registry<N, O, T, R> {
+impl<N: Hash + Clone, O: Clone, T: Clone, R> Registry<N, O, T, R> {
     pub(crate) fn new() -> Self {
-        let state = State { waiters: HashMap::default(), closed: false };
-        Self { state: Mutex::new(state), names: AtomicUsize::new(0) }
+        let shard = |_| Mutex::new(Shard { waiters: HashTable::new(), closed: false });
+        let shards = std::array::from_fn(shard);
+        Self { shards, hasher: RandomState::new(), count: AtomicUsize::new(0) }
     }
 
-    /// Registers a waiter for a name. Returns `None` once the registry is closed.
+    /// Registers a waiter. Returns `None` once the registry is closed.
     ///
     /// A caller that must not miss a change calls this while the change is blocked, for example under the
     /// store's lock.
-    pub(crate) fn register(
-        self: &Arc<Self>,
-        name: N,
-        waiter: Waiter<O, T, R>,
-    ) -> Option<Registration<N, O, T, R>> {
+    pub(crate) fn register(self: &Arc<Self>, waiter: Waiter<N, O, T, R>) -> Option<Registration<N, O, T, R>> {
         let waiter = Arc::new(waiter);
-        let mut state = self.state.lock();
-        if state.closed {
+        let hash = self.hasher.hash_one(&waiter.name);
+        let mut shard = self.shard(hash).lock();
+        if shard.closed {
             return None;
         }
-        state.waiters.entry(name.clone()).or_default().push(Arc::clone(&waiter));
-        // The lock that orders registration and change also orders this store; see `see`.
-        self.names.store(state.waiters.len(), Ordering::Release);
-        drop(state);
-        Some(Registration { registry: Arc::clone(self), name, waiter })
+        let bucket = Bucket { hash, waiter: Arc::clone(&waiter) };
+        shard.waiters.insert_unique(hash, bucket, |bucket| bucket.hash);
+        // The lock that orders registration and change also orders this addition; see `see`.
+        self.count.fetch_add(1, Ordering::Release);
+        drop(shard);
+        Some(Registration { registry: Arc::clone(self), waiter })
     }
 
     /// Passes a state of a name to its waiters. Their judges run here, one after another.
     pub(crate) fn see<Q: Hash + Equivalent<N>>(&self, name: &Q, seen: impl FnOnce() -> O) {
-        if self.is_empty() {
+        if self.len() == 0 {
             return;
         }
-        let waiters = self.state.lock().waiters.get(name).cloned();
-        if let Some(waiters) = waiters {
+        let hash = self.hasher.hash_one(name);
+        let waiters: SmallVec<[_; 1]> = {
+            let shard = self.shard(hash).lock();
+            let buckets = shard.waiters.iter_hash(hash).filter(|bucket| name.equivalent(&bucket.waiter.name));
+            buckets.map(|bucket| Arc::clone(&bucket.waiter)).collect()
+        };
+        if !waiters.is_empty() {
             let seen = seen();
             waiters.iter().for_each(|waiter| waiter.see(&seen));
         }
     }
 
-    /// Returns true if there are no waiters.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.names.load(Ordering::Acquire) == 0
+    /// Returns the number of waiters.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Acquire)
     }
 
-    /// Returns the names that have waiters.
+    /// Returns the name of each waiter.
     pub(crate) fn names(&self) -> Vec<N> {
-        self.state.lock().waiters.keys().cloned().collect()
+        let mut names = Vec::new();
+        for shard in &self.shards {
+            let waiters = shard.lock().all();
+            names.extend(waiters.iter().map(|waiter| waiter.name.clone()));
+        }
+        names
     }
 
     /// Ends every wait, including later waits, with this result.
     pub(crate) fn close(&self, end: &T) {
-        let mut state = self.state.lock();
-        state.closed = true;
-        let waiters: Vec<_> = state.waiters.values().flatten().cloned().collect();
-        drop(state);
-        for waiter in waiters {
-            waiter.seal(end.clone());
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.closed = true;
+            let waiters = shard.all();
+            drop(shard);
+            for waiter in waiters {
+                waiter.seal(end.clone());
+            }
         }
     }
 }
 
-impl<N: Eq + Hash + Clone, O, T, R> Registration<N, O, T, R> {
-    pub(crate) fn waiter(&self) -> &Waiter<O, T, R> {
+impl<N, O, T, R> Registry<N, O, T, R> {
+    fn shard(&self, hash: u64) -> &Mutex<Shard<N, O, T, R>> {
+        // The lowest bits choose the bucket within the shard.
+        let bits = usize::try_from(hash >> 32).unwrap_or_default();
+        &self.shards[bits % SHARDS]
+    }
+}
+
+impl<N, O, T, R> Shard<N, O, T, R> {
+    fn all(&self) -> Vec<Arc<Waiter<N, O, T, R>>> {
+        self.waiters.iter().map(|bucket| Arc::clone(&bucket.waiter)).collect()
+    }
+}
+
+impl<N: Hash, O, T, R> Registration<N, O, T, R> {
+    pub(crate) fn waiter(&self) -> &Waiter<N, O, T, R> {
         &self.waiter
     }
 }
 
-impl<N: Eq + Hash + Clone, O, T, R> Drop for Registration<N, O, T, R> {
+impl<N: Hash, O, T, R> Drop for Registration<N, O, T, R> {
     fn drop(&mut self) {
-        let mut state = self.registry.state.lock();
-        let Some(waiters) = state.waiters.get_mut(&self.name) else {
-            return;
-        };
-        waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
-        if waiters.is_empty() {
-            state.waiters.remove(&self.name);
-            self.registry.names.store(state.waiters.len(), Ordering::Release);
+        let hash = self.registry.hasher.hash_one(&self.waiter.name);
+        let mut shard = self.registry.shard(hash).lock();
+        if let Ok(bucket) = shard.waiters.find_entry(hash, |bucket| Arc::ptr_eq(&bucket.waiter, &self.waiter))
+        {
+            bucket.remove();
+            self.registry.count.fetch_sub(1, Ordering::Release);
         }
     }
 }

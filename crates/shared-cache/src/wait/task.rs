@@ -10,7 +10,7 @@ use super::check::{Check, Condition, Floor};
 use super::error::{WaitAction, WaitConflict, WaitError, WaitTarget};
 use super::holds::Hold;
 use super::metrics::WaitMetrics;
-use super::outcome::{End, Ending, Judgement, Pending, Place, Seen};
+use super::outcome::{End, Ending, Judgement, ObjectWaiter, Pending, Place, Seen, Subject};
 use super::registry::{Verdict, Waiter};
 use super::waits::Waits;
 use crate::informer::Informer;
@@ -34,20 +34,22 @@ impl<K: CacheObject> WaitSource<K> {
     /// (F3). The check itself runs outside the lock.
     pub(super) fn register(
         &self,
-        target: &WaitTarget,
-        key: &ObjectKey,
-        waiter: Waiter<Seen<K>, Ending<K>, Pending>,
+        subject: Subject<K>,
+        judge: impl Fn(&Seen<K>) -> Judgement<K> + Send + Sync + 'static,
+        target: impl Fn() -> WaitTarget,
     ) -> Result<Place<K>, WaitError> {
-        let target = || Box::new(target.clone());
+        let target = || Box::new(target());
         let namespaces = &self.informer.options().namespaces;
-        if !namespaces.is_empty() && !namespaces.contains(&key.namespace) {
+        let namespace = subject.key().namespace;
+        if !namespaces.is_empty() && !namespaces.iter().any(|watched| watched == namespace) {
             return Err(WaitError::OutOfScope(target()));
         }
+        let waiter = Waiter::new(subject, Box::new(judge));
         let view = self.informer.store().view();
         if !self.informer.has_synced() {
             return Err(WaitError::NotSynced(target()));
         }
-        let place = self.waits.register(key.clone(), waiter);
+        let place = self.waits.register(waiter);
         drop(view);
         place.ok_or_else(|| WaitError::Stopped(target()))
     }
@@ -158,7 +160,8 @@ impl<K: CacheObject> WaitTask<K> {
 
     /// Checks the caller's own object. Returns the end of the wait if the object decides it.
     fn check_own(&self) -> Option<Ending<K>> {
-        let waiter = Waiter::new(Box::new(self.judge()));
+        let waiter: ObjectWaiter<K> =
+            Waiter::new(Subject::Named(Arc::clone(&self.object)), Box::new(self.judge()));
         waiter.see(&Seen::Present(Arc::clone(&self.object)));
         waiter.take_end()
     }
@@ -169,9 +172,8 @@ impl<K: CacheObject> WaitTask<K> {
         timeout: Duration,
         started: tokio::time::Instant,
     ) -> Result<Arc<K>, WaitError> {
-        let target = self.target();
-        let place =
-            source.register(&target, &ObjectKey::of(&*self.object), Waiter::new(Box::new(self.judge())))?;
+        let subject = Subject::Named(Arc::clone(&self.object));
+        let place = source.register(subject, self.judge(), || self.target())?;
         self.look_at_stored(source, &place);
         let waiter = place.waiter();
         let ended = if timeout.is_zero() {
@@ -192,7 +194,7 @@ impl<K: CacheObject> WaitTask<K> {
             reason: format!("no state of version {} or newer was seen", self.floor.version).into(),
         });
         Err(WaitError::NotSatisfied {
-            target: Box::new(target),
+            target: Box::new(self.target()),
             waited: started.elapsed(),
             last_observed: version,
             reason: reason.into_owned(),
@@ -208,10 +210,12 @@ impl<K: CacheObject> WaitTask<K> {
 
     /// Returns the function that judges a state of the object, or its absence.
     fn judge(&self) -> impl Fn(&Seen<K>) -> Judgement<K> + use<K> {
-        let uid = self.object.meta().uid.clone();
         let (floor, condition) = (self.floor, Arc::clone(&self.condition));
+        // Shares the object, because a copy of its UID would take 60 bytes.
+        let own = Arc::clone(&self.object);
         move |seen| {
-            let same = |object: &K| uid.is_none() || object.meta().uid == uid;
+            let uid = &own.meta().uid;
+            let same = |object: &K| uid.is_none() || object.meta().uid == *uid;
             let gone = Some((Some(u64::MAX), Verdict::Final(Err(End::Gone))));
             let object = match seen {
                 Seen::Present(object) => object,

@@ -1,13 +1,14 @@
 //! [`Waits`]: all waits for objects of one kind.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::error::WaitAction;
 use super::holds::Holds;
-use super::outcome::{End, Ending, Pending, Place, Seen, WaitRegistry};
-use super::registry::{Registry, Waiter};
+use super::outcome::{End, ObjectWaiter, Place, Seen, WaitRegistry};
+use super::registry::Registry;
 use crate::kind::CacheObject;
-use crate::object::{Batch, DeletionReason, Delta, ObjectKey, Observer};
+use crate::object::{Batch, DeletionReason, Delta, KeyRef, ObjectKey, Observer};
 
 /// All waits for objects of one kind. It observes the informer of the kind.
 pub(crate) struct Waits<K: CacheObject> {
@@ -20,23 +21,24 @@ impl<K: CacheObject> Waits<K> {
         Self { registry: Arc::new(Registry::new()), holds: Arc::new(Holds::new()) }
     }
 
-    /// Returns the objects that callers wait for.
-    pub(crate) fn awaited(&self) -> Vec<ObjectKey> {
-        self.registry.names()
+    /// Returns the number of waits.
+    pub(crate) fn len(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Returns the objects that callers wait for, each once.
+    pub(crate) fn awaited(&self) -> BTreeSet<ObjectKey> {
+        self.registry.names().iter().map(|subject| subject.key().into()).collect()
     }
 
     /// Passes the result of a live read to the waits. It replaces the events that are missing while the watch
     /// is down (F13).
     pub(crate) fn see_live(&self, key: &ObjectKey, found: Option<Arc<K>>) {
-        self.registry.see(key, || found.map_or(Seen::Missing, Seen::Present));
+        self.registry.see(&KeyRef::from(key), || found.map_or(Seen::Missing, Seen::Present));
     }
 
-    pub(super) fn register(
-        &self,
-        key: ObjectKey,
-        waiter: Waiter<Seen<K>, Ending<K>, Pending>,
-    ) -> Option<Place<K>> {
-        self.registry.register(key, waiter)
+    pub(super) fn register(&self, waiter: ObjectWaiter<K>) -> Option<Place<K>> {
+        self.registry.register(waiter)
     }
 }
 

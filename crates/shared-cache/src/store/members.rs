@@ -1,0 +1,169 @@
+//! [`Members`]: the objects that a lookup visits, as they were at one moment.
+
+use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::inner::Entry;
+use super::postings::Indexes;
+use super::slots::{Slot, Slots};
+use super::view::View;
+use crate::kind::CacheObject;
+
+/// Number of objects that a lookup visits under the lock. A longer lookup takes a snapshot, because the informer must
+/// not wait for it. A copy of so many objects takes about 20 µs.
+const FEW: usize = 1024;
+
+/// Number of objects that are copied together.
+const BLOCK: usize = 16;
+
+/// Selects objects by the values of their indexes. An index is given by its number.
+#[derive(Clone, Copy)]
+pub(crate) enum Filter<'f> {
+    /// All objects.
+    All,
+    /// The objects that have a value in an index.
+    One((u8, &'f str)),
+    /// The objects that have both values.
+    Both((u8, &'f str), (u8, &'f str)),
+}
+
+/// The posting list that is walked, by the number of its value.
+enum Walk {
+    All,
+    List(u32),
+    Nothing,
+}
+
+enum Source<'a, K> {
+    /// Few objects: the store stays locked.
+    Locked { view: View<'a, K>, walk: Walk },
+    /// Many objects: the store is unlocked.
+    Snapshot { entries: Slots<Entry<K>>, list: Option<Vec<Slot>> },
+}
+
+/// The objects that a lookup visits. All methods see the store at one moment.
+pub(crate) struct Members<'a, K> {
+    source: Source<'a, K>,
+    /// A value that the objects must have besides.
+    check: Option<u32>,
+    at_most: usize,
+}
+
+impl<'a, K: CacheObject> Members<'a, K> {
+    /// Selects objects of a view. Of two values the one with fewer objects is walked (B7).
+    pub(super) fn new(view: View<'a, K>, filter: Filter<'_>) -> Self {
+        let indexes = &view.inner.indexes;
+        let lookup = |(index, value): (u8, &str)| indexes.lookup(index, value);
+        let length = |value| indexes.members_of(value).len();
+        let (walk, check) = match filter {
+            Filter::All => (Walk::All, None),
+            Filter::One(one) => (lookup(one).map_or(Walk::Nothing, Walk::List), None),
+            Filter::Both(a, b) => match lookup(a).zip(lookup(b)) {
+                Some((a, b)) if length(a) <= length(b) => (Walk::List(a), Some(b)),
+                Some((a, b)) => (Walk::List(b), Some(a)),
+                None => (Walk::Nothing, None),
+            },
+        };
+        let at_most = match walk {
+            Walk::All => view.len(),
+            Walk::List(value) => length(value),
+            Walk::Nothing => 0,
+        };
+        let source =
+            if at_most <= FEW { Source::Locked { view, walk } } else { Source::snapshot(&view, &walk) };
+        Self { source, check, at_most }
+    }
+
+    /// Calls `f` with each object until it breaks. Returns the value with which it broke.
+    pub(crate) fn try_for_each<'s, B>(
+        &'s self,
+        mut f: impl FnMut(&'s Arc<K>) -> ControlFlow<B>,
+    ) -> Option<B> {
+        let visit = |entry: &'s Entry<K>| match self.check {
+            Some(value) if !Indexes::contains(&entry.postings, value) => ControlFlow::Continue(()),
+            _ => f(&entry.object),
+        };
+        let (entries, list) = self.source.parts();
+        let end = match list {
+            None => entries.iter().try_for_each(visit),
+            Some(list) => list.iter().filter_map(|&slot| entries.get(slot)).try_for_each(visit),
+        };
+        end.break_value()
+    }
+
+    /// Calls `f` with each object.
+    pub(crate) fn for_each<'s>(&'s self, mut f: impl FnMut(&'s Arc<K>)) {
+        self.try_for_each(|object| {
+            f(object);
+            ControlFlow::<()>::Continue(())
+        });
+    }
+
+    /// Returns the first object that satisfies the predicate.
+    pub(crate) fn find(&self, mut predicate: impl FnMut(&K) -> bool) -> Option<Arc<K>> {
+        self.try_for_each(|object| {
+            if predicate(object) { ControlFlow::Break(Arc::clone(object)) } else { ControlFlow::Continue(()) }
+        })
+    }
+
+    /// Returns the objects that satisfy the predicate.
+    pub(crate) fn copy_if(&self, mut predicate: impl FnMut(&K) -> bool) -> Vec<Arc<K>> {
+        let mut list = Vec::with_capacity(self.at_most);
+        self.for_each(|object| {
+            if predicate(object) {
+                list.push(Arc::clone(object));
+            }
+        });
+        list
+    }
+
+    /// Returns all objects. Takes half the time of [`Self::copy_if`].
+    pub(crate) fn copy(&self) -> Vec<Arc<K>> {
+        let mut list = Vec::with_capacity(self.at_most);
+        let mut block = SmallVec::<[&Arc<K>; BLOCK]>::new();
+        self.for_each(|object| {
+            block.push(object);
+            if block.len() == BLOCK {
+                copy_block(&mut block, &mut list);
+            }
+        });
+        copy_block(&mut block, &mut list);
+        list
+    }
+}
+
+/// Copies some objects. An atomic addition does not begin before the one ahead of it has its cache line, but plain
+/// reads load their lines at the same time. So all counts are read first.
+fn copy_block<K>(block: &mut SmallVec<[&Arc<K>; BLOCK]>, list: &mut Vec<Arc<K>>) {
+    black_box(block.iter().map(|object| Arc::strong_count(object)).sum::<usize>());
+    list.extend(block.drain(..).cloned());
+}
+
+impl<K: CacheObject> Source<'_, K> {
+    fn snapshot(view: &View<'_, K>, walk: &Walk) -> Self {
+        let list = match walk {
+            Walk::All => None,
+            Walk::List(value) => Some(view.inner.indexes.members_of(*value).to_vec()),
+            Walk::Nothing => Some(Vec::new()),
+        };
+        Self::Snapshot { entries: view.inner.entries.slots().clone(), list }
+    }
+
+    /// Returns the entries, and the slots of those to visit; `None` for all.
+    fn parts(&self) -> (&Slots<Entry<K>>, Option<&[Slot]>) {
+        match self {
+            Self::Snapshot { entries, list } => (entries, list.as_deref()),
+            Self::Locked { view, walk } => {
+                let list = match *walk {
+                    Walk::All => None,
+                    Walk::List(value) => Some(view.inner.indexes.members_of(value)),
+                    Walk::Nothing => Some(&[][..]),
+                };
+                (view.inner.entries.slots(), list)
+            }
+        }
+    }
+}
