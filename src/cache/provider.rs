@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use shared_cache::{AcquiredWaitTask, ApiReader, LookupError, Selection, WaitConflict, WaitTask};
+use shared_cache::{AcquiredWaitTask, ApiReader, LookupError, WaitConflict, WaitTask};
 
 use super::indexes::{
     CHECKPOINT_ID, CHECKPOINT_USER, CLAIMED_SANDBOX_ID, RESERVED_FAILED, SANDBOX_POOL, SANDBOX_USER,
@@ -238,7 +238,7 @@ impl Provider for SandboxCache {
             CHECKPOINT_USER,
             given(options.user),
             has_any,
-            Selection::copy,
+            |checkpoints| checkpoints.copy(),
         )
     }
 
@@ -246,8 +246,9 @@ impl Provider for SandboxCache {
         &self,
         options: ListSandboxesInPoolOptions<'_>,
     ) -> Result<Vec<Arc<Sandbox>>, LookupError> {
-        let pool = Some(options.pool);
-        self.sandboxes().select(options.namespace, SANDBOX_POOL, pool, has_any, Selection::copy)
+        self.sandboxes().select(options.namespace, SANDBOX_POOL, Some(options.pool), has_any, |sandboxes| {
+            sandboxes.copy()
+        })
     }
 
     fn count_active_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<usize, LookupError> {

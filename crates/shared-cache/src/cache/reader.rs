@@ -103,8 +103,7 @@ impl<K: CacheObject> Reader<K> {
     ) -> Result<Option<Arc<K>>, LookupError> {
         let index = self.number(index)?;
         self.look(None, Option::is_some, |view| {
-            let objects = view.members(Filter::One((index, value)));
-            in_predicate(|| objects.find(predicate))
+            in_predicate(|| view.find(Filter::One((index, value)), predicate))
         })
     }
 

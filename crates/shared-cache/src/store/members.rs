@@ -53,8 +53,8 @@ pub(crate) struct Members<'a, K> {
 }
 
 impl<'a, K: CacheObject> Members<'a, K> {
-    /// Selects objects of a view. Of two values the one with fewer objects is walked (B7).
-    pub(super) fn new(view: View<'a, K>, filter: Filter<'_>) -> Self {
+    /// Selects objects of a view and keeps it locked. Of two values the one with fewer objects is walked (B7).
+    fn locked(view: View<'a, K>, filter: Filter<'_>) -> Self {
         let indexes = &view.inner.indexes;
         let lookup = |(index, value): (u8, &str)| indexes.lookup(index, value);
         let length = |value| indexes.members_of(value).len();
@@ -72,9 +72,57 @@ impl<'a, K: CacheObject> Members<'a, K> {
             Walk::List(value) => length(value),
             Walk::Nothing => 0,
         };
-        let source =
-            if at_most <= FEW { Source::Locked { view, walk } } else { Source::snapshot(&view, &walk) };
-        Self { source, check, at_most }
+        Self { source: Source::Locked { view, walk }, check, at_most }
+    }
+
+    /// Selects objects of a view, and unlocks the store if they are many.
+    pub(super) fn new(view: View<'a, K>, filter: Filter<'_>) -> Self {
+        Self::locked(view, filter).unlock_if_many()
+    }
+
+    /// Takes a snapshot and unlocks the store, if the objects are many.
+    fn unlock_if_many(self) -> Self {
+        match self.source {
+            Source::Locked { view, walk } if self.at_most > FEW => {
+                Self { source: Source::snapshot(&view, &walk), ..self }
+            }
+            source => Self { source, ..self },
+        }
+    }
+
+    /// Returns the first object of a view that satisfies the predicate. Visits the first objects under the lock,
+    /// because most searches end there, and takes a snapshot only for the rest.
+    pub(super) fn find(
+        view: View<'a, K>,
+        filter: Filter<'_>,
+        mut predicate: impl FnMut(&K) -> bool,
+    ) -> Option<Arc<K>> {
+        let members = Self::locked(view, filter);
+        let mut visited = 0;
+        // Breaks with `None` when the search has used up its time under the lock.
+        let first = members.try_for_each(|object| {
+            visited += 1;
+            if predicate(object) {
+                ControlFlow::Break(Some(Arc::clone(object)))
+            } else if visited == FEW {
+                ControlFlow::Break(None)
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        let Some(None) = first else {
+            return first.flatten();
+        };
+        let members = members.unlock_if_many();
+        let mut visited = 0;
+        members.try_for_each(|object| {
+            visited += 1;
+            if visited > FEW && predicate(object) {
+                ControlFlow::Break(Arc::clone(object))
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
     }
 
     /// Calls `f` with each object until it breaks. Returns the value with which it broke.
@@ -100,13 +148,6 @@ impl<'a, K: CacheObject> Members<'a, K> {
             f(object);
             ControlFlow::<()>::Continue(())
         });
-    }
-
-    /// Returns the first object that satisfies the predicate.
-    pub(crate) fn find(&self, mut predicate: impl FnMut(&K) -> bool) -> Option<Arc<K>> {
-        self.try_for_each(|object| {
-            if predicate(object) { ControlFlow::Break(Arc::clone(object)) } else { ControlFlow::Continue(()) }
-        })
     }
 
     /// Returns the objects that satisfy the predicate.

@@ -39,11 +39,11 @@ pub(crate) struct ShardedLock<T> {
 }
 
 impl<T> ShardedLock<T> {
-    /// Creates a lock with this many shards, at least one.
+    /// Creates a lock with this many shards, rounded up to a power of two.
     pub(crate) fn new(value: T, shards: usize) -> Self {
         let value = Arc::new(value);
         let shard = |_| Shard(RwLock::new(Some(Arc::clone(&value))));
-        let shards = (0..shards.max(1)).map(shard).collect();
+        let shards = (0..shards.next_power_of_two()).map(shard).collect();
         Self { shards }
     }
 
@@ -74,9 +74,9 @@ impl<T> ShardedLock<T> {
         self.own_shard().try_read().is_none()
     }
 
-    /// A thread always gets the same shard, so nested reads are reads of one lock.
+    /// A thread always gets the same shard, so nested reads are reads of one lock. A mask is faster than a division.
     fn own_shard(&self) -> &RwLock<Slot<T>> {
-        &self.shards[thread_number() % self.shards.len()].0
+        &self.shards[thread_number() & (self.shards.len() - 1)].0
     }
 }
 

@@ -1,8 +1,9 @@
 //! [`Slots`]: values in numbered slots. A clone is a snapshot, and costs the same for any number of values.
 //!
 //! The values are in chunks behind `Arc`s, which a snapshot shares. While a snapshot exists, a change first copies the
-//! chunk that it changes, and the first change also copies the list of the chunks. So a reader can take a snapshot
-//! under the store's lock and copy 20,000 objects after it has released the lock. The writer is delayed by neither.
+//! chunk that it changes, in about 1 µs. The first change also copies the list of the chunks, which is 625 pointers for
+//! 20,000 values. So a reader can take a snapshot under the store's lock and copy the objects after it has released the
+//! lock, and the writer waits for no copy of all objects.
 
 use std::array;
 use std::sync::Arc;

@@ -41,7 +41,7 @@ const VISITED: Slot = 64;
 /// Number of shards of the lock of each store. There are more than cores, because threads share a shard by chance.
 static SHARDS: LazyLock<usize> = LazyLock::new(|| {
     let cores = available_parallelism().map_or(1, usize::from);
-    (2 * cores).next_power_of_two().clamp(8, MOST_SHARDS)
+    (2 * cores).clamp(8, MOST_SHARDS)
 });
 
 /// Objects of one kind by key and by index value. The kind's informer writes; all others read.

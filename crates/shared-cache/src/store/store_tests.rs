@@ -307,6 +307,31 @@ fn a_long_list_holds_no_lock_and_shows_the_store_at_one_moment() {
 }
 
 #[test]
+fn a9_a_search_calls_its_predicate_once_for_each_object_up_to_the_match() {
+    let store = store();
+    for i in 0..3000 {
+        upsert(&store, colored(&format!("w-{i}"), 1, &["red"]));
+    }
+    let red = Filter::One((params().index_number("color").unwrap(), "red"));
+    let search = |last: usize| {
+        let mut seen = BTreeSet::new();
+        let found = store.view().find(red, |widget| {
+            assert!(seen.insert(widget.metadata.name.clone().unwrap()), "each object once");
+            if seen.len() == 2000 {
+                // A long search has released the lock by now.
+                upsert(&store, colored("w-2500", 2, &["blue"]));
+            }
+            seen.len() == last
+        });
+        (found.is_some(), seen.len())
+    };
+    assert_eq!(search(1), (true, 1));
+    assert_eq!(search(1024), (true, 1024));
+    assert_eq!(search(3000), (true, 3000));
+    assert_eq!(search(0), (false, 2999));
+}
+
+#[test]
 fn b2_an_object_leaves_an_index_by_the_key_it_was_filed_under_though_the_clock_has_moved() {
     let store = store();
     let mut widget = colored("a", 5, &["red"]);

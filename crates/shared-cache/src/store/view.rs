@@ -66,6 +66,11 @@ impl<'a, K: CacheObject> View<'a, K> {
         Members::new(self, filter)
     }
 
+    /// Returns the first object of a filter that satisfies the predicate.
+    pub(crate) fn find(self, filter: Filter<'_>, predicate: impl FnMut(&K) -> bool) -> Option<Arc<K>> {
+        Members::find(self, filter, predicate)
+    }
+
     /// Returns the number of the last batch of changes that this view contains.
     pub(crate) fn sequence(&self) -> u64 {
         self.inner.sequence
