@@ -19,7 +19,7 @@ use futures::StreamExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use sandbox_manager::Provider;
-use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::api::v1alpha1::{Generation, Sandbox};
 use sandbox_manager::cache::Cache;
 use sandbox_manager::options::Scope;
 use sandbox_manager::shared_cache::{Event, WaitError};
@@ -121,7 +121,8 @@ async fn simulate(cache: Cache, sandboxes: Api<Sandbox>, name: String) {
             continue;
         };
         let generation = sandbox.metadata.generation.unwrap_or_default();
-        let observed = sandbox.status.as_ref().and_then(|status| status.observed_generation);
+        let observed =
+            sandbox.status.as_ref().and_then(|status| status.observed_generation).map(Generation::get);
         if sandbox.name_any() == name && observed != Some(generation) {
             let paused = sandbox.spec.paused.unwrap_or_default();
             let status = json!({"status": status(generation, paused, !paused)});

@@ -20,15 +20,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
+use memory_apiserver::ApiServer;
 use parking_lot::Mutex;
-use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::api::v1alpha1::{
+    ANNOTATION_OWNER, LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_NAME, LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE,
+    LABEL_TEMPLATE_HASH, Sandbox, crds,
+};
 use sandbox_manager::cache::{
-    GetClaimedSandboxOptions, ListSandboxesInPoolOptions, ListSandboxesOptions, indexes,
+    GetClaimedSandboxOptions, ListSandboxesInPoolOptions, ListSandboxesOptions, Scope, indexes,
 };
 use sandbox_manager::dev::workload;
 use sandbox_manager::options::BindAddress;
 use sandbox_manager::shared_cache::{CachedResource, Check, WaitAction};
 use sandbox_manager::{Action, Cache, Manager, Observed, Provider as _, SandboxManagerOptions};
+use serde_json::{Value, json};
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
 use support::peer::Reflected;
@@ -94,6 +101,31 @@ fn profiler() -> dhat::Profiler {
 
 fn decoded(playback: &Playback) -> Vec<Sandbox> {
     playback.objects().iter().map(|json| Sandbox::decode(json).unwrap()).collect()
+}
+
+/// Returns sandbox `i` as after a claim: the metadata of its template names its user and the sandbox itself. The spec
+/// of the template stays that of the pool.
+fn claimed(i: usize) -> Value {
+    let mut object = workload::sandbox(i);
+    let labels = &mut object["spec"]["template"]["metadata"]["labels"];
+    for (key, value) in [
+        (ANNOTATION_OWNER, format!("550e8400-e29b-41d4-a716-{i:012}")),
+        (LABEL_SANDBOX_CLAIMED, "false".to_owned()),
+        (LABEL_SANDBOX_NAME, workload::name(i)),
+        (LABEL_SANDBOX_POOL, workload::pool(i)),
+        (LABEL_SANDBOX_TEMPLATE, workload::pool(i)),
+        (LABEL_TEMPLATE_HASH, "5844467cf5".to_owned()),
+    ] {
+        labels[key] = value.into();
+    }
+    object
+}
+
+/// Returns sandbox `i` with a template whose metadata and spec differ from those of every other sandbox.
+fn distinct(i: usize) -> Value {
+    let mut object = claimed(i);
+    object["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = workload::name(i).into();
+    object
 }
 
 /// A part of an object, and the function that removes it.
@@ -175,6 +207,69 @@ fn memory_of_a_cached_sandbox_is_what_the_table_says() {
     }
     writeln!(text, "| **a sandbox in the cache** | **{total}** |").unwrap();
     assert_documented("memory", &text);
+}
+
+#[test]
+fn memory_with_templates_that_differ_is_what_the_table_says() {
+    let _alone = COUNTING.lock();
+    let (shared, claimed, distinct) =
+        (record(), runtime().block_on(Playback::record_with(OBJECTS, claimed)), {
+            runtime().block_on(Playback::record_with(OBJECTS, distinct))
+        });
+    drop(runtime_with(&shared));
+    let _profiler = profiler();
+    let bytes = |playback: &Playback| {
+        let (running, bytes) = heap(|| runtime_with(playback));
+        drop(running);
+        bytes / OBJECTS
+    };
+    let (shared, claimed, distinct) = (bytes(&shared), bytes(&claimed), bytes(&distinct));
+    let text = format!(
+        "| Templates of the sandboxes | Bytes of a sandbox |\n|---|---:|\n\
+         | equal within a pool | {shared} |\n\
+         | of claimed sandboxes: metadata differs, spec is equal within a pool | {claimed} |\n\
+         | all different | {distinct} |\n"
+    );
+    // Neither may come near a decoded template, which takes 20 KB.
+    assert!(claimed < shared + 700, "{text}");
+    assert!(distinct < shared + 2_400, "{text}");
+    assert_documented("template memory", &text);
+}
+
+#[test]
+fn y6_a_secret_that_nobody_needs_costs_as_much_as_its_name() {
+    let _alone = COUNTING.lock();
+    let secret = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": {"name": name, "namespace": "system"}, "data": {"blob": "QUJD".repeat(230_000)},
+        })
+    };
+    let server = ApiServer::new();
+    for crd in crds() {
+        server.load(&serde_json::to_value(crd).unwrap()).unwrap();
+    }
+    let names: Vec<_> = (0..10).map(|i| format!("other-{i}")).collect();
+    for name in &names {
+        server.load(&secret(name)).unwrap();
+    }
+    let scope = Scope { system_namespace: Some("system".into()), ..Scope::default() };
+    let start = || {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let cache = {
+            let _context = runtime.enter();
+            Cache::builder(server.client()).scope(scope.clone()).build()
+        };
+        runtime.block_on(cache.start()).unwrap();
+        (cache, runtime)
+    };
+    // One-time allocations, also of the server, are not counted.
+    drop(start());
+    let _profiler = profiler();
+    let ((cache, _runtime), bytes) = heap(start);
+    assert_eq!(cache.reader::<Secret>().len().unwrap(), names.len());
+    assert!(cache.reader::<Secret>().get("system", &names[0]).unwrap().unwrap().data.is_none());
+    assert!(bytes < 600_000, "{bytes} bytes for {} Secrets of 0.7 MB", names.len());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use kube::client::Body;
 use memory_apiserver::ApiServer;
 use sandbox_manager::api::v1alpha1::{Sandbox, crds};
 use sandbox_manager::dev::workload;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 /// Number of body bytes that are sent at once. About the amount that a connection delivers.
@@ -57,6 +57,11 @@ impl Recorded {
 impl Playback {
     /// Records the first `count` sandboxes of the workload from the in-memory API server.
     pub(crate) async fn record(count: usize) -> Self {
+        Self::record_with(count, workload::sandbox).await
+    }
+
+    /// Records sandboxes that `make` changes.
+    pub(crate) async fn record_with(count: usize, make: impl Fn(usize) -> Value) -> Self {
         let server = ApiServer::new();
         for crd in crds() {
             server.load(&serde_json::to_value(crd).unwrap()).unwrap();
@@ -64,7 +69,7 @@ impl Playback {
         let resource = ApiResource::erase::<Sandbox>(&());
         let api: Api<DynamicObject> = Api::default_namespaced_with(server.client(), &resource);
         for i in 0..count {
-            let object = serde_json::from_value(workload::sandbox(i)).unwrap();
+            let object = serde_json::from_value(make(i)).unwrap();
             api.create(&PostParams::default(), &object).await.unwrap();
             let status = Patch::Merge(json!({"status": workload::status(i)}));
             api.patch_status(&workload::name(i), &PatchParams::default(), &status).await.unwrap();

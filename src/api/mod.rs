@@ -1,14 +1,18 @@
 //! The Kubernetes types of the group `agents.kruise.io`.
 //!
 //! A cache of hundreds of thousands of sandboxes spends nearly all of its time and memory on decoding and
-//! keeping these objects. The types here therefore differ from plainly derived types in four ways:
+//! keeping these objects. The types here therefore differ from plainly derived types in six ways:
 //!
 //! - Decoding skips `metadata.managedFields` (`metadata.rs`).
-//! - Equal pod templates and volume claim templates are decoded once and shared (`interned.rs`).
+//! - Pod templates and some lists and maps stay JSON text until a caller decodes them (`json_text.rs`).
+//! - Equal texts share one copy (`interned.rs`).
+//! - Addresses, UIDs and generations are stored without memory of their own (`packed.rs`).
 //! - Phases and condition statuses accept values that a newer version may add (`names.rs`).
 //! - Dates keep their written form (`time.rs`).
 //!
 //! The last two mean that an object is written back exactly as it was read.
+//!
+//! A field of a wrong type does not hide its object; see `v1alpha1::UnreadFields`.
 //!
 //! This module depends on no other module of the crate. [`v1alpha1`] re-exports everything that a caller
 //! needs.
@@ -17,10 +21,11 @@
 mod names;
 
 mod interned;
+mod json_text;
 mod lists;
 mod metadata;
+mod packed;
 mod schema;
-mod string_map;
 mod symbol;
 mod time;
 

@@ -19,7 +19,7 @@ macro_rules! open_enum {
         $visibility enum $name {
             $( $(#[$variant_meta])* $variant, )+
             /// Any other value, kept exactly as it was read. The value may be empty.
-            Other(Box<str>),
+            Other($crate::api::symbol::Symbol),
         }
 
         impl $name {

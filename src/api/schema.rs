@@ -128,6 +128,11 @@ pub(crate) fn int_or_string(_: &mut SchemaGenerator) -> Schema {
     schemars::json_schema!({ "x-kubernetes-int-or-string": true })
 }
 
+/// Returns a schema that accepts and keeps any JSON.
+pub(crate) fn any_json(_: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
+}
+
 /// Removes `null` alternatives, titles, and the line breaks of doc comments.
 #[derive(Clone)]
 struct Plain;

@@ -6,7 +6,6 @@
 
 use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
-use std::convert::Infallible;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -16,20 +15,26 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::interned::{Entry, Table};
 
-static SYMBOLS: Table<()> = Table::new();
+static SYMBOLS: Table = Table::new();
 
 /// A text that shares its memory with all equal symbols of the process. Dereferences to `str`.
 ///
 /// Cloning increments a counter. Comparing for equality compares pointers first. Creating a symbol looks up
 /// its text under a lock, which is held for the lookup only.
 #[derive(Clone)]
-pub struct Symbol(Arc<Entry<()>>);
+pub struct Symbol(Arc<Entry>);
 
 impl Symbol {
     /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.text()
+    }
+
+    /// Returns true if both symbols share one copy in memory. Equal symbols of the process always do.
+    #[must_use]
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -42,15 +47,19 @@ impl Default for Symbol {
 
 impl From<&str> for Symbol {
     fn from(text: &str) -> Self {
-        match SYMBOLS.intern(text, |_| Ok::<(), Infallible>(())) {
-            Ok(entry) => Self(entry),
-        }
+        Self(SYMBOLS.intern(text))
     }
 }
 
 impl From<String> for Symbol {
     fn from(text: String) -> Self {
-        text.as_str().into()
+        Self(SYMBOLS.intern(text))
+    }
+}
+
+impl From<Box<str>> for Symbol {
+    fn from(text: Box<str>) -> Self {
+        Self(SYMBOLS.intern(text))
     }
 }
 

@@ -20,8 +20,8 @@ pub struct Time(Form);
 
 #[derive(Clone)]
 enum Form {
-    /// The form in which `Timestamp` displays: UTC, `Z`, and a fraction only if the fraction is not zero.
-    Canonical(Timestamp),
+    /// The second since 1970 of a time in the form `2030-01-02T03:04:05Z`: UTC, `Z` and no fraction.
+    Second(i64),
     /// Any other form. The box keeps `Time` small, because this form is rare and every object has times.
     Verbatim(Box<(Timestamp, Box<str>)>),
 }
@@ -31,7 +31,8 @@ impl Time {
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
         match &self.0 {
-            Form::Canonical(instant) => *instant,
+            // The second was taken from a `Timestamp`, so it is within the range.
+            Form::Second(second) => Timestamp::from_second(*second).unwrap_or_default(),
             Form::Verbatim(form) => form.0,
         }
     }
@@ -39,7 +40,10 @@ impl Time {
 
 impl From<Timestamp> for Time {
     fn from(instant: Timestamp) -> Self {
-        Self(Form::Canonical(instant))
+        match instant.subsec_nanosecond() {
+            0 => Self(Form::Second(instant.as_second())),
+            _ => Self(Form::Verbatim(Box::new((instant, instant.to_string().into())))),
+        }
     }
 }
 
@@ -48,8 +52,8 @@ impl std::str::FromStr for Time {
 
     fn from_str(text: &str) -> Result<Self, jiff::Error> {
         let instant = text.parse().or_else(|error| beyond_the_range(text).ok_or(error))?;
-        Ok(Self(if displays_as(instant, text) {
-            Form::Canonical(instant)
+        Ok(Self(if instant.subsec_nanosecond() == 0 && displays_as(instant, text) {
+            Form::Second(instant.as_second())
         } else {
             Form::Verbatim(Box::new((instant, text.into())))
         }))
@@ -85,7 +89,7 @@ fn displays_as(instant: Timestamp, text: &str) -> bool {
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Form::Canonical(instant) => write!(f, "{instant}"),
+            Form::Second(_) => write!(f, "{}", self.timestamp()),
             Form::Verbatim(form) => f.write_str(&form.1),
         }
     }
@@ -186,8 +190,8 @@ mod tests {
     #[test]
     fn the_usual_form_is_kept_without_its_text() {
         let time: Time = "2030-01-02T03:04:05Z".parse().unwrap();
-        assert!(matches!(time.0, Form::Canonical(_)));
-        assert!(size_of::<Option<Time>>() <= 24);
+        assert!(matches!(time.0, Form::Second(_)));
+        assert!(size_of::<Option<Time>>() <= 16);
     }
 
     #[test]

@@ -6,14 +6,17 @@ use shared_cache::Check;
 
 use crate::api::v1alpha1::{
     CONDITION_INPLACE_UPDATE, CONDITION_READY, CONDITION_SANDBOX_PAUSED, Checkpoint, CheckpointPhase,
-    REASON_INPLACE_UPDATING, REASON_START_CONTAINER_FAILED, Sandbox, SandboxPhase, StateKind,
+    Generation, Ip, REASON_INPLACE_UPDATING, REASON_START_CONTAINER_FAILED, Sandbox, SandboxPhase, StateKind,
 };
 
-/// G1: the condition `SandboxPaused` is True. Fails if the sandbox may not be paused (J7).
+/// G1: the condition `SandboxPaused` is True. Fails if the sandbox cannot become paused.
+///
+/// Does not check [`Sandbox::pausable`] (U1): a sandbox that is being paused is running and not ready for a while, so
+/// it is not pausable a second time.
 pub(super) fn paused(sandbox: &Sandbox) -> Check {
-    let verdict = sandbox.pausable();
+    let verdict = sandbox.can_become_paused();
     if !verdict.allowed {
-        return Check::failed(format!("the sandbox can't be paused: {}", verdict.reason));
+        return Check::failed(format!("the sandbox cannot be paused: {}", verdict.reason));
     }
     if sandbox.condition_is_true(CONDITION_SANDBOX_PAUSED) {
         Check::Satisfied
@@ -23,11 +26,17 @@ pub(super) fn paused(sandbox: &Sandbox) -> Check {
 }
 
 /// G2: the condition `Ready` is True, in a status of at least the generation that the caller knows. Fails if
-/// the sandbox may not be resumed (J8).
+/// the sandbox cannot become resumed.
+///
+/// Does not check [`Sandbox::resumable`] (U1): the cache may not show yet that `spec.paused` was removed. A Running
+/// sandbox whose spec asks for a pause is not resumed, although it may be ready still.
 pub(super) fn resumed(sandbox: &Sandbox, generation: i64, now: Timestamp) -> Check {
-    let verdict = sandbox.resumable(now);
+    let verdict = sandbox.can_become_resumed(now);
     if !verdict.allowed {
-        return Check::failed(format!("the sandbox can't be resumed: {}", verdict.reason));
+        return Check::failed(format!("the sandbox cannot be resumed: {}", verdict.reason));
+    }
+    if sandbox.phase() == Some(&SandboxPhase::Running) && sandbox.spec.paused == Some(true) {
+        return Check::not_yet("the sandbox is being paused: spec.paused is true");
     }
     let observed = observed_generation(sandbox);
     if observed < generation {
@@ -65,7 +74,7 @@ pub(super) fn ready(sandbox: &Sandbox, now: Timestamp) -> Check {
         return Check::not_yet(format!("the sandbox is {} ({}); {missing}", state.kind, state.reason));
     }
     let info = sandbox.status.as_ref().and_then(|status| status.pod_info.as_ref());
-    if info.and_then(|info| info.pod_ip.as_deref()).is_none_or(str::is_empty) {
+    if info.and_then(|info| info.pod_ip.as_ref()).is_none_or(Ip::is_empty) {
         return Check::not_yet("the pod has no IP address");
     }
     Check::Satisfied
@@ -102,7 +111,7 @@ pub(super) fn bound(claim: &PersistentVolumeClaim) -> Check {
 }
 
 fn observed_generation(sandbox: &Sandbox) -> i64 {
-    sandbox.status.as_ref().and_then(|status| status.observed_generation).unwrap_or_default()
+    sandbox.status.as_ref().and_then(|status| status.observed_generation).map_or(0, Generation::get)
 }
 
 fn message(sandbox: &Sandbox) -> String {

@@ -48,10 +48,14 @@ fn g1_a_pause_is_done_when_the_condition_is_true_and_fails_where_it_is_not_allow
     assert_eq!(waiting, "not yet: condition SandboxPaused is False: SetPause: m");
     let waiting = check(json!({}), status("Running", &[]));
     assert_eq!(waiting, "not yet: there is no condition SandboxPaused");
+    // U1: not ready is what a sandbox becomes while it is being paused.
+    let pausing = [condition("Ready", "False", "PodReady", ""), paused_is("False")];
+    let waiting = check(json!({}), status("Running", &pausing));
+    assert_eq!(waiting, "not yet: condition SandboxPaused is False: SetPause: m");
     let refused = check(json!({}), status("Pending", &[paused_is("True")]));
-    assert_eq!(refused, "failed: the sandbox can't be paused: SandboxPhaseNotAllowed");
+    assert_eq!(refused, "failed: the sandbox cannot be paused: SandboxPhaseNotAllowed");
     let refused = check(pooled(), status("Running", &[paused_is("True")]));
-    assert_eq!(refused, "failed: the sandbox can't be paused: SandboxStateNotAllowed");
+    assert_eq!(refused, "failed: the sandbox cannot be paused: SandboxStateNotAllowed");
 }
 
 #[test]
@@ -68,9 +72,12 @@ fn g2_a_resume_is_done_when_ready_in_a_status_of_the_floors_generation() {
     let resuming = status("Resuming", &[condition("Ready", "False", "PodReady", "starting")]);
     assert_eq!(check(json!({}), resuming, 0), "not yet: condition Ready is False: PodReady: starting");
     let pausing = status("Paused", &[]);
-    assert_eq!(check(json!({}), pausing, 0), "failed: the sandbox can't be resumed: SandboxIsPausing");
+    assert_eq!(check(json!({}), pausing, 0), "failed: the sandbox cannot be resumed: SandboxIsPausing");
     let deleting = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
-    assert_eq!(check(deleting, ready(4), 4), "failed: the sandbox can't be resumed: SandboxIsDeleting");
+    assert_eq!(check(deleting, ready(4), 4), "failed: the sandbox cannot be resumed: SandboxIsDeleting");
+    // U1: ready still, but on the way to a pause.
+    let pausing = show(resumed(&sandbox(json!({}), json!({"paused": true}), ready(4)), 4, now()));
+    assert_eq!(pausing, "not yet: the sandbox is being paused: spec.paused is true");
 }
 
 #[test]

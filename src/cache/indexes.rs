@@ -5,9 +5,7 @@
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use shared_cache::{Index, IndexKeys};
 
-use crate::api::v1alpha1::{
-    ANNOTATION_OWNER, Checkpoint, LABEL_TRUE, Sandbox, SandboxSet, StateKind, annotation,
-};
+use crate::api::v1alpha1::{ANNOTATION_OWNER, Checkpoint, LABEL_TRUE, Sandbox, SandboxSet, annotation};
 
 /// Sandboxes that a pool can hand out now or soon, by template, or by set without a template.
 pub const SANDBOX_POOL: Index<Sandbox> = Index::new("sandboxPool");
@@ -31,14 +29,9 @@ pub const CHECKPOINT_ID: Index<Checkpoint> = Index::new("checkpointID");
 /// Volume claims by the volume that they are bound to.
 pub const VOLUME_NAME: Index<PersistentVolumeClaim> = Index::new("volumeName");
 
-/// B1: *available*, or *creating* under a SandboxSet. Other sandboxes are in no pool.
+/// B1, U3: the free members. Other sandboxes are in no pool.
 pub(super) fn sandbox_pool(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
-    let in_pool = match sandbox.state(keys.now()).kind {
-        StateKind::Available => true,
-        StateKind::Creating => sandbox.is_controlled_by_sandbox_set(),
-        _ => false,
-    };
-    if let Some(pool) = sandbox.pool().filter(|_| in_pool) {
+    if let Some(pool) = sandbox.pool().filter(|_| sandbox.is_free_member(keys.now())) {
         keys.add(pool);
     }
 }

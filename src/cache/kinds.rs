@@ -4,13 +4,30 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret};
-use shared_cache::{CachedResource, IndexFunc, SharedCacheBuilder, Watch};
+use shared_cache::{CachedResource, DecodeError, IndexFunc, SharedCacheBuilder, Watch, decode_partially};
 
-use super::indexes;
 use super::scope::Scope;
+use super::{indexes, system_objects};
 use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet, SandboxTemplate};
 
+/// The decoder of the kinds of our group: a field that cannot be read does not hide its object (V9).
+macro_rules! decode_what_can_be_read {
+    () => {
+        fn decode(json: &str) -> Result<Self, DecodeError> {
+            let (mut object, unread) = decode_partially::<Self>(json)?;
+            object.unread = unread.into();
+            Ok(object)
+        }
+
+        fn unread_fields(&self) -> &[DecodeError] {
+            self.partially_decoded()
+        }
+    };
+}
+
 impl CachedResource for Sandbox {
+    decode_what_can_be_read!();
+
     fn indexes() -> &'static [IndexFunc<Self>] {
         &[
             IndexFunc { index: indexes::SANDBOX_POOL, extract: indexes::sandbox_pool },
@@ -27,12 +44,16 @@ impl CachedResource for Sandbox {
 }
 
 impl CachedResource for SandboxSet {
+    decode_what_can_be_read!();
+
     fn indexes() -> &'static [IndexFunc<Self>] {
         &[IndexFunc { index: indexes::TEMPLATE_ID, extract: indexes::template_id }]
     }
 }
 
 impl CachedResource for Checkpoint {
+    decode_what_can_be_read!();
+
     fn indexes() -> &'static [IndexFunc<Self>] {
         &[
             IndexFunc { index: indexes::CHECKPOINT_ID, extract: indexes::checkpoint_id },
@@ -41,10 +62,12 @@ impl CachedResource for Checkpoint {
     }
 }
 
-impl CachedResource for SandboxTemplate {}
+impl CachedResource for SandboxTemplate {
+    decode_what_can_be_read!();
+}
 
 /// Adds the kinds of a scope. Secrets and ConfigMaps are watched only in the system namespace, if one is set
-/// (C3). PersistentVolumes are cluster-scoped and never limited (C4).
+/// (C3), and mostly without their data (Y6). PersistentVolumes are cluster-scoped and never limited (C4).
 pub(super) fn add(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuilder {
     let builder = builder
         .cached_kind::<Sandbox>(sandboxes(scope))
@@ -55,11 +78,15 @@ pub(super) fn add(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuil
         .index(indexes::CLAIM_USER, indexes::claim_user)
         .index(indexes::VOLUME_NAME, indexes::claim_volume)
         .kind::<PersistentVolume>(Watch::all());
+    // Others' Secrets may be large, and a page is in memory as a whole.
+    let system = |namespace: &String| Watch::namespaced(namespace).page_size(20);
     match &scope.system_namespace {
         None => builder,
         Some(namespace) => builder
-            .kind::<Secret>(Watch::namespaced(namespace))
-            .kind::<ConfigMap>(Watch::namespaced(namespace)),
+            .kind::<Secret>(system(namespace))
+            .decoder(system_objects::decode_secret)
+            .kind::<ConfigMap>(system(namespace))
+            .decoder(system_objects::decode_config_map),
     }
 }
 

@@ -16,10 +16,13 @@ mod kinds;
 mod provider;
 mod sandbox_cache;
 mod scope;
+mod system_objects;
 mod waits;
 
 #[cfg(test)]
 mod conditions_tests;
+#[cfg(test)]
+mod partial_tests;
 #[cfg(test)]
 #[path = "../../crates/shared-cache/src/scripted_server.rs"]
 pub(crate) mod scripted_server;
@@ -40,4 +43,5 @@ pub use shared_cache::{
     ApiReader, CachedKind, CachedObject, EXPIRES_AFTER, LookupError, READ_TIMEOUT, ReadError, Reader,
     RefreshError, Satisfaction, StartError, VersionError,
 };
+pub use system_objects::KEY_STORE;
 pub use waits::{CHECKPOINT, PAUSE, PVC_BIND, RESUME, WAIT_READY};

@@ -144,14 +144,14 @@ pub trait Provider: Send + Sync {
         options: ListSandboxesInPoolOptions<'_>,
     ) -> Result<Vec<Arc<Sandbox>>, LookupError>;
 
-    /// Counts the sandboxes that are neither dead nor kept after a failed claim (A7). Copies no sandbox.
+    /// Counts the sandboxes that are not dead, recycling or kept after a failed claim (A7). Copies no sandbox.
     ///
     /// # Errors
     ///
     /// See [`Provider`].
     fn count_active_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<usize, LookupError>;
 
-    /// Returns the sandboxes of an owner in all namespaces, except those being deleted (A7). An empty owner
+    /// Returns the sandboxes of an owner in all namespaces, except deleting and recycling ones (A7). An empty owner
     /// has no sandboxes.
     ///
     /// # Errors
@@ -159,7 +159,8 @@ pub trait Provider: Send + Sync {
     /// See [`Provider`].
     fn list_live_sandboxes_by_owner(&self, user: &str) -> Result<Vec<Arc<Sandbox>>, LookupError>;
 
-    /// Creates a wait until the sandbox is paused (condition `SandboxPaused` True). While the task exists, no
+    /// Creates a wait until the sandbox is paused (condition `SandboxPaused` True). Check
+    /// [`Sandbox::pausable`] before. The wait itself fails only if the pause cannot complete any more. While the task exists, no
     /// caller can create a resume task. So create the task before writing `spec.paused`; dropping the task
     /// releases the sandbox.
     ///
@@ -169,7 +170,8 @@ pub trait Provider: Send + Sync {
     fn sandbox_pause_task(&self, sandbox: &Arc<Sandbox>) -> Result<AcquiredWaitTask<Sandbox>, WaitConflict>;
 
     /// Creates a wait until the sandbox is resumed: the condition `Ready` is True, in a status of at least
-    /// the generation that the caller knows. While the task exists, no caller can create a pause task.
+    /// the generation that the caller knows. Check [`Sandbox::resumable`] before. While the task exists, no caller can
+    /// create a pause task.
     ///
     /// # Errors
     ///
@@ -253,8 +255,10 @@ impl Provider for SandboxCache {
 
     fn count_active_sandboxes(&self, options: ListSandboxesOptions<'_>) -> Result<usize, LookupError> {
         let now = Timestamp::now();
-        let active =
-            |sandbox: &Sandbox| !sandbox.is_reserved_failed() && sandbox.state(now).kind != StateKind::Dead;
+        let active = |sandbox: &Sandbox| {
+            let state = sandbox.state(now).kind;
+            !sandbox.is_reserved_failed() && !matches!(state, StateKind::Dead | StateKind::Recycling)
+        };
         let any = |count: &usize| *count > 0;
         self.sandboxes().select(options.namespace, SANDBOX_USER, given(options.user), any, |sandboxes| {
             let mut count = 0;
@@ -264,8 +268,11 @@ impl Provider for SandboxCache {
     }
 
     fn list_live_sandboxes_by_owner(&self, user: &str) -> Result<Vec<Arc<Sandbox>>, LookupError> {
-        let live =
-            |sandbox: &Sandbox| !sandbox.is_deleting() && sandbox.phase() != Some(&SandboxPhase::Terminating);
+        let live = |sandbox: &Sandbox| {
+            !sandbox.is_deleting()
+                && sandbox.phase() != Some(&SandboxPhase::Terminating)
+                && !sandbox.is_recycling()
+        };
         let mut sandboxes = self.sandboxes().by_index(SANDBOX_USER, user)?;
         sandboxes.retain(|sandbox| live(sandbox));
         Ok(sandboxes)

@@ -10,6 +10,7 @@ pub struct Scope {
     pub sandbox_namespace: Option<String>,
     /// Selector of the sandbox kinds and of `PersistentVolumeClaim`s. `None`: all objects.
     pub label_selector: Option<LabelSelector>,
-    /// The only namespace of Secrets and ConfigMaps. `None`: they are not watched.
+    /// The only namespace of Secrets and ConfigMaps. `None`: they are not watched. The cache keeps their metadata, and
+    /// the data of [`KEY_STORE`](super::KEY_STORE) only.
     pub system_namespace: Option<String>,
 }

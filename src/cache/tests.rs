@@ -561,19 +561,23 @@ async fn the_metrics_are_what_the_cache_knows() {
     let mut feed = start(&[sandbox("a").claimed(), sandbox("b")]).await;
     claimed(&feed.cache, None, "ns--a").unwrap();
     claimed(&feed.cache, None, "nothing").unwrap_err();
-    let mut broken = sandbox("c");
-    broken.0["spec"] = json!({"template": "text"});
-    feed.apply(&broken).await;
+    let mut partial = sandbox("c");
+    partial.0["spec"] = json!({"template": "text"});
+    feed.apply(&partial).await;
+    let mut undecodable = sandbox("d");
+    undecodable.0["metadata"]["uid"] = json!(5);
+    feed.apply(&undecodable).await;
     feed.cache.expect(&sandbox("a").typed(5000));
     let registry = prometheus::Registry::new();
     registry.register(Box::new(CacheCollector::new(&feed.cache, "sandbox_manager").unwrap())).unwrap();
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     for line in [
-        "sandbox_manager_cache_objects{resource=\"sandboxes\"} 2",
+        "sandbox_manager_cache_objects{resource=\"sandboxes\"} 3",
         "sandbox_manager_cache_synced{resource=\"checkpoints\"} 1",
         "sandbox_manager_cache_lookups_total{resource=\"sandboxes\",result=\"hit\"} 1",
         "sandbox_manager_cache_lookups_total{resource=\"sandboxes\",result=\"miss\"} 1",
         "sandbox_manager_cache_undecodable_objects{resource=\"sandboxes\"} 1",
+        "sandbox_manager_cache_partially_decoded_objects{resource=\"sandboxes\"} 1",
         "sandbox_manager_cache_relists_total{resource=\"sandboxes\"} 0",
         "sandbox_manager_cache_stale_seconds{resource=\"sandboxes\"} 0",
         "sandbox_manager_cache_outstanding_writes{resource=\"sandboxes\"} 1",

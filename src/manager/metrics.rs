@@ -156,7 +156,10 @@ impl ReconcileHandler<SandboxSet> for SandboxSetFleet {
             let status = |read: fn(&SandboxSetStatus) -> i32| set.status.as_ref().map_or(0, read).into();
             self.replicas.with_label_values(&labels).set(status(|status| status.replicas));
             self.available.with_label_values(&labels).set(status(|status| status.available_replicas));
-            self.desired.with_label_values(&labels).set(set.spec.replicas.into());
+            // A number that could not be read leaves the last one in place.
+            if let Some(replicas) = set.spec.replicas {
+                self.desired.with_label_values(&labels).set(replicas.into());
+            }
         } else {
             tracing::debug!(set = %key, "set was deleted, removing its series");
             for gauge in [&self.replicas, &self.available, &self.desired] {
@@ -261,12 +264,13 @@ mod tests {
             ObjectMeta { namespace: Some("ns".into()), name: Some("s".into()), ..ObjectMeta::default() };
         let set = SandboxSet {
             metadata,
-            spec: SandboxSetSpec { replicas: 5, ..SandboxSetSpec::default() },
+            spec: SandboxSetSpec { replicas: Some(5), ..SandboxSetSpec::default() },
             status: Some(SandboxSetStatus {
                 replicas: 4,
                 available_replicas: 3,
                 ..SandboxSetStatus::default()
             }),
+            ..SandboxSet::default()
         };
         fleet.reconcile(Observed::Present(Arc::new(set))).await.unwrap();
         let expected = [

@@ -139,7 +139,7 @@ impl SandboxFixture for Sandbox {
             reason: reason.into(),
             message: "".into(),
             observed_generation: None,
-            last_transition_time: Time::from(Timestamp::UNIX_EPOCH),
+            last_transition_time: Some(Time::from(Timestamp::UNIX_EPOCH)),
         });
         self
     }
@@ -175,7 +175,7 @@ pub trait SandboxSetFixture: Sized {
 
 impl SandboxSetFixture for SandboxSet {
     fn replicas(mut self, replicas: i32) -> Self {
-        self.spec.replicas = replicas;
+        self.spec.replicas = Some(replicas);
         self
     }
 

@@ -267,7 +267,7 @@ async fn status_and_scale_are_subresources() {
         let patch = Patch::Merge(json!({ "spec": { "replicas": 7 } }));
         sets.patch_scale("a", &PatchParams::default(), &patch).await.unwrap();
     }
-    assert_eq!(sets.get("a").await.unwrap().spec.replicas, 7);
+    assert_eq!(sets.get("a").await.unwrap().spec.replicas, Some(7));
 }
 
 #[tokio::test]
@@ -340,7 +340,7 @@ async fn server_side_apply_merges_conditions_by_type_and_labels_by_key() {
     let both = apply("other", "SandboxPaused", "second").await.unwrap();
     let messages: Vec<_> = both.conditions().iter().map(|c| (c.type_.as_str(), &*c.message)).collect();
     assert_eq!(messages, [("Ready", "one"), ("SandboxPaused", "other")]);
-    assert_eq!(both.status.unwrap().pod_info.unwrap().labels.unwrap().len(), 2);
+    assert_eq!(both.status.unwrap().pod_info.unwrap().labels.unwrap().decode().len(), 2);
     let conflict = apply("other", "Ready", "second").await.unwrap_err().to_string();
     assert!(conflict.contains(".status.conditions[type=\"Ready\"].message"), "{conflict}");
     api.delete("a", &DeleteParams::default()).await.unwrap();

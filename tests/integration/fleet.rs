@@ -195,9 +195,12 @@ pub(crate) fn cache_entry(sandbox: &Sandbox) -> Value {
     let label = |key: &str| label(sandbox, key);
     let in_pool =
         state == StateKind::Available || state == StateKind::Creating && is_controlled_by_a_set(sandbox);
-    let pool = pool(sandbox).filter(|_| in_pool);
+    let annotations = sandbox.metadata.annotations.as_ref();
+    let locked = annotations.is_some_and(|all| all.contains_key("agents.kruise.io/lock"));
+    let claimed = label("agents.kruise.io/sandbox-claimed").as_deref() == Some("true");
+    let pool = pool(sandbox).filter(|_| in_pool && !locked && !claimed);
     indexes.extend(pool.map(|pool| ("sandboxPool", vec![pool])));
-    if label("agents.kruise.io/sandbox-claimed").as_deref() == Some("true") {
+    if claimed {
         let own = || format!("{}--{}", sandbox.namespace_or_empty(), sandbox.name_or_empty());
         indexes.insert("sandboxID", vec![label("agents.kruise.io/sandbox-id").unwrap_or_else(own)]);
     }

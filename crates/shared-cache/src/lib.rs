@@ -35,7 +35,10 @@ pub use cache::{
 };
 pub use error_text::error_text;
 pub use informer::{Health, LastError, Report, STALE_AFTER, Snapshot, Verb, WatchError};
-pub use kind::{CacheObject, CachedResource, DecodeError, Index, IndexFunc, IndexKeys, decode_json};
+pub use kind::{
+    CacheObject, CachedResource, DecodeError, Index, IndexFunc, IndexKeys, decode_json, decode_partially,
+    decode_text,
+};
 pub use object::{Batch, DeletionReason, Delta, KeyRef, ObjectKey, Observer, parse_version, version_of};
 pub use subscription::{Event, Subscription, SubscriptionEnd, predicates};
 pub use wait::{

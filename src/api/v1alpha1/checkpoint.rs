@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Time, annotation};
+use super::{Time, UnreadFields, annotation};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
 
@@ -19,9 +19,13 @@ pub struct Checkpoint {
     #[serde(default, deserialize_with = "metadata::deserialize")]
     pub metadata: ObjectMeta,
     /// The desired state.
+    #[serde(default)]
     pub spec: CheckpointSpec,
     /// The last observed state.
     pub status: Option<CheckpointStatus>,
+    /// The fields that could not be read. Not a part of the object on the API server.
+    #[serde(skip)]
+    pub unread: UnreadFields,
 }
 
 kind!(Checkpoint, CheckpointSpec, "checkpoints", status);

@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Symbol, Time};
+use super::{Generation, Symbol, Time};
 
 open_enum! {
     /// The status of a condition. A condition holds only if its status is exactly `True`.
@@ -25,18 +25,23 @@ open_enum! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
+    // None only if the time could not be read.
     /// The time of the last change of the status.
-    pub last_transition_time: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub last_transition_time: Option<Time>,
     /// Details for human readers. May be empty.
-    #[schemars(extend("maxLength" = 32768))]
-    pub message: Box<str>,
+    #[serde(default)]
+    #[schemars(!default, extend("maxLength" = 32768))]
+    pub message: Symbol,
     /// The generation of the object that this condition describes. The condition is out of date if the object
     /// has a higher generation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minimum" = 0))]
-    pub observed_generation: Option<i64>,
+    pub observed_generation: Option<Generation>,
     /// The reason of the status, in one CamelCase word.
-    #[schemars(extend(
+    #[serde(default)]
+    #[schemars(!default, extend(
         "minLength" = 1,
         "maxLength" = 1024,
         "pattern" = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"

@@ -36,6 +36,12 @@ pub const LABEL_POD_TEMPLATE_HASH: &str = "pod-template-hash";
 pub const ANNOTATION_CREATED_BY: &str = "agents.kruise.io/created-by";
 /// On a Sandbox: id of the lock that a claim holds.
 pub const ANNOTATION_LOCK: &str = "agents.kruise.io/lock";
+/// On a Sandbox: the sandbox is being cleaned up for its next use. Versions of OpenKruise Agents after v0.3.0 write
+/// this annotation.
+pub const ANNOTATION_CLEANUP: &str = "agents.kruise.io/cleanup";
+/// On a Sandbox: the sandbox is cleaned up for its next use when its user releases it. Versions of OpenKruise Agents
+/// after v0.3.0 write this annotation.
+pub const ANNOTATION_CLEANUP_ENABLED: &str = "agents.kruise.io/cleanup-enabled";
 /// On a Sandbox, Checkpoint or PersistentVolumeClaim: the user that owns the object.
 pub const ANNOTATION_OWNER: &str = "agents.kruise.io/owner";
 /// On a Sandbox: the time of the claim, in RFC 3339.

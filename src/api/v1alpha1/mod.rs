@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | [`Sandbox`] | one isolated environment, backed by a pod | `sandbox`, `state` |
 //! | [`SandboxSet`] | a pool of ready sandboxes that users can claim | `sandboxset` |
-//! | [`SandboxTemplate`] | a template of sandboxes, referred to by name | `sandboxtemplate`, `template` |
+//! | [`SandboxTemplate`] | a template of sandboxes, referred to by name | `sandboxtemplate`, `template`, `pod_template` |
 //! | [`Checkpoint`] | the saved content of a sandbox | `checkpoint` |
 //!
 //! The structs hold neither `apiVersion` nor `kind`. Serializing writes both. Decoding ignores both, because
@@ -31,7 +31,7 @@ macro_rules! kind {
                     name: Some(name.to_owned()),
                     ..ObjectMeta::default()
                 };
-                Self { metadata, spec, $($status: None)? }
+                Self { metadata, spec, $($status: None,)? unread: UnreadFields::default() }
             }
 
             /// Returns the namespace, or an empty text if the object has no namespace.
@@ -44,6 +44,13 @@ macro_rules! kind {
             #[must_use]
             pub fn name_or_empty(&self) -> &str {
                 self.metadata.name.as_deref().unwrap_or_default()
+            }
+
+            /// Returns the fields that could not be read, each with its problem (V9). The value of such a field,
+            /// or of the list element or map entry that contains it, is missing in this object.
+            #[must_use]
+            pub fn partially_decoded(&self) -> &[shared_cache::DecodeError] {
+                self.unread.as_slice()
             }
 
             /// Returns the user that owns the object, unless the annotation is absent or empty. The annotation
@@ -102,6 +109,7 @@ mod checkpoint;
 mod conditions;
 mod crd;
 mod labels;
+mod pod_template;
 mod sandbox;
 mod sandboxset;
 mod sandboxtemplate;
@@ -109,11 +117,13 @@ mod state;
 mod template;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 pub use checkpoint::{Checkpoint, CheckpointPhase, CheckpointSpec, CheckpointStatus};
 pub use conditions::*;
 pub use crd::{crd_files, crds, crds_yaml};
 pub use labels::*;
+pub use pod_template::PodTemplate;
 pub use sandbox::{
     ExecAction, PodInfo, Sandbox, SandboxLifecycle, SandboxPhase, SandboxSpec, SandboxStatus, UpgradeAction,
     UpgradePolicy,
@@ -121,11 +131,12 @@ pub use sandbox::{
 pub use sandboxset::{SandboxSet, SandboxSetSpec, SandboxSetStatus, ScaleStrategy, UpdateStrategy};
 pub use sandboxtemplate::{SandboxTemplate, SandboxTemplateSpec};
 pub use state::{SandboxState, StateKind, StateReason, Verdict, VerdictReason};
-pub use template::{PodTemplate, RuntimeConfig, TemplateRef, VolumeClaimTemplates};
+pub use template::{RuntimeConfig, TemplateRef, VolumeClaimTemplates};
+pub use unread::UnreadFields;
 
-pub use super::interned::{Internable, Interned};
+pub use super::json_text::JsonText;
 pub use super::metadata::{annotation, label};
-pub use super::string_map::StringMap;
+pub use super::packed::{Generation, Ip, Uid};
 pub use super::symbol::Symbol;
 pub use super::time::Time;
 

@@ -7,13 +7,17 @@
 //! Rule numbers refer to docs/behaviours.md.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::template::{PodTemplate, RuntimeConfig, TemplateRef, VolumeClaimTemplates};
-use super::{Condition, StringMap, Symbol, Time, annotation, conditions, label};
+use super::template::{RuntimeConfig, TemplateRef, VolumeClaimTemplates};
+use super::{
+    Condition, Generation, Ip, JsonText, PodTemplate, Symbol, Time, Uid, UnreadFields, annotation,
+    conditions, label,
+};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
 
@@ -24,9 +28,13 @@ pub struct Sandbox {
     #[serde(default, deserialize_with = "metadata::deserialize")]
     pub metadata: ObjectMeta,
     /// The desired state.
+    #[serde(default)]
     pub spec: SandboxSpec,
     /// The last observed state.
     pub status: Option<SandboxStatus>,
+    /// The fields that could not be read. Not a part of the object on the API server.
+    #[serde(skip)]
+    pub unread: UnreadFields,
 }
 
 kind!(Sandbox, SandboxSpec, "sandboxes", status);
@@ -45,13 +53,13 @@ pub struct SandboxSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
     /// Contents that are kept while the sandbox is paused, such as memory, filesystem or ip.
-    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub persistent_contents: Option<Vec<Symbol>>,
+    pub persistent_contents: Option<JsonText<Vec<String>>>,
     /// Runtimes that are added to the sandbox.
-    #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub runtimes: Option<Vec<RuntimeConfig>>,
+    pub runtimes: Option<JsonText<Vec<RuntimeConfig>>>,
     /// The time at which the sandbox is shut down. After this time the sandbox counts as dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shutdown_time: Option<Time>,
@@ -65,7 +73,8 @@ pub struct SandboxSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade_policy: Option<Box<UpgradePolicy>>,
     /// Templates of the volume claims of the sandbox.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::any_json")]
     pub volume_claim_templates: Option<VolumeClaimTemplates>,
 }
 
@@ -126,6 +135,8 @@ open_enum! {
         Resuming,
         /// The sandbox is being upgraded.
         Upgrading,
+        /// The sandbox is being cleaned up for its next use.
+        Recycling,
         /// The sandbox has ended without an error.
         Succeeded,
         /// The sandbox has ended with an error.
@@ -145,13 +156,13 @@ pub struct SandboxStatus {
     pub conditions: Option<Vec<Condition>>,
     /// Details for human readers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<Box<str>>,
+    pub message: Option<Symbol>,
     /// The node that the sandbox runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_name: Option<Symbol>,
     /// The generation of the object that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
+    pub observed_generation: Option<Generation>,
     /// The phase of the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<SandboxPhase>,
@@ -160,7 +171,7 @@ pub struct SandboxStatus {
     pub pod_info: Option<PodInfo>,
     /// The IP address of the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sandbox_ip: Option<Box<str>>,
+    pub sandbox_ip: Option<Ip>,
     /// The revision of the template of the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update_revision: Option<Symbol>,
@@ -173,20 +184,20 @@ pub struct PodInfo {
     /// Annotations of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "granular"))]
-    pub annotations: Option<StringMap>,
+    pub annotations: Option<JsonText<BTreeMap<String, String>>>,
     /// Labels of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "granular"))]
-    pub labels: Option<StringMap>,
+    pub labels: Option<JsonText<BTreeMap<String, String>>>,
     /// The node that the pod runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_name: Option<Symbol>,
     /// The IP address of the pod.
     #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
-    pub pod_ip: Option<Box<str>>,
+    pub pod_ip: Option<Ip>,
     /// The UID of the pod.
     #[serde(rename = "podUID", skip_serializing_if = "Option::is_none")]
-    pub pod_uid: Option<Box<str>>,
+    pub pod_uid: Option<Uid>,
 }
 
 impl Sandbox {

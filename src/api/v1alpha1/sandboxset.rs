@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::template::{PodTemplate, RuntimeConfig, TemplateRef, VolumeClaimTemplates};
-use super::{Condition, annotation, conditions};
+use super::template::{RuntimeConfig, TemplateRef, VolumeClaimTemplates};
+use super::{Condition, PodTemplate, UnreadFields, annotation, conditions};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
 
@@ -19,9 +19,13 @@ pub struct SandboxSet {
     #[serde(default, deserialize_with = "metadata::deserialize")]
     pub metadata: ObjectMeta,
     /// The desired state.
+    #[serde(default)]
     pub spec: SandboxSetSpec,
     /// The last observed state.
     pub status: Option<SandboxSetStatus>,
+    /// The fields that could not be read. Not a part of the object on the API server.
+    #[serde(skip)]
+    pub unread: UnreadFields,
 }
 
 kind!(SandboxSet, SandboxSetSpec, "sandboxsets", status);
@@ -34,8 +38,11 @@ pub struct SandboxSetSpec {
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub persistent_contents: Option<Vec<String>>,
+    // None only if the number could not be read.
     /// The desired number of unclaimed sandboxes.
-    pub replicas: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub replicas: Option<i32>,
     /// Runtimes that are added to each sandbox.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
@@ -53,7 +60,8 @@ pub struct SandboxSetSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update_strategy: Option<UpdateStrategy>,
     /// Templates of the volume claims of each sandbox.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::any_json")]
     pub volume_claim_templates: Option<VolumeClaimTemplates>,
 }
 
@@ -82,6 +90,8 @@ pub struct UpdateStrategy {
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSetStatus {
     /// Number of unclaimed sandboxes that are ready for use.
+    #[serde(default)]
+    #[schemars(!default)]
     pub available_replicas: i32,
     /// Conditions, at most one per type.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
@@ -91,6 +101,8 @@ pub struct SandboxSetStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Number of unclaimed sandboxes, ready or not.
+    #[serde(default)]
+    #[schemars(!default)]
     pub replicas: i32,
     /// Label selector of the sandboxes of the pool, for the scale subresource.
     #[serde(skip_serializing_if = "Option::is_none")]

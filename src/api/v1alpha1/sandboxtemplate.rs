@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::annotation;
-use super::template::{PodTemplate, RuntimeConfig, VolumeClaimTemplates};
+use super::template::{RuntimeConfig, VolumeClaimTemplates};
+use super::{PodTemplate, UnreadFields, annotation};
 use crate::api::schema::Shape;
 use crate::api::{lists, metadata, schema};
 
@@ -18,7 +18,11 @@ pub struct SandboxTemplate {
     #[serde(default, deserialize_with = "metadata::deserialize")]
     pub metadata: ObjectMeta,
     /// The content of the template.
+    #[serde(default)]
     pub spec: SandboxTemplateSpec,
+    /// The fields that could not be read. Not a part of the object on the API server.
+    #[serde(skip)]
+    pub unread: UnreadFields,
 }
 
 kind!(SandboxTemplate, SandboxTemplateSpec, "sandboxtemplates");
@@ -39,7 +43,8 @@ pub struct SandboxTemplateSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<PodTemplate>,
     /// Templates of the volume claims of each sandbox.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::any_json")]
     pub volume_claim_templates: Option<VolumeClaimTemplates>,
 }
 

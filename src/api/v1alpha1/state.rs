@@ -7,7 +7,24 @@
 
 use jiff::Timestamp;
 
-use super::{CONDITION_SANDBOX_PAUSED, Sandbox, SandboxPhase, Time};
+use super::{
+    ANNOTATION_CLEANUP, ANNOTATION_CLEANUP_ENABLED, ANNOTATION_LOCK, CONDITION_READY,
+    CONDITION_SANDBOX_PAUSED, ConditionStatus, LABEL_TRUE, Sandbox, SandboxPhase, Time, annotation,
+};
+
+/// The fields that decide the state of a sandbox. If one of them could not be read, the state is unknown (V9).
+const STATE_FIELDS: [&str; 10] = [
+    "metadata.deletionTimestamp",
+    "metadata.ownerReferences",
+    "metadata.labels.agents.kruise.io/sandbox-claimed",
+    "metadata.annotations.agents.kruise.io/lock",
+    "metadata.annotations.agents.kruise.io/cleanup",
+    "metadata.annotations.agents.kruise.io/cleanup-enabled",
+    "spec.paused",
+    "spec.shutdownTime",
+    "status.phase",
+    "status.conditions",
+];
 
 named_enum! {
     /// The states that users and pools distinguish.
@@ -26,6 +43,10 @@ named_enum! {
         Upgrading => "upgrading",
         /// The sandbox is being resumed.
         Resuming => "resuming",
+        /// The sandbox is being cleaned up for its next use.
+        Recycling => "recycling",
+        /// A field that decides the state could not be read.
+        Unknown => "unknown",
     }
 }
 
@@ -58,6 +79,10 @@ named_enum! {
         ResourceUpgrading => "ResourceUpgrading",
         /// The phase is Resuming.
         ResourceResuming => "ResourceResuming",
+        /// The phase is Recycling, or the annotations ask for a cleanup.
+        ResourceRecycling => "ResourceRecycling",
+        /// A field that decides the state could not be read.
+        ResourcePartiallyDecoded => "ResourcePartiallyDecoded",
         /// The phase is any other, such as Paused.
         NotRunningResourceClaimed => "NotRunningResourceClaimed",
     }
@@ -66,7 +91,7 @@ named_enum! {
 named_enum! {
     /// Why a sandbox may or may not be paused or resumed.
     pub enum VerdictReason {
-        /// The sandbox is an unclaimed member of a pool.
+        /// The sandbox is an unclaimed member of a pool, is recycling, or its state is unknown.
         SandboxStateNotAllowed => "SandboxStateNotAllowed",
         /// The phase does not allow the action.
         SandboxPhaseNotAllowed => "SandboxPhaseNotAllowed",
@@ -76,8 +101,10 @@ named_enum! {
         SandboxIsRunningOrResuming => "SandboxIsRunningOrResuming",
         /// The phase is Paused, and pausing is complete.
         SandboxIsPaused => "SandboxIsPaused",
-        /// The phase is Paused, and pausing is not complete.
+        /// Pausing was requested and is not complete.
         SandboxIsPausing => "SandboxIsPausing",
+        /// The phase is Running, and the condition Ready is False.
+        SandboxIsRunningButNotReady => "SandboxIsRunningButNotReady",
         /// The sandbox is being deleted.
         SandboxIsDeleting => "SandboxIsDeleting",
         /// The shutdown time has passed.
@@ -114,7 +141,7 @@ impl Verdict {
 }
 
 impl Sandbox {
-    /// Returns the state at `now` (J1 to J6).
+    /// Returns the state at `now` (J1 to J6, U2, V9).
     ///
     /// The state of an unchanged object changes at most once: when [`shutdown_at`](Self::shutdown_at) has
     /// passed.
@@ -141,6 +168,12 @@ impl Sandbox {
             Some(SandboxPhase::Failed) => return (Kind::Dead, Reason::ResourceFailed),
             Some(SandboxPhase::Terminating) => return (Kind::Dead, Reason::ResourceTerminating),
             _ => {}
+        }
+        if self.is_recycling() {
+            return (Kind::Recycling, Reason::ResourceRecycling);
+        }
+        if self.has_unread_state() {
+            return (Kind::Unknown, Reason::ResourcePartiallyDecoded);
         }
         if self.is_controlled_by_sandbox_set() {
             return if self.is_ready() {
@@ -169,10 +202,26 @@ impl Sandbox {
         }
     }
 
-    /// Returns whether the sandbox may be paused (J7).
+    /// Returns whether a caller may ask for a pause now (J7, U1).
+    ///
+    /// Ask before `spec.paused` is written. A sandbox that is being paused is no longer ready, so it is not pausable
+    /// again. [`can_become_paused`](Self::can_become_paused) is the question after the write.
     #[must_use]
     pub fn pausable(&self) -> Verdict {
-        if self.is_controlled_by_sandbox_set() {
+        let ready = self.condition(CONDITION_READY).map(|condition| &condition.status);
+        match self.can_become_paused() {
+            verdict if !verdict.allowed => verdict,
+            _ if self.phase() == Some(&SandboxPhase::Running) && ready == Some(&ConditionStatus::False) => {
+                Verdict::no(VerdictReason::SandboxIsRunningButNotReady)
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Returns whether a pause that was asked for can complete (J7). A wait for the pause fails if it cannot.
+    #[must_use]
+    pub fn can_become_paused(&self) -> Verdict {
+        if self.is_controlled_by_sandbox_set() || self.is_recycling() || self.has_unread_state() {
             return Verdict::no(VerdictReason::SandboxStateNotAllowed);
         }
         match self.phase() {
@@ -183,14 +232,32 @@ impl Sandbox {
         }
     }
 
-    /// Returns whether the sandbox may be resumed at `now` (J8).
+    /// Returns whether a caller may ask for a resume at `now` (J8, U1).
+    ///
+    /// Ask before `spec.paused` is written. [`can_become_resumed`](Self::can_become_resumed) is the question after the
+    /// write.
     #[must_use]
     pub fn resumable(&self, now: Timestamp) -> Verdict {
+        match self.can_become_resumed(now) {
+            verdict if !verdict.allowed => verdict,
+            _ if self.phase() == Some(&SandboxPhase::Running) && self.spec.paused == Some(true) => {
+                Verdict::no(VerdictReason::SandboxIsPausing)
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Returns whether a resume that was asked for can complete (J8). A wait for the resume fails if it cannot.
+    #[must_use]
+    pub fn can_become_resumed(&self, now: Timestamp) -> Verdict {
         if self.is_deleting() {
             return Verdict::no(VerdictReason::SandboxIsDeleting);
         }
         if self.is_shut_down(now) {
             return Verdict::no(VerdictReason::SandboxShutdownTimeReached);
+        }
+        if self.is_recycling() || self.has_unread_state() {
+            return Verdict::no(VerdictReason::SandboxStateNotAllowed);
         }
         match self.phase() {
             Some(SandboxPhase::Running | SandboxPhase::Resuming) => {
@@ -202,6 +269,38 @@ impl Sandbox {
             Some(SandboxPhase::Paused) => Verdict::no(VerdictReason::SandboxIsPausing),
             _ => Verdict::no(VerdictReason::SandboxPhaseNotAllowed),
         }
+    }
+
+    /// Returns true if the sandbox is a free member of a pool at `now`, ready or becoming ready (B1, U3). A locked
+    /// sandbox is being claimed or removed, so it is not free.
+    #[must_use]
+    pub fn is_free_member(&self, now: Timestamp) -> bool {
+        let is_member = match self.state(now).kind {
+            StateKind::Available => true,
+            StateKind::Creating => self.is_controlled_by_sandbox_set(),
+            _ => false,
+        };
+        is_member && !self.is_claimed() && !self.is_locked()
+    }
+
+    /// Returns true if a claim, or the removal of a surplus sandbox, holds the lock of the sandbox (U3). A claimed
+    /// sandbox keeps the lock of its claim.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        annotation(&self.metadata, ANNOTATION_LOCK).is_some()
+    }
+
+    /// Returns true if the sandbox is being cleaned up for its next use (U2).
+    #[must_use]
+    pub fn is_recycling(&self) -> bool {
+        let is_true = |key| annotation(&self.metadata, key) == Some(LABEL_TRUE);
+        self.phase() == Some(&SandboxPhase::Recycling)
+            || is_true(ANNOTATION_CLEANUP) && is_true(ANNOTATION_CLEANUP_ENABLED)
+    }
+
+    /// Returns true if a field that decides the state could not be read (V9).
+    fn has_unread_state(&self) -> bool {
+        STATE_FIELDS.iter().any(|field| self.unread.touch(field))
     }
 
     /// Returns true if deletion was requested. The object exists until its last finalizer is removed.
@@ -434,6 +533,110 @@ mod tests {
     #[test]
     fn states_print_in_lower_case() {
         let names: Vec<&str> = StateKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        assert_eq!(names, ["available", "creating", "running", "paused", "dead", "upgrading", "resuming"]);
+        let expected = [
+            "available",
+            "creating",
+            "running",
+            "paused",
+            "dead",
+            "upgrading",
+            "resuming",
+            "recycling",
+            "unknown",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn u1_a_running_sandbox_is_pausable_unless_its_condition_ready_is_false() {
+        let of =
+            |paused: bool, status| sandbox("Running", &json!({ "paused": paused }), &[("Ready", status)]);
+        for paused in [false, true] {
+            assert_verdict(of(paused, "False").pausable(), "no/SandboxIsRunningButNotReady");
+            assert_verdict(of(paused, "True").pausable(), "yes/SandboxIsRunningOrPaused");
+            assert_verdict(of(paused, "Unknown").pausable(), "yes/SandboxIsRunningOrPaused");
+            assert_verdict(of(paused, "False").can_become_paused(), "yes/SandboxIsRunningOrPaused");
+        }
+        let paused = sandbox("Paused", &json!({}), &[("Ready", "False")]);
+        assert_verdict(paused.pausable(), "yes/SandboxIsRunningOrPaused");
+        assert_verdict(controlled(of(false, "False")).pausable(), "no/SandboxStateNotAllowed");
+    }
+
+    #[test]
+    fn u1_a_running_sandbox_that_is_being_paused_is_not_resumable() {
+        let of = |phase, paused| sandbox(phase, &json!({ "paused": paused }), &[("SandboxPaused", "True")]);
+        assert_verdict(of("Running", true).resumable(now()), "no/SandboxIsPausing");
+        assert_verdict(of("Running", false).resumable(now()), "yes/SandboxIsRunningOrResuming");
+        assert_verdict(of("Resuming", true).resumable(now()), "yes/SandboxIsRunningOrResuming");
+        assert_verdict(of("Paused", true).resumable(now()), "yes/SandboxIsPaused");
+        assert_verdict(of("Running", true).can_become_resumed(now()), "yes/SandboxIsRunningOrResuming");
+    }
+
+    fn annotated(mut sandbox: Sandbox, annotations: &[(&str, &str)]) -> Sandbox {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        sandbox.metadata.annotations = Some(annotations.iter().map(own).collect());
+        sandbox
+    }
+
+    #[test]
+    fn u2_recycling_is_a_state_of_its_own() {
+        let ready = |phase| sandbox(phase, &json!({}), &[("Ready", "True")]);
+        for set in [controlled, |sandbox| sandbox] {
+            assert_state(&set(ready("Recycling")), "recycling/ResourceRecycling");
+            let both = [(ANNOTATION_CLEANUP, "true"), (ANNOTATION_CLEANUP_ENABLED, "true")];
+            assert_state(&set(annotated(ready("Running"), &both)), "recycling/ResourceRecycling");
+        }
+        let one = |key| annotated(ready("Running"), &[(key, "true")]);
+        assert_state(&one(ANNOTATION_CLEANUP), "running/RunningResourceClaimedAndReady");
+        assert_state(&one(ANNOTATION_CLEANUP_ENABLED), "running/RunningResourceClaimedAndReady");
+        assert_state(&deleting(ready("Recycling")), "dead/ResourceDeleted");
+        assert_verdict(ready("Recycling").pausable(), "no/SandboxStateNotAllowed");
+        assert_verdict(ready("Recycling").resumable(now()), "no/SandboxStateNotAllowed");
+    }
+
+    #[test]
+    fn u3_a_locked_or_claimed_sandbox_is_no_free_member() {
+        let member = || controlled(sandbox("Running", &json!({}), &[("Ready", "True")]));
+        assert!(member().is_free_member(now()) && controlled(of_phase("Running")).is_free_member(now()));
+        assert!(!annotated(member(), &[(ANNOTATION_LOCK, "l")]).is_free_member(now()));
+        assert!(annotated(member(), &[(ANNOTATION_LOCK, "")]).is_free_member(now()));
+        let mut claimed = member();
+        claimed.metadata.labels =
+            Some([(super::super::LABEL_SANDBOX_CLAIMED.to_owned(), "true".to_owned())].into());
+        assert!(!claimed.is_free_member(now()));
+        assert!(!of_phase("Pending").is_free_member(now()));
+    }
+
+    #[test]
+    fn v9_a_state_whose_fields_could_not_be_read_is_unknown_and_never_free() {
+        let unread = |field: &str, mut sandbox: Sandbox| {
+            let fault = shared_cache::DecodeError { field: field.into(), problem: String::new() };
+            sandbox.unread = vec![fault].into();
+            sandbox
+        };
+        let member = || controlled(sandbox("Running", &json!({}), &[("Ready", "True")]));
+        let deciding = [
+            "metadata.labels",
+            "metadata.labels.agents.kruise.io/sandbox-claimed",
+            "metadata.annotations",
+            "metadata.ownerReferences[0].controller",
+            "spec",
+            "spec.shutdownTime",
+            "status",
+            "status.phase",
+            "status.conditions[1].type",
+        ];
+        for field in deciding {
+            let sandbox = unread(field, member());
+            assert_state(&sandbox, "unknown/ResourcePartiallyDecoded");
+            assert!(!sandbox.is_free_member(now()), "{field}");
+            assert_state(&unread(field, deleting(member())), "dead/ResourceDeleted");
+            let claimed = || unread(field, of_phase("Running"));
+            assert_verdict(claimed().pausable(), "no/SandboxStateNotAllowed");
+            assert_verdict(claimed().resumable(now()), "no/SandboxStateNotAllowed");
+        }
+        for field in ["metadata.labels.app", "spec.template", "spec.pauseTime", "status.podInfo.labels"] {
+            assert_state(&unread(field, member()), "available/ResourceControlledBySbsAndReady");
+        }
     }
 }

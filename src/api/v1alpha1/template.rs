@@ -1,42 +1,14 @@
 //! The parts that the specs of `Sandbox`, `SandboxSet` and `SandboxTemplate` have in common.
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PodTemplateSpec};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Symbol;
-use crate::api::interned::{Internable, Interned, Table};
+use crate::api::json_text::JsonText;
 
-/// The template of a pod. All objects of the process with equal JSON share one copy.
-///
-/// Dereferences to `PodTemplateSpec`.
-pub type PodTemplate = Interned<PodTemplateSpec>;
-
-/// The templates of the volume claims of a sandbox. All objects with equal JSON share one copy.
-///
-/// Dereferences to `Vec<PersistentVolumeClaim>`.
-pub type VolumeClaimTemplates = Interned<Vec<PersistentVolumeClaim>>;
-
-static POD_TEMPLATES: Table<PodTemplateSpec> = Table::new();
-static VOLUME_CLAIM_TEMPLATES: Table<Vec<PersistentVolumeClaim>> = Table::new();
-
-impl Internable for PodTemplateSpec {
-    const NAME: &'static str = "PodTemplate";
-    const FIELD: &'static str = "template";
-
-    fn table() -> &'static Table<Self> {
-        &POD_TEMPLATES
-    }
-}
-
-impl Internable for Vec<PersistentVolumeClaim> {
-    const NAME: &'static str = "VolumeClaimTemplates";
-    const FIELD: &'static str = "volumeClaimTemplates";
-
-    fn table() -> &'static Table<Self> {
-        &VOLUME_CLAIM_TEMPLATES
-    }
-}
+/// The templates of the volume claims of a sandbox. All objects with an equal text share one copy.
+pub type VolumeClaimTemplates = JsonText<Vec<PersistentVolumeClaim>>;
 
 /// A runtime that is added to a sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

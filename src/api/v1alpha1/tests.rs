@@ -183,19 +183,20 @@ fn e2_managed_fields_are_not_kept() {
 }
 
 #[test]
-fn e6_an_undecodable_template_is_named_by_its_field() {
-    let mut object = full_sandbox();
-    object["spec"]["template"]["spec"]["containers"][0]["image"] = json!({});
-    let text = object.to_string();
-    let error = serde_json::from_str::<Sandbox>(&text).unwrap_err().to_string();
-    assert!(error.starts_with("template.spec.containers[0].image: invalid type: map"), "{error}");
-
-    // A caller can record the path within the whole object, because serde_path_to_error accepts a raw value.
-    let mut deserializer = serde_json::Deserializer::from_str(&text);
-    let error = serde_path_to_error::deserialize::<_, Sandbox>(&mut deserializer).unwrap_err();
-    assert_eq!(error.path().to_string(), "spec.template");
-    let mut deserializer = serde_json::Deserializer::from_str(r#"{"spec":{"template":{}}}"#);
-    assert!(serde_path_to_error::deserialize::<_, Sandbox>(&mut deserializer).is_ok());
+fn e6_a_part_that_is_kept_as_text_is_named_by_its_field() {
+    for (field, value) in [
+        ("spec.template", json!(5)),
+        ("spec.template.spec", json!([])),
+        ("spec.runtimes", json!([{"name": 5}])),
+        ("spec.volumeClaimTemplates", json!([{"spec": {"volumeName": []}}])),
+    ] {
+        let mut object = full_sandbox();
+        *object.pointer_mut(&format!("/{}", field.replace('.', "/"))).unwrap() = value;
+        let text = object.to_string();
+        let mut deserializer = serde_json::Deserializer::from_str(&text);
+        let error = serde_path_to_error::deserialize::<_, Sandbox>(&mut deserializer).unwrap_err();
+        assert_eq!(error.path().to_string(), field);
+    }
 }
 
 #[test]
@@ -235,7 +236,8 @@ fn kinds_know_their_place_in_the_api() {
 
 #[test]
 fn a_sandbox_stays_small() {
-    assert!(size_of::<Sandbox>() <= 696, "{} bytes", size_of::<Sandbox>());
+    // With the two counters of an `Arc` this is 640 bytes, a size class of jemalloc. The next class has 768 bytes.
+    assert!(size_of::<Sandbox>() <= 624, "{} bytes", size_of::<Sandbox>());
 }
 
 #[test]
@@ -248,7 +250,7 @@ fn the_samples_decode_and_lose_nothing() {
     let sandbox: Sandbox = check("sandbox.yaml");
     assert!(sandbox.is_claimed());
     let template = sandbox.spec.template.unwrap();
-    assert_eq!(template.spec.as_ref().unwrap().containers.len(), 1);
+    assert_eq!(template.decode().unwrap().spec.unwrap().containers.len(), 1);
     check::<SandboxSet>("sandboxset.yaml");
     check::<SandboxTemplate>("sandboxtemplate.yaml");
     check::<Checkpoint>("checkpoint.yaml");
@@ -359,7 +361,9 @@ prop_compose! {
         upgrade_policy in prop::option::of(prop::option::of(text())),
         claims in list(),
     ) -> SandboxSpec {
-        let runtimes = runtimes.map(|names| names.into_iter().map(|name| RuntimeConfig { name: name.into() }).collect());
+        let runtimes = runtimes.map(|names| {
+            names.into_iter().map(|name| RuntimeConfig { name: name.into() }).collect::<Vec<_>>().into()
+        });
         let template = template.map(|name| json!({ "novel": 1.5, "metadata": { "name": name } }));
         let claim = |name: String| json!({ "metadata": { "name": name } });
         let claims = claims.map(|names| names.into_iter().map(claim).collect::<Value>());
@@ -368,7 +372,7 @@ prop_compose! {
                 .map(|(pre_upgrade, post_upgrade)| Box::new(SandboxLifecycle { post_upgrade, pre_upgrade })),
             pause_time,
             paused,
-            persistent_contents: persistent_contents.map(|names| names.into_iter().map(Symbol::from).collect()),
+            persistent_contents: persistent_contents.map(JsonText::from),
             runtimes,
             shutdown_time,
             template: template.map(|template| serde_json::from_value(template).unwrap()),
@@ -382,7 +386,7 @@ prop_compose! {
 
 prop_compose! {
     fn condition()(
-        last_transition_time in time(),
+        last_transition_time in prop::option::of(time()),
         message in text(),
         observed_generation in any::<Option<i64>>(),
         reason in text(),
@@ -393,7 +397,7 @@ prop_compose! {
         Condition {
             last_transition_time,
             message: message.into(),
-            observed_generation,
+            observed_generation: observed_generation.map(Generation::from),
             reason: reason.into(),
             status,
             type_: type_.into(),
@@ -411,18 +415,18 @@ prop_compose! {
         update_revision in prop::option::of(text()),
     ) -> SandboxStatus {
         let pod_info = pod_info.map(|(annotations, labels, pod_ip, pod_uid)| PodInfo {
-            annotations: annotations.map(StringMap::from),
-            labels: labels.map(StringMap::from),
+            annotations: annotations.map(JsonText::from),
+            labels: labels.map(JsonText::from),
             node_name: message.clone().map(Symbol::from),
-            pod_ip: pod_ip.map(String::into),
-            pod_uid: pod_uid.map(String::into),
+            pod_ip: pod_ip.map(Ip::from),
+            pod_uid: pod_uid.map(Uid::from),
         });
         SandboxStatus {
             conditions,
             node_name: message.clone().map(Symbol::from),
-            sandbox_ip: update_revision.clone().map(String::into),
-            message: message.map(String::into),
-            observed_generation,
+            sandbox_ip: update_revision.clone().map(Ip::from),
+            message: message.map(Symbol::from),
+            observed_generation: observed_generation.map(Generation::from),
             phase: phase.map(|phase| SandboxPhase::from(phase.as_str())),
             pod_info,
             update_revision: update_revision.map(Symbol::from),
@@ -437,7 +441,7 @@ proptest! {
         spec in spec(),
         status in prop::option::of(status()),
     ) {
-        let sandbox = Sandbox { metadata, spec, status };
+        let sandbox = Sandbox { metadata, spec, status, unread: UnreadFields::default() };
         let text = serde_json::to_string(&sandbox).unwrap();
         let read: Sandbox = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(&read, &sandbox);

@@ -399,31 +399,40 @@ async fn v8_an_idle_watch_without_bookmarks_is_probed_and_stays_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_undecodable_object_is_left_out_until_it_is_decodable() {
+async fn v9_a_field_that_cannot_be_read_hides_no_object_and_makes_none_available() {
     let (test, mut oracle) = two().await;
-    let broken = |name: &str| {
-        json!({
-            "apiVersion": "agents.kruise.io/v1alpha1", "kind": "Sandbox",
-            "metadata": {"name": name, "namespace": "default"}, "spec": {"paused": "maybe"},
-        })
-    };
-    test.server().force("sandboxes.agents.kruise.io", broken("broken"));
+    let broken = json!({
+        "apiVersion": "agents.kruise.io/v1alpha1", "kind": "Sandbox",
+        "metadata": {
+            "name": "broken", "namespace": "default", "labels": {"agents.kruise.io/sandbox-pool": "p"},
+            "ownerReferences": [{
+                "apiVersion": "agents.kruise.io/v1alpha1", "kind": "SandboxSet", "name": "p", "uid": "p",
+                "controller": true,
+            }],
+        },
+        "spec": {"paused": "maybe", "shutdownTime": "2126-01-01T00:00:00Z"},
+    });
+    test.server().force("sandboxes.agents.kruise.io", broken);
     create(&test, "c").await;
     test.wait_until_synced().await;
-    let undecodable = || report(&test).undecodable;
+    let counts = || (report(&test).undecodable, report(&test).partially_decoded);
     let reader = test.cache().reader::<Sandbox>();
-    assert_eq!((reader.len().unwrap(), undecodable()), (3, 1));
+    assert_eq!((reader.len().unwrap(), counts()), (4, (0, 1)));
+    let read = reader.get("default", "broken").unwrap().unwrap();
+    assert_eq!(read.partially_decoded()[0].field, "spec.paused");
+    assert!(read.shutdown_at().is_some(), "all other fields are read");
+    assert_eq!(reader.count("sandboxPool", "p", |_| true).unwrap(), 0, "never available");
 
     // The same after a list, which receives the object again.
     test.server().restart();
     create(&test, "d").await;
     test.wait_until_synced().await;
-    assert_eq!((reader.len().unwrap(), undecodable()), (4, 1));
+    assert_eq!((reader.len().unwrap(), counts()), (5, (0, 1)));
 
     delete(&test, "broken").await;
     create(&test, "broken").await;
     oracle.converged(&test).await.unwrap();
-    assert_eq!((reader.len().unwrap(), undecodable()), (5, 0));
+    assert_eq!((reader.len().unwrap(), counts()), (5, (0, 0)));
 }
 
 #[tokio::test(start_paused = true)]

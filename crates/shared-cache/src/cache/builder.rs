@@ -14,7 +14,7 @@ use super::shared_cache::{Parts, SharedCache};
 use super::watch::Watch;
 use super::watch_thread::WatchThread;
 use super::watched::Watched;
-use crate::kind::{CacheObject, CachedResource, Index, IndexDefinition, IndexKeys, KindParams};
+use crate::kind::{CacheObject, CachedResource, DecodeError, Index, IndexDefinition, IndexKeys, KindParams};
 use crate::wait::WaitMetrics;
 
 /// Default time that [`SharedCache::start`] waits for the initial lists.
@@ -30,12 +30,12 @@ pub enum BuildError {
         /// The kind.
         kind: Cow<'static, str>,
     },
-    /// An index or a transform was added for a kind that was not added before.
+    /// An index, a decoder or a transform was added for a kind that was not added before.
     #[error("{what} was added for kind {kind}, which the cache does not have; add the kind first")]
     UnknownKind {
         /// The kind.
         kind: Cow<'static, str>,
-        /// The added index or transform, such as `index "nodeName"`.
+        /// The addition, such as `index "nodeName"`.
         what: String,
     },
     /// An index name was used twice for one kind.
@@ -150,6 +150,18 @@ impl SharedCacheBuilder {
             return self;
         }
         pending.params.add_index(IndexDefinition { index, extract: Arc::new(extract) });
+        self
+    }
+
+    /// Sets the decoder of a kind that was added before. A decoder can skip large fields, which a transform can drop
+    /// only after they were decoded.
+    pub fn decoder<K: CacheObject>(
+        mut self,
+        decode: impl Fn(&str) -> Result<K, DecodeError> + Send + Sync + 'static,
+    ) -> Self {
+        if let Some(pending) = self.pending::<K>(|| "a decoder".to_owned()) {
+            pending.params.set_decoder(Arc::new(decode));
+        }
         self
     }
 

@@ -104,6 +104,13 @@ const FAMILIES: &[Family] = &[
         read: |_, report| one(size(report.undecodable)),
     },
     Family {
+        name: "cache_partially_decoded_objects",
+        help: "Number of objects in the cache without the fields that cannot be decoded.",
+        kind: MetricType::GAUGE,
+        labels: &[],
+        read: |_, report| one(size(report.partially_decoded)),
+    },
+    Family {
         name: "cache_lookups_total",
         help: "Number of lookups, by result.",
         kind: MetricType::COUNTER,

@@ -12,6 +12,7 @@ pub struct Watch {
     labels: Option<String>,
     fields: Option<String>,
     optional: bool,
+    page_size: Option<u32>,
 }
 
 impl Watch {
@@ -52,6 +53,13 @@ impl Watch {
         self
     }
 
+    /// Sets the number of objects in a page of this kind, for kinds with large objects. The default is that of the
+    /// cache. The pages are used only if the API server has no streaming lists.
+    pub fn page_size(mut self, page_size: u32) -> Self {
+        self.page_size = Some(page_size);
+        self
+    }
+
     /// Does not wait for the kind. If the kind is missing or forbidden, the cache reports that, but neither
     /// [`SharedCache::start`](crate::SharedCache::start) nor readiness waits for the kind.
     pub fn optional(mut self) -> Self {
@@ -72,7 +80,7 @@ impl Watch {
             namespaces: self.namespaces,
             label_selector: self.labels,
             field_selector: self.fields,
-            page_size,
+            page_size: self.page_size.unwrap_or(page_size),
         }
     }
 }

@@ -72,6 +72,8 @@ pub struct Report {
     pub errors: BTreeMap<(Verb, &'static str), u64>,
     /// Number of objects that exist but cannot be decoded and are therefore not stored.
     pub undecodable: usize,
+    /// Number of objects that are stored without the fields that cannot be decoded.
+    pub partially_decoded: usize,
 }
 
 impl Report {
@@ -185,6 +187,7 @@ impl Report {
             *self.errors.entry(*key).or_default() += count;
         }
         self.undecodable += other.undecodable;
+        self.partially_decoded += other.partially_decoded;
     }
 }
 
@@ -265,7 +268,9 @@ impl PartitionHealth<'_> {
         }
     }
 
-    pub(super) fn undecodable(self, count: usize) {
-        self.health.states.lock()[self.index].report.undecodable = count;
+    /// Records the number of undecodable and of partially decoded objects.
+    pub(super) fn not_decoded(self, (undecodable, partial): (usize, usize)) {
+        let report = &mut self.health.states.lock()[self.index].report;
+        (report.undecodable, report.partially_decoded) = (undecodable, partial);
     }
 }

@@ -106,8 +106,9 @@ pub(crate) struct StubMeta {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) resource_version: String,
+    /// Any JSON, because annotations of a wrong type must not hide the name of the object.
     #[serde(default)]
-    pub(crate) annotations: Option<std::collections::BTreeMap<String, String>>,
+    pub(crate) annotations: serde_json::Value,
 }
 
 /// Marks the bookmark that ends the initial events of a streaming list.
@@ -120,8 +121,7 @@ impl Stub {
 
     /// Returns true if this bookmark ends the initial list.
     pub(crate) fn ends_initial_events(&self) -> bool {
-        let annotations = self.metadata.annotations.as_ref();
-        annotations.and_then(|all| all.get(INITIAL_EVENTS_END)).is_some_and(|value| value == "true")
+        self.metadata.annotations.get(INITIAL_EVENTS_END).is_some_and(|value| value == "true")
     }
 }
 

@@ -212,7 +212,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.health().cleared();
         self.informer.store.clear(self.partition, |batch| self.observe(&batch));
         self.isolation = Isolation::default();
-        self.health().undecodable(0);
+        self.health().not_decoded(self.isolation.counts());
     }
 
     /// Checks on another connection why a watch is silent (behaviour V8). An API server whose etcd reports no
@@ -304,7 +304,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.resume = Some(version.to_owned());
         self.recovery.listed();
         self.isolation.end_list();
-        self.health().undecodable(self.isolation.len());
+        self.health().not_decoded(self.isolation.counts());
         self.informer.store.sweep(self.partition, number, |batch| self.observe(&batch));
         self.health().list_complete();
         if self.informer.health.has_synced() {
@@ -382,7 +382,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
     }
 
     fn change(&mut self, kind: &str, event: &RawEvent<'_>) -> Result<(Change<K>, String), WatchError> {
-        let before = self.isolation.len();
+        let before = self.isolation.counts();
         let params = self.informer.store.params();
         let (mut text, mut decoded) = (event.object, params.decode(event.object));
         if decoded.is_err() {
@@ -392,7 +392,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         let change = match (kind, decoded) {
             ("ADDED" | "MODIFIED", decoded) => self.upsert(text, decoded, Timestamp::now()),
             ("DELETED", Ok(object)) => {
-                self.isolation.record_decoded(&object);
+                self.isolation.record_deleted(&object);
                 Change::Delete(Arc::new(object))
             }
             ("DELETED", Err(_)) => self.isolation.gone(text),
@@ -400,8 +400,8 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
                 return Err(WatchError::Protocol(format!("watch event of unknown type {other:?}")));
             }
         };
-        if self.isolation.len() != before {
-            self.health().undecodable(self.isolation.len());
+        if self.isolation.counts() != before {
+            self.health().not_decoded(self.isolation.counts());
         }
         let version = match &change {
             Change::Upsert(object, _) | Change::Delete(object) => object.meta().resource_version.clone(),
@@ -423,7 +423,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
     fn upsert(&mut self, text: &str, decoded: Result<K, DecodeError>, now: Timestamp) -> Change<K> {
         match decoded {
             Ok(object) => {
-                self.isolation.record_decoded(&object);
+                self.isolation.record_decoded(&object, self.informer.store.params().unread_fields(&object));
                 self.informer.store.upsert(object, now)
             }
             Err(error) => self.isolation.isolate(text, &error),

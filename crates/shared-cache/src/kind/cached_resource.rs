@@ -35,6 +35,12 @@ pub trait CachedResource: CacheObject + DeserializeOwned {
         None
     }
 
+    /// Returns the fields that [`Self::decode`] could not read and has omitted; see
+    /// [`decode_partially`](super::decode_partially). The informer counts and logs such objects.
+    fn unread_fields(&self) -> &[DecodeError] {
+        &[]
+    }
+
     /// Decodes an object from its JSON text. The default is [`decode_json`].
     ///
     /// # Errors

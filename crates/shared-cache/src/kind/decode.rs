@@ -1,4 +1,5 @@
-//! [`decode_json`]: decodes an object and removes the fields that the cache never stores.
+//! [`decode_json`]: decodes an object and removes the fields that the cache never stores. [`decode_text`]: decodes
+//! a part of an object that was kept as text.
 
 use kube::Resource;
 use serde::de::DeserializeOwned;
@@ -13,7 +14,20 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 ///
 /// [`DecodeError`], which names the field that does not match its type.
 pub fn decode_json<K: Resource<DynamicType = ()> + DeserializeOwned>(json: &str) -> Result<K, DecodeError> {
-    let mut object: K = serde_json::from_str(json).map_err(|_| DecodeError::locate::<K>(json))?;
+    drop_unstored(decode_text(json)?)
+}
+
+/// Decodes any value from its JSON text.
+///
+/// # Errors
+///
+/// [`DecodeError`], which names the field that does not match its type.
+pub fn decode_text<T: DeserializeOwned>(json: &str) -> Result<T, DecodeError> {
+    serde_json::from_str(json).map_err(|_| DecodeError::locate::<T>(json))
+}
+
+/// Removes the fields that the cache never stores. Fails if the object has no name.
+pub(super) fn drop_unstored<K: Resource<DynamicType = ()>>(mut object: K) -> Result<K, DecodeError> {
     let meta = object.meta_mut();
     meta.managed_fields = None;
     if let Some(annotations) = &mut meta.annotations {
@@ -39,22 +53,8 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    /// Moves the inner part of a path from the problem to the field.
-    ///
-    /// A field that is decoded separately from text, such as a pod template, reports a problem that begins
-    /// with the rest of the path.
-    fn at(field: String, problem: String) -> Self {
-        let last = field.rsplit('.').next().unwrap_or_default();
-        match problem.split_once(": ") {
-            Some((path, rest))
-                if path
-                    .strip_prefix(last)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])) =>
-            {
-                Self { field: format!("{field}{}", &path[last.len()..]), problem: rest.to_owned() }
-            }
-            _ => Self { field, problem },
-        }
+    pub(super) fn new(path: &serde_path_to_error::Path, error: &serde_json::Error) -> Self {
+        Self { field: path.to_string(), problem: redact(&error.to_string()) }
     }
 
     /// Decodes the text again and tracks the path. This is slower, so it only runs after a failure.
@@ -62,7 +62,7 @@ impl DecodeError {
         let deserializer = &mut serde_json::Deserializer::from_str(json);
         match serde_path_to_error::deserialize::<_, K>(deserializer) {
             Ok(_) => Self { field: ".".into(), problem: "trailing characters after the object".into() },
-            Err(error) => Self::at(error.path().to_string(), redact(&error.inner().to_string())),
+            Err(error) => Self::new(error.path(), error.inner()),
         }
     }
 }
@@ -101,17 +101,6 @@ mod tests {
         assert!(image.problem.starts_with("invalid type: integer"), "{}", image.problem);
         let nameless = decode_json::<Pod>(r#"{"metadata": {}, "spec": {"containers": []}}"#).unwrap_err();
         assert_eq!(nameless.to_string(), "metadata.name: is missing");
-    }
-
-    #[test]
-    fn e6_the_path_inside_a_field_that_is_decoded_by_itself_is_joined_to_the_field() {
-        let error = DecodeError::at("spec.template".into(), "template.spec.a: invalid type".into());
-        assert_eq!(
-            error,
-            DecodeError { field: "spec.template.spec.a".into(), problem: "invalid type".into() }
-        );
-        let error = DecodeError::at("spec.template".into(), "templates: odd".into());
-        assert_eq!(error, DecodeError { field: "spec.template".into(), problem: "templates: odd".into() });
     }
 
     #[test]

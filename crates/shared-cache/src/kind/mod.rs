@@ -7,9 +7,11 @@ mod cached_resource;
 mod decode;
 mod index;
 mod params;
+mod partial;
 
 pub use cached_resource::{CacheObject, CachedResource};
-pub use decode::{DecodeError, decode_json};
+pub use decode::{DecodeError, decode_json, decode_text};
 pub use index::{Index, IndexFunc, IndexKeys};
 pub(crate) use index::{IndexValues, NAMESPACE_INDEX, Transition};
 pub(crate) use params::{IndexDefinition, KindParams};
+pub use partial::decode_partially;

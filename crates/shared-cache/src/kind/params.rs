@@ -13,6 +13,9 @@ use super::index::{Index, IndexFunc, IndexKeys, IndexValues, NAMESPACE_INDEX, Tr
 /// Extracts the values of one index.
 pub(crate) type Extract<K> = Arc<dyn Fn(&K, &mut IndexKeys<'_>) + Send + Sync>;
 
+/// Decodes an object from its JSON text.
+pub(crate) type Decode<K> = Arc<dyn Fn(&str) -> Result<K, DecodeError> + Send + Sync>;
+
 /// Changes an object before it is stored.
 pub(crate) type Transform<K> = Arc<dyn Fn(&mut K) + Send + Sync>;
 
@@ -24,7 +27,8 @@ pub(crate) struct IndexDefinition<K> {
 
 /// The decoder, the indexes and the time rule of one kind. Immutable once the cache is built.
 pub(crate) struct KindParams<K> {
-    decode: fn(&str) -> Result<K, DecodeError>,
+    decode: Decode<K>,
+    unread_fields: fn(&K) -> &[DecodeError],
     next_transition: fn(&K) -> Option<Timestamp>,
     transforms: Vec<Transform<K>>,
     indexes: Vec<IndexDefinition<K>>,
@@ -37,7 +41,8 @@ impl<K: CacheObject> KindParams<K> {
         K: DeserializeOwned,
     {
         Self {
-            decode: decode_json::<K>,
+            decode: Arc::new(decode_json::<K>),
+            unread_fields: |_| &[],
             next_transition: |_| None,
             transforms: Vec::new(),
             indexes: Vec::new(),
@@ -54,7 +59,8 @@ impl<K: CacheObject> KindParams<K> {
             IndexDefinition { index: func.index, extract: Arc::new(extract) as Extract<K> }
         };
         Self {
-            decode: K::decode,
+            decode: Arc::new(K::decode),
+            unread_fields: K::unread_fields,
             next_transition: K::next_transition,
             transforms: Vec::new(),
             indexes: K::indexes().iter().map(definition).collect(),
@@ -63,6 +69,10 @@ impl<K: CacheObject> KindParams<K> {
 
     pub(crate) fn add_index(&mut self, definition: IndexDefinition<K>) {
         self.indexes.push(definition);
+    }
+
+    pub(crate) fn set_decoder(&mut self, decode: Decode<K>) {
+        self.decode = decode;
     }
 
     pub(crate) fn add_transform(&mut self, transform: Transform<K>) {
@@ -74,6 +84,11 @@ impl<K: CacheObject> KindParams<K> {
         let mut object = (self.decode)(json)?;
         self.transforms.iter().for_each(|transform| transform(&mut object));
         Ok(object)
+    }
+
+    /// Returns the fields of an object that could not be read.
+    pub(crate) fn unread_fields<'a>(&self, object: &'a K) -> &'a [DecodeError] {
+        (self.unread_fields)(object)
     }
 
     pub(crate) fn next_transition(&self, object: &K) -> Option<Timestamp> {
