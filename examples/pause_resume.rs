@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use futures::StreamExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
@@ -86,8 +86,10 @@ async fn pause_and_resume(
     let running = cache.sandbox_wait_ready_task(&created).wait(TIMEOUT).await?;
     println!("ready at version {}", version(&running));
 
-    // Create the task before the write, so that no caller can create a resume task meanwhile. Then write and
+    // Check before the write: a sandbox that is being paused is no longer pausable. Create the task before the
+    // write, so that no caller can create a resume task meanwhile. Then write and
     // wait.
+    ensure!(running.pausable().allowed, "cannot be paused: {}", running.pausable().reason);
     let task = cache.sandbox_pause_task(&running)?;
     let written = set_paused(sandboxes, &running, true).await?;
     let paused = task.after_write(&written).wait(TIMEOUT).await?;

@@ -150,6 +150,14 @@ impl Fixture {
         self.condition("Ready", "True", "PodReady")
     }
 
+    pub(crate) fn annotation(self, key: &str, value: &str) -> Self {
+        self.with("/metadata/annotations", key, value)
+    }
+
+    pub(crate) fn paused(self, paused: bool) -> Self {
+        self.with("/spec", "paused", paused)
+    }
+
     /// Sets the only condition.
     pub(crate) fn condition(self, type_: &str, status: &str, reason: &str) -> Self {
         let condition = json!([{"type": type_, "status": status, "reason": reason, "message": "",

@@ -185,6 +185,40 @@ async fn a7_active_sandboxes_are_counted_and_live_ones_listed_by_owner() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn u2_recycling_sandboxes_are_neither_counted_nor_listed_as_live_nor_in_a_pool() {
+    let cleaned = |name: &str| {
+        let cleanup = crate::api::v1alpha1::ANNOTATION_CLEANUP;
+        let enabled = crate::api::v1alpha1::ANNOTATION_CLEANUP_ENABLED;
+        sandbox(name).owner("u").ready().annotation(cleanup, "true").annotation(enabled, "true")
+    };
+    let feed = start(&[
+        sandbox("running").owner("u").ready(),
+        sandbox("recycling").owner("u").ready().phase("Recycling").pooled("p"),
+        cleaned("cleaned").pooled("p"),
+        cleaned("cleaned-alone"),
+    ])
+    .await;
+    let options = ListSandboxesOptions { namespace: None, user: Some("u") };
+    assert_eq!(feed.cache.count_active_sandboxes(options).unwrap(), 1);
+    assert_eq!(names(&feed.cache.list_live_sandboxes_by_owner("u").unwrap()), ["running"]);
+    assert!(in_pool(&feed.cache, "p").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn u3_a_locked_sandbox_leaves_its_pool_and_comes_back_when_it_is_unlocked() {
+    let lock = crate::api::v1alpha1::ANNOTATION_LOCK;
+    let member = |name: &str| sandbox(name).pooled("p").ready();
+    let mut feed = start(&[member("free"), member("locked").annotation(lock, "l")]).await;
+    let reader = feed.cache.reader::<Sandbox>();
+    assert_eq!(in_pool(&feed.cache, "p"), ["free"]);
+    assert_eq!(reader.count(SANDBOX_POOL, "p", |_| true).unwrap(), 1);
+    feed.apply(&member("free").annotation(lock, "l")).await;
+    assert!(reader.find(SANDBOX_POOL, "p", |_| true).unwrap().is_none());
+    feed.apply(&member("locked")).await;
+    assert_eq!(in_pool(&feed.cache, "p"), ["locked"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a8_sandboxes_kept_after_a_failed_claim_are_not_listed_but_found_by_id() {
     let feed =
         start(&[sandbox("kept").owner("u").claimed().reserved_failed(), sandbox("a").owner("u")]).await;

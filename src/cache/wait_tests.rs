@@ -452,6 +452,35 @@ async fn a_condition_that_panics_fails_its_own_wait_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn u1_a_pause_that_has_begun_is_waited_for_although_the_sandbox_is_no_longer_pausable() {
+    let mut feed = start(&[claimed().ready()]).await;
+    let object = cached(&feed, "a");
+    assert!(object.pausable().allowed);
+    let task = feed.cache.sandbox_pause_task(&object).unwrap();
+    let pausing = tokio::spawn(async move { task.wait(LONG).await });
+    settle().await;
+    feed.apply(&claimed().paused(true).condition("Ready", "False", "PodReady")).await;
+    assert!(!cached(&feed, "a").pausable().allowed);
+    settle().await;
+    assert!(!pausing.is_finished());
+    feed.apply(&claimed().paused(true).phase("Paused").condition("SandboxPaused", "True", "SetPause")).await;
+    assert_eq!(pausing.await.unwrap().unwrap().phase().map(|phase| phase.as_str()), Some("Paused"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn u1_a_resume_is_not_done_while_the_spec_asks_for_a_pause() {
+    let mut feed = start(&[claimed().ready().paused(true)]).await;
+    let object = cached(&feed, "a");
+    assert!(!object.resumable(jiff::Timestamp::now()).allowed);
+    let task = feed.cache.sandbox_resume_task(&object).unwrap();
+    let resuming = tokio::spawn(async move { task.wait(LONG).await });
+    settle().await;
+    assert!(!resuming.is_finished());
+    feed.apply(&claimed().ready().paused(false)).await;
+    assert!(resuming.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopping_the_cache_ends_every_wait_and_every_later_one() {
     let feed = start(&[claimed()]).await;
     let object = cached(&feed, "a");
