@@ -6,6 +6,7 @@ mod bind_address;
 mod client;
 mod controller;
 mod http;
+mod leader_election;
 mod manager;
 mod metrics;
 mod queue;
@@ -19,6 +20,10 @@ pub use controller::{
     KindUse, Observed, ReconcileHandler, finalizer,
 };
 pub use http::BindError;
+pub use leader_election::{
+    InvalidLeaderElection, LeaderElection, LeaderElectionError, LeaderElectionOptions, LeaseLost, NotLeader,
+    pod_identity, pod_namespace,
+};
 pub use manager::{BoundManager, Manager, ManagerBuilder, ManagerError, ManagerOptions, Runnable, signals};
 pub use metrics::{Metrics, MetricsError};
 pub use queue::QueueOptions;

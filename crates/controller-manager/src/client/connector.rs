@@ -14,6 +14,7 @@ use super::access::ClusterAccess;
 use super::count::CountLayer;
 use super::error::ClientError;
 use super::rate_limit::{RateLimit, RateLimitLayer};
+use crate::leader_election::FenceLayer;
 use crate::metrics::Metrics;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,7 +111,8 @@ impl Connector {
         let builder = ClientBuilder::try_from(self.config.clone())
             .map_err(|cause| ClientError::Build { server: self.server(), cause: error_text(&cause) })?;
         let count = CountLayer::new(self.requests.clone(), host);
-        Ok(builder.with_layer(&count).with_layer(&RateLimitLayer::new(self.limit.clone())).build())
+        let limit = RateLimitLayer::new(self.limit.clone());
+        Ok(builder.with_layer(&count).with_layer(&FenceLayer).with_layer(&limit).build())
     }
 }
 

@@ -54,7 +54,7 @@ impl RateLimit {
 }
 
 /// Puts a [`RateLimit`] before a service.
-pub(super) struct RateLimitLayer {
+pub(crate) struct RateLimitLayer {
     limit: Arc<RateLimit>,
 }
 
@@ -73,7 +73,7 @@ impl<S> Layer<S> for RateLimitLayer {
 }
 
 /// A service that is ready once a token has been taken for the next request.
-pub(super) struct RateLimited<S> {
+pub(crate) struct RateLimited<S> {
     inner: S,
     limit: Arc<RateLimit>,
     /// Readiness may be asked for more often than requests are made, so the token is kept.

@@ -15,6 +15,7 @@ use super::handler::{Handlers, ReconcileHandler};
 use super::metrics::ControllerMetricFamilies;
 use super::reconciler::Reconciler;
 use super::secondary::{Mapped, Secondary, controller_owner};
+use crate::leader_election::{Fence, fenced_client};
 use crate::queue::{Predicate, QueueOptions, WorkQueue};
 
 /// Calls registered handlers for every object of one kind, again whenever it changes.
@@ -48,6 +49,11 @@ pub struct Controller<K: CacheObject> {
     timeout: Option<Duration>,
     queue_options: QueueOptions,
     metrics: ControllerMetricFamilies,
+    /// `None` without a leader election.
+    fence: Option<Fence>,
+    is_leader_only: bool,
+    has_given_context: bool,
+    leader_only_came_late: bool,
 }
 
 impl<K: CacheObject> fmt::Debug for Controller<K> {
@@ -79,7 +85,16 @@ impl<K: CacheObject> Controller<K> {
             timeout: None,
             queue_options: QueueOptions::default(),
             metrics: metrics.clone(),
+            fence: None,
+            is_leader_only: false,
+            has_given_context: false,
+            leader_only_came_late: false,
         }
+    }
+
+    /// With the fence of the manager's leader election, which [`Self::leader_only`] uses.
+    pub(crate) fn with_fence(self, fence: Option<Fence>) -> Self {
+        Self { fence, ..self }
     }
 
     /// Adds a handler. Handlers are called in the order in which they were added.
@@ -98,7 +113,8 @@ impl<K: CacheObject> Controller<K> {
         &mut self,
         create: impl FnOnce(Context) -> H,
     ) -> &mut Self {
-        self.add_reconcile_handler(create(self.context()))
+        let context = self.context();
+        self.add_reconcile_handler(create(context))
     }
 
     /// Also reconciles an object when an object of kind `C` that it controls has changed: one with a controller owner
@@ -150,9 +166,37 @@ impl<K: CacheObject> Controller<K> {
         self
     }
 
+    /// Calls the handlers only in the process that leads, if the manager has a
+    /// [leader election](crate::ManagerBuilder::leader_election). The controller starts when the lease is won. When the
+    /// lease is lost, it stops as in a shutdown, with the rest of the renew deadline instead of the grace period, and the
+    /// manager ends with an error.
+    ///
+    /// The client of the [`Context`] refuses writes while this process does not lead, and so do the patches of its cache
+    /// and its event recorder. A client from elsewhere does not: use that of the context in such handlers. So call this
+    /// before [`Self::context`] and [`Self::add_reconcile_handler_with`], on a tokio runtime.
+    pub fn leader_only(&mut self) -> &mut Self {
+        if self.is_leader_only {
+            return self;
+        }
+        self.is_leader_only = true;
+        if let Some(fence) = &self.fence {
+            self.leader_only_came_late = self.has_given_context;
+            let client = fenced_client(self.context.client(), fence);
+            self.context = self.context.clone().with_client(client);
+        }
+        self
+    }
+
+    /// True after [`Self::leader_only`].
+    #[must_use]
+    pub fn is_leader_only(&self) -> bool {
+        self.is_leader_only
+    }
+
     /// What handlers may need besides the object.
     #[must_use]
-    pub fn context(&self) -> Context {
+    pub fn context(&mut self) -> Context {
+        self.has_given_context = true;
         self.context.clone()
     }
 
@@ -172,8 +216,11 @@ impl<K: CacheObject> Controller<K> {
     ///
     /// # Errors
     ///
-    /// [`ControllerError::UnknownKind`].
+    /// [`ControllerError::UnknownKind`], [`ControllerError::LeaderOnlyTooLate`].
     pub fn check(&self) -> Result<(), ControllerError> {
+        if self.leader_only_came_late {
+            return Err(ControllerError::LeaderOnlyTooLate { controller: self.name().into() });
+        }
         let cache = self.context.cache();
         let unknown =
             |kind, usage| Err(ControllerError::UnknownKind { controller: self.name().into(), kind, usage });

@@ -42,4 +42,13 @@ pub enum ControllerError {
         /// What the controller does with it.
         usage: KindUse,
     },
+    /// The context that was handed out writes also when this process does not lead.
+    #[error(
+        "controller {controller:?}: leader_only() was called after context() or add_reconcile_handler_with(); call it \
+         before them"
+    )]
+    LeaderOnlyTooLate {
+        /// Name of the controller.
+        controller: Arc<str>,
+    },
 }

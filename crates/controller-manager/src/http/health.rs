@@ -26,6 +26,8 @@ pub(crate) struct Check {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CheckStatus {
     Ok,
+    /// As `Ok`, with something to know.
+    OkWith(String),
     /// Listed, but the probe does not fail.
     Degraded(String),
     Failed(String),
@@ -107,6 +109,7 @@ fn answer(probe: Probe, checks: Vec<Check>, parameters: &[(String, String)]) -> 
                 writeln!(list, "[+]{name} excluded: ok")
             }
             CheckStatus::Ok => writeln!(list, "[+]{name} ok"),
+            CheckStatus::OkWith(text) => writeln!(list, "[+]{name} ok: {text}"),
             CheckStatus::Degraded(reason) => writeln!(list, "[~]{name} {reason}"),
             CheckStatus::Failed(reason) => {
                 failed = true;

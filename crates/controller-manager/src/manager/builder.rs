@@ -17,13 +17,15 @@ use super::running::Parts;
 use crate::bind_address::BindAddress;
 use crate::controller::{Controller, ControllerMetricFamilies};
 use crate::http::{health_router, metrics_router};
+use crate::leader_election::{ElectionMetrics, LeaderElection, fenced_client};
 use crate::metrics::{Metrics, MetricsError};
 
 /// Runs a cache, the controllers on it and the HTTP listeners.
 ///
 /// ```text
 ///  start:  HTTP listeners ──▶ informers ──▶ synced ──▶ controllers and runnables
-///  stop:   not ready ──▶ no new reconciles ──▶ running handlers end ──▶ informers ──▶ HTTP listeners
+///                                             └──────▶ lease won ──▶ leader-only ones
+///  stop:   not ready ──▶ no new reconciles ──▶ running handlers end ──▶ lease released ──▶ informers ──▶ HTTP listeners
 /// ```
 ///
 /// A problem that may go away by itself (the API server is away, a CRD or a permission is missing) does not end the
@@ -31,6 +33,7 @@ use crate::metrics::{Metrics, MetricsError};
 pub struct Manager {
     options: ManagerOptions,
     cache: SharedCache,
+    election: Option<(ElectionMetrics, LeaderElection)>,
     metrics: Metrics,
     families: ControllerMetricFamilies,
     controllers: Controllers,
@@ -53,9 +56,18 @@ pub struct ManagerBuilder {
     cache: SharedCache,
     options: ManagerOptions,
     metrics: Option<Metrics>,
+    election: Option<LeaderElection>,
 }
 
 impl ManagerBuilder {
+    /// Competes with other processes for a lease. [Leader-only](Controller::leader_only) controllers and
+    /// [runnables](Manager::add_leader_only_runnable) run only while this process holds it; everything else runs in
+    /// every process. Without this, leader-only is without effect.
+    pub fn leader_election(mut self, election: LeaderElection) -> Self {
+        self.election = Some(election);
+        self
+    }
+
     /// Sets the metrics to add to, for instance those in which the client counts its requests. Each manager needs its
     /// own.
     pub fn metrics(mut self, metrics: Metrics) -> Self {
@@ -70,16 +82,19 @@ impl ManagerBuilder {
     /// [`ManagerError::Metrics`] if the metrics serve another manager already, or the prefix is not a valid part of a
     /// metric name.
     pub fn build(self) -> Result<Manager, ManagerError> {
-        let Self { cache, options, metrics } = self;
+        let Self { cache, options, metrics, election } = self;
         let metrics = metrics.map_or_else(Metrics::new, Ok)?;
         let registry = metrics.registry();
         let collector =
             CacheCollector::new(&cache, &options.metric_prefix).map_err(MetricsError::Register)?;
         registry.register(Box::new(collector)).map_err(MetricsError::Register)?;
         let families = ControllerMetricFamilies::register(registry).map_err(MetricsError::Register)?;
+        let election = election.map(|election| Ok((election.register(registry)?, election))).transpose();
+        let election = election.map_err(MetricsError::Register)?;
         Ok(Manager {
             options,
             cache,
+            election,
             metrics,
             families,
             controllers: Controllers::default(),
@@ -95,7 +110,7 @@ impl ManagerBuilder {
 impl Manager {
     /// Creates a builder. The manager starts the cache.
     pub fn builder(cache: SharedCache, options: ManagerOptions) -> ManagerBuilder {
-        ManagerBuilder { cache, options, metrics: None }
+        ManagerBuilder { cache, options, metrics: None, election: None }
     }
 
     /// The controller of this name; created if there is none. A kind may have several controllers.
@@ -103,14 +118,37 @@ impl Manager {
     /// The name is a label in metrics and logs. Faults are reported by [`Manager::bind`] and [`Manager::run`]: a name
     /// that is used for two kinds, a kind that the cache does not have. A controller without handlers is not started.
     pub fn controller<K: CacheObject>(&mut self, name: &str) -> &mut Controller<K> {
-        let Self { controllers, cache, families, options, .. } = self;
-        controllers.get_or_create(name, || Controller::new(name, options.instance.clone(), cache, families))
+        let Self { controllers, cache, families, options, election, .. } = self;
+        let fence = election.as_ref().map(|(_, election)| election.fence());
+        controllers.get_or_create(name, || {
+            let controller = Controller::new(name, options.instance.clone(), cache, families);
+            controller.with_fence(fence.cloned())
+        })
     }
 
     /// Adds a part of the process that runs beside the controllers.
     pub fn add_runnable(&mut self, runnable: impl Runnable) -> &mut Self {
-        self.runnables.push(ErasedRunnable::new(runnable));
+        self.runnables.push(ErasedRunnable::new(runnable, false));
         self
+    }
+
+    /// Adds a part of the process that runs only while this process leads, as [`Controller::leader_only`] says. It should
+    /// write by [`Self::leader_only_cache`] alone.
+    pub fn add_leader_only_runnable(&mut self, runnable: impl Runnable) -> &mut Self {
+        self.runnables.push(ErasedRunnable::new(runnable, true));
+        self
+    }
+
+    /// The cache with a client that refuses writes while this process does not lead; without a leader election, the same
+    /// as [`Self::cache`]. Call it on a tokio runtime.
+    #[must_use]
+    pub fn leader_only_cache(&self) -> SharedCache {
+        match &self.election {
+            Some((_, election)) => {
+                self.cache.with_client(fenced_client(self.cache.client(), election.fence()))
+            }
+            None => self.cache.clone(),
+        }
     }
 
     /// Adds a check to `/livez` and `/healthz`. `check` is called for each request, so it must answer from memory. It
@@ -172,7 +210,8 @@ impl Manager {
     /// # Errors
     ///
     /// As [`Manager::bind`], at once; [`ManagerError::Start`] if the cache was started before; [`ManagerError::Task`]
-    /// if a runnable has failed; [`ManagerError::GracePeriod`] at the end.
+    /// if a runnable has failed; [`ManagerError::LeaseLost`] if another process may lead now;
+    /// [`ManagerError::GracePeriod`] at the end.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ManagerError> {
         self.bind().await?.run(shutdown).await
     }
@@ -186,7 +225,9 @@ impl Manager {
     /// [`ManagerError::NameInUse`].
     pub async fn bind(self) -> Result<BoundManager, ManagerError> {
         self.controllers.check()?;
-        let health = ManagerHealth::new(self.cache.clone(), self.health_checks, self.readiness_checks)?;
+        let leader = self.election.as_ref().map(|(_, election)| election.status().clone());
+        let health =
+            ManagerHealth::new(self.cache.clone(), self.health_checks, self.readiness_checks, leader)?;
         let listeners = Listeners::bind(&self.options, self.listeners).await?;
         let dump = self.options.debug.then(|| self.cache.clone());
         let parts = Parts {
@@ -195,6 +236,7 @@ impl Manager {
             health,
             listeners,
             cache: self.cache,
+            election: self.election,
             controllers: self.controllers,
             runnables: self.runnables,
             grace_period: self.options.grace_period,

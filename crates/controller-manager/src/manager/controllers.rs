@@ -16,6 +16,7 @@ pub(super) trait ErasedController: Any + Send {
     fn name(&self) -> &str;
     fn kind(&self) -> Cow<'static, str>;
     fn has_handlers(&self) -> bool;
+    fn is_leader_only(&self) -> bool;
     fn check(&self) -> Result<(), ControllerError>;
     fn run(
         self: Box<Self>,
@@ -35,6 +36,10 @@ impl<K: CacheObject> ErasedController for Controller<K> {
 
     fn has_handlers(&self) -> bool {
         self.has_handlers()
+    }
+
+    fn is_leader_only(&self) -> bool {
+        self.is_leader_only()
     }
 
     fn check(&self) -> Result<(), ControllerError> {

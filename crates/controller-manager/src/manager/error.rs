@@ -7,6 +7,7 @@ use shared_cache::StartError;
 
 use crate::controller::ControllerError;
 use crate::http::BindError;
+use crate::leader_election::LeaseLost;
 use crate::metrics::MetricsError;
 
 /// Why a manager could not be built or run.
@@ -51,6 +52,9 @@ pub enum ManagerError {
         /// What went wrong, with its causes.
         cause: String,
     },
+    /// The process does not lead any more. Everything was stopped. The process should exit, so that it is started anew.
+    #[error(transparent)]
+    LeaseLost(#[from] LeaseLost),
     /// Handlers or runnables were still running at the end of the grace period. They were dropped at the point that
     /// they had reached.
     #[error("handlers were still running after the grace period of {} s", .0.as_secs_f64())]

@@ -8,6 +8,7 @@ use shared_cache::SharedCache;
 
 use super::error::ManagerError;
 use crate::http::{Check, CheckStatus, HealthSource};
+use crate::leader_election::Status;
 use crate::resource_names::named_kinds;
 
 /// A check of the user.
@@ -38,6 +39,8 @@ pub(super) struct ManagerHealth {
     shutting_down: AtomicBool,
     live: Vec<UserCheck>,
     ready: Vec<UserCheck>,
+    /// Who leads, if there is a leader election.
+    leader: Option<Status>,
 }
 
 impl ManagerHealth {
@@ -48,8 +51,9 @@ impl ManagerHealth {
         cache: SharedCache,
         live: Vec<UserCheck>,
         ready: Vec<UserCheck>,
+        leader: Option<Status>,
     ) -> Result<Arc<Self>, ManagerError> {
-        let this = Self { cache, shutting_down: AtomicBool::new(false), live, ready };
+        let this = Self { cache, shutting_down: AtomicBool::new(false), live, ready, leader };
         for (what, checks) in [("health checks", this.live()), ("readiness checks", this.ready())] {
             let mut names: Vec<_> = checks.into_iter().map(|check| check.name).collect();
             names.sort();
@@ -69,7 +73,7 @@ impl ManagerHealth {
     pub(super) fn problems(&self) -> Vec<(String, String)> {
         let problem = |check: Check| match check.status {
             CheckStatus::Failed(reason) => Some((check.name, reason)),
-            CheckStatus::Ok | CheckStatus::Degraded(_) => None,
+            CheckStatus::Ok | CheckStatus::OkWith(_) | CheckStatus::Degraded(_) => None,
         };
         self.ready().into_iter().filter_map(problem).collect()
     }
@@ -99,6 +103,11 @@ impl HealthSource for ManagerHealth {
             };
             Check { name: format!("informer/{name}"), status }
         });
-        [ping(), shutdown].into_iter().chain(informers).chain(self.ready.iter().map(UserCheck::run)).collect()
+        let leader = self
+            .leader
+            .iter()
+            .map(|leader| Check { name: "leader-election".to_owned(), status: leader.check() });
+        let own = [ping(), shutdown].into_iter().chain(informers).chain(leader);
+        own.chain(self.ready.iter().map(UserCheck::run)).collect()
     }
 }

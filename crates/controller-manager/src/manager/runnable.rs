@@ -57,13 +57,14 @@ type Start =
 /// A [`Runnable`] behind a pointer.
 pub(super) struct ErasedRunnable {
     pub(super) name: String,
+    pub(super) is_leader_only: bool,
     pub(super) start: Start,
 }
 
 impl ErasedRunnable {
-    pub(super) fn new<R: Runnable>(runnable: R) -> Self {
+    pub(super) fn new<R: Runnable>(runnable: R, is_leader_only: bool) -> Self {
         let name = runnable.name().into_owned();
         // Called inside of the future, so that a panic of `run` itself is one of the task.
-        Self { name, start: Box::new(|stop| async move { runnable.run(stop).await }.boxed()) }
+        Self { name, is_leader_only, start: Box::new(|stop| async move { runnable.run(stop).await }.boxed()) }
     }
 }

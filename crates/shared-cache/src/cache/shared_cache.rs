@@ -63,6 +63,8 @@ pub enum StartError {
 #[derive(Clone)]
 pub struct SharedCache {
     inner: Arc<Inner>,
+    /// The client of this clone, if it has its own.
+    client: Option<Arc<kube::Client>>,
 }
 
 /// The parts of a built cache.
@@ -101,7 +103,7 @@ pub(super) struct WeakCache(Weak<Inner>);
 
 impl WeakCache {
     pub(super) fn upgrade(&self) -> Option<SharedCache> {
-        self.0.upgrade().map(|inner| SharedCache { inner })
+        self.0.upgrade().map(|inner| SharedCache { inner, client: None })
     }
 }
 
@@ -120,7 +122,15 @@ impl SharedCache {
                 tasks: TaskTracker::new(),
                 started: Mutex::new(false),
             }),
+            client: None,
         }
+    }
+
+    /// Returns a clone whose writes and live reads use another client, for example one that limits or checks requests.
+    /// The watches, and the clones that exist, keep their client.
+    #[must_use]
+    pub fn with_client(&self, client: kube::Client) -> Self {
+        Self { inner: Arc::clone(&self.inner), client: Some(Arc::new(client)) }
     }
 
     /// Starts the watches and returns once every kind that is not optional is synced.
@@ -170,7 +180,8 @@ impl SharedCache {
             return Err(StartError::AlreadyStarted);
         }
         let run = |kind: &Arc<dyn CachedKind>| {
-            let (own, theirs, reader) = (self.inner.stop.child_token(), stop.clone(), self.api_reader());
+            let (own, theirs) = (self.inner.stop.child_token(), stop.clone());
+            let reader = ApiReader::new(self.inner.parts.client.clone());
             let kind = Arc::clone(kind);
             async move {
                 let run = kind.run(reader, own.clone());
@@ -256,13 +267,13 @@ impl SharedCache {
     /// Returns the client, for writes and live reads.
     #[must_use]
     pub fn client(&self) -> &kube::Client {
-        &self.inner.parts.client
+        self.client.as_deref().unwrap_or(&self.inner.parts.client)
     }
 
     /// Returns a reader that bypasses the cache and reads from the API server.
     #[must_use]
     pub fn api_reader(&self) -> ApiReader {
-        ApiReader::new(self.inner.parts.client.clone())
+        ApiReader::new(self.client().clone())
     }
 
     fn not_synced(&self) -> Vec<(String, String)> {

@@ -1,6 +1,7 @@
 //! The manager on an API server in memory.
 
 mod http;
+mod leader;
 mod lifecycle;
 mod registration;
 mod support;

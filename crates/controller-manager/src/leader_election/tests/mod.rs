@@ -1,0 +1,4 @@
+mod candidates;
+mod elections;
+mod fences;
+mod support;
