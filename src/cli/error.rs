@@ -61,13 +61,15 @@ impl CliError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Write { .. }
-            | Self::Manager(ManagerError::Run(RunError::GracePeriod(_) | RunError::Task { .. })) => {
-                EXIT_FAILED
-            }
+            | Self::Manager(ManagerError::Run(
+                RunError::GracePeriod(_) | RunError::Task { .. } | RunError::LeaseLost(_),
+            )) => EXIT_FAILED,
             #[cfg(feature = "dev")]
             Self::Dev(
                 DevError::Output(_)
-                | DevError::Manager(ManagerError::Run(RunError::GracePeriod(_) | RunError::Task { .. })),
+                | DevError::Manager(ManagerError::Run(
+                    RunError::GracePeriod(_) | RunError::Task { .. } | RunError::LeaseLost(_),
+                )),
             ) => EXIT_FAILED,
             _ => EXIT_USAGE,
         }

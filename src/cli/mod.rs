@@ -102,7 +102,7 @@ impl<E: Into<SetupError>> SetupResult for Result<(), E> {
 /// | Exit code | Meaning |
 /// |---|---|
 /// | 0 | stopped in time after SIGTERM or SIGINT, or the subcommand succeeded |
-/// | 1 | failed after the start: handlers were still running after the grace period, or output could not be written |
+/// | 1 | failed after the start: the lease was lost, handlers were still running after the grace period, or output could not be written |
 /// | 2 | not started: bad options, kubeconfig or credentials, an address in use, an error of `setup` |
 /// | 130, 143 | a second SIGINT or SIGTERM ended the process at once |
 ///

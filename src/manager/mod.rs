@@ -9,7 +9,8 @@ use std::ops::{Deref, DerefMut};
 
 use controller_manager::{
     BoundManager as GenericBoundManager, CancellationToken, ClientError, Connector, ConnectorOptions,
-    Controller, Manager as GenericManager, ManagerError as RunError, ManagerOptions, Metrics, MetricsError,
+    Controller, LeaderElection, LeaderElectionOptions as LeaseOptions, Manager as GenericManager,
+    ManagerError as RunError, ManagerOptions, Metrics, MetricsError, pod_namespace,
 };
 use shared_cache::WatchThreadError;
 
@@ -17,7 +18,7 @@ pub use metrics::{SandboxFleet, SandboxSetFleet};
 
 use crate::api::v1alpha1::{Sandbox, SandboxSet};
 use crate::cache::{SandboxCache, SandboxCacheBuilder, Scope};
-use crate::options::{ClientOptions, SandboxManagerOptions, ScopeError};
+use crate::options::{ClientOptions, LeaderElectionError, SandboxManagerOptions, ScopeError};
 use crate::version::{REVISION, VERSION};
 
 /// Prefix of the names of the program's own metrics.
@@ -45,6 +46,9 @@ pub enum ManagerError {
     /// The client could not be created.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The leader election could not be set up.
+    #[error(transparent)]
+    LeaderElection(#[from] LeaderElectionError),
     /// The manager could not start, or did not stop in order.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -100,6 +104,26 @@ pub struct ManagerBuilder {
 pub struct ReadyManagerBuilder {
     builder: ManagerBuilder,
     cache: SandboxCacheBuilder,
+    /// The client of the leader election.
+    lease: Renewal,
+}
+
+/// How the lease is renewed.
+enum Renewal {
+    /// With a client that others use too, on the runtime of the manager.
+    Shared(kube::Client),
+    /// With a client and a thread of its own.
+    Own(Connector),
+}
+
+impl Renewal {
+    fn election(self, options: LeaseOptions) -> Result<LeaderElection, LeaderElectionError> {
+        let election = match self {
+            Self::Shared(client) => LeaderElection::new(options, client),
+            Self::Own(connector) => LeaderElection::connect(options, &connector),
+        };
+        Ok(election?)
+    }
 }
 
 impl ManagerBuilder {
@@ -110,14 +134,15 @@ impl ManagerBuilder {
         self
     }
 
-    /// Uses this client for watches, live reads and handlers. The watches run on the runtime on which the
-    /// manager runs.
+    /// Uses this client for watches, live reads, handlers and the leader election. The watches run on the runtime
+    /// on which the manager runs.
     pub fn client(self, client: kube::Client) -> ReadyManagerBuilder {
-        ReadyManagerBuilder { builder: self, cache: SandboxCache::builder(client) }
+        let lease = Renewal::Shared(client.clone());
+        ReadyManagerBuilder { builder: self, cache: SandboxCache::builder(client), lease }
     }
 
-    /// Creates two clients: one for live reads and handlers, and one for the watches. The watches get their
-    /// [own thread](SandboxCacheBuilder::watch_thread).
+    /// Creates clients: one for live reads and handlers, one for the watches, and one for the leader election if it
+    /// is enabled. The watches get their [own thread](SandboxCacheBuilder::watch_thread), and so does the election.
     ///
     /// # Errors
     ///
@@ -125,7 +150,7 @@ impl ManagerBuilder {
     pub fn connector(self, connector: &Connector) -> Result<ReadyManagerBuilder, ManagerError> {
         let watches = connector.with_own_rate_limit();
         let cache = SandboxCache::builder(connector.client()?).watch_thread(|| watches.client())?;
-        Ok(ReadyManagerBuilder { builder: self, cache })
+        Ok(ReadyManagerBuilder { builder: self, cache, lease: Renewal::Own(connector.clone()) })
     }
 }
 
@@ -140,10 +165,11 @@ impl ReadyManagerBuilder {
     ///
     /// # Errors
     ///
-    /// [`ManagerError::Scope`] for options that were not validated; [`ManagerError::Metrics`] or
+    /// [`ManagerError::Scope`] and [`ManagerError::LeaderElection`] for options that were not validated, or if no
+    /// namespace is known for the Lease; [`ManagerError::Metrics`] or
     /// [`ManagerError::Run`] if another manager already uses the metrics.
     pub fn build(self) -> Result<Manager, ManagerError> {
-        let Self { builder: ManagerBuilder { options, metrics }, cache } = self;
+        let Self { builder: ManagerBuilder { options, metrics }, cache, lease } = self;
         let metrics = metrics.map_or_else(Metrics::new, Ok)?;
         metrics.add_build_info(METRIC_PREFIX, VERSION, REVISION)?;
         let cache = cache
@@ -159,7 +185,12 @@ impl ReadyManagerBuilder {
             metric_prefix: METRIC_PREFIX.to_owned(),
             ..ManagerOptions::default()
         };
-        let generic = GenericManager::builder(cache.shared().clone(), generic).metrics(metrics).build()?;
+        let mut generic = GenericManager::builder(cache.shared().clone(), generic).metrics(metrics);
+        if options.leader_election.enabled {
+            let election = options.leader_election.for_this_process(pod_namespace())?;
+            generic = generic.leader_election(lease.election(election)?);
+        }
+        let generic = generic.build()?;
         let mut manager = Manager { generic, cache };
         let concurrency = options.controllers;
         let sandboxes = concurrency.sandbox.max_concurrent_reconciles;

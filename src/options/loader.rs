@@ -103,9 +103,12 @@ impl OptionsLoader {
     ///
     /// # Errors
     ///
-    /// Any source has a fault. The error has the faults of all sources.
+    /// Any source has a fault, or the settings contradict each other. The error has the faults of all sources.
     pub fn finish(self) -> Result<SandboxManagerOptions, OptionsError> {
-        let Self { options, faults } = self;
+        let Self { options, mut faults } = self;
+        if let Err(error) = options.leader_election.validate() {
+            faults.push(error.to_string());
+        }
         if faults.is_empty() { Ok(options) } else { Err(OptionsError { faults }) }
     }
 

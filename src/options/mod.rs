@@ -15,6 +15,7 @@
 
 mod document;
 mod duration;
+mod election;
 mod file;
 mod loader;
 mod schema;
@@ -30,9 +31,10 @@ pub use label_selector::{LabelSelector, Operator, Requirement, SelectorError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::text::{AnyDuration, Namespace, PositiveDuration, Selector, Text};
+use self::text::{AnyDuration, Namespace, ObjectName, PositiveDuration, Selector, Text};
 pub use self::{
     document::{API_VERSION, KIND},
+    election::LeaderElectionError,
     file::MAX_FILE_BYTES,
     loader::{ENV_PREFIX, OTHER_VARIABLES, OptionsError, OptionsLoader},
     scope::ScopeError,
@@ -64,6 +66,9 @@ pub struct SandboxManagerOptions {
     /// A section for each controller.
     #[schemars(extend("x-flag" = ""))]
     pub controllers: ControllersOptions,
+    /// The election of the replica that writes.
+    #[schemars(extend("x-flag" = "leader-elect"))]
+    pub leader_election: LeaderElectionOptions,
     /// How the cache reads from the API server.
     pub cache: CacheOptions,
     /// Limit of the requests that this process sends to the API server.
@@ -141,6 +146,46 @@ pub struct ControllerOptions {
     /// Maximum number of objects that the controller reconciles at the same time.
     #[schemars(range(min = 1))]
     pub max_concurrent_reconciles: u16,
+}
+
+/// `leaderElection` of the options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct LeaderElectionOptions {
+    /// Elect one of several replicas by a Lease. Only that replica runs leader-only controllers.
+    #[schemars(extend("x-flag" = "leader-elect"))]
+    pub enabled: bool,
+    /// Namespace of the Lease. Empty: the namespace of the pod.
+    #[serde(with = "Text::<Namespace>")]
+    #[schemars(extend("x-flag" = "leader-elect-resource-namespace"))]
+    pub namespace: String,
+    /// Name of the Lease. Two installations in one namespace need different names.
+    #[serde(with = "Text::<ObjectName>")]
+    #[schemars(extend("x-flag" = "leader-elect-resource-name"))]
+    pub name: String,
+    /// Time without a renewal after which another replica takes the Lease. Whole seconds, more than `renewDeadline`.
+    #[serde(with = "Text::<PositiveDuration>")]
+    pub lease_duration: Duration,
+    /// Time without a renewal after which the leader writes no more and exits with code 1. More than 1.2 times
+    /// `retryPeriod`.
+    #[serde(with = "Text::<PositiveDuration>")]
+    pub renew_deadline: Duration,
+    /// Maximum time between two attempts to take or renew the Lease.
+    #[serde(with = "Text::<PositiveDuration>")]
+    pub retry_period: Duration,
+}
+
+impl Default for LeaderElectionOptions {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            namespace: String::new(),
+            name: "sandbox-manager".to_owned(),
+            lease_duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
+        }
+    }
 }
 
 /// `cache` of the options.

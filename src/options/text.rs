@@ -126,6 +126,28 @@ impl Form for Namespace {
     }
 }
 
+/// The name of an object, as a DNS-1123 label.
+pub(super) enum ObjectName {}
+
+impl Form for ObjectName {
+    type Value = String;
+    const NAME: &'static str = "NAME";
+    const ACCEPTS: &'static str = "a name of lower-case letters, digits and `-`, beginning and ending with a letter or \
+                                   digit, at most 63 characters";
+
+    fn pattern() -> String {
+        "[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<String, String> {
+        expected::<Self>(is_namespace(text).then(|| text.to_owned()))
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
 /// A label selector, or nothing. The text is kept as it is.
 pub(super) enum Selector {}
 
@@ -246,6 +268,11 @@ mod tests {
         #[test]
         fn what_the_pattern_takes_for_a_namespace_is_one(text in matching::<Namespace>()) {
             prop_assert!(Namespace::parse(&text).is_ok(), "{text:?}");
+        }
+
+        #[test]
+        fn what_the_pattern_takes_for_a_name_is_one(text in matching::<ObjectName>()) {
+            prop_assert!(ObjectName::parse(&text).is_ok(), "{text:?}");
         }
 
         #[test]

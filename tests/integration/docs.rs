@@ -110,11 +110,12 @@ fn reference_of_the_options_in_the_chart_is_that_of_the_code() {
 }
 
 /// The parts of the reference of metrics, by name prefix.
-const PARTS: [(&str, &[&str]); 5] = [
+const PARTS: [(&str, &[&str]); 6] = [
     ("The fleet", &["sandboxes", "sandboxset_"]),
     ("The cache", &["sandbox_manager_cache_"]),
     ("Waits", &["sandbox_manager_wait"]),
     ("Controllers and their queues", &["controller_runtime_", "workqueue_"]),
+    ("Leader election", &["leader_election_"]),
     ("The process and the API server", &["sandbox_manager_build_info", "rest_client_"]),
 ];
 

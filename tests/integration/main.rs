@@ -27,6 +27,8 @@ mod faults;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod leader_election;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod own_main;

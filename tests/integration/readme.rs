@@ -108,6 +108,8 @@ pub(crate) async fn families() -> Vec<MetricFamily> {
     let mut options = SandboxManagerOptions::default();
     options.metrics.bind_address = BindAddress::Off;
     options.health.bind_address = BindAddress::Off;
+    options.leader_election.enabled = true;
+    options.leader_election.namespace = "default".to_owned();
     let mut manager = Manager::builder(options).client(client()).build().unwrap();
     manager.add_fleet_metrics().unwrap();
     let metrics = manager.metrics().clone();

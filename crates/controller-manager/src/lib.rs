@@ -5,6 +5,7 @@
 mod bind_address;
 mod client;
 mod controller;
+mod fence;
 mod http;
 mod leader_election;
 mod manager;
@@ -19,9 +20,10 @@ pub use controller::{
     Action, Context, Controller, ControllerError, ControllerMetricFamilies, FinalizerEvent, HandlerError,
     KindUse, Observed, ReconcileHandler, finalizer,
 };
+pub use fence::NotLeader;
 pub use http::BindError;
 pub use leader_election::{
-    InvalidLeaderElection, LeaderElection, LeaderElectionError, LeaderElectionOptions, LeaseLost, NotLeader,
+    InvalidLeaderElection, LeaderElection, LeaderElectionError, LeaderElectionOptions, LeaseLost,
     pod_identity, pod_namespace,
 };
 pub use manager::{BoundManager, Manager, ManagerBuilder, ManagerError, ManagerOptions, Runnable, signals};

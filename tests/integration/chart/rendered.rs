@@ -18,6 +18,7 @@ pub(super) fn matrix() -> Vec<(String, Value)> {
         config(json!({ "sandboxNamespace": "sandboxes", "sandboxLabelSelector": "team in (a,b),!old" })),
         config(json!({ "systemNamespace": "system" })),
         config(json!({ "sandboxNamespace": "sandboxes", "systemNamespace": "system" })),
+        config(json!({ "leaderElection": { "enabled": true, "namespace": "locks" } })),
     ];
     let listeners = [
         config(json!({})),
@@ -151,6 +152,9 @@ fn permissions_follow_from_the_namespaces_and_secrets_are_never_readable_elsewhe
                 assert_eq!(namespace, config("sandboxNamespace"), "{description}");
                 continue;
             }
+            if is_of_the_election(rule) {
+                continue;
+            }
             assert_eq!(rule["verbs"], json!(["list", "watch"]), "{description}");
             for resource in rule["resources"].as_array().unwrap() {
                 let resource = resource.as_str().unwrap();
@@ -171,6 +175,38 @@ fn permissions_follow_from_the_namespaces_and_secrets_are_never_readable_elsewhe
         seen.sort_unstable();
         expected.sort_unstable();
         assert_eq!(seen, expected, "{description}");
+    }
+}
+
+fn is_of_the_election(rule: &Value) -> bool {
+    ["coordination.k8s.io", "events.k8s.io"].iter().any(|group| rule["apiGroups"][0] == *group)
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn z3_the_lease_and_its_events_may_be_written_with_leader_election_only() {
+    for (description, values) in matrix() {
+        let election = &values["config"]["leaderElection"];
+        let granted = values.pointer("/rbac/create") != Some(&json!(false));
+        let objects = rendered(&values);
+        let mut found: Vec<_> =
+            rules(&objects).into_iter().filter(|(_, rule)| is_of_the_election(rule)).collect();
+        if !granted || election["enabled"] != json!(true) {
+            assert!(found.is_empty(), "{description}: {found:?}");
+            continue;
+        }
+        let namespace = election["namespace"].as_str().unwrap_or("operators");
+        assert!(found.iter().all(|(of, _)| *of == Some(namespace)), "{description}: {found:?}");
+        let name = election["name"].as_str().unwrap_or("sandbox-manager");
+        let rules: Vec<_> = found.drain(..).map(|(_, rule)| rule.clone()).collect();
+        let leases = json!({ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"] });
+        let mut create = leases.clone();
+        merge(&mut create, &json!({ "verbs": ["create"] }));
+        let mut renew = leases;
+        merge(&mut renew, &json!({ "resourceNames": [name], "verbs": ["get", "update"] }));
+        let events =
+            json!({ "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"] });
+        assert_eq!(rules, [create, renew, events], "{description}");
     }
 }
 

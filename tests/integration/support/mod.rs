@@ -17,7 +17,7 @@ mod shared;
 use kube::Client;
 use sandbox_manager::api::v1alpha1::crds;
 
-pub(crate) use process::{Process, get};
+pub(crate) use process::{CONFIG, KUBECONFIG, Process, get};
 pub(crate) use proxy::Proxy;
 pub(crate) use samples::{Labels, Samples};
 pub(crate) use shared::{

@@ -3,6 +3,7 @@
 //! Ports are free ones that the process chooses and tells in its log. Dropping it kills it.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -29,6 +30,10 @@ metrics: { bindAddress: \"127.0.0.1:0\" }
 health: { bindAddress: \"127.0.0.1:0\" }
 debug: { enabled: true }
 ";
+
+/// Variables that name the files of [`Process::start_test`].
+pub(crate) const CONFIG: &str = "TEST_CONFIG";
+pub(crate) const KUBECONFIG: &str = "TEST_KUBECONFIG";
 
 /// The running binary.
 pub(crate) struct Process {
@@ -73,6 +78,22 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox-manager"));
         command.args(arguments).env_clear().envs(variables.iter().cloned());
         let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        Self::listening(child, folder).await
+    }
+
+    /// Starts a test of this binary that is a program: it calls `sandbox_manager::cli` with the files that the variables
+    /// [`CONFIG`] and [`KUBECONFIG`] name. Waits until it listens.
+    ///
+    /// # Panics
+    ///
+    /// When it ends instead, with what it said.
+    pub(crate) async fn start_test(test: &str, kubeconfig: &Kubeconfig, config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let [config, kubeconfig] = write_files(&folder, kubeconfig, &format!("{HEAD}{LISTENERS}{config}"));
+        let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
+        command.args(["--exact", test, "--nocapture"]).env_clear().env("HOME", folder.path());
+        command.env(CONFIG, config).env(KUBECONFIG, kubeconfig).stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.stderr(Stdio::piped()).spawn().expect("this program runs");
         Self::listening(child, folder).await
     }
 
@@ -156,6 +177,11 @@ impl Process {
         assert!(ended.is_none(), "it ended with {ended:?}: {}", self.log());
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal, such as `TERM`.
     pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
@@ -194,13 +220,7 @@ impl Drop for Process {
 /// Spawns the binary in an environment of its own.
 fn spawn(kubeconfig: &Kubeconfig, config: &str) -> (Child, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let write = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("a file in it");
-        path
-    };
-    let config = write("config.yaml", config);
-    let kubeconfig = write("kubeconfig", &serde_yaml::to_string(kubeconfig).expect("a kubeconfig as YAML"));
+    let [config, kubeconfig] = write_files(&folder, kubeconfig, config);
     let child = Command::new(env!("CARGO_BIN_EXE_sandbox-manager"))
         .arg("--config")
         .arg(config)
@@ -213,6 +233,17 @@ fn spawn(kubeconfig: &Kubeconfig, config: &str) -> (Child, tempfile::TempDir) {
         .spawn()
         .expect("the binary runs");
     (child, folder)
+}
+
+/// Writes the configuration and the kubeconfig. Returns their paths.
+fn write_files(folder: &tempfile::TempDir, kubeconfig: &Kubeconfig, config: &str) -> [PathBuf; 2] {
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file in it");
+        path
+    };
+    let kubeconfig = serde_yaml::to_string(kubeconfig).expect("a kubeconfig as YAML");
+    [write("config.yaml", config), write("kubeconfig", &kubeconfig)]
 }
 
 /// Reads standard error to its end on a thread of its own, so that the process never waits for us.

@@ -66,6 +66,11 @@ impl Proxy {
         self.state.send_modify(|state| state.stalled = state.newest);
     }
 
+    /// As [`Self::stall`], for connections that are made from now on as well.
+    pub(crate) fn freeze(&self) {
+        self.state.send_modify(|state| state.stalled = u64::MAX);
+    }
+
     /// Hands on again, also what has come meanwhile.
     pub(crate) fn resume(&self) {
         self.state.send_modify(|state| state.stalled = 0);

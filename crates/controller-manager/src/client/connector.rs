@@ -14,7 +14,7 @@ use super::access::ClusterAccess;
 use super::count::CountLayer;
 use super::error::ClientError;
 use super::rate_limit::{RateLimit, RateLimitLayer};
-use crate::leader_election::FenceLayer;
+use crate::fence::FenceLayer;
 use crate::metrics::Metrics;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -15,7 +15,7 @@ use super::handler::{Handlers, ReconcileHandler};
 use super::metrics::ControllerMetricFamilies;
 use super::reconciler::Reconciler;
 use super::secondary::{Mapped, Secondary, controller_owner};
-use crate::leader_election::{Fence, fenced_client};
+use crate::fence::{Fence, fenced_client};
 use crate::queue::{Predicate, QueueOptions, WorkQueue};
 
 /// Calls registered handlers for every object of one kind, again whenever it changes.

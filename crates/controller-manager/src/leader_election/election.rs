@@ -9,15 +9,14 @@ use prometheus::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::clock::Clock;
 use super::elector::{Elector, Signals};
-use super::fence::Fence;
 use super::leadership::Leadership;
 use super::metrics::ElectionMetrics;
 use super::options::{InvalidLeaderElection, LeaderElectionOptions};
 use super::status::Status;
 use super::thread::{ElectorThread, spawn};
 use crate::client::{ClientError, Connector};
+use crate::fence::{Clock, Fence};
 
 /// Why a leader election could not be set up.
 #[derive(Debug, thiserror::Error)]

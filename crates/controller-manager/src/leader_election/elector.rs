@@ -12,15 +12,14 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::clock::Clock;
 use super::events::Announcer;
-use super::fence::Fence;
 use super::leadership::LeaseLost;
 use super::lease_api::{LeaseApi, LeaseError};
 use super::metrics::ElectionMetrics;
 use super::options::LeaderElectionOptions;
 use super::record::{Observed, created, held, holder, released};
 use super::status::Status;
+use crate::fence::{Clock, Fence};
 
 /// Longest wait after an answer that only a change of the cluster can improve.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);

@@ -6,8 +6,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::fence::Fence;
 use super::thread::ElectorThread;
+use crate::fence::Fence;
 
 /// The lease was lost. The process must end, because another one leads or will lead soon.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

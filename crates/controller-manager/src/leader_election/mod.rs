@@ -10,12 +10,9 @@
 //! The manager starts a [`LeaderElection`], and gets a [`Leadership`]: when it has won, when it has lost, and how to
 //! release. `record` has the rules of the Lease as pure functions. Nothing here knows a controller.
 
-mod clock;
 mod election;
 mod elector;
 mod events;
-mod fence;
-mod fenced_client;
 mod leadership;
 mod lease_api;
 mod metrics;
@@ -29,13 +26,10 @@ mod thread;
 mod tests;
 
 pub use election::{LeaderElection, LeaderElectionError};
-pub use fence::NotLeader;
 pub use leadership::LeaseLost;
 pub use options::{InvalidLeaderElection, LeaderElectionOptions};
 pub use place::{pod_identity, pod_namespace};
 
-pub(crate) use fence::Fence;
-pub(crate) use fenced_client::{FenceLayer, fenced_client};
 pub(crate) use leadership::Leadership;
 pub(crate) use metrics::ElectionMetrics;
 pub(crate) use status::Status;

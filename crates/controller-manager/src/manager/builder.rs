@@ -16,8 +16,9 @@ use super::runnable::{ErasedRunnable, Runnable};
 use super::running::Parts;
 use crate::bind_address::BindAddress;
 use crate::controller::{Controller, ControllerMetricFamilies};
+use crate::fence::fenced_client;
 use crate::http::{health_router, metrics_router};
-use crate::leader_election::{ElectionMetrics, LeaderElection, fenced_client};
+use crate::leader_election::{ElectionMetrics, LeaderElection};
 use crate::metrics::{Metrics, MetricsError};
 
 /// Runs a cache, the controllers on it and the HTTP listeners.

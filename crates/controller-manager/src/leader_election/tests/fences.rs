@@ -13,10 +13,9 @@ use memory_apiserver::{ApiServer, FaultPlan, On, RequestFault, Times};
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Layer, service_fn};
 
-use super::super::fence::Fence;
-use super::super::{FenceLayer, NotLeader, fenced_client};
 use super::support::{SECOND, TestClock};
 use crate::client::rate_limit_for_tests;
+use crate::fence::{Fence, FenceLayer, NotLeader, fenced_client};
 
 fn map(name: &str) -> ConfigMap {
     let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };

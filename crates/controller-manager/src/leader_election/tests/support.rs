@@ -15,11 +15,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tower::{BoxError, service_fn};
 
-use super::super::clock::Clock;
-use super::super::fence::Fence;
 use super::super::leadership::{Leadership, LeaseLost};
 use super::super::status::Status;
 use super::super::{LeaderElection, LeaderElectionOptions};
+use crate::fence::{Clock, Fence};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 

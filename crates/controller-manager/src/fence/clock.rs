@@ -25,11 +25,11 @@ impl Clock {
         Self::new(move || start.elapsed().max(since_start()))
     }
 
-    pub(super) fn new(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self { now: Arc::new(now) }
     }
 
-    pub(super) fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         (self.now)()
     }
 }

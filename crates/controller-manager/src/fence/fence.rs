@@ -44,11 +44,11 @@ pub(crate) struct Fence {
 }
 
 impl Fence {
-    pub(super) fn lease(&self) -> &str {
+    pub(crate) fn lease(&self) -> &str {
         &self.lease
     }
 
-    pub(super) fn new(lease: &str, clock: Clock) -> Self {
+    pub(crate) fn new(lease: &str, clock: Clock) -> Self {
         Self { clock, lease: lease.into(), state: Arc::new(watch::Sender::new(State::NotYet)) }
     }
 
@@ -60,7 +60,7 @@ impl Fence {
     }
 
     /// How long it stays open without a further renewal.
-    pub(super) fn remaining(&self) -> Duration {
+    pub(crate) fn remaining(&self) -> Duration {
         match *self.state.borrow() {
             State::OpenUntil(until) => until.saturating_sub(self.clock.now()),
             State::NotYet | State::Closed => Duration::ZERO,
@@ -68,7 +68,7 @@ impl Fence {
     }
 
     /// Opens it until this time, unless it was closed.
-    pub(super) fn open_until(&self, until: Duration) {
+    pub(crate) fn open_until(&self, until: Duration) {
         self.state.send_if_modified(|state| {
             let opens = *state != State::Closed;
             if opens {
@@ -79,12 +79,12 @@ impl Fence {
     }
 
     /// Closes it for good.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.state.send_replace(State::Closed);
     }
 
     /// Resolves once [`Self::check`] fails. Cancel safe.
-    pub(super) async fn shut(&self) {
+    pub(crate) async fn shut(&self) {
         let mut changes = self.state.subscribe();
         loop {
             let remaining = self.remaining();
