@@ -9,8 +9,8 @@ use std::ops::{Deref, DerefMut};
 
 use controller_manager::{
     BoundManager as GenericBoundManager, CancellationToken, ClientError, Connector, ConnectorOptions,
-    Controller, LeaderElection, LeaderElectionOptions as LeaseOptions, Manager as GenericManager,
-    ManagerError as RunError, ManagerOptions, Metrics, MetricsError, pod_namespace,
+    Controller, LeaderElection, Manager as GenericManager, ManagerError as RunError, ManagerOptions, Metrics,
+    MetricsError, pod_namespace,
 };
 use shared_cache::WatchThreadError;
 
@@ -104,26 +104,8 @@ pub struct ManagerBuilder {
 pub struct ReadyManagerBuilder {
     builder: ManagerBuilder,
     cache: SandboxCacheBuilder,
-    /// The client of the leader election.
-    lease: Renewal,
-}
-
-/// How the lease is renewed.
-enum Renewal {
-    /// With a client that others use too, on the runtime of the manager.
-    Shared(kube::Client),
-    /// With a client and a thread of its own.
-    Own(Connector),
-}
-
-impl Renewal {
-    fn election(self, options: LeaseOptions) -> Result<LeaderElection, LeaderElectionError> {
-        let election = match self {
-            Self::Shared(client) => LeaderElection::new(options, client),
-            Self::Own(connector) => LeaderElection::connect(options, &connector),
-        };
-        Ok(election?)
-    }
+    /// For a client and a thread of the leader election's own.
+    connector: Option<Connector>,
 }
 
 impl ManagerBuilder {
@@ -137,8 +119,7 @@ impl ManagerBuilder {
     /// Uses this client for watches, live reads, handlers and the leader election. The watches run on the runtime
     /// on which the manager runs.
     pub fn client(self, client: kube::Client) -> ReadyManagerBuilder {
-        let lease = Renewal::Shared(client.clone());
-        ReadyManagerBuilder { builder: self, cache: SandboxCache::builder(client), lease }
+        ReadyManagerBuilder { builder: self, cache: SandboxCache::builder(client), connector: None }
     }
 
     /// Creates clients: one for live reads and handlers, one for the watches, and one for the leader election if it
@@ -150,7 +131,7 @@ impl ManagerBuilder {
     pub fn connector(self, connector: &Connector) -> Result<ReadyManagerBuilder, ManagerError> {
         let watches = connector.with_own_rate_limit();
         let cache = SandboxCache::builder(connector.client()?).watch_thread(|| watches.client())?;
-        Ok(ReadyManagerBuilder { builder: self, cache, lease: Renewal::Own(connector.clone()) })
+        Ok(ReadyManagerBuilder { builder: self, cache, connector: Some(connector.clone()) })
     }
 }
 
@@ -169,7 +150,7 @@ impl ReadyManagerBuilder {
     /// namespace is known for the Lease; [`ManagerError::Metrics`] or
     /// [`ManagerError::Run`] if another manager already uses the metrics.
     pub fn build(self) -> Result<Manager, ManagerError> {
-        let Self { builder: ManagerBuilder { options, metrics }, cache, lease } = self;
+        let Self { builder: ManagerBuilder { options, metrics }, cache, connector } = self;
         let metrics = metrics.map_or_else(Metrics::new, Ok)?;
         metrics.add_build_info(METRIC_PREFIX, VERSION, REVISION)?;
         let cache = cache
@@ -188,7 +169,11 @@ impl ReadyManagerBuilder {
         let mut generic = GenericManager::builder(cache.shared().clone(), generic).metrics(metrics);
         if options.leader_election.enabled {
             let election = options.leader_election.for_this_process(pod_namespace())?;
-            generic = generic.leader_election(lease.election(election)?);
+            let election = match &connector {
+                Some(connector) => LeaderElection::connect(election, connector),
+                None => LeaderElection::new(election, cache.client().clone()),
+            };
+            generic = generic.leader_election(election.map_err(LeaderElectionError::Setup)?);
         }
         let generic = generic.build()?;
         let mut manager = Manager { generic, cache };
