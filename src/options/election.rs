@@ -88,22 +88,4 @@ mod tests {
         options.retry_period = Duration::from_secs(9);
         assert!(options.for_this_process(Some("n".to_owned())).is_err());
     }
-
-    #[test]
-    fn the_flags_are_those_of_kubernetes_own_components() {
-        let settings =
-            crate::options::SETTINGS.iter().filter(|setting| setting.path.starts_with("leaderElection."));
-        let flags: Vec<_> = settings.map(|setting| setting.flag.as_str()).collect();
-        assert_eq!(
-            flags,
-            [
-                "leader-elect",
-                "leader-elect-resource-namespace",
-                "leader-elect-resource-name",
-                "leader-elect-lease-duration",
-                "leader-elect-renew-deadline",
-                "leader-elect-retry-period",
-            ]
-        );
-    }
 }
