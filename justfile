@@ -41,6 +41,11 @@ control-plane KUBECONFIG="target/controlplane/kubeconfig":
     tests/controlplane/build.sh
     tests/controlplane/run.sh --kubeconfig {{ KUBECONFIG }}
 
+# The same with controllers, a scheduler and four nodes, on which pods become ready at once.
+cluster KUBECONFIG="target/controlplane/kubeconfig":
+    tests/controlplane/build.sh --nodes
+    tests/controlplane/run.sh --nodes 4 --kubeconfig {{ KUBECONFIG }}
+
 # Test the Helm chart and config/ on a real API server. The first run builds both.
 chart *ARGUMENTS:
     tests/chart/run.sh {{ ARGUMENTS }}

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 #
-# Runs etcd and kube-apiserver on loopback until the end of standard input; see usage below.
+# Runs a Kubernetes control plane on loopback until the end of standard input; see usage below.
 #
-# Guarantees: at the end of this script both programs are killed, even if they are paused, and the data directory
+# Guarantees: at the end of this script all programs are killed, even if they are paused, and the data directory
 # is removed. This holds for the end of input, a signal, and a failed start. A test process holds the other end of
-# the input, so the death of that process is the end of input. If setpriv is installed, the kernel kills both
+# the input, so the death of that process is the end of input. If setpriv is installed, the kernel kills the
 # programs even if this script is killed with SIGKILL.
 
 set -euo pipefail
@@ -14,8 +14,9 @@ usage() {
 Usage: tests/controlplane/run.sh --kubeconfig PATH [options] [-- KUBE-APISERVER-FLAG...]
        tests/controlplane/run.sh --data-dir DIR [options] [-- KUBE-APISERVER-FLAG...]
 
-Runs a Kubernetes control plane on 127.0.0.1: etcd and kube-apiserver, without nodes and controllers. The programs
-are those in KUBEBUILDER_ASSETS, else those that tests/controlplane/build.sh has built in target/controlplane/bin.
+Runs a Kubernetes control plane on 127.0.0.1: etcd and kube-apiserver. With --nodes also what makes pods run:
+kube-controller-manager, kube-scheduler, and kwok, which plays the nodes. The programs are those in
+KUBEBUILDER_ASSETS, else those that tests/controlplane/build.sh has built in target/controlplane/bin.
 
 To try things by hand, use --kubeconfig. The script then writes an administrator's kubeconfig to PATH, prints the
 line to paste into another terminal when the control plane is ready, and runs until Ctrl-C. All data is removed at
@@ -25,6 +26,8 @@ Options:
   --kubeconfig PATH      write an administrator's kubeconfig to PATH; removed at the end
   --data-dir DIR         store all data in DIR, which must be new or empty; REMOVED at the end
                          (default: a new temporary directory)
+  --nodes N              also run controllers, a scheduler and N nodes, on which pods become ready at once, and the
+                         storage class kwok-volume, the default
   --etcd-port PORT       port of etcd           (default: a free port)
   --apiserver-port PORT  port of kube-apiserver (default: a free port)
   --help                 print this text
@@ -33,14 +36,14 @@ Commands, one per line on standard input. The end of the input ends both program
   stop apiserver      send SIGTERM and wait for the end    kill apiserver      send SIGKILL and wait for the end
   start apiserver     start it again on the same port      pause apiserver     send SIGSTOP and wait for its effect
   resume apiserver    send SIGCONT                         status              print which programs run
-  The same commands exist for etcd.
+  The same commands exist for etcd, and with --nodes for controllers, scheduler and nodes.
 
 Each command is answered by one line on standard output: "ok ..." or "error ...". After each start of
-kube-apiserver a second line follows: "ready URL" when /readyz succeeds, or "failed REASON" with the end of the logs
-on standard error.
+kube-apiserver a second line follows: "ready URL" when /readyz succeeds (the first time, with --nodes, when the
+nodes are ready too), or "failed REASON" with the end of the logs on standard error.
 
 The data directory has a kubeconfig for each user: admin.kubeconfig for admin (group system:masters), and
-limited.kubeconfig for limited (no group and no permissions). The logs are etcd.log and apiserver.log.
+limited.kubeconfig for limited (no group and no permissions). The log of each program is NAME.log.
 USAGE
 }
 
@@ -64,9 +67,13 @@ root=$(cd "$here/../.." && pwd)
 data=
 kubeconfig=
 declare -A port=([etcd]='' [apiserver]='')
-declare -A pid=([etcd]='' [apiserver]='')
+# The programs that run on the API server, in the order of their start; empty without --nodes.
+clients=()
+declare -A pid=()
+node_count=0
 extra_flags=()
-# The program whose start is awaited: etcd (first start), apiserver, or none. And the deadline of that start.
+# The program whose start is awaited: etcd (first start), apiserver, nodes (first start), or none. And the deadline
+# of that start.
 phase=
 phase_deadline=0
 first_start=yes
@@ -85,7 +92,7 @@ parse_arguments() {
                 extra_flags=("$@")
                 return
                 ;;
-            --data-dir | --kubeconfig | --etcd-port | --apiserver-port)
+            --data-dir | --kubeconfig | --nodes | --etcd-port | --apiserver-port)
                 (($# > 1)) || die "$1 needs a value, see --help"
                 set_option "$1" "$2"
                 shift 2
@@ -99,6 +106,13 @@ set_option() {
     case $1 in
         --data-dir) data=$2 ;;
         --kubeconfig) kubeconfig=$2 ;;
+        --nodes)
+            if ! [[ $2 =~ ^[1-9][0-9]{0,3}$ ]]; then
+                die "$1 $2: not a number from 1 to 9999"
+            fi
+            node_count=$2
+            clients=(controllers scheduler nodes)
+            ;;
         --*-port)
             if ! [[ $2 =~ ^[1-9][0-9]{0,4}$ ]] || (($2 > 65535)); then
                 die "$1 $2: not a port"
@@ -110,13 +124,28 @@ set_option() {
 }
 
 locate_programs() {
+    local option=
+    if ((node_count > 0)); then
+        option=' --nodes'
+        command -v kubectl >/dev/null || die "kubectl is not on the PATH; --nodes needs kubectl to create nodes"
+    fi
     bin=$root/target/controlplane/bin
-    if [[ -x ${KUBEBUILDER_ASSETS-}/etcd && -x ${KUBEBUILDER_ASSETS-}/kube-apiserver ]]; then
+    if has_programs "${KUBEBUILDER_ASSETS-}"; then
         bin=$KUBEBUILDER_ASSETS
     fi
-    [[ -x $bin/etcd && -x $bin/kube-apiserver ]] ||
-        die "no etcd and kube-apiserver in $bin; build them with tests/controlplane/build.sh"
+    has_programs "$bin" || die "a program is missing in $bin; build all with tests/controlplane/build.sh$option"
     command -v openssl >/dev/null || die "openssl is not on the PATH; this script needs openssl to create keys"
+}
+
+# has_programs DIRECTORY: succeeds if every program that this run needs is there.
+has_programs() {
+    local program needed=(etcd kube-apiserver)
+    if ((node_count > 0)); then
+        needed+=(kube-controller-manager kube-scheduler kwok)
+    fi
+    for program in "${needed[@]}"; do
+        [[ -x $1/$program ]] || return 1
+    done
 }
 
 # free_port: prints a free port below the range of outgoing connections, so that the port is still free after a
@@ -226,13 +255,83 @@ start_apiserver() {
     wait_for apiserver
 }
 
+# The limits of requests are lifted, because tests measure how fast a pool fills.
+readonly unlimited=(--kube-api-qps 5000 --kube-api-burst 10000)
+
+start_controllers() {
+    spawn controllers "$bin/kube-controller-manager" --kubeconfig "$data/admin.kubeconfig" --leader-elect=false \
+        --bind-address 127.0.0.1 --secure-port 0 --use-service-account-credentials=false \
+        --service-account-private-key-file "$data/service-account.key" --root-ca-file "$data/server.crt" \
+        --concurrent-gc-syncs 20 "${unlimited[@]}"
+}
+
+start_scheduler() {
+    spawn scheduler "$bin/kube-scheduler" --kubeconfig "$data/admin.kubeconfig" --leader-elect=false \
+        --bind-address 127.0.0.1 --secure-port 0 "${unlimited[@]}"
+}
+
+# kwok does for its nodes what a kubelet does. Its stages say how a node, a pod and a volume proceed.
+start_nodes() {
+    spawn nodes "$bin/kwok" --kubeconfig "$data/admin.kubeconfig" --config "$bin/kwok-stages.yaml" \
+        --manage-all-nodes --node-lease-duration-seconds 40
+}
+
+# start_clients: starts the programs that run on the API server, and creates the nodes. They become ready later.
+start_clients() {
+    local name
+    for name in "${clients[@]}"; do
+        "start_$name"
+    done
+    nodes_and_storage | administrator create -f - >/dev/null || failed 'creating the nodes failed'
+    wait_for nodes
+}
+
+administrator() {
+    kubectl --kubeconfig "$data/admin.kubeconfig" "$@"
+}
+
+nodes_and_storage() {
+    local i
+    cat <<'YAML'
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata:
+  name: kwok-volume
+  annotations:
+    storageclass.kubernetes.io/is-default-class: "true"
+provisioner: kwok.x-k8s.io/volume
+YAML
+    for ((i = 0; i < node_count; i++)); do
+        cat <<YAML
+---
+apiVersion: v1
+kind: Node
+metadata:
+  name: node-$i
+  labels: {kubernetes.io/hostname: node-$i, kubernetes.io/os: linux, kubernetes.io/arch: amd64}
+status:
+  allocatable: {cpu: 1k, memory: 4Ti, pods: 100k}
+  capacity: {cpu: 1k, memory: 4Ti, pods: 100k}
+YAML
+    done
+}
+
+# nodes_ready: succeeds if every node is ready and has no taint. kube-controller-manager removes the taint.
+nodes_ready() {
+    local ready
+    ready=$(administrator get nodes --request-timeout 5s -o \
+        'jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{.spec.taints}{"\n"}{end}' 2>/dev/null |
+        grep -cx True) || true
+    [[ $ready == "$node_count" ]]
+}
+
 wait_for() {
     phase=$1
     phase_deadline=$((SECONDS + start_deadline))
 }
 
 alive() {
-    [[ -n ${pid[$1]} ]] && kill -0 "${pid[$1]}" 2>/dev/null
+    [[ -n ${pid[$1]-} ]] && kill -0 "${pid[$1]}" 2>/dev/null
 }
 
 # reap NAME: waits until a program has ended, and forgets its pid.
@@ -274,11 +373,13 @@ pause_program() {
     done
 }
 
-# clean_up: ends both programs and removes all files. Runs at every exit.
+# clean_up: ends all programs and removes all files. Runs at every exit.
 clean_up() {
+    local name
     trap '' INT TERM HUP PIPE
-    kill_program apiserver
-    kill_program etcd
+    for name in "${clients[@]}" apiserver etcd; do
+        kill_program "$name"
+    done
     if [[ -n $kubeconfig ]]; then
         rm -f "$kubeconfig"
     fi
@@ -304,19 +405,37 @@ etcd_listens() {
 # advance: checks once whether the awaited program is ready, has ended, or has reached its deadline.
 advance() {
     local name
-    for name in etcd apiserver; do
-        if [[ $name == "$phase" || $first_start == yes && $name == etcd ]] && ! alive "$name"; then
+    for name in $(awaited); do
+        if ! alive "$name"; then
             failed "$name ended while it started"
             return
         fi
     done
     case $phase in
         etcd) if etcd_listens; then start_apiserver; fi ;;
-        apiserver) if apiserver_ready; then started; fi ;;
+        apiserver)
+            if ! apiserver_ready; then
+                :
+            elif [[ $first_start == yes && $node_count != 0 ]]; then
+                start_clients
+            else
+                started
+            fi
+            ;;
+        nodes) if nodes_ready; then started; fi ;;
     esac
     if [[ -n $phase ]] && ((SECONDS >= phase_deadline)); then
         failed "$phase was not ready within $start_deadline s"
     fi
+}
+
+# awaited: prints the programs that must run in the present phase of the start.
+awaited() {
+    case $phase in
+        etcd) printf 'etcd\n' ;;
+        apiserver) if [[ $first_start == yes ]]; then printf 'etcd\n'; fi; printf 'apiserver\n' ;;
+        nodes) printf '%s\n' etcd apiserver "${clients[@]}" ;;
+    esac
 }
 
 started() {
@@ -332,7 +451,7 @@ started() {
 failed() {
     local log
     phase=
-    for log in etcd apiserver; do
+    for log in etcd apiserver "${clients[@]}"; do
         if [[ -s $data/$log.log ]]; then
             say "the end of $log.log:"
             tail -n 20 "$data/$log.log" >&2
@@ -353,7 +472,7 @@ execute() {
     case $verb in
         '') return ;;
         status)
-            printf 'ok etcd %s, apiserver %s\n' "$(state_of etcd)" "$(state_of apiserver)"
+            status
             return
             ;;
         stop | kill | start | pause | resume) ;;
@@ -362,10 +481,21 @@ execute() {
             return
             ;;
     esac
-    case $name in
-        etcd | apiserver) signal_or_start "$verb" "$name" ;;
-        *) printf 'error %s needs the name etcd or apiserver\n' "$verb" ;;
-    esac
+    if [[ -n $name && " etcd apiserver ${clients[*]} " == *" $name "* ]]; then
+        signal_or_start "$verb" "$name"
+    else
+        printf 'error %s needs one of the names: etcd apiserver %s\n' "$verb" "${clients[*]}"
+    fi
+}
+
+status() {
+    local name separator=' '
+    printf 'ok'
+    for name in etcd apiserver "${clients[@]}"; do
+        printf '%s%s %s' "$separator" "$name" "$(state_of "$name")"
+        separator=', '
+    done
+    printf '\n'
 }
 
 state_of() {
