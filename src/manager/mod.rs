@@ -124,12 +124,23 @@ impl ManagerBuilder {
     /// [`ManagerError::Client`], [`ManagerError::Watches`].
     pub fn connector(self, connector: &Connector) -> Result<ReadyManagerBuilder, ManagerError> {
         let watches = connector.with_own_rate_limit();
-        let cache = SandboxCache::builder(connector.client()?).watch_thread(|| watches.client())?;
-        Ok(ReadyManagerBuilder { builder: self, cache })
+        Ok(self.client(connector.client()?).watch_thread(|| watches.client())?)
     }
 }
 
 impl ReadyManagerBuilder {
+    /// Runs the watches on their own thread with their own client; see [`SandboxCacheBuilder::watch_thread`].
+    ///
+    /// # Errors
+    ///
+    /// If the operating system does not start a thread, or `make_client` fails.
+    pub fn watch_thread<E: std::error::Error + 'static>(
+        self,
+        make_client: impl FnOnce() -> Result<kube::Client, E>,
+    ) -> Result<Self, WatchThreadError<E>> {
+        Ok(Self { builder: self.builder, cache: self.cache.watch_thread(make_client)? })
+    }
+
     /// Adds to these metrics; see [`ManagerBuilder::metrics`].
     pub fn metrics(mut self, metrics: Metrics) -> Self {
         self.builder = self.builder.metrics(metrics);
