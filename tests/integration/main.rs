@@ -35,6 +35,8 @@ mod process;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]
+mod soak;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod waits;

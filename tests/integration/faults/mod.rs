@@ -4,7 +4,7 @@
 //!
 //! `TEST_FAULT_SEED=n cargo test plan_of_the_environment -- --ignored` runs the one plan of that seed.
 
-mod oracle;
+pub(crate) mod oracle;
 mod random;
 
 use std::sync::Arc;
