@@ -81,13 +81,13 @@ impl Load {
     }
 }
 
-/// Waits for one random sandbox after the other until it is ready.
+/// Waits for one random claimed sandbox after the other until it is ready.
 async fn wait_for_any(cache: Cache, objects: usize, stop: CancellationToken) -> Result<Waits> {
     let mut waits = Waits::default();
     while !stop.is_cancelled() {
         let name = writers::name(rand::rng().random_range(0..objects));
         let found = cache.reader::<Sandbox>().get("default", &name).ok().flatten();
-        let Some(sandbox) = found.filter(|sandbox| !sandbox.is_ready()) else {
+        let Some(sandbox) = found.filter(|sandbox| sandbox.owner().is_some() && !sandbox.is_ready()) else {
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
         };
