@@ -6,6 +6,11 @@
 //!
 //! Rule numbers refer to docs/behaviours.md.
 
+/// The same allocator as in the binary, whose memory the soak measures.
+#[cfg(all(test, feature = "jemalloc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]

@@ -100,11 +100,15 @@ async fn soak(length: &Length) -> Result<()> {
 /// Lets faults happen at random. Returns the resident memory after half of the time.
 async fn strike_for(world: &World, length: &Length, oracle: &mut Oracle) -> Result<f64> {
     let mut chance = StdRng::seed_from_u64(length.seed);
-    let (started, mut warm) = (Instant::now(), None);
+    let (started, mut warm, mut faults) = (Instant::now(), None, Vec::new());
     while started.elapsed() < length.time {
-        let fault = world.random_fault(&mut chance);
+        if faults.is_empty() {
+            faults = world.shuffled_faults(&mut chance);
+        }
+        let fault = faults.pop().context("there are faults")?;
         let time = Duration::from_millis(chance.random_range(200..length.longest_fault_millis()));
-        say(&format!("{:4} s: {fault:?} for {:.1} s", started.elapsed().as_secs(), time.as_secs_f64()));
+        let (at, memory) = (started.elapsed().as_secs(), resident_mib());
+        say(&format!("{at:4} s, {memory:.0} MiB: {fault:?} for {:.1} s", time.as_secs_f64()));
         world.strike(&fault, time).await;
         tokio::time::sleep(Duration::from_millis(chance.random_range(200..4_000))).await;
         oracle.check()?;

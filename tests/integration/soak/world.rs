@@ -8,7 +8,7 @@ use kube::{Api, Client};
 use memory_apiserver::{RequestFault, WatchFault};
 use rand::Rng;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::SliceRandom;
 use sandbox_manager::api::v1alpha1::crds;
 
 use super::interceptor::Interceptor;
@@ -39,7 +39,8 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    fn random(chance: &mut StdRng, is_real: bool) -> Self {
+    /// Returns each fault once, in random order.
+    fn shuffled(chance: &mut StdRng, is_real: bool) -> Vec<Self> {
         let answer = |code, retry_after| Self::Requests(RequestFault::Answer { code, retry_after });
         let mut faults = vec![
             Self::Cut,
@@ -68,7 +69,8 @@ impl Fault {
         if is_real {
             faults.push(Self::Pause);
         }
-        faults.choose(chance).cloned().unwrap_or(Self::Cut)
+        faults.shuffle(chance);
+        faults
     }
 }
 
@@ -98,8 +100,9 @@ impl World {
         self.faults.wrap(&client)
     }
 
-    pub(super) fn random_fault(&self, chance: &mut StdRng) -> Fault {
-        Fault::random(chance, matches!(self.cluster, Cluster::Real(_)))
+    /// Returns each fault that is possible here once, in random order.
+    pub(super) fn shuffled_faults(&self, chance: &mut StdRng) -> Vec<Fault> {
+        Fault::shuffled(chance, matches!(self.cluster, Cluster::Real(_)))
     }
 
     /// Lets a fault happen for a time. Afterwards everything is as before.
