@@ -136,7 +136,8 @@ async fn converges(
     let by_uid: BTreeMap<_, _> = truth.values().map(|(uid, version)| (uid.as_str(), *version)).collect();
     eventually("everything is right after the last fault", PATIENCE, async || {
         for kind in cache.kinds() {
-            kind.report().ready().map_err(|why| anyhow::anyhow!("{}: {why}", kind.plural()))?;
+            let report = kind.report();
+            ensure!(report.synced && report.stale_for.is_none(), "{}: {report:?}", kind.plural());
             ensure!(kind.waits() == 0, "{} waits for {}", kind.waits(), kind.plural());
         }
         oracle.is_right(truth)?;
