@@ -36,6 +36,10 @@ architecture *ARGUMENTS:
 e2e *ARGUMENTS:
     tests/e2e.sh {{ ARGUMENTS }}
 
+# Change 5,000 objects on a real API server under random faults, and check that nothing is lost or wrong.
+soak MINUTES="20":
+    TEST_SOAK_MINUTES={{ MINUTES }} tests/e2e.sh soak:: --nocapture
+
 # Run a real API server until Ctrl-C, to try things by hand.
 control-plane KUBECONFIG="target/controlplane/kubeconfig":
     tests/controlplane/build.sh

@@ -75,13 +75,18 @@ impl Playback {
             api.patch_status(&workload::name(i), &PatchParams::default(), &status).await.unwrap();
         }
         let list = api.list(&ListParams::default()).await.unwrap();
-        let objects = list.items.iter().map(|item| Recorded::new(&serde_json::to_string(item).unwrap()));
-        let objects: Vec<_> = objects.collect();
+        let objects = list.items.iter().map(|item| serde_json::to_string(item).unwrap());
+        Self::new(objects, server.revision())
+    }
+
+    /// Plays these sandboxes, each as a server sends it. `version` is that of the server.
+    pub(crate) fn new(objects: impl Iterator<Item = impl AsRef<str>>, version: u64) -> Self {
+        let objects: Vec<_> = objects.map(|object| Recorded::new(object.as_ref())).collect();
         let initial = objects.iter().map(|object| line("ADDED", &object.json(object.version)));
         Self {
             initial: initial.collect::<String>().into(),
             objects: Arc::new(objects),
-            version: Arc::new(server.revision().into()),
+            version: Arc::new(version.into()),
             events: broadcast::channel(16).0,
         }
     }

@@ -4,8 +4,9 @@
     docs/performance/report.py
 
 Results lie beside this script, one file a run: real-20000-1.txt is the first run on a real control plane with 20,000
-sandboxes, memory-200000-2.txt the second one on the in-memory API server with 200,000. Of several runs, the median
-counts. `--check` writes nothing and fails when something would change.
+sandboxes, memory-200000-2.txt the second one on the in-memory API server with 200,000. real_claimed and real_distinct
+are the same as real, on sandboxes of `load --claimed-templates` and `load --distinct-templates`; previous is the same
+as real, measured with an older version of the cache. Of several runs, the median counts. keys.txt says what the keys mean. `--check` writes nothing and fails when something would change.
 """
 
 import argparse
@@ -18,29 +19,23 @@ from xml.sax.saxutils import escape
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "performance.md"
 
-# Key, what it is, figure of the Go original on 20,000 objects, goal.
-KEYS = [
-    ("sync_s", "start to synced, s", "7.6", "≤ 4"),
-    ("sync_cpu_s", "CPU time until synced, s", "6.3", "≤ 0.6"),
-    ("drain_s", "synced to every sandbox reconciled, s", "", ""),
-    ("settled_cpu_s", "CPU time 3 s after, s", "", ""),
-    ("rss_kib_per_object", "resident memory of an object, KiB", "12.9", "≤ 3.5"),
-    ("peak_to_settled", "peak ÷ settled resident memory", "1.47", "≤ 1.3"),
-    ("get_claimed_ns", "one claimed sandbox by its id, ns", "5,506", "≤ 150"),
-    ("list_pool_ns", "members of a pool, a tenth of all, ns", "2,784,611", "≤ 30,000"),
-    ("list_user_ns", "sandboxes of a user, a hundredth of all, ns", "118,855", "≤ 4,000"),
-    ("list_all_ns", "all, ns", "19,460,032", "≤ 300,000"),
-    ("find_in_pool_ns", "first free member of a pool, ns", "", ""),
-    ("get_claimed_2_threads_ops_per_s", "by id from 2 threads, a second", "", ""),
-    ("get_claimed_8_threads_ops_per_s", "by id from 8 threads, a second", "305,523", "≥ 8,000,000"),
-    ("wait_from_ack_p50_us", "end of a wait after the write's answer, median, µs", "410", "≤ 100"),
-    ("wait_from_ack_p99_us", "99th percentile, µs", "1,821", "≤ 600"),
-    ("burst_from_ack_p50_us", "of 300 waits at once, median, µs", "223,794", "≤ 30,000"),
-    ("burst_from_ack_p99_us", "99th percentile, µs", "374,635", "≤ 80,000"),
-    ("reconcile_from_ack_p50_us", "handler called after the write's answer, median, µs", "", ""),
-    ("reconcile_from_ack_p99_us", "99th percentile, µs", "", ""),
-    ("events_per_s", "status patches seen by a subscriber, a second", "", ""),
-]
+# The column of each server and workload, in the order of the table.
+SERVERS = {
+    "previous": "kube-apiserver, previous version",
+    "real": "kube-apiserver",
+    "real_claimed": "kube-apiserver, claimed templates",
+    "real_distinct": "kube-apiserver, distinct templates",
+    "memory": "in memory",
+}
+
+# Keys that are computed from others, and are in no result.
+COMPUTED = {
+    "settled_mib": ("resident memory of all objects, MiB", "", ""),
+    "peak_to_settled": ("peak ÷ settled resident memory", "1.47", "≤ 1.3"),
+}
+
+# Keys whose values only serve to compute others.
+HIDDEN = {"objects", "rss_base_mib", "rss_mib", "rss_peak_mib", "settled_mib"}
 
 # Key, title, divisor, whether it must grow with the objects (or stay level).
 PANELS = [
@@ -53,38 +48,61 @@ PANELS = [
 ]
 
 
-def runs():
+def keys():
+    """Each key with its meaning, the figure of the Go original and the goal."""
+    found = {}
+    for line in (HERE / "keys.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            key, *columns = [column.strip() for column in line.split("|")]
+            found[key] = (columns + ["", ""])[:3]
+            if key == "rss_kib_per_object":
+                found |= COMPUTED
+    return found
+
+
+def runs(known):
     """Medians of each key by server and number of objects, and the number of runs."""
     found = {}
-    for path in HERE.glob("*-*-*.txt"):
+    for path in sorted(HERE.glob("*-*-*.txt")):
         server, objects, _ = path.stem.split("-")
+        if server not in SERVERS:
+            sys.exit(f"{path.name}: an unknown server; known are {', '.join(SERVERS)}")
         pairs = (line.split() for line in path.read_text().splitlines())
         values = {key: float(value) for key, value in pairs}
         if "events_per_s" not in values:
             sys.exit(f"{path.name}: not a whole run of `scale measure`")
+        if unknown := values.keys() - known.keys():
+            sys.exit(f"{path.name}: keys that keys.txt does not have: {', '.join(sorted(unknown))}")
         values["peak_to_settled"] = values["rss_peak_mib"] / values["rss_mib"]
         values["settled_mib"] = values["rss_mib"] - values["rss_base_mib"]
         found.setdefault((server, int(objects)), []).append(values)
     return {
-        where: ({key: statistics.median(run[key] for run in several) for key in several[0]}, len(several))
+        where: ({key: median(key, several) for key in known if median(key, several) is not None}, len(several))
         for where, several in found.items()
     }
 
 
+def median(key, several):
+    """None if no run has the key, as runs without --scrape have none of the scraper's."""
+    values = [run[key] for run in several if key in run]
+    return statistics.median(values) if values else None
+
+
 def number(value):
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def keys_table(results):
+def keys_table(known, results):
     """Every key on every server that was measured."""
-    columns = sorted(results, key=lambda where: (where[0] != "real", where[1]))
-    names = {"real": "kube-apiserver", "memory": "in memory"}
-    head = [f"{names[server]}, {objects:,}" for server, objects in columns]
+    columns = sorted(results, key=lambda where: (list(SERVERS).index(where[0]), where[1]))
+    head = [f"{SERVERS[server]}, {objects:,}" for server, objects in columns]
     lines = [
         "| Key | What it is | Go original | Goal | " + " | ".join(head) + " |",
         "|---|---|---:|---:|" + "---:|" * len(columns),
     ]
-    for key, what, go, goal in KEYS:
+    for key, (what, go, goal) in known.items():
+        if key in HIDDEN:
+            continue
         values = [number(results[where][0][key]) if key in results[where][0] else "" for where in columns]
         lines.append(f"| `{key}` | {what} | {go} | {goal} | " + " | ".join(values) + " |")
     counts = ", ".join(f"{results[where][1]} on {head[i]}" for i, where in enumerate(columns))
@@ -145,11 +163,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when something would change")
     check = parser.parse_args().check
-    results = runs()
+    known = keys()
+    results = runs(known)
     if not any(server == "memory" for server, _ in results):
         sys.exit(f"no memory-*-*.txt in {HERE}; see the page for the commands that make them")
     wanted = {
-        PAGE: section(PAGE.read_text(), "keys", keys_table(results)),
+        PAGE: section(PAGE.read_text(), "keys", keys_table(known, results)),
         HERE / "growth.svg": plot(results),
     }
     for path, text in wanted.items():

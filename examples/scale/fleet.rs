@@ -1,6 +1,7 @@
 //! The measured cache and controllers, with handlers that only count.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,13 +10,14 @@ use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use sandbox_manager::api::v1alpha1::{Sandbox, SandboxSet};
 use sandbox_manager::cache::Cache;
-use sandbox_manager::controller_manager::Connector;
-use sandbox_manager::controller_manager::HandlerError;
+use sandbox_manager::controller_manager::{ClientError, Connector, HandlerError};
 use sandbox_manager::manager::ManagerError;
 use sandbox_manager::options::BindAddress;
 use sandbox_manager::{Action, Manager, Observed, ReconcileHandler, SandboxManagerOptions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::expiry::Expiry;
 
 /// Timeout of the initial lists.
 const SYNC_TIMEOUT: Duration = Duration::from_mins(30);
@@ -24,6 +26,10 @@ const SYNC_TIMEOUT: Duration = Duration::from_mins(30);
 pub(crate) struct Fleet {
     pub(crate) cache: Cache,
     pub(crate) reconciles: Reconciles,
+    /// Makes the cache list the sandboxes again.
+    pub(crate) expiry: Expiry,
+    /// The address of `/metrics`, if it is served.
+    pub(crate) metrics: Option<SocketAddr>,
     stop: CancellationToken,
     running: JoinHandle<Result<(), ManagerError>>,
 }
@@ -67,23 +73,33 @@ impl ReconcileHandler<Sandbox> for Reconciles {
 }
 
 impl Fleet {
-    /// Starts the manager. Returns once every kind is synced.
-    pub(crate) async fn start(connector: &Connector) -> anyhow::Result<Self> {
+    /// Starts the manager as the binary does, with separate clients of which that of the watches is wrapped.
+    /// Returns once every kind is synced. `serve_metrics` also adds the metrics of the binary.
+    pub(crate) async fn start(connector: &Connector, serve_metrics: bool) -> anyhow::Result<Self> {
         let mut options = SandboxManagerOptions::default();
-        options.metrics.bind_address = BindAddress::Off;
+        let any_port = BindAddress::listen("127.0.0.1", 0);
+        options.metrics.bind_address = if serve_metrics { any_port } else { BindAddress::Off };
         options.health.bind_address = BindAddress::Off;
-        let mut manager = Manager::builder(options).connector(connector)?.build()?;
+        let (watches, expiry) = (connector.with_own_rate_limit(), Expiry::new());
+        let builder = Manager::builder(options).client(connector.client()?);
+        let builder = builder.watch_thread(|| Ok::<_, ClientError>(expiry.wrap(&watches.client()?)))?;
+        let mut manager = builder.build()?;
+        if serve_metrics {
+            manager.add_fleet_metrics()?;
+        }
         let reconciles = Reconciles::default();
         manager.sandbox_controller().add_reconcile_handler(reconciles.clone());
         manager
             .sandbox_set_controller()
             .add_reconcile_handler(|_: Observed<SandboxSet>| std::future::ready(Ok(Action::await_change())));
         let (cache, stop) = (manager.cache().clone(), CancellationToken::new());
+        let manager = manager.bind().await?;
+        let metrics = manager.metrics_address();
         let running = tokio::spawn(manager.run(stop.clone()));
         if tokio::time::timeout(SYNC_TIMEOUT, cache.wait_for_cache_sync()).await.is_err() {
             bail!("not synced within {} min: {cache:?}", SYNC_TIMEOUT.as_secs() / 60);
         }
-        Ok(Self { cache, reconciles, stop, running })
+        Ok(Self { cache, reconciles, expiry, metrics, stop, running })
     }
 
     /// Waits until every sandbox has been reconciled.

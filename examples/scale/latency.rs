@@ -1,4 +1,5 @@
-//! Measures how long after the API server's response to a write a wait ends.
+//! Measures how long after a write a wait ends and a handler is called: after the API server's response to the write,
+//! and after the arrival of the event at a watch that decodes nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,9 @@ use sandbox_manager::shared_cache::Event;
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
+use crate::raw_watch::RawWatch;
 use crate::report::Report;
+use crate::scraper::Scraper;
 
 /// Timeout of every step.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -29,31 +32,154 @@ const BURST: usize = 300;
 /// Number of writes of the stream of events.
 const EVENTS: usize = 5_000;
 
-/// Measures on the fleet. `writes` is a client that the cache does not use.
-pub(crate) async fn measure(
-    fleet: &Fleet,
-    writer: kube::Client,
-    objects: usize,
-    count: usize,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let api: Api<Sandbox> = Api::namespaced(writer, workload::NAMESPACE);
-    let claimed = move |n: usize| workload::name((2 * n + 1) % objects);
-    let mut waits = Vec::new();
-    for n in 0..count {
-        waits.push(one_wait(&fleet.cache, &api, &claimed(n % 10)).await?);
+/// Number of waits after which scraping is paused or goes on.
+const SCRAPE_BLOCK: usize = 50;
+
+/// What the latencies are measured with.
+pub(crate) struct Latencies<'a> {
+    pub(crate) fleet: &'a Fleet,
+    /// A client that the cache does not use.
+    pub(crate) writer: &'a kube::Client,
+    pub(crate) raw: &'a RawWatch,
+    /// Number of sandboxes of the workload.
+    pub(crate) objects: usize,
+}
+
+/// The delays of one write, in microseconds.
+struct Delay {
+    /// After the response to the write. 0 if the event came first.
+    from_ack: f64,
+    /// After the arrival of the event at the raw watch. Negative if the cache was faster.
+    over_raw: f64,
+}
+
+/// The end of a wait, and the version that ended it.
+struct WaitEnd {
+    at: Instant,
+    version: String,
+}
+
+type Waiting = tokio::task::JoinHandle<anyhow::Result<WaitEnd>>;
+
+impl Latencies<'_> {
+    /// Measures everything; `count` waits and reconciles one at a time.
+    pub(crate) async fn measure(
+        &self,
+        count: usize,
+        scraper: Option<&Scraper>,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let api: Api<Sandbox> = Api::namespaced(self.writer.clone(), workload::NAMESPACE);
+        self.waits(&api, count, scraper, report).await?;
+        let names = (0..BURST.min(self.objects / 2)).map(|n| self.claimed(n)).collect();
+        add(report, "burst", &self.burst(&api, names).await?);
+        let mut reconciles = Vec::new();
+        self.fleet.reconciles.note_versions();
+        for n in 0..count {
+            reconciles.push(self.one_reconcile(&api, n).await?);
+        }
+        add(report, "reconcile", &reconciles);
+        report.add("events_per_s", events_per_second(&self.fleet.cache, &api, self.objects).await?, 0);
+        Ok(())
     }
-    report.add_percentiles("wait_from_ack", waits);
-    let names = (0..BURST.min(objects / 2)).map(&claimed).collect();
-    report.add_percentiles("burst_from_ack", burst(&fleet.cache, &api, names).await?);
-    let mut reconciles = Vec::new();
-    fleet.reconciles.note_versions();
-    for n in 0..count {
-        reconciles.push(one_reconcile(fleet, &api, &claimed(n % 10), n).await?);
+
+    /// Returns the name of a claimed sandbox.
+    fn claimed(&self, n: usize) -> String {
+        workload::name((2 * n + 1) % self.objects)
     }
-    report.add_percentiles("reconcile_from_ack", reconciles);
-    report.add("events_per_s", events_per_second(&fleet.cache, &api, objects).await?, 0);
-    Ok(())
+
+    /// Measures waits one at a time. With a scraper, measures as many more while it scrapes.
+    async fn waits(
+        &self,
+        api: &Api<Sandbox>,
+        count: usize,
+        scraper: Option<&Scraper>,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let (mut quiet, mut disturbed) = (Vec::new(), Vec::new());
+        for n in 0..if scraper.is_some() { 2 * count } else { count } {
+            let is_scraped = scraper.is_some() && (n / SCRAPE_BLOCK) % 2 == 1;
+            if let Some(scraper) = scraper {
+                scraper.pause(!is_scraped);
+            }
+            let waits = if is_scraped { &mut disturbed } else { &mut quiet };
+            waits.push(self.one_wait(api, &self.claimed(n % 10)).await?);
+        }
+        add(report, "wait", &quiet);
+        if !disturbed.is_empty() {
+            report.add_percentiles(
+                "scraped_wait_over_raw",
+                disturbed.iter().map(|wait| wait.over_raw).collect(),
+            );
+        }
+        Ok(())
+    }
+
+    async fn one_wait(&self, api: &Api<Sandbox>, name: &str) -> anyhow::Result<Delay> {
+        let waiting = waiting(&self.fleet.cache, api, name).await?;
+        set(api, name, ready(true)).await?;
+        let acknowledged = Instant::now();
+        self.delay(acknowledged, &waiting.await??).await
+    }
+
+    /// Starts all waits at once, with the maximum number of writers.
+    async fn burst(&self, api: &Api<Sandbox>, names: Vec<String>) -> anyhow::Result<Vec<Delay>> {
+        let waits = stream::iter(names).map(async |name| {
+            let waiting = waiting(&self.fleet.cache, api, &name).await?;
+            anyhow::Ok((name, waiting))
+        });
+        let waits: Vec<_> = waits.buffer_unordered(WRITERS).try_collect().await?;
+        let written = stream::iter(waits).map(|(name, waiting)| {
+            let api = api.clone();
+            // Each write has its own task, like independent writers.
+            async move {
+                let acknowledged = tokio::spawn(async move {
+                    set(&api, &name, ready(true)).await?;
+                    anyhow::Ok(Instant::now())
+                });
+                anyhow::Ok((acknowledged.await??, waiting))
+            }
+        });
+        let written: Vec<_> = written.buffer_unordered(WRITERS).try_collect().await?;
+        let mut delays = Vec::new();
+        for (acknowledged, waiting) in written {
+            delays.push(self.delay(acknowledged, &waiting.await??).await?);
+        }
+        Ok(delays)
+    }
+
+    async fn one_reconcile(&self, api: &Api<Sandbox>, n: usize) -> anyhow::Result<Delay> {
+        let message = format!("reconcile {n} at {}", jiff::Timestamp::now());
+        let written = set(api, &self.claimed(n % 10), json!({"status": {"message": message}})).await?;
+        let acknowledged = Instant::now();
+        let version = written.resource_version().context("a version")?;
+        let seen = async {
+            loop {
+                if let Some(at) = self.fleet.reconciles.seen(&version) {
+                    return at;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let at = tokio::time::timeout(TIMEOUT, seen).await.context("not reconciled")?;
+        self.delay(acknowledged, &WaitEnd { at, version }).await
+    }
+
+    async fn delay(&self, acknowledged: Instant, end: &WaitEnd) -> anyhow::Result<Delay> {
+        let raw = self.raw.seen(&end.version).await?;
+        Ok(Delay { from_ack: micros(acknowledged, end.at).max(0.0), over_raw: micros(raw, end.at) })
+    }
+}
+
+fn add(report: &mut Report, name: &str, delays: &[Delay]) {
+    report.add_percentiles(&format!("{name}_from_ack"), delays.iter().map(|delay| delay.from_ack).collect());
+    report.add_percentiles(&format!("{name}_over_raw"), delays.iter().map(|delay| delay.over_raw).collect());
+}
+
+/// Returns the microseconds from one time to another; negative if the second is earlier.
+fn micros(from: Instant, to: Instant) -> f64 {
+    let forward = to.saturating_duration_since(from).as_secs_f64();
+    (forward - from.saturating_duration_since(to).as_secs_f64()) * 1e6
 }
 
 fn ready(is: bool) -> Value {
@@ -69,18 +195,8 @@ async fn set(api: &Api<Sandbox>, name: &str, change: Value) -> anyhow::Result<Sa
     written.with_context(|| format!("writing the status of {name}"))
 }
 
-/// Returns the microseconds from `acknowledged` to `at`; 0 if `at` is earlier.
-fn since(acknowledged: Instant, at: Instant) -> f64 {
-    at.saturating_duration_since(acknowledged).as_secs_f64() * 1e6
-}
-
-/// Spawns a task that waits for a sandbox that is not ready. The task returns the time at which the wait
-/// ended.
-async fn waiting(
-    cache: &Cache,
-    api: &Api<Sandbox>,
-    name: &str,
-) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<Instant>>> {
+/// Spawns a task that waits for a sandbox that is not ready. The task returns the end of the wait.
+async fn waiting(cache: &Cache, api: &Api<Sandbox>, name: &str) -> anyhow::Result<Waiting> {
     let unready = Arc::new(set(api, name, ready(false)).await?);
     let version = unready.resource_version().context("a version")?;
     cache.await_version::<Sandbox>(&version, TIMEOUT).await?;
@@ -91,60 +207,12 @@ async fn waiting(
         // The wait is registered once it has been polled.
         anyhow::ensure!(futures::poll!(&mut wait).is_pending(), "it is ready already");
         let _ = registered.send(());
-        wait.await?;
-        Ok(Instant::now())
+        let sandbox = wait.await?;
+        let at = Instant::now();
+        Ok(WaitEnd { at, version: sandbox.resource_version().context("a version")? })
     });
     begun.await.context("the wait ended early")?;
     Ok(handle)
-}
-
-async fn one_wait(cache: &Cache, api: &Api<Sandbox>, name: &str) -> anyhow::Result<f64> {
-    let waiting = waiting(cache, api, name).await?;
-    set(api, name, ready(true)).await?;
-    let acknowledged = Instant::now();
-    Ok(since(acknowledged, waiting.await??))
-}
-
-/// Starts all waits at once, with the maximum number of writers.
-async fn burst(cache: &Cache, api: &Api<Sandbox>, names: Vec<String>) -> anyhow::Result<Vec<f64>> {
-    let waits = stream::iter(names).map(async |name| {
-        let waiting = waiting(cache, api, &name).await?;
-        anyhow::Ok((name, waiting))
-    });
-    let waits: Vec<_> = waits.buffer_unordered(WRITERS).try_collect().await?;
-    let written = stream::iter(waits).map(|(name, waiting)| {
-        let api = api.clone();
-        // Each write has its own task, like independent writers.
-        async move {
-            let acknowledged = tokio::spawn(async move {
-                set(&api, &name, ready(true)).await?;
-                anyhow::Ok(Instant::now())
-            });
-            anyhow::Ok((acknowledged.await??, waiting))
-        }
-    });
-    let written: Vec<_> = written.buffer_unordered(WRITERS).try_collect().await?;
-    let mut micros = Vec::new();
-    for (acknowledged, waiting) in written {
-        micros.push(since(acknowledged, waiting.await??));
-    }
-    Ok(micros)
-}
-
-async fn one_reconcile(fleet: &Fleet, api: &Api<Sandbox>, name: &str, n: usize) -> anyhow::Result<f64> {
-    let message = format!("reconcile {n} at {}", jiff::Timestamp::now());
-    let written = set(api, name, json!({"status": {"message": message}})).await?;
-    let acknowledged = Instant::now();
-    let version = written.resource_version().context("a version")?;
-    let seen = async {
-        loop {
-            if let Some(at) = fleet.reconciles.seen(&version) {
-                return at;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    Ok(since(acknowledged, tokio::time::timeout(TIMEOUT, seen).await.context("not reconciled")?))
 }
 
 /// Returns the status patches per second that a subscriber receives. Each patches another object, so none are

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use sandbox_manager::api::v1alpha1::Sandbox;
 use sandbox_manager::controller_manager::Connector;
-use sandbox_manager::dev::workload;
+use sandbox_manager::dev::workload::{self, Templates};
 use serde_json::json;
 
 #[derive(Args)]
@@ -19,6 +19,22 @@ pub(crate) struct LoadArguments {
     /// Maximum number of concurrent requests.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
     writers: u32,
+    /// Write labels of the user and the sandbox into the template metadata of each claimed sandbox, as claims do.
+    #[arg(long, conflicts_with = "distinct_templates")]
+    claimed_templates: bool,
+    /// Make metadata and spec of each template differ from those of every other template.
+    #[arg(long)]
+    distinct_templates: bool,
+}
+
+impl LoadArguments {
+    fn templates(&self) -> Templates {
+        match (self.distinct_templates, self.claimed_templates) {
+            (true, _) => Templates::Distinct,
+            (false, true) => Templates::Claimed,
+            (false, false) => Templates::PerPool,
+        }
+    }
 }
 
 /// Creates the missing sandboxes.
@@ -37,6 +53,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &LoadArguments) -> any
         ProgressStyle::with_template("{bar:40} {pos}/{len} sandboxes, {per_sec}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
+    let templates = arguments.templates();
     // Several connections are created as needed, because HTTP/1.1 sends one request at a time on a
     // connection.
     stream::iter(0..arguments.count as usize)
@@ -44,7 +61,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &LoadArguments) -> any
         .try_for_each_concurrent(arguments.writers as usize, |i| {
             let (api, bar) = (api.clone(), bar.clone());
             async move {
-                create(&api, i).await.with_context(|| format!("sandbox {}", workload::name(i)))?;
+                create(&api, i, templates).await.with_context(|| format!("sandbox {}", workload::name(i)))?;
                 bar.inc(1);
                 anyhow::Ok(())
             }
@@ -55,8 +72,10 @@ pub(crate) async fn run(connector: &Connector, arguments: &LoadArguments) -> any
     Ok(())
 }
 
-async fn create(api: &Api<DynamicObject>, i: usize) -> anyhow::Result<()> {
-    let object: DynamicObject = serde_json::from_value(workload::sandbox(i))?;
+async fn create(api: &Api<DynamicObject>, i: usize, templates: Templates) -> anyhow::Result<()> {
+    let mut object = workload::sandbox_with(i, templates);
+    workload::add_history(&mut object);
+    let object: DynamicObject = serde_json::from_value(object)?;
     match api.create(&PostParams::default(), &object).await {
         Ok(_) => {}
         // Created by an earlier run, which may have ended before it wrote the status.

@@ -17,8 +17,11 @@ use crate::report::Report;
 /// How long each lookup is repeated.
 const TIME: Duration = Duration::from_millis(500);
 
-/// How long each number of threads is measured.
-const THREAD_TIME: Duration = Duration::from_secs(1);
+/// How long each number of threads is measured, in each round.
+const THREAD_TIME: Duration = Duration::from_millis(500);
+
+/// How often each number of threads is measured, in turn. The medians count.
+const THREAD_ROUNDS: usize = 3;
 
 /// Ids of claimed sandboxes in random order.
 const IDS: usize = 4096;
@@ -42,10 +45,15 @@ pub(crate) fn measure(cache: &Cache, objects: usize, report: &mut Report) {
     let reader = cache.reader::<Sandbox>();
     let free = || black_box(reader.find(indexes::SANDBOX_POOL, &pool, Sandbox::is_ready));
     report.add("find_in_pool_ns", nanos(|| drop(free())), 0);
-    for threads in [2, 8] {
-        let key = format!("get_claimed_{threads}_threads_ops_per_s");
-        report.add(&key, operations_per_second(cache, &ids, threads), 0);
-    }
+    let rounds: Vec<_> = (0..THREAD_ROUNDS)
+        .map(|_| [1, 2, 8].map(|threads| operations_per_second(cache, &ids, threads)))
+        .collect();
+    let of = |at: usize| rounds.iter().map(|round| round[at]).collect();
+    report.add_median("get_claimed_1_thread_ops_per_s", of(0), 0);
+    report.add_median("get_claimed_2_threads_ops_per_s", of(1), 0);
+    report.add_median("get_claimed_8_threads_ops_per_s", of(2), 0);
+    let over_one = rounds.iter().map(|[one, two, _]| two / one).collect();
+    report.add_median("get_claimed_2_threads_over_1", over_one, 2);
 }
 
 fn ids(objects: usize) -> Vec<String> {

@@ -10,13 +10,22 @@
 //! implementations can be measured on them. `measure` runs the cache with both controllers on the existing
 //! sandboxes and prints one `key value` per line, or JSON. `docs/performance.md` describes each key.
 
+mod expiry;
 mod fleet;
+mod keys;
 mod latency;
 mod load;
 mod lookups;
 mod measure;
+#[path = "../../benches/support/playback.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "a part of the benchmarks, which end at the first error")]
+mod playback;
 mod process;
+mod raw_watch;
+mod relist;
 mod report;
+mod scraper;
+mod updates;
 
 use std::path::PathBuf;
 
@@ -55,6 +64,7 @@ enum Command {
     /// Create the sandboxes of the workload, each with its status. Existing sandboxes get their status again.
     Load(load::LoadArguments),
     /// Run the cache and both controllers on the existing sandboxes, and print the measurements.
+    #[command(after_long_help = keys::help())]
     Measure(measure::MeasureArguments),
 }
 

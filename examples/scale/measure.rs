@@ -10,8 +10,11 @@ use sandbox_manager::controller_manager::Connector;
 use sandbox_manager::dev::workload;
 
 use crate::fleet::Fleet;
+use crate::latency::Latencies;
+use crate::raw_watch::RawWatch;
 use crate::report::Report;
-use crate::{latency, lookups, process};
+use crate::scraper::Scraper;
+use crate::{lookups, process, relist, updates};
 
 #[derive(Args)]
 pub(crate) struct MeasureArguments {
@@ -21,9 +24,12 @@ pub(crate) struct MeasureArguments {
     /// Number of waits and reconciles that are measured one at a time.
     #[arg(long, value_name = "N", default_value_t = 300)]
     waits: u32,
-    /// Measure only the sync and memory.
+    /// Measure only the sync, memory and relists.
     #[arg(long)]
     sync_only: bool,
+    /// Scrape /metrics every 100 ms during the measurement. One half of the waits is measured without it.
+    #[arg(long)]
+    scrape: bool,
 }
 
 /// Time between the sync and the reading of memory.
@@ -38,7 +44,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> 
     process::forget_peak()?;
     let (started, cpu) = (Instant::now(), process::cpu()?);
 
-    let fleet = Fleet::start(connector).await?;
+    let fleet = Fleet::start(connector, arguments.scrape).await?;
     let (sync, sync_cpu) = (started.elapsed(), process::cpu()?.saturating_sub(cpu));
     let objects = fleet.cache.reader::<Sandbox>().len()?;
     ensure!(objects > 1, "there are no sandboxes: scale load --count 20000");
@@ -59,6 +65,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> 
     report.add("rss_mib", memory.resident, 1);
     report.add("rss_peak_mib", memory.peak, 1);
     report.add("rss_kib_per_object", (memory.resident - base) * 1024.0 / number, 2);
+    relist::measure(&fleet, &mut report).await?;
     if !arguments.sync_only {
         let members = workload_members(&fleet)?;
         ensure!(members > 1, "there are no sandboxes of the workload: scale load --count 20000");
@@ -68,9 +75,18 @@ pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> 
             report
         })
         .await?;
-        latency::measure(&fleet, writer, members, arguments.waits as usize, &mut report).await?;
+        let scraper = fleet.metrics.map(Scraper::start);
+        let raw = RawWatch::start(connector).await?;
+        let measured = Latencies { fleet: &fleet, writer: &writer, raw: &raw, objects: members };
+        measured.measure(arguments.waits as usize, scraper.as_ref(), &mut report).await?;
+        if let Some(scraper) = scraper {
+            report.add_percentiles("scrape", scraper.stop()?);
+        }
     }
     fleet.stop().await?;
+    if !arguments.sync_only {
+        updates::measure(&writer, &mut report).await?;
+    }
     report.finish();
     Ok(())
 }

@@ -30,6 +30,12 @@ impl Report {
         self.add(&format!("{name}_p99_us"), percentile(&micros, 0.99), 0);
     }
 
+    /// Adds the median of several values.
+    pub(crate) fn add_median(&mut self, key: &str, mut values: Vec<f64>, digits: usize) {
+        values.sort_by(f64::total_cmp);
+        self.add(key, percentile(&values, 0.50), digits);
+    }
+
     pub(crate) fn finish(self) {
         if self.json {
             println!("{}", Value::Object(self.values));

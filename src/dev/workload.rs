@@ -2,14 +2,33 @@
 //!
 //! Sandbox *i* belongs to pool *i mod 10*. Odd sandboxes are claimed by one of fifty users, even sandboxes
 //! are free members of their pool. Each is 2.8 KB of JSON before a server adds `managedFields`. Half of that
-//! is the pod template, and each pool has one template.
+//! is the pod template. [`Templates`] says how much the templates differ.
 
 use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_TIMESTAMP, ANNOTATION_LOCK, ANNOTATION_OWNER, API_VERSION, LABEL_SANDBOX_CLAIMED,
-    LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE, LABEL_TEMPLATE_HASH,
+    LABEL_SANDBOX_NAME, LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE, LABEL_TEMPLATE_HASH,
 };
+
+/// The annotation in which `kubectl apply` keeps what it applied. The cache does not keep it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Number of fields that each earlier writer owns. They make `managedFields` 5 KB on a server that adds its own.
+const EARLIER_FIELDS: usize = 36;
+
+/// How much the pod templates of the sandboxes differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Templates {
+    /// All sandboxes of a pool have the same template.
+    #[default]
+    PerPool,
+    /// As in a fleet in use: a claim writes labels of the user and the sandbox into the metadata of the template. The
+    /// spec of the template is the same in the whole pool.
+    Claimed,
+    /// Metadata and spec of each template differ from those of every other template.
+    Distinct,
+}
 
 /// Number of pools.
 pub const POOLS: usize = 10;
@@ -74,6 +93,48 @@ pub fn sandbox(i: usize) -> Value {
         "apiVersion": API_VERSION, "kind": "Sandbox", "metadata": metadata,
         "spec": {"template": template(&pool), "persistentContents": ["filesystem"], "runtimes": [{"name": "agent-runtime"}]},
     })
+}
+
+/// Returns sandbox `i` without a status, with a template of this kind.
+#[must_use]
+pub fn sandbox_with(i: usize, templates: Templates) -> Value {
+    let mut object = sandbox(i);
+    let template = &mut object["spec"]["template"];
+    match (templates, user(i)) {
+        (Templates::Claimed, Some(user)) => {
+            // A claim writes its owner into an annotation of the sandbox, and into a label of the same key here.
+            template["metadata"]["labels"][ANNOTATION_OWNER] = json!(user);
+            template["metadata"]["labels"][LABEL_SANDBOX_NAME] = json!(name(i));
+        }
+        (Templates::Distinct, _) => {
+            template["metadata"]["annotations"] = json!({"app.example.com/sandbox": name(i)});
+            template["spec"]["containers"][0]["env"][0]["value"] = json!(name(i));
+        }
+        (Templates::PerPool | Templates::Claimed, _) => {}
+    }
+    object
+}
+
+/// Adds what earlier writers leave on an object, which the cache does not keep: the last-applied annotation, and two
+/// entries of `managedFields`. With the entries of kube-apiserver for the creation and for the status, an object is
+/// then 9.4 KB of JSON, of which 5 KB are `managedFields`.
+pub fn add_history(object: &mut Value) {
+    let applied = json!({
+        "apiVersion": object["apiVersion"], "kind": object["kind"],
+        "metadata": {"name": object["metadata"]["name"]}, "spec": {"template": object["spec"]["template"]},
+    });
+    object["metadata"]["annotations"][LAST_APPLIED] = json!(applied.to_string());
+    // A server removes the fields that the new object has from these entries, so they own other fields.
+    let entry = |manager: &str| {
+        let fields =
+            (0..EARLIER_FIELDS).map(|n| (format!("f:{manager}.example.com/field-{n:02}"), json!({})));
+        let fields: serde_json::Map<_, _> = fields.collect();
+        json!({
+            "manager": manager, "operation": "Update", "apiVersion": API_VERSION, "time": "2026-01-01T00:00:00Z",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": fields}},
+        })
+    };
+    object["metadata"]["managedFields"] = json!([entry("first-writer"), entry("other-writer")]);
 }
 
 /// Returns the pod template of a pool.
@@ -180,5 +241,42 @@ mod tests {
         assert!((1400..=1600).contains(&size), "{size}");
         assert_eq!(sandbox(3)["spec"], sandbox(13)["spec"]);
         assert_ne!(sandbox(3)["spec"], sandbox(4)["spec"]);
+    }
+
+    #[test]
+    fn templates_of_a_claimed_fleet_differ_in_metadata_only_and_distinct_ones_in_everything() {
+        let part = |i, templates, part: &str| sandbox_with(i, templates)["spec"]["template"][part].clone();
+        let (claimed, distinct) = (Templates::Claimed, Templates::Distinct);
+        assert_eq!(part(4, claimed, "metadata"), part(14, claimed, "metadata"), "free members");
+        assert_ne!(part(3, claimed, "metadata"), part(13, claimed, "metadata"));
+        assert_eq!(part(3, claimed, "spec"), part(13, claimed, "spec"));
+        assert_ne!(part(4, distinct, "metadata"), part(14, distinct, "metadata"));
+        assert_ne!(part(4, distinct, "spec"), part(14, distinct, "spec"));
+        assert_eq!(sandbox_with(3, Templates::PerPool), sandbox(3));
+    }
+
+    #[tokio::test]
+    async fn a_server_keeps_the_history_of_an_object() {
+        use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+
+        let server = memory_apiserver::ApiServer::new();
+        for crd in crate::api::v1alpha1::crds() {
+            server.load(&serde_json::to_value(crd).unwrap()).unwrap();
+        }
+        let resource = ApiResource::erase::<Sandbox>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(server.client(), NAMESPACE, &resource);
+        for i in [42, 43] {
+            let mut object = sandbox(i);
+            add_history(&mut object);
+            let object = serde_json::from_value(object).unwrap();
+            api.create(&PostParams::default(), &object).await.unwrap();
+            let status = Patch::Merge(json!({"status": status(i)}));
+            let object = api.patch_status(&name(i), &PatchParams::default(), &status).await.unwrap();
+            let size = |value: &Value| value.to_string().len();
+            let object = serde_json::to_value(&object).unwrap();
+            let (all, managed) = (size(&object), size(&object["metadata"]["managedFields"]));
+            assert!((4_700..=5_300).contains(&managed), "{managed}");
+            assert!((9_100..=9_700).contains(&all), "{all}");
+        }
     }
 }

@@ -136,6 +136,18 @@ impl ManagerBuilder {
 }
 
 impl ReadyManagerBuilder {
+    /// Runs the watches on their own thread with their own client; see [`SandboxCacheBuilder::watch_thread`].
+    ///
+    /// # Errors
+    ///
+    /// If the operating system does not start a thread, or `make_client` fails.
+    pub fn watch_thread<E: std::error::Error + 'static>(
+        self,
+        make_client: impl FnOnce() -> Result<kube::Client, E>,
+    ) -> Result<Self, WatchThreadError<E>> {
+        Ok(Self { cache: self.cache.watch_thread(make_client)?, ..self })
+    }
+
     /// Adds to these metrics; see [`ManagerBuilder::metrics`].
     pub fn metrics(mut self, metrics: Metrics) -> Self {
         self.builder = self.builder.metrics(metrics);

@@ -57,7 +57,7 @@ die() {
 }
 
 # Maximum time from the start of a program until the program is ready, in seconds.
-readonly start_deadline=60
+readonly start_deadline=180
 # Maximum time from SIGTERM until a program has ended, in seconds.
 readonly stop_deadline=30
 

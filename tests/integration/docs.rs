@@ -174,3 +174,38 @@ fn links_lead_to_files_and_headings_that_exist() {
     }
     assert!(links > 20, "{links} links");
 }
+
+/// Adds the text of all Rust files under a folder.
+fn read_sources(folder: &std::path::Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            *text += &std::fs::read_to_string(&path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn tests_of_the_fault_matrix_exist() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    for folder in ["crates", "src", "tests/integration"] {
+        read_sources(&root.join(folder), &mut sources);
+    }
+    let page = std::fs::read_to_string(root.join("docs/faults.md")).unwrap();
+    let mut tests = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let columns: Vec<_> = row.split('|').collect();
+        let [_, _, _, in_memory, both, _] = columns[..] else { panic!("not four columns: {row}") };
+        assert!(!in_memory.trim().is_empty() || !both.trim().is_empty(), "no test: {row}");
+        for name in [in_memory, both].into_iter().flat_map(|column| column.split('`').skip(1).step_by(2)) {
+            tests += 1;
+            // Tests of several seeds are named in a macro.
+            let is_there = sources.contains(&format!("fn {name}(")) || sources.contains(&format!("{name}: "));
+            assert!(is_there, "there is no test {name}");
+        }
+    }
+    assert!(tests > 40, "{tests} tests");
+}

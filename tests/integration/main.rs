@@ -6,6 +6,11 @@
 //!
 //! Rule numbers refer to docs/behaviours.md.
 
+/// The same allocator as in the binary, whose memory the soak measures.
+#[cfg(all(test, feature = "jemalloc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
@@ -36,6 +41,8 @@ mod own_main;
 mod process;
 #[cfg(test)]
 mod readme;
+#[cfg(test)]
+mod soak;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::repository_file;
 
 /// Longer than any deadline of the script itself, which answers every command.
-const ANSWER: Duration = Duration::from_mins(2);
+const ANSWER: Duration = Duration::from_mins(4);
 
 /// The running script.
 pub(super) struct Supervisor {

@@ -1,11 +1,13 @@
-//! Tests the cache under faults between the cache and the API server (the first rows of the fault matrix).
-//! Each fault is tested alone, and random plans combine them. Only the in-memory server can inject faults;
+//! Tests the cache under faults between the cache and the API server. docs/faults.md lists the faults and their
+//! tests. Each fault is tested alone, and random plans combine them. Only the in-memory server can inject faults;
 //! the tests run under paused time.
 //!
 //! `TEST_FAULT_SEED=n cargo test plan_of_the_environment -- --ignored` runs the one plan of that seed.
 
-mod oracle;
+pub(crate) mod oracle;
 mod random;
+mod storms;
+mod unserved;
 
 use std::sync::Arc;
 use std::time::Duration;

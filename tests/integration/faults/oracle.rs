@@ -8,8 +8,9 @@ use anyhow::{Context, Result, ensure};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
+use sandbox_manager::Cache;
 use sandbox_manager::api::v1alpha1::Sandbox;
-use sandbox_manager::shared_cache::{Event, Subscription};
+use sandbox_manager::shared_cache::{DeletionReason, Event, Subscription};
 use sandbox_manager::testing::TestCache;
 
 /// The UID of an object and its version.
@@ -31,7 +32,11 @@ fn known(object: &Sandbox) -> Result<Known> {
 
 impl Oracle {
     pub(crate) fn new(test: &TestCache) -> Self {
-        let subscription = test.cache().subscribe().expect("sandboxes are in scope");
+        Self::of(test.cache())
+    }
+
+    pub(crate) fn of(cache: &Cache) -> Self {
+        let subscription = cache.subscribe().expect("sandboxes are in scope");
         Self { subscription, known: BTreeMap::new(), gone: BTreeMap::new(), told: Vec::new() }
     }
 
@@ -58,13 +63,16 @@ impl Oracle {
                 }
                 self.known.insert(name.to_owned(), (uid, version));
             }
-            Event::Deleted { .. } => {
+            Event::Deleted { reason, .. } => {
                 self.told.push(format!("{name} gone {version}"));
                 // The deletion of an object that was created and deleted unseen is also reported.
                 ensure!(before.is_none_or(|(known_uid, _)| known_uid == uid), "another one was deleted");
                 ensure!(!self.gone.contains_key(&uid), "{uid} was deleted before");
                 self.known.remove(name);
-                self.gone.insert(uid, version);
+                // An object whose kind was not served exists still, and comes again.
+                if *reason != DeletionReason::KindRemoved {
+                    self.gone.insert(uid, version);
+                }
             }
             _ => {}
         }
@@ -82,8 +90,13 @@ impl Oracle {
         let cached: BTreeMap<_, _> =
             cached.iter().map(|object| Ok((object.name_any(), known(object)?))).collect::<Result<_>>()?;
         ensure!(cached == truth, "the cache shows {cached:?}, the server has {truth:?}");
+        self.is_right(&truth)
+    }
+
+    /// Checks that the events lead to these objects of the server.
+    pub(crate) fn is_right(&mut self, truth: &BTreeMap<String, (String, u64)>) -> Result<()> {
         self.check()?;
-        ensure!(self.known == truth, "reported: {:?}, server: {truth:?}", self.known);
+        ensure!(self.known == *truth, "reported: {:?}, server: {truth:?}", self.known);
         Ok(())
     }
 
