@@ -18,6 +18,7 @@ use std::mem::take;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -277,9 +278,9 @@ type Waiting = Pin<Box<dyn Future<Output = bool>>>;
 /// such as the condition and the name, are the caller's.
 fn assert_waits_are_small(kind: &str, mut waits: Vec<Waiting>) {
     assert_eq!(waits.len(), WAITS);
-    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    let context = &mut Context::from_waker(Waker::noop());
     let (pending, bytes) =
-        heap(|| waits.iter_mut().filter(|wait| wait.as_mut().poll(context).is_pending()).count());
+        heap(|| waits.iter_mut().map(|wait| wait.as_mut().poll(context)).filter(Poll::is_pending).count());
     assert_eq!(pending, WAITS, "{kind}");
     let bytes = bytes / WAITS;
     assert!(bytes <= 200, "{kind}: {bytes} bytes");

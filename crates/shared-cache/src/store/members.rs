@@ -1,10 +1,7 @@
 //! [`Members`]: the objects that a lookup visits, as they were at one moment.
 
-use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-use smallvec::SmallVec;
 
 use super::inner::Entry;
 use super::postings::Indexes;
@@ -15,9 +12,6 @@ use crate::kind::CacheObject;
 /// Number of objects that a lookup visits under the lock. A longer lookup takes a snapshot, because the informer must
 /// not wait for it. A copy of so many objects takes about 20 µs.
 const FEW: usize = 1024;
-
-/// Number of objects that are copied together.
-const BLOCK: usize = 16;
 
 /// Selects objects by the values of their indexes. An index is given by its number.
 #[derive(Clone, Copy)]
@@ -161,26 +155,10 @@ impl<'a, K: CacheObject> Members<'a, K> {
         list
     }
 
-    /// Returns all objects. Takes half the time of [`Self::copy_if`].
+    /// Returns all objects.
     pub(crate) fn copy(&self) -> Vec<Arc<K>> {
-        let mut list = Vec::with_capacity(self.at_most);
-        let mut block = SmallVec::<[&Arc<K>; BLOCK]>::new();
-        self.for_each(|object| {
-            block.push(object);
-            if block.len() == BLOCK {
-                copy_block(&mut block, &mut list);
-            }
-        });
-        copy_block(&mut block, &mut list);
-        list
+        self.copy_if(|_| true)
     }
-}
-
-/// Copies some objects. An atomic addition does not begin before the one ahead of it has its cache line, but plain
-/// reads load their lines at the same time. So all counts are read first.
-fn copy_block<K>(block: &mut SmallVec<[&Arc<K>; BLOCK]>, list: &mut Vec<Arc<K>>) {
-    black_box(block.iter().map(|object| Arc::strong_count(object)).sum::<usize>());
-    list.extend(block.drain(..).cloned());
 }
 
 impl<K: CacheObject> Source<'_, K> {
