@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use sandbox_manager::api::v1alpha1::Sandbox;
 use sandbox_manager::cache::{
@@ -306,7 +307,7 @@ fn w4_a_registered_wait_takes_at_most_200_bytes() {
     let names = (0..WAITS).map(|i| -> Waiting {
         let exists = |sandbox: Option<&Sandbox>| sandbox.is_some();
         let wait = cache.wait_for((workload::NAMESPACE, &*format!("later-{i}")), exists).timeout(hour);
-        Box::pin(async move { wait.await.is_ok() })
+        Box::pin(wait.into_future().map(|ended| ended.is_ok()))
     });
     assert_waits_are_small("waits for names", names.collect());
 }
