@@ -46,6 +46,18 @@ pub(crate) struct Members<'a, K> {
     at_most: usize,
 }
 
+impl<'a, K: CacheObject> View<'a, K> {
+    /// Returns the objects of a filter as they are now. Unlocks the store if they are many.
+    pub(crate) fn members(self, filter: Filter<'_>) -> Members<'a, K> {
+        Members::new(self, filter)
+    }
+
+    /// Returns the first object of a filter that satisfies the predicate.
+    pub(crate) fn find(self, filter: Filter<'_>, predicate: impl FnMut(&K) -> bool) -> Option<Arc<K>> {
+        Members::find(self, filter, predicate)
+    }
+}
+
 impl<'a, K: CacheObject> Members<'a, K> {
     /// Selects objects of a view and keeps it locked. Of two values the one with fewer objects is walked (B7).
     fn locked(view: View<'a, K>, filter: Filter<'_>) -> Self {
@@ -70,7 +82,7 @@ impl<'a, K: CacheObject> Members<'a, K> {
     }
 
     /// Selects objects of a view, and unlocks the store if they are many.
-    pub(super) fn new(view: View<'a, K>, filter: Filter<'_>) -> Self {
+    fn new(view: View<'a, K>, filter: Filter<'_>) -> Self {
         Self::locked(view, filter).unlock_if_many()
     }
 
@@ -86,11 +98,7 @@ impl<'a, K: CacheObject> Members<'a, K> {
 
     /// Returns the first object of a view that satisfies the predicate. Visits the first objects under the lock,
     /// because most searches end there, and takes a snapshot only for the rest.
-    pub(super) fn find(
-        view: View<'a, K>,
-        filter: Filter<'_>,
-        mut predicate: impl FnMut(&K) -> bool,
-    ) -> Option<Arc<K>> {
+    fn find(view: View<'a, K>, filter: Filter<'_>, mut predicate: impl FnMut(&K) -> bool) -> Option<Arc<K>> {
         let members = Self::locked(view, filter);
         let mut visited = 0;
         // Breaks with `None` when the search has used up its time under the lock.
