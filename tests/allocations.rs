@@ -18,10 +18,12 @@ use std::mem::take;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use memory_apiserver::ApiServer;
+use futures::FutureExt;
 use parking_lot::Mutex;
 use sandbox_manager::api::v1alpha1::{
     ANNOTATION_OWNER, LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_NAME, LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE,
@@ -372,9 +374,9 @@ type Waiting = Pin<Box<dyn Future<Output = bool>>>;
 /// such as the condition and the name, are the caller's.
 fn assert_waits_are_small(kind: &str, mut waits: Vec<Waiting>) {
     assert_eq!(waits.len(), WAITS);
-    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    let context = &mut Context::from_waker(Waker::noop());
     let (pending, bytes) =
-        heap(|| waits.iter_mut().filter(|wait| wait.as_mut().poll(context).is_pending()).count());
+        heap(|| waits.iter_mut().map(|wait| wait.as_mut().poll(context)).filter(Poll::is_pending).count());
     assert_eq!(pending, WAITS, "{kind}");
     let bytes = bytes / WAITS;
     assert!(bytes <= 200, "{kind}: {bytes} bytes");
@@ -400,7 +402,7 @@ fn w4_a_registered_wait_takes_at_most_200_bytes() {
     let names = (0..WAITS).map(|i| -> Waiting {
         let exists = |sandbox: Option<&Sandbox>| sandbox.is_some();
         let wait = cache.wait_for((workload::NAMESPACE, &*format!("later-{i}")), exists).timeout(hour);
-        Box::pin(async move { wait.await.is_ok() })
+        Box::pin(wait.into_future().map(|ended| ended.is_ok()))
     });
     assert_waits_are_small("waits for names", names.collect());
 }

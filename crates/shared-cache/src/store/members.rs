@@ -1,10 +1,7 @@
 //! [`Members`]: the objects that a lookup visits, as they were at one moment.
 
-use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-use smallvec::SmallVec;
 
 use super::inner::Entry;
 use super::postings::Indexes;
@@ -15,9 +12,6 @@ use crate::kind::CacheObject;
 /// Number of objects that a lookup visits under the lock. A longer lookup takes a snapshot, because the informer must
 /// not wait for it. A copy of so many objects takes about 20 µs.
 const FEW: usize = 1024;
-
-/// Number of objects that are copied together.
-const BLOCK: usize = 16;
 
 /// Selects objects by the values of their indexes. An index is given by its number.
 #[derive(Clone, Copy)]
@@ -52,6 +46,18 @@ pub(crate) struct Members<'a, K> {
     at_most: usize,
 }
 
+impl<'a, K: CacheObject> View<'a, K> {
+    /// Returns the objects of a filter as they are now. Unlocks the store if they are many.
+    pub(crate) fn members(self, filter: Filter<'_>) -> Members<'a, K> {
+        Members::new(self, filter)
+    }
+
+    /// Returns the first object of a filter that satisfies the predicate.
+    pub(crate) fn find(self, filter: Filter<'_>, predicate: impl FnMut(&K) -> bool) -> Option<Arc<K>> {
+        Members::find(self, filter, predicate)
+    }
+}
+
 impl<'a, K: CacheObject> Members<'a, K> {
     /// Selects objects of a view and keeps it locked. Of two values the one with fewer objects is walked (B7).
     fn locked(view: View<'a, K>, filter: Filter<'_>) -> Self {
@@ -76,7 +82,7 @@ impl<'a, K: CacheObject> Members<'a, K> {
     }
 
     /// Selects objects of a view, and unlocks the store if they are many.
-    pub(super) fn new(view: View<'a, K>, filter: Filter<'_>) -> Self {
+    fn new(view: View<'a, K>, filter: Filter<'_>) -> Self {
         Self::locked(view, filter).unlock_if_many()
     }
 
@@ -92,11 +98,7 @@ impl<'a, K: CacheObject> Members<'a, K> {
 
     /// Returns the first object of a view that satisfies the predicate. Visits the first objects under the lock,
     /// because most searches end there, and takes a snapshot only for the rest.
-    pub(super) fn find(
-        view: View<'a, K>,
-        filter: Filter<'_>,
-        mut predicate: impl FnMut(&K) -> bool,
-    ) -> Option<Arc<K>> {
+    fn find(view: View<'a, K>, filter: Filter<'_>, mut predicate: impl FnMut(&K) -> bool) -> Option<Arc<K>> {
         let members = Self::locked(view, filter);
         let mut visited = 0;
         // Breaks with `None` when the search has used up its time under the lock.
@@ -161,26 +163,10 @@ impl<'a, K: CacheObject> Members<'a, K> {
         list
     }
 
-    /// Returns all objects. Takes half the time of [`Self::copy_if`].
+    /// Returns all objects.
     pub(crate) fn copy(&self) -> Vec<Arc<K>> {
-        let mut list = Vec::with_capacity(self.at_most);
-        let mut block = SmallVec::<[&Arc<K>; BLOCK]>::new();
-        self.for_each(|object| {
-            block.push(object);
-            if block.len() == BLOCK {
-                copy_block(&mut block, &mut list);
-            }
-        });
-        copy_block(&mut block, &mut list);
-        list
+        self.copy_if(|_| true)
     }
-}
-
-/// Copies some objects. An atomic addition does not begin before the one ahead of it has its cache line, but plain
-/// reads load their lines at the same time. So all counts are read first.
-fn copy_block<K>(block: &mut SmallVec<[&Arc<K>; BLOCK]>, list: &mut Vec<Arc<K>>) {
-    black_box(block.iter().map(|object| Arc::strong_count(object)).sum::<usize>());
-    list.extend(block.drain(..).cloned());
 }
 
 impl<K: CacheObject> Source<'_, K> {

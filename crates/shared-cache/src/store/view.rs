@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::inner::Inner;
-use super::members::{Filter, Members};
 use super::sharded_lock::ReadGuard;
 use crate::kind::CacheObject;
 use crate::object::KeyRef;
@@ -59,16 +58,6 @@ impl<'a, K: CacheObject> View<'a, K> {
     /// Returns the number of objects that have a value in an index.
     pub(crate) fn count(&self, index: u8, value: &str) -> usize {
         self.inner.indexes.members(index, value).len()
-    }
-
-    /// Returns the objects of a filter as they are now. Unlocks the store if they are many.
-    pub(crate) fn members(self, filter: Filter<'_>) -> Members<'a, K> {
-        Members::new(self, filter)
-    }
-
-    /// Returns the first object of a filter that satisfies the predicate.
-    pub(crate) fn find(self, filter: Filter<'_>, predicate: impl FnMut(&K) -> bool) -> Option<Arc<K>> {
-        Members::find(self, filter, predicate)
     }
 
     /// Returns the number of the last batch of changes that this view contains.
