@@ -7,14 +7,17 @@
     reason = "a benchmark ends at the first error, and documents itself above"
 )]
 
+use std::future::ready;
 use std::pin::Pin;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use futures::{AsyncBufRead, AsyncBufReadExt};
+use futures::{AsyncBufRead, AsyncBufReadExt, StreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
 };
-use memory_apiserver::ApiServer;
+use memory_apiserver::{ApiServer, Kubelet};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
@@ -137,5 +140,73 @@ fn watch(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, write, list, watch);
+/// A pool as a controller fills it: members with a Pod each, five writes of each member, and three clients that watch
+/// both kinds. The kubelet makes the Pods ready meanwhile.
+fn fill(c: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = c.benchmark_group("fill");
+    group.throughput(Throughput::Elements(MEMBERS as u64)).sample_size(10);
+    group.bench_function("pool", |b| b.iter(|| runtime.block_on(fill_pool())));
+    group.finish();
+}
+
+/// Members of the pool.
+const MEMBERS: usize = 1_000;
+
+async fn fill_pool() {
+    let kubelet = Kubelet::ready_after(Duration::ZERO);
+    let server = ApiServer::builder().kubelet(&kubelet).strict_owners().start().unwrap();
+    for document in serde_yaml::Deserializer::from_str(include_str!("../tests/data/crds.yaml")) {
+        server.load(&Value::deserialize(document).unwrap()).unwrap();
+    }
+    // Each Machine is told of seven times: its creation, its first status, and five changes. Each Pod three times.
+    let readers: Vec<_> = (0..3)
+        .flat_map(|_| [(MACHINES, 7), ("/api/v1/pods", 3)])
+        .map(|(path, events)| tokio::spawn(read(server.client(), path, events * MEMBERS)))
+        .collect();
+    let members = machines(&server);
+    let pods: Api<DynamicObject> =
+        Api::default_namespaced_with(server.client(), &ApiResource::erase::<Pod>(&()));
+    let parameters = (PostParams::default(), PatchParams::default());
+    for i in 0..MEMBERS {
+        let (object, change) = (machine(i), |status: Value| Patch::Merge(json!({ "status": status })));
+        let member =
+            members.create(&parameters.0, &serde_json::from_value(object.clone()).unwrap()).await.unwrap();
+        pods.create(&parameters.0, &pod(&object, &member)).await.unwrap();
+        members.patch_status(&name(i), &parameters.1, &change(object["status"].clone())).await.unwrap();
+        for message in 0..4 {
+            let change = change(json!({ "message": message.to_string() }));
+            members.patch_status(&name(i), &parameters.1, &change).await.unwrap();
+        }
+        let label = Patch::Merge(json!({ "metadata": { "labels": { "team": "none" } } }));
+        members.patch(&name(i), &parameters.1, &label).await.unwrap();
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
+/// Reads so many events of a watch.
+async fn read(client: kube::Client, path: &str, events: usize) {
+    let request =
+        http::Request::get(format!("{path}?watch=true&resourceVersion=1")).body(Vec::new()).unwrap();
+    let stream: Pin<Box<dyn AsyncBufRead + Send>> = Box::pin(client.request_stream(request).await.unwrap());
+    assert_eq!(stream.lines().take(events).filter(|line| ready(line.is_ok())).count().await, events);
+}
+
+/// The Pod of a member.
+fn pod(machine: &Value, member: &DynamicObject) -> DynamicObject {
+    let metadata = &member.metadata;
+    serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": metadata.name, "ownerReferences": [{
+            "apiVersion": machine["apiVersion"], "kind": "Machine", "name": metadata.name, "uid": metadata.uid,
+            "controller": true, "blockOwnerDeletion": true,
+        }] },
+        "spec": machine["spec"]["template"]["spec"],
+    }))
+    .unwrap()
+}
+
+criterion_group!(benches, write, list, watch, fill);
 criterion_main!(benches);

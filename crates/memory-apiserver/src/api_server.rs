@@ -8,13 +8,11 @@ use http::Request;
 use serde_json::{Value, json};
 
 use super::access::User;
-use super::clock::Clock;
 use super::faults::{Fault, FaultPlan};
 use super::load::{self, LoadError};
 use super::requests::SeenRequest;
-use super::resource::Resource;
-use super::state::ServerState;
-use super::store::{Key, Limits, Unknown};
+use super::state::{ServerState, Settings};
+use super::store::{Key, Unknown};
 use super::{object, router};
 
 /// A running API server. Cheap to clone: all clones are one server, and its objects are dropped with the last clone.
@@ -58,11 +56,11 @@ impl ApiServer {
     /// objects and more.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_state(Limits::default(), Clock::default(), Vec::new())
+        Self::with_settings(Settings::default())
     }
 
-    pub(crate) fn with_state(limits: Limits, clock: Clock, declared: Vec<Arc<Resource>>) -> Self {
-        Self { state: Arc::new(ServerState::new(limits, clock, declared)) }
+    pub(crate) fn with_settings(settings: Settings) -> Self {
+        Self { state: Arc::new(ServerState::new(settings)) }
     }
 
     /// A client of a user who may do everything. It needs no socket, so it works under paused time.

@@ -11,8 +11,10 @@ use serde_json::Value;
 use super::api_server::ApiServer;
 use super::clock::Clock;
 use super::faults::FaultPlan;
+use super::kubelet::{self, Kubelet};
 use super::load::LoadError;
 use super::served::Declared;
+use super::state::{Controllers, Settings};
 use super::store::Limits;
 
 /// Builds an [`ApiServer`].
@@ -56,6 +58,8 @@ pub struct ApiServerBuilder {
     declared: Vec<Declared>,
     definitions: Vec<Value>,
     objects: Vec<Value>,
+    strict_owners: bool,
+    kubelet: Option<Kubelet>,
     faults: Option<FaultPlan>,
     /// The first step that failed, which [`Self::start`] returns.
     error: Option<BuildError>,
@@ -77,6 +81,9 @@ pub enum BuildError {
     /// An object or a definition is refused.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A kubelet is wanted, but the server is not started within a tokio runtime.
+    #[error("a kubelet needs a tokio runtime: start the server within one")]
+    NoRuntime,
 }
 
 impl ApiServer {
@@ -137,6 +144,24 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Deletes an object as soon as it names only owners that do not exist, as kube-controller-manager does.
+    ///
+    /// Without this, only the deletion of an owner is a reason to look at its dependents, so that a test can create
+    /// objects with an owner that it made up. Objects of [`Self::objects`] and [`ApiServer::load`] may always name such
+    /// owners.
+    pub fn strict_owners(mut self) -> Self {
+        self.strict_owners = true;
+        self
+    }
+
+    /// Runs Pods, on nodes whose objects it creates. See [`Kubelet`].
+    ///
+    /// The server must be started within a tokio runtime, which then runs the task of the kubelet.
+    pub fn kubelet(mut self, kubelet: &Kubelet) -> Self {
+        self.kubelet = Some(kubelet.clone());
+        self
+    }
+
     /// Injects faults from the first request on. Several plans are injected together.
     pub fn faults(mut self, plan: FaultPlan) -> Self {
         self.faults = Some(match self.faults {
@@ -150,15 +175,27 @@ impl ApiServerBuilder {
     ///
     /// # Errors
     ///
-    /// If a kind cannot be served or an object is refused.
+    /// If a kind cannot be served, an object is refused, or a kubelet is wanted outside of a tokio runtime.
     pub fn start(self) -> Result<ApiServer, BuildError> {
         if let Some(error) = self.error {
             return Err(error);
         }
-        let declared = self.declared.into_iter().filter_map(Declared::into_resource).collect();
-        let server = ApiServer::with_state(self.limits, self.clock, declared);
+        let controllers =
+            Controllers { collects_absent: self.strict_owners, ends_pods: self.kubelet.is_some() };
+        let server = ApiServer::with_settings(Settings {
+            limits: self.limits,
+            clock: self.clock,
+            declared: self.declared.into_iter().filter_map(Declared::into_resource).collect(),
+            controllers,
+        });
         for object in self.definitions.iter().chain(&self.objects) {
             server.load(object)?;
+        }
+        if let Some(kubelet) = &self.kubelet {
+            for node in kubelet.node_objects(server.state.clock.now()) {
+                server.ensure(&node)?;
+            }
+            kubelet::start(kubelet, &server.state).map_err(|_| BuildError::NoRuntime)?;
         }
         if let Some(plan) = &self.faults {
             server.inject(plan);

@@ -10,6 +10,19 @@ use super::store::{DEFINITIONS, NAMESPACES};
 /// Where Pods are kept: the only objects that get a grace period.
 pub(crate) const PODS: &str = "pods";
 
+/// The grace period in seconds of a deletion that asks for `given`: a Pod on a node has to be ended there first.
+pub(crate) fn grace(storage: &str, object: &Value, given: Option<i64>) -> i64 {
+    let on_a_node = !object["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
+    let has_ended = matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if storage != PODS || !on_a_node || has_ended {
+        return 0;
+    }
+    // A second deletion changes the period only if it says one.
+    let before = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    let own = before.or(object["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30);
+    given.unwrap_or(own).max(0)
+}
+
 /// Whether no finalizer keeps the object.
 pub(crate) fn may_go(storage: &str, object: &Value) -> bool {
     let drained = || object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);

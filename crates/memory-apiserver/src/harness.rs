@@ -8,8 +8,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use super::access::User;
-use super::clock::Clock;
-use super::state::ServerState;
+use super::state::{ServerState, Settings};
 use super::store::Limits;
 use super::{object, router};
 
@@ -28,7 +27,11 @@ impl Harness {
     }
 
     pub(crate) fn with(limits: Limits) -> Self {
-        Self { state: Arc::new(ServerState::new(limits, Clock::default(), Vec::new())) }
+        Self::of(Settings { limits, ..Settings::default() })
+    }
+
+    pub(crate) fn of(settings: Settings) -> Self {
+        Self { state: Arc::new(ServerState::new(settings)) }
     }
 
     /// Sends a request and returns the code and the body of its answer.

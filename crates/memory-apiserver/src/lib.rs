@@ -24,6 +24,7 @@ mod go_format;
 #[cfg(test)]
 mod harness;
 mod interfere;
+mod kubelet;
 mod lifecycle;
 mod load;
 mod metadata;
@@ -57,6 +58,7 @@ pub use api_server::{ApiServer, RewindError};
 pub use builder::{ApiServerBuilder, BuildError};
 pub use faults::{Fault, FaultPlan, On, RequestFault, Times, WatchFault};
 pub use jiff::Timestamp;
+pub use kubelet::{Kubelet, PodOutcome, Pods};
 pub use load::LoadError;
 pub use request::Verb;
 pub use requests::SeenRequest;

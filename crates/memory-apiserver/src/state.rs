@@ -23,6 +23,7 @@ pub(crate) struct ServerState {
     pub(crate) access: Access,
     pub(crate) faults: Faults,
     pub(crate) clock: Clock,
+    pub(crate) controllers: Controllers,
     pub(crate) requests: RequestLog,
     /// Held while the names of a definition are checked against those of the others.
     pub(crate) naming: Mutex<()>,
@@ -38,9 +39,29 @@ pub(crate) struct ServerState {
     nudges: watch::Sender<u64>,
 }
 
+/// What a server is started with.
+#[derive(Default)]
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    /// Kinds that the program declared.
+    pub(crate) declared: Vec<Arc<Resource>>,
+    pub(crate) controllers: Controllers,
+}
+
+/// The controllers of a cluster that a server plays on request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Controllers {
+    /// Whether an object goes as soon as it names only owners that do not exist.
+    pub(crate) collects_absent: bool,
+    /// Whether a kubelet ends deleted Pods.
+    pub(crate) ends_pods: bool,
+}
+
 impl ServerState {
     /// The state of a server with the objects that every cluster has.
-    pub(crate) fn new(limits: Limits, clock: Clock, declared: Vec<Arc<Resource>>) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let Settings { limits, clock, declared, controllers } = settings;
         let store = Store::new(limits);
         bootstrap::fill(&store, clock.now());
         let state = Self {
@@ -48,6 +69,7 @@ impl ServerState {
             access: Access::default(),
             faults: Faults::default(),
             clock,
+            controllers,
             requests: RequestLog::default(),
             naming: Mutex::default(),
             #[cfg(feature = "__serve")]

@@ -1,6 +1,7 @@
 //! The garbage collector: objects are deleted with the last of their owners.
 //!
-//! Nothing is collected for an owner that was never there: only the end of an owner is a reason to look.
+//! The end of an owner is a reason to look at its dependents. With strict owners, so is a write that gives an object
+//! another owner.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ impl Lifecycle<'_> {
 
     /// Deletes a dependent that no owner holds, and removes from a dependent that is held the owners that do not hold
     /// it. A dependent that changed meanwhile is judged again.
-    fn collect(&mut self, location: &Location) {
+    pub(super) fn collect(&mut self, location: &Location) {
         while let Some(stored) = self.state.store.get(&location.storage, &location.key) {
             if stored.deleting || self.collected(location, &stored) {
                 return;
@@ -72,6 +73,10 @@ impl Lifecycle<'_> {
             .map(|reference| (uid_of(reference), owner(self.state, reference, &location.key).0))
             .collect();
         let with = |hold: Hold| owners.iter().any(|(_, found)| *found == hold);
+        // As in a cluster, one owner that is not known keeps the dependent as it is.
+        if owners.is_empty() || with(Hold::Unknown) {
+            return true;
+        }
         if with(Hold::Solid) {
             let loose = owners.iter().filter(|(_, hold)| *hold != Hold::Solid).map(|(uid, _)| *uid);
             let loose: HashSet<_> = loose.collect();
@@ -81,7 +86,7 @@ impl Lifecycle<'_> {
         if with(Hold::Waiting) && !dependents.is_empty() {
             self.collect_in_foreground(location, stored, &dependents)
         } else {
-            self.remove_judged(location, stored)
+            self.collect_judged(location, stored)
         }
     }
 

@@ -14,7 +14,7 @@ mod tasks;
 mod tests;
 mod writes;
 
-pub(crate) use run::after_write;
+pub(crate) use run::{after_write, check_owners, put, remove_now};
 
 /// Objects that one task deletes. What follows from their deletion is done before the next page.
 const PAGE: usize = 256;

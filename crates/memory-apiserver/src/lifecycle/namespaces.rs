@@ -21,8 +21,9 @@ impl Lifecycle<'_> {
             let page = self.state.store.page(storage, &Range { namespace: Some(namespace), after }, PAGE);
             let Some(last) = page.last() else { continue };
             for object in &page {
-                // No kubelet ends Pods here, so the grace period of a Pod ends with its namespace.
-                if !object.deleting || &**storage == PODS {
+                // Without a kubelet, the grace period of a Pod ends with its namespace.
+                let never_ends = &**storage == PODS && !self.state.controllers.ends_pods;
+                if !object.deleting || never_ends {
                     self.remove(&Location { storage: Arc::clone(storage), key: object.key.clone() });
                 }
             }

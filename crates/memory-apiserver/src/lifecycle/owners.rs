@@ -15,12 +15,14 @@ use crate::store::{Key, Location};
 /// The relation of an owner to a dependent that names it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Hold {
-    /// The owner is there, or its kind is not served, so that nobody can know.
+    /// The owner is there.
     Solid,
     /// The owner is deleted in the foreground: it waits for its dependents.
     Waiting,
     /// The owner is gone.
     Absent,
+    /// Nobody can know: the kind of the owner is not served, or the owner has a namespace and the dependent has none.
+    Unknown,
 }
 
 /// The relation of an owner to the dependent of this key, and the place of the owner if it is there.
@@ -30,8 +32,11 @@ pub(super) fn owner(state: &ServerState, reference: &Value, dependent: &Key) -> 
     let registry = state.registry();
     let Some(resource) = registry.of(group, version).find(|resource| resource.names.kind == text("kind"))
     else {
-        return (Hold::Solid, None);
+        return (Hold::Unknown, None);
     };
+    if resource.namespaced && dependent.namespace.is_empty() {
+        return (Hold::Unknown, None);
+    }
     let namespace = if resource.namespaced { &*dependent.namespace } else { "" };
     let key = Key::new(namespace, text("name"));
     let found = state.store.get(&resource.storage, &key).map(|stored| stored.value());

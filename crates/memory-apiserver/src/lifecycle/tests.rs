@@ -112,13 +112,13 @@ async fn an_owner_that_is_not_where_it_is_said_to_be_holds_nothing() {
 }
 
 #[tokio::test]
-async fn an_owner_of_a_kind_that_nobody_serves_holds_what_it_owns() {
+async fn an_owner_of_a_kind_that_nobody_serves_keeps_its_dependent_as_it_is() {
     let h = Harness::new();
     let a = h.owned("a", &[]).await;
     let unknown = json!({"apiVersion": "other.test/v1", "kind": "Other", "name": "o", "uid": "u"});
     h.owned("c", &[owner(&a, false), unknown.clone()]).await;
     h.delete(&at("a")).await;
-    assert_eq!(h.get(&at("c")).await.1["metadata"]["ownerReferences"], json!([unknown]));
+    assert_eq!(h.get(&at("c")).await.1["metadata"]["ownerReferences"], json!([owner(&a, false), unknown]));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::owners::{Hold, owner, owner_references};
 use super::tasks::{Task, Tasks};
-use crate::deletion::{has_ended, mark_deleted, may_go};
+use crate::deletion::{PODS, grace, has_ended, mark_deleted, may_go};
 use crate::object::{FOREGROUND, ORPHAN, finalizers, uid};
 use crate::state::ServerState;
 use crate::store::{Change, DEFINITIONS, Expect, Key, Location, NAMESPACES, Stored};
@@ -107,7 +107,7 @@ impl<'s> Lifecycle<'s> {
         self.write_judged(location, stored, change, gone)
     }
 
-    fn write_judged(
+    pub(super) fn write_judged(
         &mut self,
         location: &Location,
         stored: &Arc<Stored>,
@@ -122,22 +122,30 @@ impl<'s> Lifecycle<'s> {
         })
     }
 
-    /// Deletes an object, at once unless a finalizer keeps it.
+    /// Deletes an object, at once unless a finalizer or a grace period keeps it.
     pub(super) fn remove(&mut self, location: &Location) {
         while let Some(stored) = self.state.store.get(&location.storage, &location.key) {
-            if self.remove_judged(location, &stored) {
+            if self.collect_judged(location, &stored) {
                 return;
             }
         }
     }
 
     /// As [`Self::remove`], of an object that is still `stored`. Returns false, and does nothing, if it is not.
-    pub(super) fn remove_judged(&mut self, location: &Location, stored: &Arc<Stored>) -> bool {
+    pub(super) fn collect_judged(&mut self, location: &Location, stored: &Arc<Stored>) -> bool {
+        // Without a kubelet, nobody would end a Pod whose grace period has begun.
+        let is_ended = self.state.controllers.ends_pods && &*location.storage == PODS;
+        let grace = if is_ended { grace(PODS, &stored.value(), None) } else { 0 };
+        self.remove_judged(location, stored, grace)
+    }
+
+    /// As [`Self::collect_judged`], with a grace period in seconds.
+    pub(super) fn remove_judged(&mut self, location: &Location, stored: &Arc<Stored>, grace: i64) -> bool {
         let object = stored.value();
-        if may_go(&location.storage, &object) {
+        if grace == 0 && may_go(&location.storage, &object) {
             return self.write_judged(location, stored, Change::Remove(object), true);
         }
         let now = self.state.clock.now();
-        self.edit_judged(location, stored, |object| mark_deleted(&location.storage, object, 0, now))
+        self.edit_judged(location, stored, |object| mark_deleted(&location.storage, object, grace, now))
     }
 }

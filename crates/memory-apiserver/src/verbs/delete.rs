@@ -11,7 +11,7 @@ use super::pages::Page;
 use crate::answer;
 use crate::call::Call;
 use crate::crds;
-use crate::deletion::{PODS, mark_deleted, may_go};
+use crate::deletion::{grace, mark_deleted, may_go};
 use crate::error::{ApiError, Details};
 use crate::lifecycle;
 use crate::object::{self, FOREGROUND, ORPHAN, finalizers, metadata_mut};
@@ -107,10 +107,9 @@ fn prepare(call: &Call, object: &mut Value, options: &DeleteOptions) -> i64 {
             crds::terminate(object, call.state.clock.now());
         }
         NAMESPACES => object["status"]["phase"] = json!("Terminating"),
-        PODS => return grace(object, options),
         _ => {}
     }
-    0
+    grace(&call.resource.storage, object, options.grace_seconds)
 }
 
 fn set_finalizer(object: &mut Value, finalizer: &str, there: bool) {
@@ -122,17 +121,4 @@ fn set_finalizer(object: &mut Value, finalizer: &str, there: bool) {
         list.retain(|found| found != finalizer);
         list.extend(there.then(|| json!(finalizer)));
     }
-}
-
-/// The grace period of a Pod: a Pod on a node has to be ended there first.
-fn grace(pod: &Value, options: &DeleteOptions) -> i64 {
-    let on_a_node = !pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
-    let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    if !on_a_node || ended {
-        return 0;
-    }
-    // A second deletion changes the period only if it says one.
-    let given = pod["metadata"]["deletionGracePeriodSeconds"].as_i64();
-    let own = given.or(pod["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30);
-    options.grace_seconds.unwrap_or(own).max(0)
 }

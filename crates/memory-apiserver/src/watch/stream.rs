@@ -159,8 +159,8 @@ impl Watch {
                 return None;
             }
             let mut chunk = BytesMut::new();
-            self.fill(&mut chunk);
-            if chunk.is_empty() && self.phase == Phase::Open {
+            let is_idle = self.fill(&mut chunk);
+            if chunk.is_empty() && is_idle && self.phase == Phase::Open {
                 self.pause(&mut chunk).await;
             }
             if !chunk.is_empty() {
@@ -169,17 +169,21 @@ impl Watch {
         }
     }
 
-    /// Writes the lines that are to be told now; none if there is nothing to tell.
-    fn fill(&mut self, chunk: &mut BytesMut) {
+    /// Writes the lines that are to be told now; none if there is nothing to tell. Returns whether all events are read:
+    /// many events may not pass the filter.
+    fn fill(&mut self, chunk: &mut BytesMut) -> bool {
         self.initial(chunk);
         if self.initial.len() > 0 {
-            return;
+            return false;
         }
         self.changed.borrow_and_update();
+        let is_retired = self.retired.borrow_and_update().is_some();
+        let mut is_idle = false;
         match self.unread() {
             Err(unknown) => self.expire(chunk, unknown),
             Ok(events) if events.is_empty() => {
-                if self.retired.borrow().is_some() && self.holds_until().is_none() {
+                is_idle = true;
+                if is_retired && self.holds_until().is_none() {
                     self.phase = Phase::Over;
                 }
             }
@@ -188,6 +192,7 @@ impl Watch {
         if self.phase == Phase::Open && self.next_bookmark.is_some_and(|due| due <= Instant::now()) {
             self.bookmark(chunk);
         }
+        is_idle
     }
 
     /// The next events; none while a line is held back.
@@ -299,14 +304,13 @@ impl Watch {
     /// Waits until there is something to tell or to do, and writes what a time limit calls for.
     async fn pause(&mut self, chunk: &mut BytesMut) {
         let holds_until = self.holds_until();
-        let is_served = self.retired.borrow().is_none();
         let wake = self.next_bookmark.into_iter().chain(holds_until).fold(self.end, Instant::min);
         tokio::select! {
             biased;
             // Each of these senders lives as long as `state` or the resource.
             _ = self.cut.changed() => self.phase = Phase::Broken,
             _ = self.changed.changed(), if holds_until.is_none() => {}
-            _ = self.retired.changed(), if is_served => {}
+            _ = self.retired.changed() => {}
             _ = self.nudged.changed(), if self.bookmarks => self.bookmark(chunk),
             () = sleep_until(wake) => {
                 if holds_until == Some(wake) {

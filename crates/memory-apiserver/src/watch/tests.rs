@@ -191,3 +191,40 @@ async fn a_bookmark_tells_the_version_of_a_server_that_was_set_back() {
     let bookmark: Value = serde_json::from_slice(&lines).unwrap();
     assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], past.to_string());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_behind_many_that_do_not_pass_is_told_at_once() {
+    let h = Harness::new();
+    let from = h.state.store.revision();
+    for _ in 0..1000 {
+        put(&h, "configmaps", "a");
+    }
+    put(&h, "configmaps", "b");
+    let path = format!(
+        "{CONFIG_MAPS}?watch=true&timeoutSeconds=100&resourceVersion={from}&fieldSelector=metadata.name=b"
+    );
+    let begun = tokio::time::Instant::now();
+    let mut watch = Reader::of(&h, &path).await;
+    assert_eq!(watch.next().await.unwrap().unwrap(), ["ADDED"]);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_ends_with_its_kind_though_no_event_passes() {
+    let h = Harness::new();
+    h.create(DEFINITIONS, definition("watch.test", "Thing")).await;
+    let things = "/apis/watch.test/v1/namespaces/default/things";
+    let path = format!("{things}?watch=true&timeoutSeconds=100&fieldSelector=metadata.name=none");
+    let mut watch = Reader::of(&h, &path).await;
+    let begun = tokio::time::Instant::now();
+    let goes = async {
+        // Once the watch waits for events.
+        tokio::task::yield_now().await;
+        let thing = json!({"apiVersion": "watch.test/v1", "kind": "Thing", "metadata": {"name": "a"}});
+        h.create(things, thing).await;
+        h.delete(&format!("{DEFINITIONS}/{THINGS}")).await;
+    };
+    let (end, ()) = tokio::join!(watch.next(), goes);
+    assert!(end.is_none());
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}

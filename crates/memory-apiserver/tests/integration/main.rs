@@ -16,5 +16,7 @@ mod kinds;
 #[cfg(test)]
 mod kubectl;
 #[cfg(test)]
+mod kubelet;
+#[cfg(test)]
 #[path = "../../../../tests/support/mod.rs"]
 mod support;

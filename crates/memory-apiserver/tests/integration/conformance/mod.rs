@@ -17,6 +17,15 @@ macro_rules! on_every_server {
     };
 }
 
+/// As `on_every_server`, for tests that need the garbage collector of kube-controller-manager. The control plane of the
+/// tests has no such program yet; the server in memory plays it. A line for `real_collecting` belongs here, as soon as
+/// `server` has a function of that name.
+macro_rules! on_every_collecting_server {
+    ($($test:ident),+ $(,)?) => {
+        on_server!(in_memory_collecting [] $($test)+);
+    };
+}
+
 /// The tests on one server, which the function of this name in `server` returns.
 macro_rules! on_server {
     ($server:ident [$($attribute:tt)*] $($test:ident)+) => {
@@ -54,6 +63,7 @@ mod endings;
 mod errors;
 mod events;
 mod expired;
+mod garbage;
 mod invalid_crds;
 mod kube_client;
 mod limits;

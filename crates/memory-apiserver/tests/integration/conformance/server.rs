@@ -63,6 +63,12 @@ pub(super) async fn in_memory() -> Server {
     Server::new(Arc::new(InMemory::new())).await
 }
 
+/// The server in memory with the garbage collector of kube-controller-manager, new for each test.
+pub(super) async fn in_memory_collecting() -> Server {
+    let api = ApiServer::builder().strict_owners().start().expect("a server");
+    Server::new(Arc::new(InMemory::of(api))).await
+}
+
 impl Server {
     async fn new(target: Arc<dyn Target>) -> Self {
         let client = target.client(User::Administrator).await;
@@ -211,7 +217,11 @@ struct InMemory {
 
 impl InMemory {
     fn new() -> Self {
-        Self { api: ApiServer::new(), serving: OnceCell::const_new() }
+        Self::of(ApiServer::new())
+    }
+
+    fn of(api: ApiServer) -> Self {
+        Self { api, serving: OnceCell::const_new() }
     }
 
     async fn client_with(&self, auth: AuthInfo) -> Client {
