@@ -98,11 +98,14 @@ pub struct HealthOptions {
     #[serde(with = "Text::<BindAddress>")]
     #[schemars(extend("x-flag" = "health-probe-bind-address"))]
     pub bind_address: BindAddress,
+    /// How long a watch may be down before /readyz fails. The old view is served meanwhile. 0: without limit.
+    #[serde(with = "Text::<AnyDuration>")]
+    pub stale_after: Duration,
 }
 
 impl Default for HealthOptions {
     fn default() -> Self {
-        Self { bind_address: BindAddress::listen("0.0.0.0", 8081) }
+        Self { bind_address: BindAddress::listen("0.0.0.0", 8081), stale_after: Duration::from_mins(5) }
     }
 }
 

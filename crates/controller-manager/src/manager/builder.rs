@@ -186,18 +186,19 @@ impl Manager {
     /// [`ManagerError::NameInUse`].
     pub async fn bind(self) -> Result<BoundManager, ManagerError> {
         self.controllers.check()?;
-        let health = ManagerHealth::new(self.cache.clone(), self.health_checks, self.readiness_checks)?;
-        let listeners = Listeners::bind(&self.options, self.listeners).await?;
-        let dump = self.options.debug.then(|| self.cache.clone());
+        let Self { cache, health_checks, readiness_checks, options, .. } = self;
+        let health = ManagerHealth::new(cache.clone(), options.stale_after, health_checks, readiness_checks)?;
+        let listeners = Listeners::bind(&options, self.listeners).await?;
+        let dump = options.debug.then(|| cache.clone());
         let parts = Parts {
             health_router: health_router(health.clone(), dump, self.routes),
             metrics_router: metrics_router(self.metrics),
             health,
             listeners,
-            cache: self.cache,
+            cache,
             controllers: self.controllers,
             runnables: self.runnables,
-            grace_period: self.options.grace_period,
+            grace_period: options.grace_period,
         };
         Ok(BoundManager { parts })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Limited};
 use kube::api::{GetParams, Request};
 use kube::client::Body;
-use kube::core::Status;
+use kube::core::{PartialObjectMeta, Status};
 use serde::de::DeserializeOwned;
 
 use crate::error_text::error_text;
@@ -95,6 +95,17 @@ impl ApiReader {
         name: &str,
     ) -> Result<Option<Arc<K>>, ReadError> {
         self.read(namespace, name, &decode_json::<K>).await
+    }
+
+    /// Returns true if the API server still has this object: one of its name and UID.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`], as [`Self::get`].
+    pub async fn still_has<K: CacheObject>(&self, object: &K) -> Result<bool, ReadError> {
+        let key = ObjectKey::of(object);
+        let found = self.get::<PartialObjectMeta<K>>(&key.namespace, &key.name).await?;
+        Ok(found.is_some_and(|found| found.metadata.uid == object.meta().uid))
     }
 
     /// Reads as [`Self::get`] does, with the decoder of the caller.

@@ -2,5 +2,6 @@
 
 mod http;
 mod lifecycle;
+mod readiness;
 mod registration;
 mod support;
