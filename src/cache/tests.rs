@@ -377,14 +377,7 @@ async fn c3_without_a_system_namespace_secrets_are_not_watched_at_all() {
     use k8s_openapi::api::core::v1::{ConfigMap, Secret};
     let feed = start(&[]).await;
     let plurals: Vec<_> = feed.cache.kinds().iter().map(|kind| kind.plural()).collect();
-    let expected = [
-        "sandboxes",
-        "sandboxsets",
-        "sandboxtemplates",
-        "checkpoints",
-        "persistentvolumeclaims",
-        "persistentvolumes",
-    ];
+    let expected = ["sandboxes", "sandboxsets", "sandboxtemplates", "checkpoints", "persistentvolumeclaims"];
     assert_eq!(plurals, expected);
     let error = feed.cache.reader::<Secret>().get("kube-system", "s").unwrap_err();
     assert_eq!(error, LookupError::OutOfScope { kind: "Secret".into(), namespace: None });
@@ -397,6 +390,7 @@ async fn c4_all_limits_compose() {
         sandbox_namespace: Some("team".into()),
         label_selector: Some("a in (b,c),!d".parse().unwrap()),
         system_namespace: Some("sys".into()),
+        persistent_volumes: true,
     };
     let mut feed = Feed::unsynced(|builder| builder.scope(scope));
     let mut asked = std::collections::BTreeMap::new();

@@ -156,11 +156,13 @@ pub struct CacheOptions {
     /// Number of objects in one page of a list. Used only if the API server cannot stream lists.
     #[schemars(range(min = 1, max = 10_000))]
     pub page_size: u32,
+    /// Watch PersistentVolumes too, for handlers of your own. Needs permissions in the whole cluster.
+    pub persistent_volumes: bool,
 }
 
 impl Default for CacheOptions {
     fn default() -> Self {
-        Self { sync_timeout: Duration::from_mins(2), page_size: 500 }
+        Self { sync_timeout: Duration::from_mins(2), page_size: 500, persistent_volumes: false }
     }
 }
 

@@ -175,7 +175,7 @@ async fn x3_a_removal_from_a_selection_is_shown_only_if_the_api_server_no_longer
 
     // A handler learns nothing until the API server has answered.
     let unavailable = RequestFault::Answer { code: 503, retry_after: None };
-    f.server.inject(&FaultPlan::request(On::request(Verb::Get, "configmaps"), Times::First(2), unavailable));
+    f.server.inject(&FaultPlan::request(On::request(Verb::List, "configmaps"), Times::First(2), unavailable));
     f.delete::<ConfigMap>("c").await;
     assert_eq!(f.calls.next(1).await, ["-c=0 removed"]);
     assert_eq!(f.results("error"), 2);
