@@ -340,7 +340,7 @@ async fn a_restored_server_is_accepted_in_the_end() {
         Ok(())
     };
     eventually("the cache shows the older state", Duration::from_mins(3), names).await;
-    assert_eq!(met(&test).0, ["inconsistent", "transport"], "the check after the reconnect was first");
+    assert_eq!(met(&test).0, ["stale_list", "transport"]);
     create(&test, "c").await;
     test.wait_until_synced().await;
     assert_eq!(test.cache().reader::<Sandbox>().len().unwrap(), 3);

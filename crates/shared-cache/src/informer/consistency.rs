@@ -17,6 +17,7 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
@@ -56,6 +57,8 @@ pub(super) struct ConsistencyCheck<'a, K: CacheObject> {
     informer: &'a InformerState<K>,
     partition: Partition,
     hasher: RandomState,
+    /// True if the last list was older than the store.
+    was_behind: AtomicBool,
 }
 
 /// The objects of a list, and the first impression of the differences from the store.
@@ -73,7 +76,7 @@ type Listed = Option<Identity<'static>>;
 
 impl<'a, K: CacheObject> ConsistencyCheck<'a, K> {
     pub(super) fn new(informer: &'a InformerState<K>, partition: Partition) -> Self {
-        Self { informer, partition, hasher: RandomState::new() }
+        Self { informer, partition, hasher: RandomState::new(), was_behind: AtomicBool::new(false) }
     }
 
     fn health(&self) -> PartitionHealth<'a> {
@@ -141,11 +144,16 @@ impl<'a, K: CacheObject> ConsistencyCheck<'a, K> {
     async fn check(&self) -> Result<Option<String>, WatchError> {
         let seen = self.informer.versions.of(self.partition);
         let listing = self.list().await?;
-        if listing.version.is_some_and(|listed| listed < seen) {
-            // The server decides by a quorum, so only a restored server is at an older version.
-            let listed = listing.version.unwrap_or_default();
-            return Ok(Some(format!("the API server is at version {listed}, the cache at {seen}")));
+        let listed = listing.version.unwrap_or(seen);
+        if listed < seen {
+            // A stale replica answers once. Only a restored server stays at an older version.
+            return if self.was_behind.swap(true, Ordering::Relaxed) {
+                Ok(Some(format!("the API server is at version {listed}, the cache at {seen}")))
+            } else {
+                Err(WatchError::Stale { listed, seen })
+            };
         }
+        self.was_behind.store(false, Ordering::Relaxed);
         let suspects = self.suspects(&listing).await;
         if suspects.is_empty() { Ok(None) } else { self.verify(suspects).await }
     }
@@ -231,6 +239,10 @@ impl<'a, K: CacheObject> ConsistencyCheck<'a, K> {
     async fn read(&self, key: &ObjectKey) -> Result<(Listed, Option<u64>), WatchError> {
         let page = self.list_watch().list_metadata(1, None, Some(key)).await?;
         let content = page.content()?;
+        let seen = self.informer.versions.of(self.partition);
+        if let Some(listed) = content.version().filter(|&listed| listed < seen) {
+            return Err(WatchError::Stale { listed, seen });
+        }
         let found = content.items.iter().filter_map(|item| Identity::peek(item.get()));
         // A server that ignores the field selector must not be misunderstood.
         let found = found.filter(|found| found.key() == key.into()).map(Identity::into_owned).next();
