@@ -1,4 +1,4 @@
-//! The eight cached kinds, their indexes, and the limits of each watch (behaviours B, C).
+//! The cached kinds, their indexes, and the limits of each watch (behaviours B, C).
 //!
 //! Kinds are added only in this file.
 
@@ -67,7 +67,8 @@ impl CachedResource for SandboxTemplate {
 }
 
 /// Adds the kinds of a scope. Secrets and ConfigMaps are watched only in the system namespace, if one is set
-/// (C3), and mostly without their data (Y6). PersistentVolumes are cluster-scoped and never limited (C4).
+/// (C3), and mostly without their data (Y6). PersistentVolumes are cluster-scoped and never limited, and are watched
+/// only if an option asks for them (C4, Y5).
 pub(super) fn add(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuilder {
     let builder = builder
         .cached_kind::<Sandbox>(sandboxes(scope))
@@ -76,8 +77,9 @@ pub(super) fn add(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuil
         .cached_kind::<Checkpoint>(sandboxes(scope))
         .kind::<PersistentVolumeClaim>(sandboxes(scope))
         .index(indexes::CLAIM_USER, indexes::claim_user)
-        .index(indexes::VOLUME_NAME, indexes::claim_volume)
-        .kind::<PersistentVolume>(Watch::all());
+        .index(indexes::VOLUME_NAME, indexes::claim_volume);
+    let builder =
+        if scope.persistent_volumes { builder.kind::<PersistentVolume>(Watch::all()) } else { builder };
     // Others' Secrets may be large, and a page is in memory as a whole.
     let system = |namespace: &String| Watch::namespaced(namespace).page_size(20);
     match &scope.system_namespace {
@@ -113,15 +115,19 @@ mod tests {
     async fn c4_every_scope_builds() {
         for namespace in [None, Some("team-a")] {
             for selector in [None, Some("a=b,c in (d)")] {
-                for system in [None, Some("sys")] {
+                for (system, volumes) in
+                    [(None, false), (Some("sys"), false), (None, true), (Some("sys"), true)]
+                {
                     let scope = Scope {
+                        persistent_volumes: volumes,
                         sandbox_namespace: namespace.map(str::to_owned),
                         label_selector: selector.map(|text| text.parse().unwrap()),
                         system_namespace: system.map(str::to_owned),
                     };
                     let (client, _server) = server();
                     let cache = add(SharedCache::builder(client), &scope).build().unwrap();
-                    assert_eq!(cache.kinds().len(), if system.is_some() { 8 } else { 6 });
+                    let expected = 5 + usize::from(volumes) + 2 * usize::from(system.is_some());
+                    assert_eq!(cache.kinds().len(), expected, "y5: {scope:?}");
                 }
             }
         }

@@ -95,7 +95,9 @@ async fn spawn_scripted(feed: &Feed, timeout: Duration) -> JoinHandle<Waited> {
 async fn f1_the_cache_waits_for_any_condition_on_any_kind_by_name() {
     use k8s_openapi::api::core::v1::{PersistentVolume, Secret};
     let volume = |phase: &str| json!({"metadata": {"name": "pv", "uid": "pv", "resourceVersion": "1"}, "status": {"phase": phase}});
-    let mut feed = Feed::start(&[("persistentvolumes", volume("Pending"))]).await;
+    let scope = Scope { persistent_volumes: true, ..Scope::default() };
+    let mut feed = Feed::unsynced(|builder| builder.scope(scope));
+    feed.sync(&[("persistentvolumes", volume("Pending"))]).await;
     let object = feed.cache.reader::<PersistentVolume>().get("", "pv").unwrap().unwrap();
     let condition = |volume: &PersistentVolume| match volume.status.as_ref().and_then(|s| s.phase.as_deref())
     {

@@ -173,6 +173,7 @@ impl ReadyManagerBuilder {
         let generic = ManagerOptions {
             metrics_address: options.metrics.bind_address,
             health_address: options.health.bind_address,
+            stale_after: options.health.stale_after,
             debug: options.debug.enabled,
             grace_period: options.shutdown.grace_period,
             metric_prefix: METRIC_PREFIX.to_owned(),

@@ -327,11 +327,11 @@ mod tests {
             ),
             (
                 "cache:\n  pageSiz: 5\n",
-                "config.yaml:4:3: cache.pageSiz: unknown field, did you mean `cache.pageSize`? (accepted here: syncTimeout, pageSize)",
+                "config.yaml:4:3: cache.pageSiz: unknown field, did you mean `cache.pageSize`? (accepted here: syncTimeout, pageSize, persistentVolumes)",
             ),
             (
                 "cache:\n  zzz: 5\n",
-                "config.yaml:4:3: cache.zzz: unknown field (accepted here: syncTimeout, pageSize)",
+                "config.yaml:4:3: cache.zzz: unknown field (accepted here: syncTimeout, pageSize, persistentVolumes)",
             ),
             (
                 "pageSize: 5\n",
@@ -339,7 +339,7 @@ mod tests {
             ),
             (
                 "cache: 5\n",
-                "config.yaml:3:8: cache: expected a section with the fields syncTimeout, pageSize",
+                "config.yaml:3:8: cache: expected a section with the fields syncTimeout, pageSize, persistentVolumes",
             ),
             (
                 "cache:\n  pageSize: 5\n  pageSize: 6\n",
@@ -374,7 +374,7 @@ mod tests {
             r#"config.yaml:1:7: kind: invalid value "Other": expected "SandboxManagerOptions""#,
             r#"config.yaml:3:13: cache.pageSize: invalid value "many": expected a whole number from 1 to 10000"#,
             r#"config.yaml:4:16: cache.syncTimeout: invalid value "5": expected a duration above zero such as 30s, 2m or 1h30m"#,
-            "config.yaml:5:3: cache.zzz: unknown field (accepted here: syncTimeout, pageSize)",
+            "config.yaml:5:3: cache.zzz: unknown field (accepted here: syncTimeout, pageSize, persistentVolumes)",
             "config.yaml:6:6: log: expected a section with the fields level, format",
             "config.yaml:7:1: log: given twice, expected once",
             "config.yaml:8:3: expected the name of a field",

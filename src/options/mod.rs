@@ -103,11 +103,14 @@ pub struct HealthOptions {
     #[serde(with = "Text::<BindAddress>")]
     #[schemars(extend("x-flag" = "health-probe-bind-address"))]
     pub bind_address: BindAddress,
+    /// How long a watch may be down before /readyz fails. The old view is served meanwhile. 0: without limit.
+    #[serde(with = "Text::<AnyDuration>")]
+    pub stale_after: Duration,
 }
 
 impl Default for HealthOptions {
     fn default() -> Self {
-        Self { bind_address: BindAddress::listen("0.0.0.0", 8081) }
+        Self { bind_address: BindAddress::listen("0.0.0.0", 8081), stale_after: Duration::from_mins(5) }
     }
 }
 
@@ -198,11 +201,13 @@ pub struct CacheOptions {
     /// Number of objects in one page of a list. Used only if the API server cannot stream lists.
     #[schemars(range(min = 1, max = 10_000))]
     pub page_size: u32,
+    /// Watch PersistentVolumes too, for handlers of your own. Needs permissions in the whole cluster.
+    pub persistent_volumes: bool,
 }
 
 impl Default for CacheOptions {
     fn default() -> Self {
-        Self { sync_timeout: Duration::from_mins(2), page_size: 500 }
+        Self { sync_timeout: Duration::from_mins(2), page_size: 500, persistent_volumes: false }
     }
 }
 

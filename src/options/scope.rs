@@ -39,6 +39,7 @@ impl Scope {
             sandbox_namespace: namespace("sandboxNamespace", &options.sandbox_namespace)?,
             label_selector: (!selects_all).then_some(selector),
             system_namespace: namespace("systemNamespace", &options.system_namespace)?,
+            persistent_volumes: options.cache.persistent_volumes,
         })
     }
 }

@@ -68,7 +68,7 @@ fn refused_config(body: &str, expected: &str) {
 fn unknown_field_is_refused_with_the_known_ones() {
     refused_config(
         "cache:\n  pageSiz: 5\n",
-        "config.yaml:4:3: cache.pageSiz: unknown field, did you mean `cache.pageSize`? (accepted here: syncTimeout, pageSize)",
+        "config.yaml:4:3: cache.pageSiz: unknown field, did you mean `cache.pageSize`? (accepted here: syncTimeout, pageSize, persistentVolumes)",
     );
 }
 
@@ -80,7 +80,7 @@ fn wrong_type_is_refused_with_line_and_field() {
     );
     refused_config(
         "cache: 5\n",
-        "config.yaml:3:8: cache: expected a section with the fields syncTimeout, pageSize",
+        "config.yaml:3:8: cache: expected a section with the fields syncTimeout, pageSize, persistentVolumes",
     );
 }
 
@@ -177,7 +177,7 @@ fn y8_all_faults_of_file_environment_and_flags_are_reported_at_once() {
     };
     let mut expected = vec![
         "config.yaml:4:13: cache.pageSize: invalid value \"many\": expected a whole number from 1 to 10000",
-        "config.yaml:5:3: cache.zzz: unknown field (accepted here: syncTimeout, pageSize)",
+        "config.yaml:5:3: cache.zzz: unknown field (accepted here: syncTimeout, pageSize, persistentVolumes)",
         "config.yaml:6:14: log.level: invalid value \"loud\": expected one of error, warn, info, debug, trace",
         "SANDBOX_MANAGER_LOG_FORMAT: invalid value \"xml\": expected one of json, text",
         "SANDBOX_MANAGER_ZZZ: unknown variable (--help names every variable)",

@@ -65,7 +65,7 @@ async fn a_d1_start_returns_once_synced_and_lookups_answer() {
     cache.stop().await;
     cache.start().await.unwrap();
     assert!(cache.kinds().iter().all(|kind| kind.report().synced), "{cache:?}");
-    assert_eq!(cache.kinds().len(), 8);
+    assert_eq!(cache.kinds().len(), 7);
     assert_eq!(cache.start().await, Err(StartError::AlreadyStarted), "d3");
 
     assert_eq!(claimed(&format!("{namespace}--claimed")).unwrap().name_any(), "claimed");
@@ -157,7 +157,9 @@ async fn c1_c2_c3_c4_scopes_limit_each_kind_as_said_and_compose() {
     ];
     for (namespace, selector, sandboxes, others) in cases {
         for system_namespace in ["", &system] {
-            let cache = started(client.clone(), scope(namespace, &selector, system_namespace)).await;
+            let mut scope = scope(namespace, &selector, system_namespace);
+            scope.persistent_volumes = true;
+            let cache = started(client.clone(), scope).await;
             assert_eq!(names::<Sandbox>(&cache), sandboxes, "{namespace:?} {selector:?}");
             assert_eq!(names::<SandboxSet>(&cache), others, "{namespace:?} {selector:?}");
             assert_eq!(names::<Checkpoint>(&cache), others, "{namespace:?} {selector:?}");

@@ -75,6 +75,7 @@ async fn survives_a_kill_of_the_api_server() {
         let stale = process.samples().await?.value("sandbox_manager_cache_stale_seconds", &resource)?;
         ensure!(stale > 0.0, "its watch is up");
         ensure!(process.get("/livez").await?.status == 200, "it is not alive");
+        ensure!(process.get("/readyz").await?.status == 200, "v3: it is not ready");
         Ok(())
     })
     .await;
@@ -191,7 +192,7 @@ async fn c5_missing_crds_are_waited_for() {
     process.becomes_unready(&["[-]informer/sandboxes failed: not synced: ", NOT_SERVED]).await;
     eventually("the kinds that are served are well", SOON, async || {
         let body = process.get("/readyz?verbose").await?.body;
-        ensure!(body.contains("[+]informer/persistentvolumes ok\n"), "{body}");
+        ensure!(body.contains("[+]informer/persistentvolumeclaims ok\n"), "{body}");
         Ok(())
     })
     .await;
@@ -248,6 +249,31 @@ async fn unreachable_api_server_keeps_the_process_live_and_not_ready() {
     let kubeconfig = proxy.lead(cluster.kubeconfig(ADMIN).await);
     let mut process = Process::start(&kubeconfig, &format!("sandboxNamespace: {namespace}\n")).await;
     process.becomes_unready(&["[-]informer/sandboxes failed: not synced: transport: "]).await;
+    proxy.restore();
+    process.becomes_ready().await;
+    assert_eq!(process.terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn v3_an_outage_keeps_the_process_ready_until_the_limit_of_the_options() {
+    let cluster = Cluster::shared().await;
+    cluster.install_crds(crds()).await;
+    let namespace = cluster.namespace("outage").await;
+    let proxy = Proxy::to(&cluster).await;
+    let kubeconfig = proxy.lead(cluster.kubeconfig(ADMIN).await);
+    let health = "health: { bindAddress: \"127.0.0.1:0\", staleAfter: 8s }";
+    let config = format!("sandboxNamespace: {namespace}\n{health}\n");
+    let mut process = Process::start(&kubeconfig, &config).await;
+    process.becomes_ready().await;
+    proxy.cut();
+    eventually("the outage is shown, and the process is ready", SOON, async || {
+        let answer = process.get("/readyz?verbose").await?;
+        ensure!(answer.body.contains("[~]informer/sandboxes stale for "), "{}", answer.body);
+        ensure!(answer.status == 200, "{}", answer.body);
+        Ok(())
+    })
+    .await;
+    process.becomes_unready(&["[-]informer/sandboxes failed: stale for ", " s: transport: "]).await;
     proxy.restore();
     process.becomes_ready().await;
     assert_eq!(process.terminate().await.code(), Some(0));

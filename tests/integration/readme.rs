@@ -66,12 +66,12 @@ fn watch_events(plural: &str) -> String {
     lines.concat()
 }
 
-/// Returns a client of an API server that allows everything, but rejects `PersistentVolume`s once.
+/// Returns a client of an API server that allows everything, but rejects `PersistentVolumeClaim`s once.
 fn client() -> Client {
     let refused = AtomicBool::new(false);
     let service = tower::service_fn(move |request: Request<Body>| {
         let path = request.uri().path();
-        let refuse = path.ends_with("persistentvolumes") && !refused.swap(true, Ordering::Relaxed);
+        let refuse = path.ends_with("persistentvolumeclaims") && !refused.swap(true, Ordering::Relaxed);
         std::future::ready(Ok::<_, Infallible>(answer(path, refuse)))
     });
     Client::new(service, "default")

@@ -34,7 +34,7 @@ pub use cache::{
     SharedCacheBuilder, StartError, VersionError, Watch, WatchThreadError,
 };
 pub use error_text::error_text;
-pub use informer::{Health, LastError, Report, STALE_AFTER, Snapshot, Verb, WatchError};
+pub use informer::{Freshness, Health, LastError, Report, Snapshot, Verb, WatchError};
 pub use kind::{
     CacheObject, CachedResource, DecodeError, Index, IndexFunc, IndexKeys, decode_json, decode_partially,
     decode_text,

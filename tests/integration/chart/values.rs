@@ -250,6 +250,7 @@ const PROBES: &[(&str, &[&str])] = &[
         "cache.syncTimeout",
         &["1s", "0", "0s", "0.0s", "2m", "1h30m", "500ms", "1.5s", ".5s", "1.s", "5", "5 s", "-5s"],
     ),
+    ("health.staleAfter", &["0", "5m", "1h30m", "5", "-5m", ""]),
     (
         "shutdown.gracePeriod",
         &["0", "0s", "30s", "1m30s", "100us", "1µs", "30", "s", "5d", "1h 30m", "", "ms5"],

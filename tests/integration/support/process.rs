@@ -54,13 +54,16 @@ pub(crate) struct Answer {
 }
 
 impl Process {
-    /// Starts it and waits until it listens. `config` is YAML, added to what every test needs.
+    /// Starts it and waits until it listens. `config` is YAML, added to the sections that every test needs. A section
+    /// of `config` replaces the section of that name.
     ///
     /// # Panics
     ///
     /// When it ends instead, with what it said.
     pub(crate) async fn start(kubeconfig: &Kubeconfig, config: &str) -> Self {
-        let (child, folder) = spawn(kubeconfig, &format!("{HEAD}{LISTENERS}{config}"));
+        let given = |line: &&str| config.lines().any(|own| own.split(':').next() == line.split(':').next());
+        let sections: Vec<_> = LISTENERS.lines().filter(|line| !given(line)).chain([config]).collect();
+        let (child, folder) = spawn(kubeconfig, &format!("{HEAD}{}", sections.join("\n")));
         Self::listening(child, folder).await
     }
 

@@ -274,8 +274,10 @@ impl<K: CacheObject> Controller<K> {
         let limit = self.max_concurrent_reconciles;
         let metrics = self.metrics.of(&name, limit);
         let reader = cache.reader();
+        let live = cache.has_selector::<K>().then(|| cache.api_reader());
+        let name_in_logs = Arc::clone(&name);
         let reconciler =
-            Arc::new(Reconciler { name: Arc::clone(&name), reader, handlers, timeout, queue, metrics });
+            Arc::new(Reconciler { name: name_in_logs, reader, live, handlers, timeout, queue, metrics });
         tracing::info!(controller = &*name, kind = %K::kind(&()), "controller started");
         // Also when the future is dropped.
         let _told_at_the_end = context.shutdown().clone().drop_guard();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
-use shared_cache::{CacheObject, LookupError, Reader, error_text};
+use shared_cache::{ApiReader, CacheObject, DeletionReason, LookupError, ReadError, Reader, error_text};
 use tracing::Instrument;
 
 use super::action::Action;
@@ -23,6 +23,8 @@ const NOT_SYNCED_RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Reconciler<K: CacheObject> {
     pub(super) name: Arc<str>,
     pub(super) reader: Reader<K>,
+    /// Reads from the API server if a selector limits the kind: an object that has left the cache may then exist.
+    pub(super) live: Option<ApiReader>,
     pub(super) handlers: Handlers<K>,
     pub(super) timeout: Option<Duration>,
     pub(super) queue: Arc<WorkQueue<K>>,
@@ -105,9 +107,19 @@ impl<K: CacheObject> Reconciler<K> {
             Shown::Nothing => return Outcome::Done,
             Shown::NotSynced => return Outcome::Postponed(NOT_SYNCED_RETRY),
             Shown::Object(object) => Observed::Present(object),
-            Shown::Deletion(Owed { last_known, reason }) => {
-                Observed::Deleted { key: key.object_key().clone(), last_known: Some(last_known), reason }
-            }
+            Shown::Deletion(Owed { last_known, reason }) => match self.confirm(&last_known, reason).await {
+                Ok(reason) => {
+                    Observed::Deleted { key: key.object_key().clone(), last_known: Some(last_known), reason }
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = error_text(&error),
+                        "cannot find out why the object left the cache"
+                    );
+                    self.metrics.reconciled(ReconcileResult::Error);
+                    return Outcome::Failed { wish: None };
+                }
+            },
         };
         let mut wish = Action::await_change();
         let result = {
@@ -132,6 +144,27 @@ impl<K: CacheObject> Reconciler<K> {
         };
         self.metrics.reconciled(counted);
         outcome
+    }
+
+    /// Finds out why an object left the cache if its watch cannot tell: asks the API server whether it still has the
+    /// object (behaviour X3). Handlers release external resources only after this.
+    async fn confirm(
+        &self,
+        last_known: &Arc<K>,
+        reason: DeletionReason,
+    ) -> Result<DeletionReason, ReadError> {
+        let is_uncertain = matches!(reason, DeletionReason::LeftScope | DeletionReason::FinalStateUnknown);
+        let Some(live) = self.live.as_ref().filter(|_| is_uncertain) else {
+            return Ok(reason);
+        };
+        match live.still_has(&**last_known).await {
+            Ok(true) => Ok(DeletionReason::LeftScope),
+            Ok(false) if reason == DeletionReason::LeftScope => Ok(DeletionReason::Removed),
+            Ok(false) => Ok(reason),
+            // Without the permission to read it nobody can find out, now or later.
+            Err(ReadError::Status { status, .. }) if status.code == 403 => Ok(DeletionReason::LeftScope),
+            Err(error) => Err(error),
+        }
     }
 
     /// Calls the handlers in order until one fails. `wish` collects what those before it ask for.

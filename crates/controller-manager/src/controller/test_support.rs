@@ -111,13 +111,25 @@ impl Fixture {
 
     /// The cache is not started, and uses the client that `wrap` makes of the server's.
     pub(super) fn with_client(names: &[&str], wrap: impl FnOnce(Client) -> Client) -> Self {
+        Self::build(names, Watch::all(), wrap)
+    }
+
+    /// The cache watches only a selection of the ConfigMaps. Waits until it is synced.
+    pub(super) async fn selective(names: &[&str], selector: &str) -> Self {
+        let watch = Watch::all().labels(&selector.parse().unwrap());
+        let this = Self::build(names, watch, std::convert::identity);
+        this.cache.start().await.unwrap();
+        this
+    }
+
+    fn build(names: &[&str], watch: Watch, wrap: impl FnOnce(Client) -> Client) -> Self {
         let server = ApiServer::new();
         for name in names {
             server.load(&config_map(name, "0")).unwrap();
         }
         let cache = SharedCache::builder(wrap(server.client()))
             .page_size(1)
-            .kind::<ConfigMap>(Watch::all())
+            .kind::<ConfigMap>(watch)
             .kind::<Secret>(Watch::all())
             .build()
             .unwrap();

@@ -226,21 +226,22 @@ impl Manager {
     /// [`ManagerError::NameInUse`].
     pub async fn bind(self) -> Result<BoundManager, ManagerError> {
         self.controllers.check()?;
-        let leader = self.election.as_ref().map(|(_, election)| election.status().clone());
+        let Self { cache, health_checks, readiness_checks, options, election, .. } = self;
+        let leader = election.as_ref().map(|(_, election)| election.status().clone());
         let health =
-            ManagerHealth::new(self.cache.clone(), self.health_checks, self.readiness_checks, leader)?;
-        let listeners = Listeners::bind(&self.options, self.listeners).await?;
-        let dump = self.options.debug.then(|| self.cache.clone());
+            ManagerHealth::new(cache.clone(), options.stale_after, health_checks, readiness_checks, leader)?;
+        let listeners = Listeners::bind(&options, self.listeners).await?;
+        let dump = options.debug.then(|| cache.clone());
         let parts = Parts {
             health_router: health_router(health.clone(), dump, self.routes),
             metrics_router: metrics_router(self.metrics),
             health,
             listeners,
-            cache: self.cache,
-            election: self.election,
+            cache,
+            election,
             controllers: self.controllers,
             runnables: self.runnables,
-            grace_period: self.options.grace_period,
+            grace_period: options.grace_period,
         };
         Ok(BoundManager { parts })
     }

@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use shared_cache::SharedCache;
+use shared_cache::{CachedKind, Freshness, SharedCache};
 
 use super::error::ManagerError;
 use crate::http::{Check, CheckStatus, HealthSource};
@@ -32,10 +33,12 @@ impl UserCheck {
     }
 }
 
-/// Live as long as it answers and all health checks of the user succeed. Ready while every watch is fresh, all
-/// readiness checks of the user succeed, and no shutdown has begun.
+/// Live as long as it answers and all health checks of the user succeed. Ready while every kind that is not optional
+/// has a view that is not too old, all readiness checks of the user succeed, and no shutdown has begun.
 pub(super) struct ManagerHealth {
     cache: SharedCache,
+    /// How long a kind may be without a watch; zero sets no limit.
+    stale_after: Duration,
     shutting_down: AtomicBool,
     live: Vec<UserCheck>,
     ready: Vec<UserCheck>,
@@ -49,11 +52,12 @@ impl ManagerHealth {
     /// [`ManagerError::NameInUse`].
     pub(super) fn new(
         cache: SharedCache,
+        stale_after: Duration,
         live: Vec<UserCheck>,
         ready: Vec<UserCheck>,
         leader: Option<Status>,
     ) -> Result<Arc<Self>, ManagerError> {
-        let this = Self { cache, shutting_down: AtomicBool::new(false), live, ready, leader };
+        let this = Self { cache, stale_after, shutting_down: AtomicBool::new(false), live, ready, leader };
         for (what, checks) in [("health checks", this.live()), ("readiness checks", this.ready())] {
             let mut names: Vec<_> = checks.into_iter().map(|check| check.name).collect();
             names.sort();
@@ -69,14 +73,37 @@ impl ManagerHealth {
         self.shutting_down.store(true, Ordering::Release);
     }
 
-    /// Name and reason of each readiness check that fails now.
-    pub(super) fn problems(&self) -> Vec<(String, String)> {
-        let problem = |check: Check| match check.status {
-            CheckStatus::Failed(reason) => Some((check.name, reason)),
-            CheckStatus::Ok | CheckStatus::OkWith(_) | CheckStatus::Degraded(_) => None,
-        };
-        self.ready().into_iter().filter_map(problem).collect()
+    /// The checks of readiness that are not in order now.
+    pub(super) fn problems(&self) -> Problems {
+        let mut problems = Problems::default();
+        for Check { name, status } in self.ready() {
+            match status {
+                CheckStatus::Ok | CheckStatus::OkWith(_) => {}
+                CheckStatus::Degraded(reason) => problems.degraded.push((name, reason)),
+                CheckStatus::Failed(reason) => problems.failed.push((name, reason)),
+            }
+        }
+        problems
     }
+
+    /// A view that is too old fails only a kind that is not optional (behaviour V3).
+    fn check(&self, kind: &dyn CachedKind) -> CheckStatus {
+        match kind.report().freshness() {
+            Freshness::Fresh => CheckStatus::Ok,
+            freshness => match freshness.within(self.stale_after) {
+                Err(reason) if !kind.is_optional() => CheckStatus::Failed(reason),
+                Ok(()) | Err(_) => CheckStatus::Degraded(freshness.to_string()),
+            },
+        }
+    }
+}
+
+/// Checks that are not in order, each with its name and the reason.
+#[derive(Default)]
+pub(super) struct Problems {
+    pub(super) failed: Vec<(String, String)>,
+    /// Checks that do not fail the probe.
+    pub(super) degraded: Vec<(String, String)>,
 }
 
 fn ping() -> Check {
@@ -95,14 +122,8 @@ impl HealthSource for ManagerHealth {
             CheckStatus::Ok
         };
         let shutdown = Check { name: "shutdown".to_owned(), status: shutdown };
-        let informers = named_kinds(&self.cache).map(|(name, kind)| {
-            let status = match kind.report().ready() {
-                Ok(()) => CheckStatus::Ok,
-                Err(reason) if kind.is_optional() => CheckStatus::Degraded(reason),
-                Err(reason) => CheckStatus::Failed(reason),
-            };
-            Check { name: format!("informer/{name}"), status }
-        });
+        let informers = named_kinds(&self.cache)
+            .map(|(name, kind)| Check { name: format!("informer/{name}"), status: self.check(&**kind) });
         let leader = self
             .leader
             .iter()

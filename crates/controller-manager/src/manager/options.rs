@@ -11,6 +11,8 @@ pub struct ManagerOptions {
     pub metrics_address: BindAddress,
     /// Where `/livez`, `/healthz`, `/readyz` and the [routes of the user](crate::Manager::routes) are served.
     pub health_address: BindAddress,
+    /// How long a kind may be without a watch before `/readyz` fails. Lookups show the old view meanwhile. Zero: forever.
+    pub stale_after: Duration,
     /// Serves `/debug/cache/{plural}` on the health address: names, versions and index values of the cached objects.
     pub debug: bool,
     /// How long handlers and runnables may go on after the shutdown has begun.
@@ -26,6 +28,7 @@ impl Default for ManagerOptions {
         Self {
             metrics_address: BindAddress::Off,
             health_address: BindAddress::Off,
+            stale_after: Duration::from_mins(5),
             debug: false,
             grace_period: Duration::from_secs(30),
             metric_prefix: "controller_manager".to_owned(),

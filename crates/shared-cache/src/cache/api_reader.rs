@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
-use kube::api::{GetParams, Request};
+use kube::api::{GetParams, ListParams, Request};
 use kube::client::Body;
-use kube::core::Status;
+use kube::core::{PartialObjectMeta, Status};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error_text::error_text;
@@ -97,6 +99,35 @@ impl ApiReader {
         self.read(namespace, name, &decode_json::<K>).await
     }
 
+    /// Returns true if the API server still has this object: one of its name and UID. Sends a `list` request that
+    /// selects the name, so that the permissions of a watch are enough. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]; a retry may succeed.
+    pub async fn still_has<K: CacheObject>(&self, object: &K) -> Result<bool, ReadError> {
+        #[derive(Deserialize)]
+        struct List {
+            items: Vec<PartialObjectMeta>,
+        }
+        let key = ObjectKey::of(object);
+        let params = ListParams::default().fields(&format!("metadata.name={}", key.name)).limit(1);
+        let path = K::url_path(&(), Some(&*key.namespace).filter(|namespace| !namespace.is_empty()));
+        let (code, body) = self.send::<K>(&key, Request::new(path).list(&params)).await?;
+        let kind = K::kind(&()).into_owned();
+        if code != 200 {
+            return Err(ReadError::Status { kind, key, status: status_of(code, &body).boxed() });
+        }
+        let list: List = serde_json::from_slice(&body).map_err(|error| {
+            let cause = DecodeError { field: "items".into(), problem: error.to_string() };
+            ReadError::Decode { kind, key: key.clone(), cause }
+        })?;
+        let is_it = |found: &PartialObjectMeta| {
+            found.metadata.name.as_deref() == Some(&*key.name) && found.metadata.uid == object.meta().uid
+        };
+        Ok(list.items.iter().any(is_it))
+    }
+
     /// Reads as [`Self::get`] does, with the decoder of the caller.
     pub(super) async fn read<K: CacheObject>(
         &self,
@@ -109,21 +140,9 @@ impl ApiReader {
             return Err(ReadError::InvalidName { kind: K::kind(&()).into_owned(), key });
         }
         let kind = || K::kind(&()).into_owned();
-        let transport =
-            |key: &ObjectKey, cause| ReadError::Transport { kind: kind(), key: key.clone(), cause };
-        let read = async {
-            let path = K::url_path(&(), Some(namespace).filter(|ns| !ns.is_empty()));
-            let request = Request::new(path)
-                .get(name, &GetParams::default())
-                .map_err(|error| transport(&key, error_text(&error)))?;
-            let response = self.client.send(request.map(Body::from)).await;
-            let (parts, body) = response.map_err(|error| transport(&key, error_text(&error)))?.into_parts();
-            let body = Limited::new(body, MAX_BODY).collect().await;
-            let body = body.map_err(|error| transport(&key, error_text(&*error)))?.to_bytes();
-            Ok((parts.status.as_u16(), body))
-        };
-        let read = tokio::time::timeout(READ_TIMEOUT, read).await;
-        let (code, body) = read.map_err(|_| ReadError::Timeout { kind: kind(), key: key.clone() })??;
+        let path = K::url_path(&(), Some(namespace).filter(|ns| !ns.is_empty()));
+        let request = Request::new(path).get(name, &GetParams::default());
+        let (code, body) = self.send::<K>(&key, request).await?;
         let text = String::from_utf8_lossy(&body);
         match code {
             200 => match decode(&text) {
@@ -131,17 +150,41 @@ impl ApiReader {
                 Err(cause) => Err(ReadError::Decode { kind: kind(), key, cause }),
             },
             code => {
-                let status = serde_json::from_str::<Status>(&text).unwrap_or_default();
+                let status = status_of(code, &body);
                 // The API server also returns 404 if the kind is not served. Only a 404 that names the object
                 // means that it is gone.
                 let names_it = status.details.as_ref().is_some_and(|details| details.name == name);
                 if code == 404 && names_it {
                     return Ok(None);
                 }
-                Err(ReadError::Status { kind: kind(), key, status: status.with_code(code).boxed() })
+                Err(ReadError::Status { kind: kind(), key, status: status.boxed() })
             }
         }
     }
+
+    /// Sends a request and returns the status code and the body of its response.
+    async fn send<K: CacheObject>(
+        &self,
+        key: &ObjectKey,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<(u16, Bytes), ReadError> {
+        let kind = || K::kind(&()).into_owned();
+        let transport = |cause| ReadError::Transport { kind: kind(), key: key.clone(), cause };
+        let exchange = async {
+            let request = request.map_err(|error| transport(error_text(&error)))?;
+            let response = self.client.send(request.map(Body::from)).await;
+            let (parts, body) = response.map_err(|error| transport(error_text(&error)))?.into_parts();
+            let body = Limited::new(body, MAX_BODY).collect().await;
+            let body = body.map_err(|error| transport(error_text(&*error)))?.to_bytes();
+            Ok((parts.status.as_u16(), body))
+        };
+        let exchange = tokio::time::timeout(READ_TIMEOUT, exchange).await;
+        exchange.map_err(|_| ReadError::Timeout { kind: kind(), key: key.clone() })?
+    }
+}
+
+fn status_of(code: u16, body: &[u8]) -> Status {
+    serde_json::from_slice::<Status>(body).unwrap_or_default().with_code(code)
 }
 
 /// Returns true if a text is exactly one segment of a path, as every Kubernetes name and namespace is.

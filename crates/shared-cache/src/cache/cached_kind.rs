@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::api_reader::ApiReader;
 use super::outage::read_through_outages;
 use super::watched::Watched;
-use crate::informer::Report;
+use crate::informer::{Report, restart_after_panics};
 use crate::kind::CacheObject;
 use crate::object::KeyRef;
 
@@ -73,9 +73,11 @@ pub trait Driven: Send + Sync {
 impl<K: CacheObject> Driven for Watched<K> {
     fn run(self: Arc<Self>, reader: ApiReader, stop: CancellationToken) -> BoxFuture<'static, ()> {
         async move {
+            let (health, kind) = (self.informer.health(), K::kind(&()));
+            let reads = restart_after_panics(health, &kind, || read_through_outages(&self, &reader));
             tokio::select! {
-                () = self.watch(stop) => {}
-                () = read_through_outages(&self, &reader) => {}
+                () = self.informer.run(stop) => {}
+                () = reads => {}
             }
         }
         .boxed()

@@ -111,6 +111,27 @@ const FAMILIES: &[Family] = &[
         read: |_, report| one(size(report.partially_decoded)),
     },
     Family {
+        name: "cache_consistency_checks_total",
+        help: "Number of completed comparisons of the cache with the API server.",
+        kind: MetricType::COUNTER,
+        labels: &[],
+        read: |_, report| one(count(report.checks)),
+    },
+    Family {
+        name: "cache_inconsistencies_total",
+        help: "Number of comparisons that found the cache to differ from the API server. Each led to a new list.",
+        kind: MetricType::COUNTER,
+        labels: &[],
+        read: |_, report| one(count(report.inconsistencies)),
+    },
+    Family {
+        name: "cache_panics_total",
+        help: "Number of panics in decoders, index functions and observers of this resource.",
+        kind: MetricType::COUNTER,
+        labels: &[],
+        read: |_, report| one(count(report.panics)),
+    },
+    Family {
         name: "cache_lookups_total",
         help: "Number of lookups, by result.",
         kind: MetricType::COUNTER,

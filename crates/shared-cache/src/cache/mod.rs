@@ -21,6 +21,8 @@ mod watch_thread;
 mod watched;
 
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod tests;
 
 pub use api_reader::{ApiReader, READ_TIMEOUT, ReadError};

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::{StreamExt, stream};
 use rand::Rng;
 
@@ -12,6 +13,7 @@ use super::api_reader::ApiReader;
 use super::watched::Watched;
 use crate::kind::CacheObject;
 use crate::object::ObjectKey;
+use crate::store::Partition;
 
 /// Time between two reads of the objects that callers wait for.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
@@ -20,19 +22,26 @@ const POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// an outage.
 const CONCURRENT_READS: usize = 8;
 
-/// Reads while the watch is down. Never returns. Cancel safe.
+/// Reads while a watch is down. Never returns. Cancel safe. A kind with several namespaces has a watch for
+/// each; only objects of the namespaces whose watch is down are read.
 pub(super) async fn read_through_outages<K: CacheObject>(watched: &Watched<K>, reader: &ApiReader) {
+    join_all(watched.informer.partitions().map(|partition| read_partition(watched, reader, partition))).await;
+}
+
+async fn read_partition<K: CacheObject>(watched: &Watched<K>, reader: &ApiReader, partition: Partition) {
     let health = watched.informer.health();
     loop {
-        health.until_live(false).await;
+        health.until_live(partition, false).await;
         let pause = POLL_INTERVAL.mul_f64(rand::rng().random_range(0.9..=1.0));
         tokio::select! {
-            () = health.until_live(true) => {}
+            () = health.until_live(partition, true) => {}
             () = tokio::time::sleep(pause) => {
-                let read = stream::iter(watched.waits.awaited())
+                let mut awaited = watched.waits.awaited();
+                awaited.retain(|key| watched.informer.partition_of(&key.namespace) == partition);
+                let read = stream::iter(awaited)
                     .for_each_concurrent(CONCURRENT_READS, |key| read_live(watched, reader, key));
                 tokio::select! {
-                    () = health.until_live(true) => {}
+                    () = health.until_live(partition, true) => {}
                     () = read => {}
                 }
             }

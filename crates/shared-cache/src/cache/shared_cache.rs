@@ -243,6 +243,13 @@ impl SharedCache {
         self.watched::<K>().is_some()
     }
 
+    /// Returns true if a label or field selector limits the watch of the kind. An object that leaves the cache may
+    /// then still exist.
+    #[must_use]
+    pub fn has_selector<K: CacheObject>(&self) -> bool {
+        self.watched::<K>().is_some_and(|watched| watched.informer.options().has_selector())
+    }
+
     /// Returns a stream of the objects of a kind and then of every change; `None` if the cache does not have
     /// the kind.
     #[must_use]

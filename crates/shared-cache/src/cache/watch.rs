@@ -1,8 +1,13 @@
 //! [`Watch`]: selects which objects of a kind are cached.
 
+use std::time::Duration;
+
 use label_selector::LabelSelector;
 
 use crate::informer::InformerOptions;
+
+/// Time between two consistency checks of a kind (behaviour V4).
+const CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Selects which objects of a kind are cached: namespaces, a label selector and a field selector.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,6 +86,7 @@ impl Watch {
             label_selector: self.labels,
             field_selector: self.fields,
             page_size: self.page_size.unwrap_or(page_size),
+            check_interval: Some(CHECK_INTERVAL),
         }
     }
 }

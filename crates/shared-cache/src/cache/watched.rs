@@ -1,11 +1,6 @@
 //! [`Watched`]: one kind of the cache, with its informer and the cache's own state.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
-
-use futures::FutureExt;
-use tokio_util::sync::CancellationToken;
 
 use super::expectations::ResourceVersionExpectations;
 use super::lookups::Lookups;
@@ -14,9 +9,6 @@ use crate::informer::Informer;
 use crate::kind::{CacheObject, KindParams};
 use crate::object::Observer;
 use crate::wait::{ChangeSignal, WaitSource, Waits};
-
-/// Pause before the watch restarts after its task has panicked.
-const REST_AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// One kind of the cache.
 pub(crate) struct Watched<K: CacheObject> {
@@ -61,15 +53,5 @@ impl<K: CacheObject> Watched<K> {
     pub(crate) fn covers(&self, namespace: &str) -> bool {
         let namespaces = &self.informer.options().namespaces;
         namespaces.is_empty() || namespaces.iter().any(|watched| watched == namespace)
-    }
-
-    /// Watches until cancelled. If an index function or a decoder panics, the watch restarts with a list.
-    pub(super) async fn watch(&self, stop: CancellationToken) {
-        while AssertUnwindSafe(self.informer.run(stop.clone())).catch_unwind().await.is_err() {
-            tracing::error!(kind = %K::kind(&()), "watch panicked, restarting");
-            if stop.run_until_cancelled(tokio::time::sleep(REST_AFTER_PANIC)).await.is_none() {
-                return;
-            }
-        }
     }
 }

@@ -45,10 +45,10 @@ impl Backoff {
             self.failures = 0;
         }
         self.expired = expired;
-        if let Some(asked) = failure.and_then(WatchError::retry_after).filter(|asked| !asked.is_zero()) {
+        if let Some(pause) = failure.and_then(requested_pause) {
             // A server that sends Retry-After is up, so the own delay restarts (behaviour V13).
             self.failures = 0;
-            return asked.min(LONGEST_RETRY_AFTER).mul_f64(rand::rng().random_range(1.0..=1.25));
+            return pause;
         }
         if lived >= SHORT_LIVED {
             return Duration::ZERO;
@@ -62,6 +62,12 @@ impl Backoff {
         // Jitter only shortens the delay, so that its bounds hold.
         delay.mul_f64(rand::rng().random_range(0.75..=1.0))
     }
+}
+
+/// Returns the delay that the server requested, with jitter; `None` if it requested none.
+pub(super) fn requested_pause(failure: &WatchError) -> Option<Duration> {
+    let asked = failure.retry_after().filter(|asked| !asked.is_zero())?;
+    Some(asked.min(LONGEST_RETRY_AFTER).mul_f64(rand::rng().random_range(1.0..=1.25)))
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub enum WatchError {
     /// One event or page has more bytes than the limit.
     #[error("response of more than {0} bytes")]
     TooLarge(usize),
+    /// A consistency check has found an object that differs from the API server's.
+    #[error("{0}")]
+    Inconsistent(String),
     /// The list is older than a version that was already seen. The API server is a stale replica or was
     /// restored from a backup.
     #[error("list at version {listed} is older than {seen}, which was already seen")]
@@ -61,6 +64,7 @@ impl WatchError {
             Self::Silent(_) => "silent",
             Self::Protocol(_) => "protocol",
             Self::TooLarge(_) => "too_large",
+            Self::Inconsistent(_) => "inconsistent",
             Self::Stale { .. } => "stale_list",
         }
     }
@@ -98,7 +102,7 @@ impl WatchError {
             Self::Status { status, .. } => !matches!(status.code, 401 | 403 | 404 | 410 | 429),
             Self::Transport(_) => answered,
             Self::Silent(_) | Self::Protocol(_) | Self::TooLarge(_) | Self::ResponseTimeout(_) => true,
-            Self::Stale { .. } => false,
+            Self::Inconsistent(_) | Self::Stale { .. } => false,
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,9 +13,6 @@ use tokio::time::Instant;
 
 use super::error::WatchError;
 use crate::store::Partition;
-
-/// How long a watch may be down before its kind is no longer ready.
-pub const STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// The request that failed. It is also the verb that a permission must name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +56,8 @@ pub struct Report {
     pub synced: bool,
     /// How long no watch has fed the store. `None` while a watch feeds it.
     pub stale_for: Option<Duration>,
+    /// True while a list replaces an older complete list. Lookups show the older list meanwhile.
+    pub relisting: bool,
     /// The last failure since the watch last worked. `None` if the watch works.
     pub last_error: Option<LastError>,
     /// Number of consecutive failures.
@@ -74,26 +74,83 @@ pub struct Report {
     pub undecodable: usize,
     /// Number of objects that are stored without the fields that cannot be decoded.
     pub partially_decoded: usize,
+    /// Number of completed consistency checks.
+    pub checks: u64,
+    /// Number of consistency checks that found a difference from the API server.
+    pub inconsistencies: u64,
+    /// Number of panics in the task of the informer, and in functions that the task calls.
+    pub panics: u64,
 }
 
 impl Report {
-    /// Returns `Ok` if lookups may be trusted: synced, and no watch outage longer than [`STALE_AFTER`].
+    /// Returns how far lookups can be trusted.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        let reason = || self.last_error.as_ref().map(|error| error.message.clone());
+        match self.stale_for {
+            _ if !self.synced => Freshness::NotSynced { reason: reason() },
+            None => Freshness::Fresh,
+            Some(age) => Freshness::Stale { age, relisting: self.relisting, reason: reason() },
+        }
+    }
+}
+
+/// How far the lookups of a kind can be trusted (behaviour V3). Its text is one line for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Freshness {
+    /// A watch feeds the store.
+    Fresh,
+    /// The store contains no complete list, so lookups return an error.
+    NotSynced {
+        /// The last failure, if there was one.
+        reason: Option<String>,
+    },
+    /// No watch feeds the store. Lookups show the state of `age` ago, or newer.
+    Stale {
+        /// How long no watch has fed the store.
+        age: Duration,
+        /// True while a list is in progress.
+        relisting: bool,
+        /// The last failure, if there was one.
+        reason: Option<String>,
+    },
+}
+
+impl Freshness {
+    /// Returns `Ok` if the kind is synced and was fed within the last `stale_after`. Zero sets no limit.
     ///
     /// # Errors
     ///
     /// The reason as text for operators.
-    pub fn ready(&self) -> Result<(), String> {
-        let why = || self.last_error.as_ref().map(|error| error.message.clone());
-        if !self.synced {
-            return Err(why().map_or("not synced yet".into(), |why| format!("not synced: {why}")));
+    pub fn within(&self, stale_after: Duration) -> Result<(), String> {
+        match self {
+            Self::Fresh => Ok(()),
+            Self::Stale { age, .. } if stale_after.is_zero() || *age < stale_after => Ok(()),
+            Self::Stale { .. } | Self::NotSynced { .. } => Err(self.to_string()),
         }
-        match self.stale_for {
-            Some(down) if down >= STALE_AFTER => {
-                let why = why().unwrap_or_else(|| "connecting".into());
-                Err(format!("watch down for {} s: {why}", down.as_secs()))
+    }
+}
+
+impl fmt::Display for Freshness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = match self {
+            Self::Fresh => return f.write_str("fresh"),
+            Self::NotSynced { reason: None } => return f.write_str("not synced yet"),
+            Self::NotSynced { reason } => {
+                f.write_str("not synced")?;
+                reason
             }
-            _ => Ok(()),
-        }
+            Self::Stale { age, relisting: true, reason } => {
+                write!(f, "relisting, view of {} s ago", age.as_secs())?;
+                reason
+            }
+            Self::Stale { age, relisting: false, reason } => {
+                write!(f, "stale for {} s", age.as_secs())?;
+                reason
+            }
+        };
+        reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
     }
 }
 
@@ -110,8 +167,9 @@ struct State {
 pub struct Health {
     /// True if every partition is synced. Stored outside the lock because every lookup reads it.
     synced: AtomicBool,
-    /// True if a watch feeds every partition of the store.
-    live: watch::Sender<bool>,
+    /// For each partition, true if a watch feeds it.
+    live: Vec<watch::Sender<bool>>,
+    panics: Arc<AtomicU64>,
     /// The state of each partition.
     states: Mutex<Vec<State>>,
 }
@@ -127,7 +185,8 @@ impl Health {
         let state = State { stale_since: Some(Instant::now()), ..State::default() };
         Self {
             synced: AtomicBool::new(false),
-            live: watch::Sender::new(false),
+            live: (0..partitions).map(|_| watch::Sender::new(false)).collect(),
+            panics: Arc::default(),
             states: Mutex::new(vec![state; partitions]),
         }
     }
@@ -142,7 +201,8 @@ impl Health {
     #[must_use]
     pub fn report(&self) -> Report {
         let states = self.states.lock();
-        let mut merged = Report { synced: true, ..Report::default() };
+        let panics = self.panics.load(Ordering::Relaxed);
+        let mut merged = Report { synced: true, panics, ..Report::default() };
         for state in &*states {
             let stale_for = state.stale_since.map(|since| since.elapsed());
             merged.merge(&Report { synced: state.synced, stale_for, ..state.report.clone() });
@@ -150,10 +210,20 @@ impl Health {
         merged
     }
 
-    /// Resolves once a watch feeds the whole store (`true`), or part of it is not fed (`false`). Cancel safe.
-    pub(crate) async fn until_live(&self, live: bool) {
+    /// Resolves once a watch feeds a partition (`true`), or none does (`false`). Cancel safe.
+    pub(crate) async fn until_live(&self, partition: Partition, live: bool) {
         // The sender lives as long as `self`, so the wait cannot fail.
-        let _ = self.live.subscribe().wait_for(|&now| now == live).await;
+        let _ = self.live[usize::from(partition)].subscribe().wait_for(|&now| now == live).await;
+    }
+
+    /// The number of panics, for all that count one.
+    pub(super) fn panics(&self) -> &Arc<AtomicU64> {
+        &self.panics
+    }
+
+    /// Records a panic of a function that works for the informer.
+    pub(crate) fn panicked(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns the health of one list and watch.
@@ -175,10 +245,14 @@ impl Report {
     /// Keeps the worse value of each field of the two reports, and adds the counts.
     fn merge(&mut self, other: &Self) {
         self.synced &= other.synced;
-        self.stale_for = self.stale_for.max(other.stale_for);
-        if self.last_error.is_none() {
+        // The oldest view counts, with its reason.
+        if other.stale_for > self.stale_for {
+            self.relisting = other.relisting;
+        }
+        if self.last_error.is_none() || (other.last_error.is_some() && other.stale_for > self.stale_for) {
             self.last_error.clone_from(&other.last_error);
         }
+        self.stale_for = self.stale_for.max(other.stale_for);
         self.consecutive_failures = self.consecutive_failures.max(other.consecutive_failures);
         self.last_event = self.last_event.max(other.last_event);
         self.last_bookmark = self.last_bookmark.max(other.last_bookmark);
@@ -188,6 +262,8 @@ impl Report {
         }
         self.undecodable += other.undecodable;
         self.partially_decoded += other.partially_decoded;
+        self.checks += other.checks;
+        self.inconsistencies += other.inconsistencies;
     }
 }
 
@@ -203,9 +279,9 @@ impl PartitionHealth<'_> {
         let mut states = self.health.states.lock();
         let result = update(&mut states[self.index]);
         self.health.synced.store(states.iter().all(|state| state.synced), Ordering::Release);
-        let live = states.iter().all(|state| state.stale_since.is_none());
+        let live = states[self.index].stale_since.is_none();
         drop(states);
-        self.health.live.send_if_modified(|was| std::mem::replace(was, live) != live);
+        self.health.live[self.index].send_if_modified(|was| std::mem::replace(was, live) != live);
         result
     }
 
@@ -214,12 +290,18 @@ impl PartitionHealth<'_> {
     }
 
     pub(super) fn list_started(self) {
-        self.update(|state| state.report.relists += u64::from(state.synced));
+        self.update(|state| {
+            state.report.relists += u64::from(state.synced);
+            state.report.relisting = state.synced;
+        });
     }
 
     /// Records that the initial list, or a relist, has completed.
     pub(super) fn list_complete(self) {
-        self.update(|state| state.synced = true);
+        self.update(|state| {
+            state.synced = true;
+            state.report.relisting = false;
+        });
     }
 
     /// Records that the partition was emptied because its kind is no longer served.
@@ -240,6 +322,7 @@ impl PartitionHealth<'_> {
     pub(super) fn down(self) {
         self.update(|state| {
             state.stale_since.get_or_insert_with(Instant::now);
+            state.report.relisting = false;
         });
     }
 
@@ -266,6 +349,14 @@ impl PartitionHealth<'_> {
         if bookmark {
             report.last_bookmark = now;
         }
+    }
+
+    /// Records a completed consistency check.
+    pub(super) fn checked(self, consistent: bool) {
+        let mut states = self.health.states.lock();
+        let report = &mut states[self.index].report;
+        report.checks += 1;
+        report.inconsistencies += u64::from(!consistent);
     }
 
     /// Records the number of undecodable and of partially decoded objects.

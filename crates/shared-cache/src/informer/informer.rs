@@ -1,13 +1,18 @@
 //! [`Informer`]: owns the store of one kind and runs its lists and watches.
 
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::consistency::ConsistencyCheck;
 use super::health::Health;
 use super::informer_options::InformerOptions;
 use super::observers::Snapshot;
@@ -19,6 +24,34 @@ use crate::store::{Partition, Store};
 
 /// Longest sleep before the wall clock is read again. The clock may be changed during a sleep.
 const CLOCK_CHECK: Duration = Duration::from_secs(30);
+
+/// Pause before a part that has panicked runs again. Each further panic doubles it.
+const FIRST_REST: Duration = Duration::from_secs(1);
+
+/// Longest pause after a panic. A part that ran this long begins with [`FIRST_REST`] again.
+const LONGEST_REST: Duration = Duration::from_mins(1);
+
+/// Runs a part of the informer, and again after each panic, which is logged and counted (behaviour V12).
+pub(crate) async fn restart_after_panics<F: Future<Output = ()>>(
+    health: &Health,
+    kind: &str,
+    mut run: impl FnMut() -> F,
+) {
+    let mut rest = FIRST_REST;
+    loop {
+        let begun = Instant::now();
+        if AssertUnwindSafe(run()).catch_unwind().await.is_ok() {
+            return;
+        }
+        health.panicked();
+        if begun.elapsed() >= LONGEST_REST {
+            rest = FIRST_REST;
+        }
+        tracing::error!(%kind, ?rest, "the informer panicked, restarting it");
+        tokio::time::sleep(rest).await;
+        rest = LONGEST_REST.min(2 * rest);
+    }
+}
 
 /// The lists and watches of one kind. See the [module](super).
 pub(crate) struct Informer<K: CacheObject> {
@@ -44,22 +77,49 @@ impl<K: CacheObject> Informer<K> {
     /// until the first has ended.
     ///
     /// If the future is dropped, the store keeps its objects, and observers are notified that no batch will
-    /// come.
+    /// come. If a decoder, a transform or an index function panics, everything starts again with a list (V12).
     pub(crate) async fn run(&self, stop: CancellationToken) {
         let _running = self.running.lock().await;
         self.state.observers.open();
         let mut ended = Ended { state: &self.state, stopped: false };
-        let partitions = 0..Partition::try_from(self.state.list_watches.len()).unwrap_or(Partition::MAX);
-        let reflectors = partitions.map(|partition| async move {
-            Reflector::new(&self.state, partition).list_and_watch().await;
+        let after_panic = AtomicBool::new(false);
+        let kind = K::kind(&());
+        let watch = restart_after_panics(&self.state.health, &kind, || {
+            self.watch(after_panic.swap(true, Ordering::Relaxed))
+        });
+        stop.run_until_cancelled(watch).await;
+        ended.stopped = true;
+    }
+
+    /// Lists, watches and checks every partition. Never returns.
+    async fn watch(&self, after_panic: bool) {
+        if after_panic {
+            self.state.health.all_down();
+        }
+        let reflectors = self.partitions().map(|partition| async move {
+            Reflector::new(&self.state, partition, after_panic).list_and_watch().await;
+        });
+        let checks = self.partitions().map(|partition| async move {
+            ConsistencyCheck::new(&self.state, partition).repeat().await;
         });
         tokio::select! {
             biased;
-            () = stop.cancelled() => {}
             _ = join_all(reflectors) => {}
             () = self.follow_the_clock() => {}
+            _ = join_all(checks) => {}
         }
-        ended.stopped = true;
+    }
+
+    /// Returns the partitions: one for each watched namespace, or one.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = Partition> + use<K> {
+        0..Partition::try_from(self.state.list_watches.len()).unwrap_or(Partition::MAX)
+    }
+
+    /// Returns the partition that watches the objects of a namespace.
+    pub(crate) fn partition_of(&self, namespace: &str) -> Partition {
+        let namespaces = &self.state.options.namespaces;
+        let position = namespaces.iter().position(|watched| watched == namespace).unwrap_or_default();
+        Partition::try_from(position).unwrap_or_default()
     }
 
     pub(crate) fn store(&self) -> &Store<K> {
@@ -106,9 +166,7 @@ impl<K: CacheObject> Informer<K> {
 
     /// The version that the store has reached for the objects of a namespace.
     pub(crate) fn version_in(&self, namespace: &str) -> u64 {
-        let namespaces = &self.state.options.namespaces;
-        let position = namespaces.iter().position(|watched| watched == namespace).unwrap_or_default();
-        self.state.versions.of(Partition::try_from(position).unwrap_or_default())
+        self.state.versions.of(self.partition_of(namespace))
     }
 
     /// Attaches an observer until it is dropped, and returns the existing objects.
@@ -130,8 +188,7 @@ impl<K: CacheObject> Informer<K> {
     }
 }
 
-/// Records at the end of a run that the watch is down. Also closes the observers, unless the run restarts
-/// after a panic.
+/// Records at the end of a run that the watch is down, and closes the observers.
 struct Ended<'a, K: CacheObject> {
     state: &'a InformerState<K>,
     stopped: bool,
@@ -140,9 +197,7 @@ struct Ended<'a, K: CacheObject> {
 impl<K: CacheObject> Drop for Ended<'_, K> {
     fn drop(&mut self) {
         self.state.health.all_down();
-        if !std::thread::panicking() {
-            self.state.observers.close(self.stopped);
-        }
+        self.state.observers.close(self.stopped);
     }
 }
 

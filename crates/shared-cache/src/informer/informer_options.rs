@@ -1,6 +1,9 @@
 //! [`InformerOptions`]: limits the objects that an informer watches.
 
-/// Limits the objects that an informer watches, by namespace and selector. Also sets the page size of lists.
+use std::time::Duration;
+
+/// Limits the objects that an informer watches, by namespace and selector. Also sets the page size of lists and
+/// the interval of the consistency checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InformerOptions {
     /// The namespaces to watch, each by its own list and watch. If empty, all namespaces, or a cluster-scoped
@@ -12,4 +15,13 @@ pub(crate) struct InformerOptions {
     pub(crate) field_selector: Option<String>,
     /// Number of objects in a page of a paged list; 0 means 500.
     pub(crate) page_size: u32,
+    /// Time between two consistency checks; `None`: no checks.
+    pub(crate) check_interval: Option<Duration>,
+}
+
+impl InformerOptions {
+    /// Returns true if a selector can exclude objects that exist.
+    pub(crate) fn has_selector(&self) -> bool {
+        self.label_selector.is_some() || self.field_selector.is_some()
+    }
 }

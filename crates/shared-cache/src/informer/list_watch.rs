@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, CONNECTION, RETRY_AFTER};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, RETRY_AFTER};
 use http_body_util::BodyExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::{ListParams, Request, WatchParams};
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::error::WatchError;
 use crate::error_text::error_text;
 use crate::kind::CacheObject;
-use crate::object::parse_version;
+use crate::object::{ObjectKey, parse_version};
 
 /// How long the response headers may take (behaviour E8).
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +39,10 @@ pub(crate) const MAX_PAGE: usize = 256 << 20;
 
 /// Largest error body that is read.
 const MAX_STATUS: usize = 64 << 10;
+
+/// Requests lists without specs and statuses. A server that cannot leave them out sends whole objects.
+const METADATA_ONLY: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json";
 
 /// How a request is sent.
 #[derive(Clone, Copy)]
@@ -130,6 +134,34 @@ impl ListWatch {
         };
         let request = Request::new(self.path.as_str()).list(&params);
         Ok(Page { body: read(self.send(request, how).await?, MAX_PAGE).await? })
+    }
+
+    /// Lists the metadata of one page of objects from the quorum, or of the object of one key.
+    pub(crate) async fn list_metadata(
+        &self,
+        limit: u32,
+        continue_token: Option<String>,
+        only: Option<&ObjectKey>,
+    ) -> Result<Page, WatchError> {
+        let mut fields: Vec<_> = self.field_selector.iter().cloned().collect();
+        if let Some(ObjectKey { namespace, name }) = only {
+            fields.push(format!("metadata.name={name}"));
+            if !namespace.is_empty() {
+                fields.push(format!("metadata.namespace={namespace}"));
+            }
+        }
+        let params = ListParams {
+            label_selector: self.label_selector.clone(),
+            field_selector: (!fields.is_empty()).then(|| fields.join(",")),
+            limit: Some(limit),
+            continue_token,
+            ..ListParams::default()
+        };
+        let mut request = Request::new(self.path.as_str()).list(&params);
+        if let Ok(request) = &mut request {
+            request.headers_mut().insert(ACCEPT, http::HeaderValue::from_static(METADATA_ONLY));
+        }
+        Ok(Page { body: read(self.send(request, Sending::default()).await?, MAX_PAGE).await? })
     }
 
     /// Returns true if discovery lists the kind.

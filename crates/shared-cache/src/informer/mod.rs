@@ -12,10 +12,12 @@
 //! Rule numbers refer to docs/behaviours.md.
 
 mod backoff;
+mod consistency;
 mod error;
 mod health;
 mod informer;
 mod informer_options;
+mod intake;
 mod list_watch;
 mod observers;
 mod raw_event;
@@ -25,13 +27,15 @@ mod state;
 mod undecodable;
 
 #[cfg(test)]
+mod consistency_tests;
+#[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
 mod tests;
 
 pub use error::WatchError;
-pub use health::{Health, LastError, Report, STALE_AFTER, Verb};
-pub(crate) use informer::Informer;
+pub use health::{Freshness, Health, LastError, Report, Verb};
+pub(crate) use informer::{Informer, restart_after_panics};
 pub(crate) use informer_options::InformerOptions;
 pub use observers::Snapshot;
 

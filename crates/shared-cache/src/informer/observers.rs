@@ -1,6 +1,7 @@
 //! [`Observers`]: the observers of the changes of one kind.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -26,6 +27,8 @@ pub(crate) struct Observers<K> {
     /// Called before all others, in this order.
     fixed: Vec<Arc<dyn Observer<K>>>,
     attached: Mutex<Attached<K>>,
+    /// Number of panics.
+    panics: Arc<AtomicU64>,
 }
 
 struct Attached<K> {
@@ -36,9 +39,9 @@ struct Attached<K> {
 }
 
 impl<K: CacheObject> Observers<K> {
-    pub(crate) fn new(fixed: Vec<Arc<dyn Observer<K>>>) -> Self {
+    pub(crate) fn new(fixed: Vec<Arc<dyn Observer<K>>>, panics: Arc<AtomicU64>) -> Self {
         let attached = Attached { observers: Vec::new(), synced: false, closed: None };
-        Self { fixed, attached: Mutex::new(attached) }
+        Self { fixed, attached: Mutex::new(attached), panics }
     }
 
     /// Attaches an observer and returns a snapshot of the existing objects.
@@ -63,11 +66,11 @@ impl<K: CacheObject> Observers<K> {
             return;
         }
         for observer in &self.fixed {
-            guarded::<K>(|| observer.observe(batch));
+            self.guarded(|| observer.observe(batch));
         }
         for (observer, since) in self.live() {
             if batch.sequence > since {
-                guarded::<K>(|| observer.observe(batch));
+                self.guarded(|| observer.observe(batch));
             }
         }
     }
@@ -82,17 +85,17 @@ impl<K: CacheObject> Observers<K> {
             }
             attached.live()
         };
-        self.fixed.iter().for_each(|observer| guarded::<K>(|| observer.synced()));
+        self.fixed.iter().for_each(|observer| self.guarded(|| observer.synced()));
         for (observer, _) in live {
-            guarded::<K>(|| observer.synced());
+            self.guarded(|| observer.synced());
         }
     }
 
     /// Notifies the observers that no batch will come any more.
     pub(crate) fn close(&self, stopped: bool) {
         self.attached.lock().closed = Some(stopped);
-        self.fixed.iter().for_each(|observer| guarded::<K>(|| observer.closed(stopped)));
-        self.live().iter().for_each(|(observer, _)| guarded::<K>(|| observer.closed(stopped)));
+        self.fixed.iter().for_each(|observer| self.guarded(|| observer.closed(stopped)));
+        self.live().iter().for_each(|(observer, _)| self.guarded(|| observer.closed(stopped)));
     }
 
     /// Records that a new run begins, so that batches come again.
@@ -103,18 +106,20 @@ impl<K: CacheObject> Observers<K> {
     fn live(&self) -> Vec<(Arc<dyn Observer<K>>, u64)> {
         self.attached.lock().live()
     }
+
+    /// Calls one observer. A panic is logged and counted, and the other observers are still called. The informer
+    /// goes on, because the store is in order; a restart would not repeat the batch for the observer.
+    fn guarded(&self, call: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(call)).is_err() {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(kind = %K::kind(&()), "an observer panicked");
+        }
+    }
 }
 
 impl<K> Attached<K> {
     fn live(&self) -> Vec<(Arc<dyn Observer<K>>, u64)> {
         let live = self.observers.iter();
         live.filter_map(|(observer, since)| Some((observer.upgrade()?, *since))).collect()
-    }
-}
-
-/// Calls one observer. A panic is logged, so that the other observers are still called.
-fn guarded<K: CacheObject>(call: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(call)).is_err() {
-        tracing::error!(kind = %K::kind(&()), "an observer panicked");
     }
 }

@@ -142,12 +142,21 @@ impl Recovery {
         }
         let outdated = failure.is_version_too_large() || matches!(failure, WatchError::Stale { .. });
         self.stale_lists += u32::from(outdated);
+        let inconsistent = matches!(failure, WatchError::Inconsistent(_));
+        if inconsistent {
+            self.reset_versions();
+        }
         let stuck = self.stuck.get_or_insert_with(Streak::begin);
         // A busy server that asks for patience has not judged the version.
         let unanswered = matches!(failure, WatchError::Transport(_) | WatchError::ResponseTimeout(_));
         stuck.count += u32::from(!unanswered && failure.retry_after().is_none());
         let stuck = stuck.reached(STUCK, Duration::ZERO) || stuck.reached(0, STUCK_FOR);
-        outdated || stuck || failure.is_expired() || self.not_found.is_some()
+        outdated || inconsistent || stuck || failure.is_expired() || self.not_found.is_some()
+    }
+
+    /// Requires that the next list replaces all objects, regardless of their versions.
+    pub(super) fn reset_versions(&mut self) {
+        self.stale_lists = STALE_LISTS;
     }
 
     /// Records that the resume version has changed.

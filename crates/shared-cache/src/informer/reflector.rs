@@ -9,29 +9,25 @@
 //!          └──────────── any failure of the list: back off ◀──────────┘ any failure: back off
 //! ```
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use rand::Rng;
 use tokio::time::Instant;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, requested_pause};
 use super::error::WatchError;
 use super::health::{PartitionHealth, Verb};
+use super::intake::{BATCH, Intake, Known};
 use super::list_watch::{Lines, ListWatch, Page, SILENCE_TIMEOUT, Sending};
 use super::raw_event::{RawEvent, Stub, split_lines};
 use super::recovery::Recovery;
-use super::state::InformerState;
+use super::state::{CheckLink, InformerState};
 use super::undecodable::Isolation;
-use crate::kind::{CacheObject, DecodeError};
-use crate::object::{Batch, parse_version};
-use crate::store::{Change, Partition};
-
-/// Number of changes applied under one lock. This limits how long readers wait for the lock.
-const BATCH: usize = 128;
+use crate::kind::CacheObject;
+use crate::object::parse_version;
+use crate::store::Partition;
 
 /// How long the API server is asked to keep a watch open. The value is random, so that the kinds do not renew
 /// together.
@@ -41,6 +37,10 @@ const WATCH_SECONDS: std::ops::RangeInclusive<u64> = 240..=290;
 /// (behaviour V7).
 const LIST_SILENCE: Duration = Duration::from_secs(10);
 
+/// A streaming list that ends cleanly before this time was ended by a server that stops. The server alone decides
+/// how long the list lasts, at least half an hour.
+const SHORTEST_LIFETIME: Duration = Duration::from_mins(25);
+
 /// How long the whole probe of a silent watch may take. The limit lets a dead peer be noticed within 90 s
 /// (E8).
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Reflector<'a, K: CacheObject> {
     informer: &'a InformerState<K>,
     partition: Partition,
-    isolation: Isolation,
+    intake: Intake<'a, K>,
     /// The version at which to resume. `None` if a list is needed.
     resume: Option<String>,
     /// The highest version that was seen.
@@ -57,6 +57,8 @@ pub(super) struct Reflector<'a, K: CacheObject> {
     /// Time since which a watch has fed the store on this connection.
     live_since: Option<Instant>,
     recovery: Recovery,
+    /// True if the connection was lost, until a watch works again.
+    lost: bool,
 }
 
 /// The reason why a watch is silent.
@@ -77,26 +79,34 @@ struct Ended {
     failure: Option<WatchError>,
     /// True if the next connection must not wait, because it uses another method.
     retry_at_once: bool,
+    /// True if the connection ended before its time, so that the server may have been restarted.
+    lost: bool,
 }
 
 impl Ended {
     /// Returns the end of a connection that was never established.
     fn at_once(verb: Verb, failure: WatchError) -> Self {
-        Self { verb, lived: Duration::ZERO, failure: Some(failure), retry_at_once: false }
+        Self { verb, lived: Duration::ZERO, failure: Some(failure), retry_at_once: false, lost: true }
     }
 }
 
 impl<'a, K: CacheObject> Reflector<'a, K> {
-    pub(super) fn new(informer: &'a InformerState<K>, partition: Partition) -> Self {
+    /// After a panic the store may be half changed, so the first list then replaces all objects.
+    pub(super) fn new(informer: &'a InformerState<K>, partition: Partition, after_panic: bool) -> Self {
+        let mut recovery = Recovery::default();
+        if after_panic {
+            recovery.reset_versions();
+        }
         Self {
             informer,
             partition,
-            isolation: Isolation::default(),
+            intake: Intake::new(informer, partition),
             resume: None,
             // The store may contain objects of an earlier run.
             seen: informer.versions.of(partition),
             live_since: None,
-            recovery: Recovery::default(),
+            recovery,
+            lost: false,
         }
     }
 
@@ -108,8 +118,8 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         &self.informer.list_watches[usize::from(self.partition)]
     }
 
-    fn observe(&self, batch: &Batch<K>) {
-        self.informer.observers.observe(batch);
+    fn link(&self) -> &'a CheckLink {
+        &self.informer.links[usize::from(self.partition)]
     }
 
     /// Never returns. Cancel safe: received events have been applied, or will be listed again.
@@ -119,6 +129,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             self.live_since = None;
             let ended = self.connect().await;
             self.health().down();
+            self.lost |= ended.lost;
             let pause = if ended.retry_at_once {
                 Duration::ZERO
             } else {
@@ -162,7 +173,13 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         if retry_at_once {
             tracing::info!(kind = %K::kind(&()), "streaming list failed, using paged lists for one hour");
         }
-        Ended { verb: Verb::Watch, lived, failure, retry_at_once }
+        let whole = lifetime.unwrap_or(SHORTEST_LIFETIME);
+        let lost = match &failure {
+            // The server ends a watch a moment before its time.
+            None => lived + Duration::from_secs(10) < whole,
+            Some(failure) => !matches!(failure, WatchError::Inconsistent(_)),
+        };
+        Ended { verb: Verb::Watch, lived, failure, retry_at_once, lost }
     }
 
     /// Decides how a failure changes the next connection, and reports the failure.
@@ -210,9 +227,9 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
     fn clear(&mut self) {
         tracing::warn!(kind = %K::kind(&()), "kind is no longer served, removing its objects from the cache");
         self.health().cleared();
-        self.informer.store.clear(self.partition, |batch| self.observe(&batch));
-        self.isolation = Isolation::default();
-        self.health().not_decoded(self.isolation.counts());
+        self.informer.store.clear(self.partition, |batch| self.intake.observe(&batch));
+        self.intake.isolation = Isolation::default();
+        self.health().not_decoded(self.intake.isolation.counts());
     }
 
     /// Checks on another connection why a watch is silent (behaviour V8). An API server whose etcd reports no
@@ -256,13 +273,21 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
 
     async fn list_pages(&mut self) -> Result<(), WatchError> {
         self.begin_list();
-        let mut token = None;
+        let mut token: Option<String> = None;
         loop {
             let limit = self.recovery.page_limit(self.informer.options.page_size);
             let how = self.recovery.sending_list();
             let page = match self.list_watch().list(limit, token.clone(), how).await {
                 Ok(page) => page,
                 Err(failure) => {
+                    // The pages so far stay valid until the token expires. A new list would only add load.
+                    if token.is_some()
+                        && let Some(pause) = requested_pause(&failure)
+                    {
+                        self.report(Verb::List, &failure, pause);
+                        tokio::time::sleep(pause).await;
+                        continue;
+                    }
                     self.recovery.page_failed(&failure, limit, token.is_some());
                     return Err(failure);
                 }
@@ -278,17 +303,23 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
     fn apply_page(&mut self, page: &Page) -> Result<(String, Option<String>), WatchError> {
         let content = page.content()?;
         self.check_freshness(content.version())?;
+        let known = self.known_objects();
         for items in content.items.chunks(BATCH) {
-            let now = Timestamp::now();
-            let changes: Vec<_> = items.iter().map(|item| self.decode(item.get(), now)).collect();
-            self.observe(&self.informer.store.apply(self.partition, changes));
+            self.intake.apply_items(items, known);
         }
         let ListMeta { resource_version, continue_, .. } = content.metadata;
         Ok((resource_version.unwrap_or_default(), continue_.filter(|token| !token.is_empty())))
     }
 
+    /// Returns what a list may do with the objects that the store has in the listed version. Versions of a restored
+    /// server do not identify an object.
+    fn known_objects(&self) -> Known {
+        let replace = self.recovery.versions_reset() || !self.health().has_synced();
+        if replace { Known::Replace } else { Known::Keep }
+    }
+
     fn begin_list(&mut self) {
-        self.isolation.begin_list();
+        self.intake.isolation.begin_list();
         self.informer.store.begin_relist(self.partition, self.recovery.versions_reset());
     }
 
@@ -303,9 +334,9 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.seen = number.unwrap_or_default();
         self.resume = Some(version.to_owned());
         self.recovery.listed();
-        self.isolation.end_list();
-        self.health().not_decoded(self.isolation.counts());
-        self.informer.store.sweep(self.partition, number, |batch| self.observe(&batch));
+        self.intake.isolation.end_list();
+        self.health().not_decoded(self.intake.isolation.counts());
+        self.informer.store.sweep(self.partition, number, |batch| self.intake.observe(&batch));
         self.health().list_complete();
         if self.informer.health.has_synced() {
             self.informer.observers.synced();
@@ -319,6 +350,9 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.live_since = Some(Instant::now());
         self.recovery.live();
         self.health().live();
+        if std::mem::take(&mut self.lost) {
+            self.link().reconnected.notify_one();
+        }
     }
 
     /// Reads a watch to its end. `Ok` is a clean end.
@@ -330,7 +364,14 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         }
         loop {
             let patience = if listing { LIST_SILENCE } else { SILENCE_TIMEOUT };
-            match lines.next(patience).await {
+            let next = tokio::select! {
+                biased;
+                difference = self.link().repair_requested(), if !listing => {
+                    return Err(WatchError::Inconsistent(difference));
+                }
+                next = lines.next(patience) => next,
+            };
+            match next {
                 Ok(Some(chunk)) => self.ingest(&chunk, &mut listing)?,
                 Ok(None) => break,
                 Err(silent @ WatchError::Silent(_)) if !listing => match self.probe().await {
@@ -352,7 +393,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
 
     /// Applies the events of a chunk in order, in batches.
     fn ingest(&mut self, chunk: &Bytes, listing: &mut bool) -> Result<(), WatchError> {
-        let mut pending = Pending::new();
+        let mut pending = Vec::new();
         let (mut events, mut bookmark) = (false, false);
         let result = (|| {
             for line in split_lines(chunk) {
@@ -360,15 +401,15 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
                 match &*event.kind {
                     "BOOKMARK" => {
                         bookmark = true;
-                        self.flush(&mut pending, *listing);
+                        self.flush(&mut pending, *listing)?;
                         self.bookmark(&Stub::parse(event.object), listing)?;
                     }
                     "ERROR" => return Err(event.error()),
-                    kind => {
+                    _ => {
                         events = true;
-                        pending.push(self.change(kind, &event)?);
-                        if pending.changes.len() == BATCH {
-                            self.flush(&mut pending, *listing);
+                        pending.push(event);
+                        if pending.len() == BATCH {
+                            self.flush(&mut pending, *listing)?;
                         }
                     }
                 }
@@ -376,69 +417,23 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             Ok(())
         })();
         // Also before an error, because the events ahead of the error are valid.
-        self.flush(&mut pending, *listing);
+        let flushed = self.flush(&mut pending, *listing);
         self.health().seen(events, bookmark);
-        result
+        result.and(flushed)
     }
 
-    fn change(&mut self, kind: &str, event: &RawEvent<'_>) -> Result<(Change<K>, String), WatchError> {
-        let before = self.isolation.counts();
-        let params = self.informer.store.params();
-        let (mut text, mut decoded) = (event.object, params.decode(event.object));
-        if decoded.is_err() {
-            text = event.verified_object()?;
-            decoded = params.decode(text);
+    /// Applies events, and advances the version if they are not part of a list.
+    fn flush(&mut self, pending: &mut Vec<RawEvent<'_>>, listing: bool) -> Result<(), WatchError> {
+        if pending.is_empty() {
+            return Ok(());
         }
-        let change = match (kind, decoded) {
-            ("ADDED" | "MODIFIED", decoded) => self.upsert(text, decoded, Timestamp::now()),
-            ("DELETED", Ok(object)) => {
-                self.isolation.record_deleted(&object);
-                Change::Delete(Arc::new(object))
-            }
-            ("DELETED", Err(_)) => self.isolation.gone(text),
-            (other, _) => {
-                return Err(WatchError::Protocol(format!("watch event of unknown type {other:?}")));
-            }
-        };
-        if self.isolation.counts() != before {
-            self.health().not_decoded(self.isolation.counts());
-        }
-        let version = match &change {
-            Change::Upsert(object, _) | Change::Delete(object) => object.meta().resource_version.clone(),
-            Change::Hide { version, .. } | Change::DeleteHidden { version, .. } => {
-                version.map(|version| version.to_string())
-            }
-        };
-        Ok((change, version.unwrap_or_default()))
-    }
-
-    /// Decodes the text of an object and returns the change.
-    fn decode(&mut self, text: &str, now: Timestamp) -> Change<K> {
-        let decoded = self.informer.store.params().decode(text);
-        self.upsert(text, decoded, now)
-    }
-
-    /// Returns the change that stores a decoded object. An undecodable object is isolated and the others are
-    /// stored (E6).
-    fn upsert(&mut self, text: &str, decoded: Result<K, DecodeError>, now: Timestamp) -> Change<K> {
-        match decoded {
-            Ok(object) => {
-                self.isolation.record_decoded(&object, self.informer.store.params().unread_fields(&object));
-                self.informer.store.upsert(object, now)
-            }
-            Err(error) => self.isolation.isolate(text, &error),
-        }
-    }
-
-    fn flush(&mut self, pending: &mut Pending<K>, listing: bool) {
-        if pending.changes.is_empty() {
-            return;
-        }
-        let batch = self.informer.store.apply(self.partition, pending.changes.drain(..));
-        self.observe(&batch);
+        let known = if listing { self.known_objects() } else { Known::Replace };
+        let (version, result) = self.intake.apply_events(pending, known);
+        pending.clear();
         if !listing {
-            self.advance(&std::mem::take(&mut pending.version));
+            self.advance(&version);
         }
+        result
     }
 
     fn bookmark(&mut self, stub: &Stub, listing: &mut bool) -> Result<(), WatchError> {
@@ -465,22 +460,5 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.recovery.advanced();
         self.seen = number.unwrap_or(self.seen);
         self.informer.versions.advance(self.partition, self.seen);
-    }
-}
-
-/// Changes of one chunk that are not applied yet, and the version of the last of them.
-struct Pending<K> {
-    changes: Vec<Change<K>>,
-    version: String,
-}
-
-impl<K> Pending<K> {
-    fn new() -> Self {
-        Self { changes: Vec::new(), version: String::new() }
-    }
-
-    fn push(&mut self, (change, version): (Change<K>, String)) {
-        self.changes.push(change);
-        self.version = version;
     }
 }

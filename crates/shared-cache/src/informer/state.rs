@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::health::Health;
 use super::informer_options::InformerOptions;
@@ -22,6 +22,37 @@ pub(super) struct InformerState<K: CacheObject> {
     pub(super) list_watches: Vec<ListWatch>,
     pub(super) observers: Observers<K>,
     pub(super) versions: Versions,
+    /// Connects the reflector of each partition with its consistency check.
+    pub(super) links: Vec<CheckLink>,
+}
+
+/// Connects the reflector of a partition with its consistency check.
+#[derive(Default)]
+pub(super) struct CheckLink {
+    /// Notified when a watch works again after its connection was lost. The server may have been restored from a
+    /// backup meanwhile.
+    pub(super) reconnected: Notify,
+    /// The difference that a check has found, until the reflector begins to repair it.
+    difference: Mutex<Option<String>>,
+    found: Notify,
+}
+
+impl CheckLink {
+    /// Requests a list that replaces all objects.
+    pub(super) fn request_repair(&self, difference: String) {
+        *self.difference.lock() = Some(difference);
+        self.found.notify_one();
+    }
+
+    /// Resolves with the difference once a repair is requested. Cancel safe.
+    pub(super) async fn repair_requested(&self) -> String {
+        loop {
+            if let Some(difference) = self.difference.lock().take() {
+                return difference;
+            }
+            self.found.notified().await;
+        }
+    }
 }
 
 impl<K: CacheObject> InformerState<K> {
@@ -41,13 +72,15 @@ impl<K: CacheObject> InformerState<K> {
             options.namespaces.iter().map(|namespace| list_watch(Some(namespace))).collect()
         };
         let partitions = list_watches.len();
+        let health = Health::new(partitions);
         Self {
             store: Store::new(params, partitions),
-            health: Health::new(partitions),
             options,
             list_watches,
-            observers: Observers::new(observers),
+            observers: Observers::new(observers, Arc::clone(health.panics())),
+            health,
             versions: Versions::new(partitions),
+            links: (0..partitions).map(|_| CheckLink::default()).collect(),
         }
     }
 }
@@ -75,6 +108,15 @@ impl Versions {
         partitions[usize::from(partition)] = version;
         let lowest = partitions.iter().copied().min().unwrap_or_default();
         self.reached.send_replace(lowest);
+    }
+
+    /// Resolves once a partition has reached a version. Cancel safe.
+    pub(super) async fn reached_in(&self, partition: Partition, version: u64) {
+        let mut changes = self.reached.subscribe();
+        while self.of(partition) < version {
+            // The sender lives as long as `self`.
+            let _ = changes.changed().await;
+        }
     }
 
     pub(super) fn reached(&self) -> u64 {

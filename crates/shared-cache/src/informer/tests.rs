@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::kind::KindParams;
 use crate::object::{Batch, KeyRef, Observer};
 use crate::scripted_server::{Server, server};
 use crate::subscription::{Subscription, SubscriptionEnd};
@@ -31,9 +32,13 @@ pub(super) fn start() -> Fixture {
     start_with(InformerOptions::default())
 }
 
-fn start_with(options: InformerOptions) -> Fixture {
+pub(super) fn start_with(options: InformerOptions) -> Fixture {
+    start_with_params(params(), options)
+}
+
+pub(super) fn start_with_params(params: Arc<KindParams<Widget>>, options: InformerOptions) -> Fixture {
     let (client, server) = server();
-    let informer = Arc::new(Informer::new(&client, params(), options, Vec::new()));
+    let informer = Arc::new(Informer::new(&client, params, options, Vec::new()));
     let events = subscribe(&informer);
     let stop = CancellationToken::new();
     let task = tokio::spawn({
@@ -75,6 +80,10 @@ impl Fixture {
     /// Returns the next event that is not a marker, if one is pending.
     pub(super) fn try_event(&mut self) -> Option<String> {
         std::iter::from_fn(|| self.events.try_next()).map(show_event).find(|shown| shown != "synced")
+    }
+
+    pub(super) fn freshness(&self) -> Freshness {
+        self.informer.health().report().freshness()
     }
 
     pub(super) fn names(&self) -> Vec<String> {
@@ -243,7 +252,7 @@ async fn e6_only_the_undecodable_object_is_hidden_until_it_can_be_decoded() {
     f.informer.wait_for_sync().await;
     assert_eq!(f.names(), ["a", "z"]);
     assert_eq!(f.informer.health().report().undecodable, 1);
-    assert!(f.informer.health().report().ready().is_ok(), "one object does not hide the others");
+    assert_eq!(f.freshness(), Freshness::Fresh, "one object does not hide the others");
 
     watch.event("MODIFIED", &object("bad", "1", 8)).await;
     watch.bookmark("9").await;
@@ -331,7 +340,7 @@ async fn e7_errors_back_off_doubling() {
     }
     let report = f.informer.health().report();
     assert_eq!(report.errors[&(Verb::Watch, "transport")], 8, "the ninth is about to be noticed");
-    assert!(report.ready().unwrap_err().contains("connection refused"));
+    assert!(report.freshness().to_string().contains("connection refused"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -411,12 +420,12 @@ async fn c5_a_missing_crd_is_reported_and_picked_up_within_30_s() {
         let start = Instant::now();
         f.server.next().await.status(404, "NotFound", &[]);
         assert!(start.elapsed() < Duration::from_secs(30));
-        let problem = f.informer.health().report().ready().unwrap_err();
+        let problem = f.freshness().to_string();
         assert!(problem.contains("widgets.test is not served, is its CRD installed?"), "{problem}");
     }
     let _watch = f.server.list(&[object("a", "1", 5)], "7").await;
     f.informer.wait_for_sync().await;
-    assert!(f.informer.health().report().ready().is_ok());
+    assert_eq!(f.freshness(), Freshness::Fresh);
 }
 
 #[tokio::test(start_paused = true)]
@@ -425,13 +434,13 @@ async fn c5_a_forbidden_kind_is_named_with_verb_and_resource_and_recovers() {
     f.server.next().await.status(403, "Forbidden", &[]);
     let granted = f.server.next().await;
     let report = f.informer.health().report();
-    let problem = report.ready().unwrap_err();
+    let problem = report.freshness().to_string();
     assert!(problem.contains("no permission to watch widgets.test in namespace \"sys\""), "{problem}");
     assert_eq!(report.errors[&(Verb::Watch, "forbidden")], 1);
     let mut watch = granted.stream();
     watch.end_of_list("7").await;
     f.informer.wait_for_sync().await;
-    assert!(f.informer.health().report().ready().is_ok());
+    assert_eq!(f.freshness(), Freshness::Fresh);
 }
 
 #[tokio::test(start_paused = true)]
@@ -476,8 +485,7 @@ async fn d4_dropping_the_run_is_the_same_as_stopping_it() {
     assert_eq!(f.next_event().await, "+a@5");
     assert_eq!(next_event(&mut f.events).await, None);
     assert_eq!(f.events.end(), Some(SubscriptionEnd::InformerDropped), "V12");
-    tokio::time::sleep(STALE_AFTER).await;
-    assert!(f.informer.health().report().ready().is_err());
+    assert!(matches!(f.freshness(), Freshness::Stale { .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -528,23 +536,72 @@ async fn a_stale_list_does_not_bring_back_what_a_newer_one_did_not_show() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_follows_the_watch() {
+async fn v3_a_watch_that_is_down_is_stale_and_ready_until_the_limit() {
+    let limit = Duration::from_mins(5);
     let mut f = start();
-    assert_eq!(f.informer.health().report().ready().unwrap_err(), "not synced yet");
+    assert_eq!(f.freshness().within(Duration::ZERO).unwrap_err(), "not synced yet");
     let watch = f.server.list(&[object("a", "1", 5)], "7").await;
     f.informer.wait_for_sync().await;
-    assert!(f.informer.health().report().ready().is_ok());
+    assert_eq!(f.freshness(), Freshness::Fresh);
     drop(watch);
-    while f.informer.health().report().stale_for.is_none_or(|down| down < STALE_AFTER) {
+    while f.informer.health().report().stale_for.is_none_or(|down| down < Duration::from_secs(30)) {
         f.refuse().await;
     }
-    let problem = f.informer.health().report().ready().unwrap_err();
-    assert!(problem.starts_with("watch down for ") && problem.contains("connection refused"), "{problem}");
-    let _watch = f.server.watch_from("7").await;
-    while f.informer.health().report().stale_for.is_some() {
+    let stale = f.freshness();
+    let shown = stale.to_string();
+    assert!(shown.starts_with("stale for ") && shown.contains("connection refused"), "{shown}");
+    assert_eq!(stale.within(limit), Ok(()), "the old view is served");
+    assert_eq!(f.names(), ["a"]);
+    while f.informer.health().report().stale_for.is_none_or(|down| down < limit) {
+        f.refuse().await;
+    }
+    let stale = f.freshness();
+    assert_eq!(stale.within(limit), Err(stale.to_string()));
+    assert_eq!(stale.within(Duration::ZERO), Ok(()), "zero sets no limit");
+    let _watch = f.server.list(&[object("a", "1", 5)], "9").await;
+    f.informer.wait_for_version(9).await;
+    while f.freshness() != Freshness::Fresh {
         tokio::task::yield_now().await;
     }
-    assert!(f.informer.health().report().ready().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn v3_a_relist_is_a_state_of_its_own_and_keeps_the_old_view() {
+    let mut f = start();
+    assert!(matches!(f.freshness(), Freshness::NotSynced { .. }), "the first list is no relist");
+    let mut watch = f.server.list(&[object("a", "1", 5), object("b", "2", 6)], "7").await;
+    f.informer.wait_for_sync().await;
+    watch.event("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})).await;
+    let mut list = f.server.streaming_list().await;
+    for version in 8..30 {
+        list.event("ADDED", &object("a", "1", version)).await;
+        tokio::time::sleep(Duration::from_secs(9)).await;
+    }
+    let shown = f.freshness().to_string();
+    assert!(shown.starts_with("relisting, view of 19"), "{shown}");
+    assert_eq!(f.freshness().within(Duration::from_mins(5)), Ok(()), "three minutes later");
+    assert_eq!(f.names(), ["a", "b"]);
+    list.end_of_list("30").await;
+    f.informer.wait_for_version(30).await;
+    assert_eq!(f.freshness(), Freshness::Fresh);
+    assert_eq!(f.names(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn v3_the_oldest_of_several_namespaces_counts_with_its_reason() {
+    let options = InformerOptions { namespaces: vec!["x".into(), "y".into()], ..InformerOptions::default() };
+    let mut f = start_with(options);
+    let mut watches = Vec::new();
+    for _ in 0..2 {
+        watches.push(f.server.list(&[], "7").await);
+    }
+    f.informer.wait_for_sync().await;
+    assert_eq!(f.freshness(), Freshness::Fresh);
+    drop(watches.pop());
+    f.server.next().await.status(403, "Forbidden", &[]);
+    f.server.next().await.status(403, "Forbidden", &[]);
+    let shown = f.freshness().to_string();
+    assert!(shown.starts_with("stale for ") && shown.contains("in namespace"), "{shown}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use kube::Resource;
 
 use super::raw_event::Stub;
 use crate::kind::{CacheObject, DecodeError};
-use crate::object::{ObjectKey, parse_version};
+use crate::object::{KeyRef, ObjectKey, parse_version};
 use crate::store::Change;
 
 /// The objects of one kind that cannot be decoded completely. Owned by the informer's task.
@@ -51,6 +51,13 @@ impl Isolation {
     pub(crate) fn end_list(&mut self) {
         self.undecodable.current = std::mem::take(&mut self.undecodable.listed);
         self.partial.current = std::mem::take(&mut self.partial.listed);
+    }
+
+    /// Returns true if the object of a key is known not to be decoded completely.
+    pub(crate) fn tracks(&self, key: KeyRef<'_>) -> bool {
+        let is_in =
+            |tracked: &Tracked| !tracked.is_empty() && tracked.current.contains(&ObjectKey::from(key));
+        is_in(&self.undecodable) || is_in(&self.partial)
     }
 
     /// Returns the number of undecodable and of partially decoded objects.

@@ -35,12 +35,16 @@ pub enum Delta<K> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeletionReason {
-    /// The watch reported the deletion, so `last_known` is the final state. With a selector this also covers
-    /// an object that no longer matches the selector, because the API server sends the same event for both.
+    /// The watch reported the deletion, so `last_known` is the final state.
     Removed,
     /// A list no longer contains the object. The object's final state may differ from `last_known` (the term
-    /// is client-go's).
+    /// is client-go's). If the kind is watched with a selector, the object may also have stopped to match it.
     FinalStateUnknown,
+    /// The object has left the selection of the watch, or was deleted. The API server sends the same event for
+    /// both: the last state that matched the selector. Only a deletion timestamp in this state proves a deletion
+    /// ([`Removed`](Self::Removed)); an object that was deleted at once, without finalizers or a grace period, has
+    /// none. [`ApiReader::still_has`](crate::ApiReader::still_has) asks the API server.
+    LeftScope,
     /// The newest version of the object cannot be decoded.
     Undecodable,
     /// The API server no longer serves the kind.
@@ -54,6 +58,7 @@ impl DeletionReason {
         match self {
             Self::Removed => "removed",
             Self::FinalStateUnknown => "final_state_unknown",
+            Self::LeftScope => "left_scope",
             Self::Undecodable => "undecodable",
             Self::KindRemoved => "kind_removed",
         }

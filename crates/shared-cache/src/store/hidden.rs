@@ -56,6 +56,10 @@ impl<K> Hidden<K> {
         self.objects.remove(&key)?.last_known
     }
 
+    pub(super) fn get(&self, key: KeyRef<'_>) -> Option<&HiddenObject<K>> {
+        if self.objects.is_empty() { None } else { self.objects.get(&key) }
+    }
+
     pub(super) fn contains(&self, key: KeyRef<'_>) -> bool {
         !self.objects.is_empty() && self.objects.contains_key(&key)
     }

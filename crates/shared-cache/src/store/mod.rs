@@ -1,5 +1,6 @@
 //! [`Store`]: the objects of one kind and their indexes. Rule numbers refer to docs/behaviours.md.
 
+mod audit;
 mod hidden;
 mod inner;
 mod keyed_slab;
@@ -18,6 +19,7 @@ mod view;
 #[cfg(test)]
 mod sharded_lock_tests;
 
+pub(crate) use audit::KnownVersion;
 pub(crate) use inner::Change;
 pub(crate) use keyed_slab::{Keyed, KeyedSlab};
 pub(crate) use members::Filter;

@@ -46,7 +46,7 @@ static SHARDS: LazyLock<usize> = LazyLock::new(|| {
 
 /// Objects of one kind by key and by index value. The kind's informer writes; all others read.
 pub(crate) struct Store<K> {
-    inner: ShardedLock<Inner<K>>,
+    pub(super) inner: ShardedLock<Inner<K>>,
     /// Notified when the time of the next transition has changed.
     transitions_changed: Notify,
     params: Arc<KindParams<K>>,

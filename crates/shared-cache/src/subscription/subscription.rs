@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn observers() -> Observers<Widget> {
-        Observers::new(Vec::new())
+        Observers::new(Vec::new(), Arc::default())
     }
 
     fn subscribe(observers: &Observers<Widget>, store: &Store<Widget>) -> Subscription<Widget> {

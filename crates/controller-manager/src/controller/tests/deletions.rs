@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
+use kube::api::{Patch, PatchParams};
 use kube::client::Body;
 use memory_apiserver::{FaultPlan, On, RequestFault, Times, Verb};
 use serde_json::json;
@@ -155,4 +156,33 @@ async fn x3_each_object_is_told_once_as_gone_with_its_kind_and_is_shown_when_the
     calls.sort();
     assert_eq!(calls, ["a=0", "b=0"], "though the cache was not synced when the first one came");
     assert_eq!(f.metric("controller_runtime_reconcile_errors_total"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn x3_a_removal_from_a_selection_is_shown_only_if_the_api_server_no_longer_has_the_object() {
+    let mut f = Fixture::selective(&["a", "b", "c", "d"], "!hidden").await;
+    f.record("");
+    f.run();
+    f.calls.next(4).await;
+    let hide = async |name: &str| {
+        let patch = Patch::Merge(json!({"metadata": {"labels": {"hidden": ""}}}));
+        f.api::<ConfigMap>().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    };
+    hide("a").await;
+    assert_eq!(f.calls.next(1).await, ["-a=0 left_scope"]);
+    f.delete::<ConfigMap>("b").await;
+    assert_eq!(f.calls.next(1).await, ["-b=0 removed"], "the watch sends the same event");
+
+    // A handler learns nothing until the API server has answered.
+    let unavailable = RequestFault::Answer { code: 503, retry_after: None };
+    f.server.inject(&FaultPlan::request(On::request(Verb::List, "configmaps"), Times::First(2), unavailable));
+    f.delete::<ConfigMap>("c").await;
+    assert_eq!(f.calls.next(1).await, ["-c=0 removed"]);
+    assert_eq!(f.results("error"), 2);
+
+    // The watch misses that the object leaves the selection.
+    f.server.inject(&FaultPlan::request(On::kind("configmaps"), Times::First(3), RequestFault::Drop));
+    f.server.restart();
+    hide("d").await;
+    assert_eq!(f.calls.next(1).await, ["-d=0 left_scope"], "the object still exists");
 }

@@ -23,6 +23,7 @@ fn reconciler(f: &Fixture) -> Arc<Reconciler<ConfigMap>> {
     let families = ControllerMetricFamilies::register(&Registry::new()).unwrap();
     let handlers: Handlers<ConfigMap> = vec![Arc::new(handler)];
     Arc::new(Reconciler {
+        live: None,
         name: "test".into(),
         reader: f.cache.reader(),
         handlers,

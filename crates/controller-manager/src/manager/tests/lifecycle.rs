@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use memory_apiserver::ApiServer;
+use shared_cache::Freshness;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -95,7 +96,7 @@ async fn dropping_a_running_manager_stops_the_watches_though_its_metrics_live_on
     cache.wait_for_cache_sync().await;
     running.task.abort();
     tokio::time::sleep(Duration::from_secs(20)).await;
-    assert!(cache.kinds().iter().all(|kind| kind.report().ready().is_err()));
+    assert!(cache.kinds().iter().all(|kind| kind.report().freshness() != Freshness::Fresh));
     load(&server, "a");
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(calls.load(Ordering::SeqCst), 0);

@@ -3,5 +3,6 @@
 mod http;
 mod leader;
 mod lifecycle;
+mod readiness;
 mod registration;
 mod support;
