@@ -33,6 +33,8 @@ mod own_main;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod proxies;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod support;
