@@ -45,7 +45,7 @@ impl BoundManager {
     ///
     /// # Errors
     ///
-    /// [`ManagerError::Start`], [`ManagerError::Task`], [`ManagerError::GracePeriod`].
+    /// [`ManagerError::Thread`], [`ManagerError::Start`], [`ManagerError::Task`], [`ManagerError::GracePeriod`].
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ManagerError> {
         run(self.parts, shutdown).await
     }
