@@ -283,7 +283,8 @@ fn commands(health: Option<&str>, metrics: Option<&str>) -> Vec<String> {
         "kubectl get sandboxes".to_owned(),
         format!("kubectl patch sandbox {pool}-running --subresource=status --type=merge -p {paused}"),
     ];
-    commands.extend(metrics.map(|base| format!("curl -s {base}/metrics | grep '^sandboxes{{.*{pool}'")));
+    commands
+        .extend(metrics.map(|base| format!("curl -s {base}/metrics | grep 'manager_sandboxes{{.*{pool}'")));
     commands.extend(health.map(|base| format!("curl -s '{base}/readyz?verbose'")));
     commands
 }

@@ -261,7 +261,7 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ("controller_runtime_reconcile_time_seconds_count", &["controller"]),
     ("controller_runtime_active_workers", &["controller"]),
     ("controller_runtime_max_concurrent_reconciles", &["controller"]),
-    ("workqueue_depth", &["controller", "name"]),
+    ("workqueue_depth", &["controller", "name", "priority"]),
     ("workqueue_adds_total", &["controller", "name"]),
     ("workqueue_retries_total", &["controller", "name"]),
     ("rest_client_requests_total", &["code", "host", "method"]),
@@ -277,10 +277,10 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ("sandbox_manager_cache_relists_total", &["resource"]),
     ("sandbox_manager_cache_undecodable_objects", &["resource"]),
     ("sandbox_manager_cache_lookups_total", &["resource", "result"]),
-    ("sandboxes", &["namespace", "pool", "state"]),
-    ("sandboxset_replicas", &["name", "namespace"]),
-    ("sandboxset_available_replicas", &["name", "namespace"]),
-    ("sandboxset_desired_replicas", &["name", "namespace"]),
+    ("sandbox_manager_sandboxes", &["namespace", "pool", "state"]),
+    ("sandbox_manager_pool_replicas", &["name", "namespace"]),
+    ("sandbox_manager_pool_available", &["name", "namespace"]),
+    ("sandbox_manager_pool_desired", &["name", "namespace"]),
 ];
 
 #[tokio::test]
