@@ -190,7 +190,9 @@ mod tests {
         let mut first = TcpStream::connect(address).await.unwrap();
         let mut answers = String::new();
         // Answers come until the connection is old, and never is a request left without one.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
         while !answers.to_ascii_lowercase().contains("connection: close") {
+            assert!(std::time::Instant::now() < deadline, "the connection stays open");
             first.write_all(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
             answers.clear();
             while !answers.ends_with("hello") {
