@@ -21,9 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::Secret;
 use memory_apiserver::ApiServer;
-use futures::FutureExt;
 use parking_lot::Mutex;
 use sandbox_manager::api::v1alpha1::{
     ANNOTATION_OWNER, LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_NAME, LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE,

@@ -72,7 +72,7 @@ fn main() -> anyhow::Result<()> {
     let Arguments { cluster, command } = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let connector = cluster.connector().await?;
+        let connector = cluster.connector()?;
         match command {
             Command::Load(arguments) => load::run(&connector, &arguments).await,
             Command::Measure(arguments) => measure::run(&connector, &arguments).await,
@@ -82,9 +82,9 @@ fn main() -> anyhow::Result<()> {
 
 impl ClusterArguments {
     /// Creates a connector without a rate limit, because the cache is measured and not the limit.
-    async fn connector(&self) -> anyhow::Result<Connector> {
+    fn connector(&self) -> anyhow::Result<Connector> {
         let access = ClusterAccess { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
         let unlimited = ClientOptions { qps: 0, burst: 0 };
-        Connector::load(&access, &(&unlimited).into(), &Metrics::new()?).await.context("which cluster?")
+        Connector::load(&access, &(&unlimited).into(), &Metrics::new()?).context("which cluster?")
     }
 }

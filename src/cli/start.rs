@@ -48,7 +48,7 @@ async fn run(
 ) -> Result<(), CliError> {
     let stop = signals().map_err(CliError::System)?;
     let metrics = Metrics::new()?;
-    let connector = Connector::load(&access, &(&options.client).into(), &metrics).await?;
+    let connector = Connector::load(&access, &(&options.client).into(), &metrics)?;
     tracing::info!(
         server = connector.server(),
         version = version::VERSION,

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use controller_manager::{BindAddress, ClientError, Connector, Metrics, MetricsError};
-use kube::config::KubeConfigOptions;
 use memory_apiserver::{ApiServer, LoadError, Serving};
 use tokio_util::sync::CancellationToken;
 
@@ -134,10 +133,8 @@ pub async fn run(
     loaded?;
 
     let metrics = Metrics::new()?;
-    let defaults = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(serving.kubeconfig(), &defaults).await;
-    let config = config.map_err(|error| ClientError::of_kubeconfig("the generated one", &error))?;
-    let connector = Connector::new(config, &(&options.manager.client).into(), &metrics)?;
+    let client = (&options.manager.client).into();
+    let connector = Connector::without_proxy(&serving.kubeconfig(), &client, &metrics)?;
     let mut manager = Manager::builder(options.manager).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
     setup(&mut manager).map_err(DevError::Setup)?;
@@ -286,7 +283,8 @@ fn commands(health: Option<&str>, metrics: Option<&str>) -> Vec<String> {
         "kubectl get sandboxes".to_owned(),
         format!("kubectl patch sandbox {pool}-running --subresource=status --type=merge -p {paused}"),
     ];
-    commands.extend(metrics.map(|base| format!("curl -s {base}/metrics | grep '^sandboxes{{.*{pool}'")));
+    commands
+        .extend(metrics.map(|base| format!("curl -s {base}/metrics | grep 'manager_sandboxes{{.*{pool}'")));
     commands.extend(health.map(|base| format!("curl -s '{base}/readyz?verbose'")));
     commands
 }

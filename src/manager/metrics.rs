@@ -17,7 +17,7 @@ use shared_cache::KeyRef;
 
 use crate::api::v1alpha1::{Sandbox, SandboxSet, SandboxSetStatus, StateKind};
 
-/// Updates `sandboxes{namespace,pool,state}`: the number of sandboxes by pool and state. The pool index uses the same
+/// Updates `sandbox_manager_sandboxes{namespace,pool,state}`: the number of sandboxes by pool and state. The pool index uses the same
 /// pool ([`Sandbox::pool`]).
 pub struct SandboxFleet {
     gauge: IntGaugeVec,
@@ -80,7 +80,8 @@ impl SandboxFleet {
     /// If the registry already has a family of this name.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let help = "Sandboxes by the pool that they were made for and their state.";
-        let gauge = IntGaugeVec::new(Opts::new("sandboxes", help), &["namespace", "pool", "state"])?;
+        let gauge =
+            IntGaugeVec::new(Opts::new("sandbox_manager_sandboxes", help), &["namespace", "pool", "state"])?;
         registry.register(Box::new(gauge.clone()))?;
         Ok(Self { gauge, counted: Mutex::default() })
     }
@@ -117,7 +118,7 @@ impl ReconcileHandler<Sandbox> for SandboxFleet {
     }
 }
 
-/// Updates `sandboxset_replicas`, `sandboxset_available_replicas` and `sandboxset_desired_replicas`, each
+/// Updates `sandbox_manager_pool_replicas`, `sandbox_manager_pool_available` and `sandbox_manager_pool_desired`, each
 /// with the labels `namespace` and `name`.
 pub struct SandboxSetFleet {
     replicas: IntGaugeVec,
@@ -138,12 +139,12 @@ impl SandboxSetFleet {
             Ok(gauge)
         };
         Ok(Self {
-            replicas: gauge("sandboxset_replicas", "Unclaimed sandboxes that the set has.")?,
+            replicas: gauge("sandbox_manager_pool_replicas", "Unclaimed sandboxes that the set has.")?,
             available: gauge(
-                "sandboxset_available_replicas",
+                "sandbox_manager_pool_available",
                 "Unclaimed sandboxes of the set that are ready.",
             )?,
-            desired: gauge("sandboxset_desired_replicas", "Unclaimed sandboxes that the set should have.")?,
+            desired: gauge("sandbox_manager_pool_desired", "Unclaimed sandboxes that the set should have.")?,
         })
     }
 }
@@ -227,10 +228,13 @@ mod tests {
         observe(&fleet, sandbox("a", "p", SandboxPhase::Pending)).await;
         observe(&fleet, sandbox("b", "p", SandboxPhase::Pending)).await;
         observe(&fleet, sandbox("b", "p", SandboxPhase::Pending)).await;
-        assert_eq!(series(&registry), ["sandboxes{ns,p,creating} 2"]);
+        assert_eq!(series(&registry), ["sandbox_manager_sandboxes{ns,p,creating} 2"]);
         observe(&fleet, sandbox("a", "p", SandboxPhase::Paused)).await;
         observe(&fleet, sandbox("b", "q", SandboxPhase::Failed)).await;
-        assert_eq!(series(&registry), ["sandboxes{ns,p,paused} 1", "sandboxes{ns,q,dead} 1"]);
+        assert_eq!(
+            series(&registry),
+            ["sandbox_manager_sandboxes{ns,p,paused} 1", "sandbox_manager_sandboxes{ns,q,dead} 1"]
+        );
         delete(&fleet, "a").await;
         delete(&fleet, "a").await;
         delete(&fleet, "b").await;
@@ -246,14 +250,14 @@ mod tests {
         let labels = of_template.metadata.labels.get_or_insert_default();
         labels.insert(LABEL_SANDBOX_TEMPLATE.to_owned(), "t".to_owned());
         observe(&fleet, of_template.clone()).await;
-        assert_eq!(series(&registry), ["sandboxes{ns,t,creating} 1"]);
+        assert_eq!(series(&registry), ["sandbox_manager_sandboxes{ns,t,creating} 1"]);
         of_template
             .metadata
             .labels
             .get_or_insert_default()
             .insert(LABEL_SANDBOX_TEMPLATE.to_owned(), String::new());
         observe(&fleet, of_template).await;
-        assert_eq!(series(&registry), ["sandboxes{ns,p,creating} 1"]);
+        assert_eq!(series(&registry), ["sandbox_manager_sandboxes{ns,p,creating} 1"]);
     }
 
     #[tokio::test]
@@ -274,9 +278,9 @@ mod tests {
         };
         fleet.reconcile(Observed::Present(Arc::new(set))).await.unwrap();
         let expected = [
-            "sandboxset_available_replicas{s,ns} 3",
-            "sandboxset_desired_replicas{s,ns} 5",
-            "sandboxset_replicas{s,ns} 4",
+            "sandbox_manager_pool_available{s,ns} 3",
+            "sandbox_manager_pool_desired{s,ns} 5",
+            "sandbox_manager_pool_replicas{s,ns} 4",
         ];
         assert_eq!(series(&registry), expected);
         delete(&fleet, "s").await;

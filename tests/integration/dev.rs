@@ -27,6 +27,8 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
         .env_clear()
         .env("HOME", folder)
         .env("TMPDIR", folder)
+        // The command uses no proxy for its own API server (behaviour Y1), so a proxy that is away is no harm.
+        .env("HTTPS_PROXY", "http://127.0.0.1:1")
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -111,7 +111,7 @@ fn reference_of_the_options_in_the_chart_is_that_of_the_code() {
 
 /// The parts of the reference of metrics, by name prefix.
 const PARTS: [(&str, &[&str]); 6] = [
-    ("The fleet", &["sandboxes", "sandboxset_"]),
+    ("The fleet", &["sandbox_manager_sandboxes", "sandbox_manager_pool_"]),
     ("The cache", &["sandbox_manager_cache_"]),
     ("Waits", &["sandbox_manager_wait"]),
     ("Controllers and their queues", &["controller_runtime_", "workqueue_"]),

@@ -249,14 +249,15 @@ pub(crate) fn ensure_counted(samples: &Samples, truth: &[Sandbox]) -> Result<()>
     }
     let expected: BTreeMap<_, _> =
         expected.into_iter().map(|(labels, count)| (labels, f64::from(count))).collect();
-    let shown: BTreeMap<_, _> = samples.all("sandboxes").iter().cloned().collect();
+    let shown: BTreeMap<_, _> = samples.all("sandbox_manager_sandboxes").iter().cloned().collect();
     ensure!(shown == expected, "sandboxes: {shown:?}, but there are {expected:?}");
     Ok(())
 }
 
 /// Compares the gauges of the sets: name, replicas, available and desired.
 fn ensure_sets(samples: &Samples, namespace: &str, expected: &[(&str, [f64; 3])]) -> Result<()> {
-    let families = ["sandboxset_replicas", "sandboxset_available_replicas", "sandboxset_desired_replicas"];
+    let families =
+        ["sandbox_manager_pool_replicas", "sandbox_manager_pool_available", "sandbox_manager_pool_desired"];
     for (number, family) in families.into_iter().enumerate() {
         let shown = samples.all(family);
         ensure!(shown.len() == expected.len(), "{family}: {shown:?}");

@@ -30,8 +30,15 @@ fn child() {
             Ok(Action::await_change())
         });
     };
+    let hang = |manager: &mut Manager| {
+        manager.sandbox_controller().add_reconcile_handler(|observed: Observed<Sandbox>| async move {
+            println!("handled {}", observed.key());
+            std::future::pending().await
+        });
+    };
     let (code, expected) = match &*setup {
         "handler" => (cli::run(ARGUMENTS, handle), 0),
+        "hang" => (cli::run(ARGUMENTS, hang), 0),
         "error" => (cli::run(ARGUMENTS, |_| Err("no licence")), 2),
         "not reached" => (cli::run(ARGUMENTS.iter().chain(&["--log-format=xml"]), handle), 2),
         unknown => panic!("{unknown}"),
@@ -68,6 +75,34 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+#[tokio::test]
+async fn y7_a_second_signal_ends_a_shutdown_that_waits_for_a_handler() {
+    let mut running = Running::start("hang");
+    let output = BufReader::new(running.0.stdout.take().unwrap());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut lines = output.lines().map_while(Result::ok);
+        let handled = lines.any(|line| line.starts_with("handled "));
+        (handled, lines)
+    });
+    let (handled, lines) = tokio::time::timeout(2 * SOON, read).await.expect("in time").unwrap();
+    assert!(handled, "no sandbox of the sample is handled");
+    let rest = tokio::task::spawn_blocking(move || lines.for_each(drop));
+    let pid = running.0.id().to_string();
+    let send = |name: &str| Command::new("kill").args(["-s", name, &pid]).status();
+    assert!(send("TERM").unwrap().success());
+    // Within the first second it counts as one with the first.
+    let status = eventually("a second signal ends the process", SOON, async || {
+        if let Some(status) = running.0.try_wait()? {
+            return Ok(status);
+        }
+        send("INT")?;
+        anyhow::bail!("it runs")
+    })
+    .await;
+    rest.await.unwrap();
+    assert_eq!(status.code(), Some(130));
 }
 
 #[tokio::test]

@@ -99,8 +99,8 @@ const LATE: [&str; 5] = [
     "sandbox_manager_cache_last_bookmark_timestamp_seconds",
     "sandbox_manager_cache_last_event_timestamp_seconds",
     "sandbox_manager_cache_watch_errors_total",
-    "sandboxes",
-    "sandboxset_desired_replicas",
+    "sandbox_manager_sandboxes",
+    "sandbox_manager_pool_desired",
 ];
 
 /// Returns every family that a manager shows after all events.

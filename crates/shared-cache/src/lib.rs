@@ -29,8 +29,8 @@ mod scripted_server;
 mod test_support;
 
 pub use cache::{
-    ApiReader, BuildError, CacheCollector, CachedKind, CachedObject, EXPIRES_AFTER, LookupError, Patch,
-    PatchError, READ_TIMEOUT, ReadError, Reader, RefreshError, Satisfaction, Selection, SharedCache,
+    ApiReader, BuildError, CacheCollector, CachedKind, CachedObject, EXPIRES_AFTER, LookupError, NotSynced,
+    Patch, PatchError, READ_TIMEOUT, ReadError, Reader, RefreshError, Satisfaction, Selection, SharedCache,
     SharedCacheBuilder, StartError, VersionError, Watch, WatchThreadError,
 };
 pub use error_text::error_text;

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
+pub(crate) mod connect_proxy;
 pub(crate) mod fixtures;
 pub(crate) mod generated;
 mod process;

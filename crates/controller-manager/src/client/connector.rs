@@ -6,14 +6,19 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::USER_AGENT;
 use kube::client::ClientBuilder;
+use kube::config::Kubeconfig;
 use kube::{Client, Config};
 use prometheus::IntCounterVec;
 use shared_cache::error_text;
 
 use super::access::ClusterAccess;
 use super::count::CountLayer;
+use super::credentials::CredentialSource;
 use super::error::ClientError;
+use super::kubeconfig::select;
+use super::proxy::ProxyVariables;
 use super::rate_limit::{RateLimit, RateLimitLayer};
+use super::transport::Transport;
 use crate::fence::FenceLayer;
 use crate::metrics::Metrics;
 
@@ -55,13 +60,28 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// If no kubeconfig or service account can be used, or the user agent is invalid.
-    pub async fn load(
+    /// If no kubeconfig or service account can be used, the proxy or the user agent is invalid.
+    pub fn load(
         access: &ClusterAccess,
         options: &ConnectorOptions,
         metrics: &Metrics,
     ) -> Result<Self, ClientError> {
-        Self::new(access.find().await?, options, metrics)
+        Self::new(access.find(&ProxyVariables::of_process())?, options, metrics)
+    }
+
+    /// For the current context of a kubeconfig, without a proxy: for an API server that this process itself runs.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Kubeconfig`], [`ClientError::UserAgent`].
+    pub fn without_proxy(
+        kubeconfig: &Kubeconfig,
+        options: &ConnectorOptions,
+        metrics: &Metrics,
+    ) -> Result<Self, ClientError> {
+        let selected = select(kubeconfig, None);
+        let selected = selected.map_err(|fault| ClientError::of_kubeconfig("the given one", &fault))?;
+        Self::new(selected.config, options, metrics)
     }
 
     /// For a cluster that is known already. The timeouts and the retries of `config` are replaced.
@@ -102,17 +122,21 @@ impl Connector {
 
     /// Creates a client with connections of its own, on the current runtime.
     ///
+    /// Blocks while it reads the files and runs the credential helper that the kubeconfig names. The client reads the
+    /// files again when they change, and runs the helper again before its credentials expire and after a 401.
+    ///
     /// # Errors
     ///
-    /// [`ClientError::Build`] if certificates or credentials cannot be used. Runs the credential helper that the
-    /// kubeconfig names.
+    /// [`ClientError::Build`] if certificates or credentials cannot be used.
     pub fn client(&self) -> Result<Client, ClientError> {
         let host = self.config.cluster_url.authority().map_or_else(String::new, ToString::to_string);
-        let builder = ClientBuilder::try_from(self.config.clone())
-            .map_err(|cause| ClientError::Build { server: self.server(), cause: error_text(&cause) })?;
         let count = CountLayer::new(self.requests.clone(), host);
+        let build = move |config| Ok(ClientBuilder::try_from(config)?.with_layer(&count).build());
+        let transport = Transport::new(CredentialSource::new(self.config.clone()), Box::new(build))
+            .map_err(|cause| ClientError::Build { server: self.server(), cause: error_text(&cause) })?;
         let limit = RateLimitLayer::new(self.limit.clone());
-        Ok(builder.with_layer(&count).with_layer(&FenceLayer).with_layer(&limit).build())
+        let builder = ClientBuilder::new(transport, self.config.default_namespace.clone());
+        Ok(builder.with_layer(&FenceLayer).with_layer(&limit).build())
     }
 }
 
@@ -129,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn a_missing_kubeconfig_is_named_with_what_to_do() {
         let access = ClusterAccess { kubeconfig: Some("/none/config".into()), context: Some("c".to_owned()) };
-        let Err(error) = Connector::load(&access, &options(), &Metrics::new().unwrap()).await else {
+        let Err(error) = Connector::load(&access, &options(), &Metrics::new().unwrap()) else {
             panic!("found a kubeconfig where there is none");
         };
         let text = error.to_string();
@@ -159,7 +183,7 @@ mod tests {
         ] {
             std::fs::write(&path, format!("{head}users: [{{name: u, user: {user}}}]\n")).unwrap();
             let access = ClusterAccess { kubeconfig: Some(path.clone()), context: None };
-            let connector = Connector::load(&access, &options(), &Metrics::new().unwrap()).await;
+            let connector = Connector::load(&access, &options(), &Metrics::new().unwrap());
             let Err(error) = connector.and_then(|connector| connector.client()) else {
                 panic!("created a client from {user}");
             };

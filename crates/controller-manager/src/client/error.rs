@@ -3,6 +3,8 @@
 use kube::config::{InClusterError, KubeconfigError};
 use shared_cache::error_text;
 
+use super::kubeconfig::KubeconfigFault;
+
 /// Why no client can be created. None of these goes away by itself, so the process should exit.
 ///
 /// The causes are our own texts where those of kube would quote the kubeconfig or the output of a credential helper:
@@ -37,6 +39,14 @@ pub enum ClientError {
         /// What is wrong.
         cause: String,
     },
+    /// A variable, or the `proxy-url` of the kubeconfig, is not the address of a proxy.
+    #[error(
+        "{name} is not the address of a proxy; expected http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"
+    )]
+    Proxy {
+        /// Name of the variable or the field.
+        name: String,
+    },
     /// The user agent contains a character that no header may contain.
     #[error("the user agent {0:?} contains a character that is not allowed in a header")]
     UserAgent(String),
@@ -44,9 +54,12 @@ pub enum ClientError {
 
 impl ClientError {
     /// For a kubeconfig that `wanted` describes. The error quotes none of its content.
-    #[must_use]
-    pub fn of_kubeconfig(wanted: impl Into<String>, error: &KubeconfigError) -> Self {
-        Self::Kubeconfig { wanted: wanted.into(), cause: kubeconfig_cause(error) }
+    pub(super) fn of_kubeconfig(wanted: impl Into<String>, fault: &KubeconfigFault) -> Self {
+        let cause = match fault {
+            KubeconfigFault::Kube(error) => kubeconfig_cause(error),
+            fault @ KubeconfigFault::Authority(_) => fault.to_string(),
+        };
+        Self::Kubeconfig { wanted: wanted.into(), cause }
     }
 }
 

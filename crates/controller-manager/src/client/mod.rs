@@ -1,10 +1,27 @@
-//! The client of the API server: found by kubeconfig or in the cluster, limited in its rate, counted in metrics.
+//! The client of the API server: found by kubeconfig or in the cluster, through a proxy if the environment names one,
+//! limited in its rate, counted in metrics.
+//!
+//! ```text
+//!  access ──▶ kubeconfig, proxy        which cluster, through which proxy
+//!  connector ──▶ rate_limit ──▶ transport ──▶ count ──▶ kube's client
+//!                                  └──▶ credentials, helper, tls_problem
+//! ```
 
 mod access;
+mod certificates;
 mod connector;
 mod count;
+mod credentials;
 mod error;
+mod helper;
+mod kubeconfig;
+mod no_proxy;
+mod proxy;
 mod rate_limit;
+#[cfg(test)]
+mod tests;
+mod tls_problem;
+mod transport;
 
 pub use access::ClusterAccess;
 pub use connector::{Connector, ConnectorOptions};

@@ -120,7 +120,16 @@ impl<K: CacheObject> Controller<K> {
     /// Also reconciles an object when an object of kind `C` that it controls has changed: one with a controller owner
     /// reference to it. If the owner has changed, both owners are reconciled.
     pub fn owns<C: CacheObject>(&mut self) -> &mut Self {
-        self.add_secondary::<C>(KindUse::Owns, |object: &Arc<C>| controller_owner::<K, C>(object))
+        self.add_secondary::<C>(KindUse::Owns, None, |object: &Arc<C>| controller_owner::<K, C>(object))
+    }
+
+    /// As [`Self::owns`], but only for the changes of `C` that `predicate` accepts.
+    pub fn owns_where<C: CacheObject>(
+        &mut self,
+        predicate: impl Fn(&Event<C>) -> bool + Send + Sync + 'static,
+    ) -> &mut Self {
+        let predicate = Some(Box::new(predicate) as Predicate<C>);
+        self.add_secondary::<C>(KindUse::Owns, predicate, |object: &Arc<C>| controller_owner::<K, C>(object))
     }
 
     /// Also reconciles the objects whose keys `map` returns when an object of kind `C` has changed. `map` is called
@@ -131,7 +140,16 @@ impl<K: CacheObject> Controller<K> {
         &mut self,
         map: impl Fn(&Arc<C>) -> Vec<ObjectKey> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.add_secondary::<C>(KindUse::Watches, map)
+        self.add_secondary::<C>(KindUse::Watches, None, map)
+    }
+
+    /// As [`Self::watches`], but only for the changes of `C` that `predicate` accepts.
+    pub fn watches_where<C: CacheObject>(
+        &mut self,
+        predicate: impl Fn(&Event<C>) -> bool + Send + Sync + 'static,
+        map: impl Fn(&Arc<C>) -> Vec<ObjectKey> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.add_secondary::<C>(KindUse::Watches, Some(Box::new(predicate)), map)
     }
 
     /// Reconciles an object only for the changes of it that `predicate` accepts; see
@@ -293,9 +311,10 @@ impl<K: CacheObject> Controller<K> {
     fn add_secondary<C: CacheObject>(
         &mut self,
         usage: KindUse,
+        predicate: Option<Predicate<C>>,
         map: impl Fn(&Arc<C>) -> Vec<ObjectKey> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.secondaries.push(Box::new(Mapped::new(map, usage)));
+        self.secondaries.push(Box::new(Mapped::new(map, predicate, usage)));
         self
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use shared_cache::{CacheObject, LookupError};
+use shared_cache::{CacheObject, LookupError, NotSynced};
 
 use super::action::Action;
 use super::observed::Observed;
@@ -14,8 +14,7 @@ use super::observed::Observed;
 /// Any error; `?` converts the errors of a handler into it.
 ///
 /// A [`LookupError::NotSynced`] in it, as the error itself or among its sources, is not an error of the handler: the
-/// cache cannot answer yet. The key is reconciled again a second later, without a count and without a warning. An
-/// `anyhow::Error` hides its innermost error if no context was added to it; add one, or return the error itself.
+/// cache cannot answer yet. The key is reconciled again a second later, without a count and without a warning.
 pub type HandlerError = Box<dyn Error + Send + Sync>;
 
 /// Brings something in line with an object. Implemented by any type, and by closures that return futures:
@@ -81,10 +80,13 @@ impl<K: CacheObject, H: ReconcileHandler<K>> ErasedHandler<K> for H {
 pub(super) type Handlers<K> = Vec<Arc<dyn ErasedHandler<K>>>;
 
 /// True if the error, or one of its sources, is [`LookupError::NotSynced`].
+///
+/// `anyhow::Error` hides the type of the error that it was made of, but not the sources of that error. So the source
+/// [`NotSynced`] is searched for, too.
 pub(super) fn is_not_synced(error: &HandlerError) -> bool {
     let mut next: Option<&(dyn Error + 'static)> = Some(&**error);
     while let Some(cause) = next {
-        if matches!(cause.downcast_ref(), Some(LookupError::NotSynced { .. })) {
+        if cause.is::<NotSynced>() || matches!(cause.downcast_ref(), Some(LookupError::NotSynced { .. })) {
             return true;
         }
         next = cause.source();
@@ -110,6 +112,8 @@ mod tests {
     fn x4_an_unsynced_lookup_is_found_among_the_sources() {
         assert!(is_not_synced(&not_synced().into()));
         assert!(is_not_synced(&Outer(not_synced()).into()));
+        assert!(is_not_synced(&anyhow::Error::new(not_synced()).into()));
+        assert!(is_not_synced(&anyhow::Error::new(Outer(not_synced())).into()));
         let with_context = Err::<(), _>(not_synced()).context("looking up").unwrap_err();
         assert!(is_not_synced(&with_context.into()));
     }

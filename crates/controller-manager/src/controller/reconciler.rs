@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
-use shared_cache::{ApiReader, CacheObject, DeletionReason, LookupError, ReadError, Reader, error_text};
+use shared_cache::{
+    ApiReader, CacheObject, DeletionReason, LookupError, ReadError, Reader, error_text, version_of,
+};
 use tracing::Instrument;
 
 use super::action::Action;
 use super::handler::{HandlerError, Handlers, is_not_synced};
 use super::metrics::{ControllerMetrics, ReconcileResult};
 use super::observed::Observed;
-use crate::queue::{Attempt, Outcome, Owed, QueueKey, Work, WorkQueue};
+use crate::queue::{Attempt, InitialVersion, Outcome, Owed, QueueKey, Work, WorkQueue};
 
 /// When a key runs again whose handler needs a kind that is not synced.
 const NOT_SYNCED_RETRY: Duration = Duration::from_secs(1);
@@ -92,10 +94,11 @@ impl<K: CacheObject> Reconciler<K> {
             return Shown::Deletion(owed);
         }
         // If the store has another object by now, a change of it has been queued, unless a predicate dropped it.
-        let superseded = |initial: &Arc<K>| {
-            !self.queue.has_predicate() && object.as_ref().is_none_or(|object| !Arc::ptr_eq(object, initial))
+        let superseded = |initial: InitialVersion| {
+            !self.queue.has_predicate()
+                && object.as_ref().is_none_or(|object| version_of(&**object) != initial)
         };
-        if initial.as_ref().is_some_and(superseded) {
+        if initial.is_some_and(superseded) {
             return Shown::Nothing;
         }
         object.map_or(Shown::Nothing, Shown::Object)

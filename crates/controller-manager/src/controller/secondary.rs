@@ -2,7 +2,6 @@
 
 use std::any::{Any, TypeId};
 use std::borrow::Cow;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use kube::core::ClusterResourceScope;
 use shared_cache::{Batch, CacheObject, Delta, ObjectKey, Observer, SharedCache};
 
 use super::error::KindUse;
-use crate::queue::WorkQueue;
+use crate::queue::{Predicate, WorkQueue, accepts};
 
 /// A kind whose changes are mapped to keys of `K`.
 pub(super) trait Secondary<K>: Send {
@@ -25,13 +24,13 @@ pub(super) trait Secondary<K>: Send {
 /// Maps objects of kind `C` to keys by a function.
 pub(super) struct Mapped<C, F> {
     map: F,
+    predicate: Option<Predicate<C>>,
     usage: KindUse,
-    kind: PhantomData<fn(C)>,
 }
 
 impl<C: CacheObject, F: Fn(&Arc<C>) -> Vec<ObjectKey> + Send + Sync + 'static> Mapped<C, F> {
-    pub(super) fn new(map: F, usage: KindUse) -> Self {
-        Self { map, usage, kind: PhantomData }
+    pub(super) fn new(map: F, predicate: Option<Predicate<C>>, usage: KindUse) -> Self {
+        Self { map, predicate, usage }
     }
 }
 
@@ -54,7 +53,7 @@ where
     }
 
     fn attach(self: Box<Self>, cache: &SharedCache, queue: Arc<WorkQueue<K>>) -> Box<dyn Any + Send + Sync> {
-        let trigger = Arc::new(Trigger { map: self.map, queue, kind: PhantomData::<fn(C)> });
+        let trigger = Arc::new(Trigger { map: self.map, predicate: self.predicate, queue });
         // The objects that exist need no mapping: every object of `K` is reconciled once after the start.
         drop(cache.observe::<C>(&trigger));
         Box::new(trigger)
@@ -64,8 +63,8 @@ where
 /// Queues the keys that changed objects are mapped to.
 struct Trigger<K, C, F> {
     map: F,
+    predicate: Option<Predicate<C>>,
     queue: Arc<WorkQueue<K>>,
-    kind: PhantomData<fn(C)>,
 }
 
 impl<K, C, F> Trigger<K, C, F>
@@ -92,6 +91,9 @@ where
     fn observe(&self, batch: &Batch<C>) {
         let mut keys = Vec::new();
         for delta in &batch.deltas {
+            if self.predicate.is_some() && !accepts(self.predicate.as_ref(), &delta.clone().into()) {
+                continue;
+            }
             match delta {
                 Delta::Applied { old, new } => {
                     if let Some(old) = old.as_ref().filter(|old| !Arc::ptr_eq(old, new)) {

@@ -226,6 +226,16 @@ impl Fixture {
         self.series(&format!("{name}{{controller=\"test\",name=\"test\"}}"))
     }
 
+    /// The number of keys whose run is due, of every priority.
+    pub(super) fn queue_depth(&self) -> u64 {
+        let depth = |priority: &str| {
+            self.series(&format!(
+                "workqueue_depth{{controller=\"test\",name=\"test\",priority=\"{priority}\"}}"
+            ))
+        };
+        depth("0") + depth("-100")
+    }
+
     /// The number of reconciles with a result.
     pub(super) fn results(&self, result: &str) -> u64 {
         self.series(&format!("controller_runtime_reconcile_total{{controller=\"test\",result=\"{result}\"}}"))

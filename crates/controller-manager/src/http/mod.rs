@@ -8,6 +8,7 @@ mod debug;
 mod health;
 mod listener;
 mod metrics;
+mod own_thread;
 mod routers;
 mod server;
 
@@ -17,5 +18,6 @@ mod test_support;
 pub(crate) use health::{Check, CheckStatus, HealthSource};
 pub use listener::BindError;
 pub(crate) use listener::bind;
+pub(crate) use own_thread::serve_on_own_thread;
 pub(crate) use routers::{health_router, metrics_router};
 pub(crate) use server::{Limits, serve};

@@ -4,29 +4,30 @@ use std::sync::Arc;
 
 use axum::{Router, middleware};
 use shared_cache::SharedCache;
+use tokio::runtime::Handle;
 
 use super::body::reject_body;
 use super::health::HealthSource;
+use super::own_thread::on_runtime;
 use super::{debug, health, metrics};
 use crate::metrics::Metrics;
 
-/// `/livez`, `/healthz`, `/readyz`; with a cache `/debug/cache` too; everything else is answered by `user_routes`.
+/// `/livez`, `/healthz`, `/readyz`; with a cache `/debug/cache` too; everything else is answered by `user_routes`. All
+/// but the probes run on `runtime`.
 pub(crate) fn health_router(
+    runtime: Handle,
     health: Arc<dyn HealthSource>,
     debug: Option<SharedCache>,
     user_routes: Option<Router>,
 ) -> Router {
-    let router = health::router(health);
-    let router = match debug {
-        Some(cache) => router.merge(debug::router(cache)),
-        None => router,
-    };
-    let router = router.layer(middleware::from_fn(reject_body));
-    match user_routes {
+    let probes = health::router(health).layer(middleware::from_fn(reject_body));
+    let others = debug.map_or_else(Router::new, debug::router).layer(middleware::from_fn(reject_body));
+    let others = match user_routes {
         // As a fallback, since merging a route that exists twice panics.
-        Some(user_routes) => router.fallback_service(user_routes),
-        None => router,
-    }
+        Some(user_routes) => others.fallback_service(user_routes),
+        None => others,
+    };
+    probes.fallback_service(on_runtime(others, runtime))
 }
 
 /// `/metrics`.
@@ -70,7 +71,7 @@ mod tests {
         let user_routes = Router::new()
             .route("/echo", post(async |body: String| body))
             .route("/livez", get(async || "not this one"));
-        let router = health_router(Arc::new(Healthy), None, Some(user_routes));
+        let router = health_router(Handle::current(), Arc::new(Healthy), None, Some(user_routes));
         assert_eq!(test_support::get(&router, "/livez").await, (StatusCode::OK, "ok".to_owned()));
         assert_eq!(test_support::get(&router, "/none").await.0, StatusCode::NOT_FOUND);
         let request = Request::post("/echo").header(CONTENT_LENGTH, 5).body(Body::from("hello")).unwrap();

@@ -45,7 +45,8 @@ impl BoundManager {
     ///
     /// # Errors
     ///
-    /// [`ManagerError::Start`], [`ManagerError::Task`], [`ManagerError::LeaseLost`], [`ManagerError::GracePeriod`].
+    /// [`ManagerError::Thread`], [`ManagerError::Start`], [`ManagerError::Task`], [`ManagerError::LeaseLost`],
+    /// [`ManagerError::GracePeriod`].
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ManagerError> {
         run(self.parts, shutdown).await
     }

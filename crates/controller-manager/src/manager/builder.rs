@@ -4,6 +4,7 @@ use std::fmt;
 
 use axum::Router;
 use shared_cache::{CacheCollector, CacheObject, SharedCache};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::bound::BoundManager;
@@ -233,7 +234,7 @@ impl Manager {
         let listeners = Listeners::bind(&options, self.listeners).await?;
         let dump = options.debug.then(|| cache.clone());
         let parts = Parts {
-            health_router: health_router(health.clone(), dump, self.routes),
+            health_router: health_router(Handle::current(), health.clone(), dump, self.routes),
             metrics_router: metrics_router(self.metrics),
             health,
             listeners,

@@ -20,6 +20,9 @@ pub enum ManagerError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The health listener gets no thread.
+    #[error("cannot start the thread of the health listener: {0}")]
+    Thread(#[source] std::io::Error),
     /// The cache was started before.
     #[error(transparent)]
     Start(#[from] StartError),

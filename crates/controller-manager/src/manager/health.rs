@@ -33,12 +33,14 @@ impl UserCheck {
     }
 }
 
-/// Live as long as it answers and all health checks of the user succeed. Ready while every kind that is not optional
-/// has a view that is not too old, all readiness checks of the user succeed, and no shutdown has begun.
+/// Live as long as it answers, every watch has its task, and all health checks of the user succeed. Ready while every
+/// kind that is not optional has a view that is not too old, all readiness checks of the user succeed, and no shutdown
+/// has begun.
 pub(super) struct ManagerHealth {
     cache: SharedCache,
     /// How long a kind may be without a watch; zero sets no limit.
     stale_after: Duration,
+    started: AtomicBool,
     shutting_down: AtomicBool,
     live: Vec<UserCheck>,
     ready: Vec<UserCheck>,
@@ -57,7 +59,15 @@ impl ManagerHealth {
         ready: Vec<UserCheck>,
         leader: Option<Status>,
     ) -> Result<Arc<Self>, ManagerError> {
-        let this = Self { cache, stale_after, shutting_down: AtomicBool::new(false), live, ready, leader };
+        let this = Self {
+            cache,
+            stale_after,
+            started: AtomicBool::new(false),
+            shutting_down: AtomicBool::new(false),
+            live,
+            ready,
+            leader,
+        };
         for (what, checks) in [("health checks", this.live()), ("readiness checks", this.ready())] {
             let mut names: Vec<_> = checks.into_iter().map(|check| check.name).collect();
             names.sort();
@@ -66,6 +76,24 @@ impl ManagerHealth {
             }
         }
         Ok(Arc::new(this))
+    }
+
+    /// The cache has started its watches.
+    pub(super) fn started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// A watch has a task from the start to the shutdown, whatever the API server does. If one has ended, for instance
+    /// with its thread, only a restart brings it back.
+    fn watches(&self) -> Check {
+        let (running, all) = (self.cache.running_watches(), self.cache.kinds().len());
+        let expected = self.started.load(Ordering::Acquire) && !self.shutting_down.load(Ordering::Acquire);
+        let status = if expected && running < all {
+            CheckStatus::Failed(format!("{} of {all} watches have ended", all - running))
+        } else {
+            CheckStatus::Ok
+        };
+        Check { name: "watches".to_owned(), status }
     }
 
     /// The process is not ready from now on.
@@ -112,7 +140,7 @@ fn ping() -> Check {
 
 impl HealthSource for ManagerHealth {
     fn live(&self) -> Vec<Check> {
-        [ping()].into_iter().chain(self.live.iter().map(UserCheck::run)).collect()
+        [ping(), self.watches()].into_iter().chain(self.live.iter().map(UserCheck::run)).collect()
     }
 
     fn ready(&self) -> Vec<Check> {

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::error::ManagerError;
 use super::options::ManagerOptions;
 use crate::bind_address::BindAddress;
-use crate::http::{Limits, bind, serve};
+use crate::http::{Limits, bind, serve, serve_on_own_thread};
 
 /// Names of the listeners of the manager itself.
 pub(super) const METRICS: &str = "metrics";
@@ -63,18 +63,32 @@ impl Listeners {
         self.0.iter().find(|bound| bound.name == name)?.listener.local_addr().ok()
     }
 
-    /// Serves everything until `close` is cancelled. Returns the tasks.
-    pub(super) fn serve(self, metrics: &Router, health: &Router, close: &CancellationToken) -> TaskTracker {
+    /// Serves everything until `close` is cancelled; the health on a thread of its own. Returns the tasks.
+    ///
+    /// # Errors
+    ///
+    /// [`ManagerError::Thread`].
+    pub(super) async fn serve(
+        self,
+        metrics: &Router,
+        health: &Router,
+        close: &CancellationToken,
+    ) -> Result<TaskTracker, ManagerError> {
         let servers = TaskTracker::new();
         for Bound { name, listener, router } in self.0 {
-            let (router, limits) = match router {
-                Some(router) => (router, Limits::USER),
-                None if name == METRICS => (metrics.clone(), Limits::PROBES),
-                None => (health.clone(), Limits::PROBES),
+            match router {
+                Some(router) => servers.spawn(serve(listener, router, Limits::USER, close.clone())),
+                None if name == METRICS => {
+                    servers.spawn(serve(listener, metrics.clone(), Limits::PROBES, close.clone()))
+                }
+                None => {
+                    let (router, close) = (health.clone(), close.clone());
+                    let served = serve_on_own_thread(&name, listener, router, Limits::PROBES, close).await;
+                    servers.spawn(served.map_err(ManagerError::Thread)?)
+                }
             };
-            servers.spawn(serve(listener, router, limits, close.clone()));
         }
         servers.close();
-        servers
+        Ok(servers)
     }
 }

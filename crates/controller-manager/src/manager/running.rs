@@ -37,8 +37,9 @@ pub(super) async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(),
     let Parts { cache, health, listeners, metrics_router, health_router, controllers, runnables, .. } = parts;
     let close = CancellationToken::new();
     let _closed_at_the_end = close.clone().drop_guard();
-    let servers = listeners.serve(&metrics_router, &health_router, &close);
+    let servers = listeners.serve(&metrics_router, &health_router, &close).await?;
     cache.spawn()?;
+    health.started();
     let _stopped_at_the_end = cache.stop_on_drop();
 
     let (stop, abort) = (CancellationToken::new(), CancellationToken::new());

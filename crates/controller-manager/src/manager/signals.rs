@@ -1,10 +1,18 @@
 //! [`signals`]: the first SIGTERM or SIGINT asks the process to exit, the second makes it exit at once.
+//!
+//! Some programs send a signal twice, such as a terminal and a wrapper that both forward Ctrl-C. So a second signal
+//! counts only if it comes some time after the first.
 
 use std::io;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// How long after the first signal a further signal is part of the first.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// A signal that asks the process to exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +39,7 @@ impl ExitSignal {
 }
 
 /// Returns a token that is cancelled by the first SIGTERM or SIGINT. At the second one the process exits at once, with
-/// exit code 143 or 130.
+/// exit code 143 or 130, if it comes at least one second after the first.
 ///
 /// Call it once, inside of a tokio runtime, before anything is started. From then on these signals do not end the
 /// process by themselves.
@@ -70,9 +78,15 @@ async fn wait_for_second(
     let first = next(&mut received).await;
     tracing::info!(signal = first.name(), "shutting down; a second signal makes the process exit at once");
     token.cancel();
-    let second = next(&mut received).await;
-    tracing::warn!(signal = second.name(), "exiting at once");
-    second.exit_code()
+    let received_first = Instant::now();
+    loop {
+        let second = next(&mut received).await;
+        if received_first.elapsed() >= SAME_SIGNAL {
+            tracing::warn!(signal = second.name(), "exiting at once");
+            return second.exit_code();
+        }
+        tracing::debug!(signal = second.name(), "ignored, because it came right after the first signal");
+    }
 }
 
 /// The next signal. The stream does not end; if it did, no signal would come.
@@ -89,17 +103,21 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn the_first_signal_cancels_and_the_second_exits() {
+    #[tokio::test(start_paused = true)]
+    async fn y7_a_second_signal_counts_from_one_second_after_the_first() {
         let (signals, received) = mpsc::unbounded();
         let token = CancellationToken::new();
         let mut second = Box::pin(wait_for_second(received, &token));
 
         assert!(futures::poll!(&mut second).is_pending());
         assert!(!token.is_cancelled());
-        signals.unbounded_send(ExitSignal::Terminate).unwrap();
-        assert!(futures::poll!(&mut second).is_pending());
-        assert!(token.is_cancelled());
+        for _ in 0..2 {
+            signals.unbounded_send(ExitSignal::Terminate).unwrap();
+            assert!(futures::poll!(&mut second).is_pending());
+            assert!(token.is_cancelled());
+            tokio::time::advance(Duration::from_millis(999)).await;
+        }
+        tokio::time::advance(Duration::from_millis(1)).await;
         signals.unbounded_send(ExitSignal::Interrupt).unwrap();
         assert_eq!(second.await, 130);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use shared_cache::DeletionReason;
 
+use super::initial::InitialVersion;
 use super::key::QueueKey;
 
 /// A deletion that handlers have to be told of until they have succeeded with it.
@@ -27,8 +28,8 @@ pub(crate) enum Work<K> {
     Deletion(Owed<K>),
     /// The object of the key, if the store has one.
     Present {
-        /// The object as the initial list had it, if only that list asks for the run.
-        initial: Option<Arc<K>>,
+        /// The version of the object in the initial list, if only that list asks for the run.
+        initial: Option<InitialVersion>,
     },
 }
 

@@ -10,10 +10,14 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
-use super::gauges::QueueGauges;
+use super::gauges::{Depth, QueueGauges};
 
 /// The labels of all families. controller-runtime writes the name of the controller into both.
 const LABELS: [&str; 2] = ["controller", "name"];
+/// The labels of the depth, and the priorities of controller-runtime for changes and for the initial list.
+const DEPTH_LABELS: [&str; 3] = ["controller", "name", "priority"];
+const HIGH: &str = "0";
+const LOW: &str = "-100";
 
 /// The metric families of all queues of one registry. Cheap to clone.
 #[derive(Clone)]
@@ -98,7 +102,10 @@ struct GaugeFamilies {
 
 impl GaugeFamilies {
     fn new() -> Result<Self, prometheus::Error> {
-        let depth = Opts::new("workqueue_depth", "Number of keys whose run is due.");
+        let depth = Opts::new(
+            "workqueue_depth",
+            "Number of keys whose run is due, by priority: 0 for changes, -100 for the initial list.",
+        );
         let unfinished = Opts::new(
             "workqueue_unfinished_work_seconds",
             "Seconds that the attempts that run now have run so far, added up.",
@@ -108,7 +115,7 @@ impl GaugeFamilies {
             "Seconds that the oldest attempt that runs now has run so far.",
         );
         Ok(Self {
-            depth: IntGaugeVec::new(depth, &LABELS)?,
+            depth: IntGaugeVec::new(depth, &DEPTH_LABELS)?,
             unfinished: GaugeVec::new(unfinished, &LABELS)?,
             longest: GaugeVec::new(longest, &LABELS)?,
             queues: Arc::default(),
@@ -120,7 +127,11 @@ impl GaugeFamilies {
         let running = queue.running_for();
         let longest = running.iter().max().copied().unwrap_or_default();
         let unfinished: Duration = running.iter().sum();
-        self.depth.with_label_values(&labels).set(i64::try_from(queue.depth()).unwrap_or(i64::MAX));
+        let Depth { high, low } = queue.depth();
+        for (priority, depth) in [(HIGH, high), (LOW, low)] {
+            let depth = i64::try_from(depth).unwrap_or(i64::MAX);
+            self.depth.with_label_values(&[controller, controller, priority]).set(depth);
+        }
         self.unfinished.with_label_values(&labels).set(unfinished.as_secs_f64());
         self.longest.with_label_values(&labels).set(longest.as_secs_f64());
     }
@@ -158,8 +169,8 @@ mod tests {
     struct Fixed;
 
     impl QueueGauges for Fixed {
-        fn depth(&self) -> usize {
-            7
+        fn depth(&self) -> Depth {
+            Depth { high: 7, low: 8 }
         }
 
         fn running_for(&self) -> Vec<Duration> {
@@ -176,13 +187,15 @@ mod tests {
         families.watch("test", weak);
         let values = || -> Vec<_> {
             let gauges = registry.gather();
-            let value = |family: &MetricFamily| family.get_metric()[0].get_gauge().get_value();
-            gauges.iter().map(|family| format!("{} {}", family.name(), value(family))).collect()
+            let values = |family: &MetricFamily| -> Vec<_> {
+                family.get_metric().iter().map(|metric| metric.get_gauge().get_value()).collect()
+            };
+            gauges.iter().map(|family| format!("{} {:?}", family.name(), values(family))).collect()
         };
         let expected = [
-            "workqueue_depth 7",
-            "workqueue_longest_running_processor_seconds 3",
-            "workqueue_unfinished_work_seconds 5",
+            "workqueue_depth [8.0, 7.0]",
+            "workqueue_longest_running_processor_seconds [3.0]",
+            "workqueue_unfinished_work_seconds [5.0]",
         ];
         assert_eq!(values(), expected);
         drop(queue);

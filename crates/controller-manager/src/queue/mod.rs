@@ -14,6 +14,7 @@ mod attempt;
 mod due;
 mod entry;
 mod gauges;
+mod initial;
 mod key;
 mod metrics;
 mod options;
@@ -31,7 +32,8 @@ mod queue_tests;
 mod test_support;
 
 pub(crate) use attempt::{Attempt, Outcome, Owed, Work};
+pub(crate) use initial::InitialVersion;
 pub(crate) use key::QueueKey;
 pub(crate) use metrics::QueueMetricFamilies;
 pub use options::QueueOptions;
-pub(crate) use work_queue::{Predicate, WorkQueue};
+pub(crate) use work_queue::{Predicate, WorkQueue, accepts};

@@ -9,7 +9,7 @@ use shared_cache::{Event, ObjectKey, Observer, Snapshot};
 use tokio::time::{Instant, advance};
 
 use super::attempt::{Attempt, Outcome, Work};
-use super::gauges::QueueGauges;
+use super::gauges::{Depth, QueueGauges};
 use super::options::QueueOptions;
 use super::test_support::{applied, batch, deleted, deletion, name, object, queue};
 use super::work_queue::WorkQueue;
@@ -36,11 +36,26 @@ async fn x5_changes_go_before_the_initial_list() {
     queue.start_from(snapshot((0..10).map(|n| object(&format!("old-{n}"), "1", 1)).collect()));
     queue.observe(&batch(1, applied(&object("new", "1", 2))));
     queue.observe(&batch(2, applied(&object("old-7", "1", 3))));
-    assert_eq!(queue.depth(), 12);
+    assert_eq!(queue.depth(), Depth { high: 2, low: 10 });
     let names = names(&queue);
     assert_eq!(names[..3], ["new", "old-7", "old-0"]);
     assert_eq!(names.len(), 11, "{names:?}");
-    assert_eq!(queue.depth(), 0);
+    assert_eq!(queue.depth(), Depth::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn x5_an_object_that_waits_for_its_first_run_is_not_kept_in_memory() {
+    let queue = default_queue();
+    let (mut first, other) = (object("a", "1", 1), object("", "2", 2));
+    queue.start_from(snapshot(vec![Arc::clone(&first), other]));
+    assert!(Arc::get_mut(&mut first).is_some(), "the queue holds the object");
+    let versions: Vec<_> = std::iter::from_fn(|| queue.pop().ok())
+        .map(|attempt| match attempt.work {
+            Work::Present { initial } => (attempt.key.object_key().to_string(), initial),
+            Work::Deletion(_) => panic!("nothing was deleted"),
+        })
+        .collect();
+    assert_eq!(versions, [("ns/a".to_owned(), Some(Some(1))), ("ns/".to_owned(), Some(Some(2)))]);
 }
 
 #[tokio::test(start_paused = true)]

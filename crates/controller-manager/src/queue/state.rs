@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use super::attempt::{Attempt, Outcome, Owed, Work};
 use super::due::DueKeys;
 use super::entry::{Entry, Priority, Stage};
+use super::gauges::Depth;
+use super::initial::InitialKeys;
 use super::key::QueueKey;
 use super::metrics::QueueMetrics;
 use super::options::QueueOptions;
@@ -33,14 +35,14 @@ pub(super) struct State<K> {
     high: VecDeque<QueueKey>,
     /// The same with low priority.
     low: VecDeque<QueueKey>,
-    /// Objects of the initial list whose turn has not come. They have no entry.
-    initial: std::vec::IntoIter<Arc<K>>,
+    /// Keys of the initial list whose turn has not come. They have no entry.
+    initial: InitialKeys,
     initial_since: Instant,
     due: DueKeys,
     /// When each running attempt began.
     running: HashMap<QueueKey, Instant>,
-    /// Number of entries that are queued.
-    queued: usize,
+    /// Number of entries that are queued, by their priority.
+    queued: Depth,
     turn: u32,
     retries: RetryLimits,
     metrics: QueueMetrics,
@@ -52,11 +54,11 @@ impl<K: CacheObject> State<K> {
             entries: HashMap::new(),
             high: VecDeque::new(),
             low: VecDeque::new(),
-            initial: Vec::new().into_iter(),
+            initial: InitialKeys::default(),
             initial_since: now,
             due: DueKeys::default(),
             running: HashMap::new(),
-            queued: 0,
+            queued: Depth::default(),
             turn: 0,
             retries: RetryLimits::new(options, now),
             metrics,
@@ -64,9 +66,9 @@ impl<K: CacheObject> State<K> {
     }
 
     /// Queues the objects of the initial list behind everything else.
-    pub(super) fn set_initial(&mut self, objects: Vec<Arc<K>>, now: Instant) {
+    pub(super) fn set_initial(&mut self, objects: &[Arc<K>], now: Instant) {
         self.metrics.adds.inc_by(objects.len() as u64);
-        self.initial = objects.into_iter();
+        self.initial = InitialKeys::new(objects);
         self.initial_since = now;
     }
 
@@ -101,7 +103,11 @@ impl<K: CacheObject> State<K> {
         let was = std::mem::replace(&mut entry.priority, Priority::High);
         match &mut entry.stage {
             Stage::Running { again } => *again = true,
-            Stage::Queued { .. } if was == Priority::Low => self.high.push_back(key.clone()),
+            Stage::Queued { .. } if was == Priority::Low => {
+                self.queued.low -= 1;
+                self.queued.high += 1;
+                self.high.push_back(key.clone());
+            }
             Stage::Queued { .. } => {}
             Stage::Waiting { due } => {
                 self.due.remove(*due, key);
@@ -128,7 +134,7 @@ impl<K: CacheObject> State<K> {
             Priority::High => self.high.push_back(key),
             Priority::Low => self.low.push_back(key),
         }
-        self.queued += 1;
+        *self.queued.of(priority) += 1;
         self.metrics.adds.inc();
     }
 
@@ -150,8 +156,7 @@ impl<K: CacheObject> State<K> {
     }
 
     fn pop_initial(&mut self, now: Instant) -> Option<Attempt<K>> {
-        while let Some(object) = self.initial.next() {
-            let key = KeyRef::of(&*object);
+        while let Some((key, version)) = self.initial.pop() {
             // An entry stands for a run that will see, or has seen, the object at least as new.
             if self.entries.contains_key(&key) {
                 continue;
@@ -160,10 +165,8 @@ impl<K: CacheObject> State<K> {
             let entry = Entry::new(Stage::Running { again: false }, Priority::Low);
             self.entries.insert(key.clone(), entry);
             self.begin(&key, self.initial_since, now);
-            return Some(Attempt { key, work: Work::Present { initial: Some(object) } });
+            return Some(Attempt { key, work: Work::Present { initial: Some(version) } });
         }
-        // Frees the memory of the list.
-        self.initial = Vec::new().into_iter();
         None
     }
 
@@ -182,7 +185,7 @@ impl<K: CacheObject> State<K> {
                 entry.show_object = false;
                 Work::Present { initial: None }
             };
-            self.queued -= 1;
+            *self.queued.of(priority) -= 1;
             self.begin(&key, since, now);
             return Some(Attempt { key, work });
         }
@@ -270,8 +273,8 @@ impl<K: CacheObject> State<K> {
     }
 
     /// Number of keys whose run is due.
-    pub(super) fn depth(&self) -> usize {
-        self.queued + self.initial.len()
+    pub(super) fn depth(&self) -> Depth {
+        Depth { low: self.queued.low + self.initial.len(), ..self.queued }
     }
 
     /// For how long each running attempt has run.
@@ -296,7 +299,7 @@ impl<K: CacheObject> State<K> {
             self.entries.values().filter(|entry| matches!(entry.stage, Stage::Queued { .. })).count();
         assert_eq!(waiting, self.due.len());
         assert_eq!(running, self.running.len());
-        assert_eq!(queued, self.queued);
+        assert_eq!(queued, self.queued.high + self.queued.low);
         self.entries.len()
     }
 }

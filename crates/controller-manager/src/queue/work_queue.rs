@@ -11,14 +11,23 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Outcome, Owed};
-use super::gauges::QueueGauges;
+use super::gauges::{Depth, QueueGauges};
 use super::key::QueueKey;
 use super::metrics::QueueMetrics;
 use super::options::QueueOptions;
 use super::state::State;
 
-/// Decides which changes of the controller's own kind lead to a run.
+/// Decides which changes of a kind lead to runs.
 pub(crate) type Predicate<K> = Box<dyn Fn(&Event<K>) -> bool + Send + Sync>;
+
+/// Asks the predicate, if there is one. If it panics, the event is accepted, so that nothing is lost.
+pub(crate) fn accepts<K: CacheObject>(predicate: Option<&Predicate<K>>, event: &Event<K>) -> bool {
+    let Some(predicate) = predicate else { return true };
+    catch_unwind(AssertUnwindSafe(|| predicate(event))).unwrap_or_else(|_| {
+        tracing::error!(kind = %K::kind(&()), "a predicate panicked, accepting the change");
+        true
+    })
+}
 
 /// The keys that have to be reconciled, one entry a key.
 ///
@@ -65,7 +74,7 @@ impl<K: CacheObject> WorkQueue<K> {
         if self.predicate.is_some() {
             objects.retain(|object| self.accepts(&Event::Applied { old: None, new: Arc::clone(object) }));
         }
-        self.state.lock().set_initial(objects, Instant::now());
+        self.state.lock().set_initial(&objects, Instant::now());
         self.observed.fetch_max(sequence, Ordering::AcqRel);
         self.closed.fetch_or(closed.is_some(), Ordering::AcqRel);
         self.progress.notify_waiters();
@@ -126,13 +135,8 @@ impl<K: CacheObject> WorkQueue<K> {
         }
     }
 
-    /// Asks the predicate. If it panics, the event is accepted, so that nothing is lost.
     fn accepts(&self, event: &Event<K>) -> bool {
-        let Some(predicate) = &self.predicate else { return true };
-        catch_unwind(AssertUnwindSafe(|| predicate(event))).unwrap_or_else(|_| {
-            tracing::error!(kind = %K::kind(&()), "a predicate panicked, reconciling the object");
-            true
-        })
+        accepts(self.predicate.as_ref(), event)
     }
 
     /// Number of keys for which there is memory.
@@ -185,7 +189,7 @@ impl<K: CacheObject> Observer<K> for WorkQueue<K> {
 }
 
 impl<K: CacheObject> QueueGauges for WorkQueue<K> {
-    fn depth(&self) -> usize {
+    fn depth(&self) -> Depth {
         self.state.lock().depth()
     }
 

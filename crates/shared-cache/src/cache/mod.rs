@@ -28,7 +28,7 @@ mod tests;
 pub use api_reader::{ApiReader, READ_TIMEOUT, ReadError};
 pub use builder::{BuildError, SharedCacheBuilder, WatchThreadError};
 pub use cached_kind::{CachedKind, CachedObject};
-pub use error::LookupError;
+pub use error::{LookupError, NotSynced};
 pub use expectations::{EXPIRES_AFTER, Satisfaction};
 pub use metrics::CacheCollector;
 pub use own_writes::{RefreshError, VersionError};

@@ -107,7 +107,7 @@ async fn r6_every_existing_object_is_reconciled_once_after_the_start() {
     calls.dedup();
     assert_eq!(calls.len(), 50);
     assert_eq!(f.queue_metric("workqueue_adds_total"), 50);
-    assert_eq!(f.queue_metric("workqueue_depth"), 0);
+    assert_eq!(f.queue_depth(), 0);
     assert_eq!(f.queue_metric("workqueue_queue_duration_seconds_count"), 50);
     assert_eq!(f.queue_metric("workqueue_work_duration_seconds_count"), 50);
 }
@@ -235,7 +235,7 @@ async fn dropping_a_running_controller_drops_its_handlers_and_its_gauges() {
     let running = f.run();
     f.calls.next(1).await;
     assert_eq!(Arc::strong_count(&held), 3);
-    assert_eq!(f.queue_metric("workqueue_depth"), 0);
+    assert_eq!(f.queue_depth(), 0);
     running.abort();
     f.settle().await;
     assert_eq!(Arc::strong_count(&held), 1, "nothing keeps the handlers");

@@ -86,6 +86,29 @@ async fn a_watched_object_reconciles_the_keys_that_it_is_mapped_to_and_unknown_k
 }
 
 #[tokio::test(start_paused = true)]
+async fn changes_of_a_secondary_kind_that_its_predicate_does_not_accept_lead_to_no_run() {
+    let mut f = Fixture::new(&["w"]).await;
+    f.record("");
+    let data_changed = || changed(|secret: &Secret| secret.data.clone());
+    f.controller()
+        .owns_where::<Secret>(data_changed())
+        .watches_where::<Secret>(data_changed(), |_| vec![ObjectKey::new(NAMESPACE, "w")]);
+    f.run();
+    assert_eq!(f.calls.next(1).await, ["w=0"]);
+    let a = f.apply("a", "0").await;
+    f.create(&owned_secret("s", &a)).await;
+    f.settle().await;
+    f.calls.take();
+    patch_secret(&f, "s", json!({"metadata": {"labels": {"l": "1"}}})).await;
+    f.settle().await;
+    assert!(f.calls.all().is_empty());
+    patch_secret(&f, "s", json!({"stringData": {"k": "v"}})).await;
+    let mut calls = f.calls.next(2).await;
+    calls.sort();
+    assert_eq!(calls, ["a=0", "w=0"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn changes_that_a_predicate_does_not_accept_lead_to_no_run() {
     let mut f = Fixture::new(&["a", "hidden"]).await;
     f.record("");

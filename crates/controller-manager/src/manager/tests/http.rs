@@ -123,6 +123,24 @@ async fn a_shutdown_is_not_ready_from_its_begin_and_answers_until_its_end() {
 }
 
 #[tokio::test]
+async fn y7_a_watch_whose_task_has_ended_makes_the_process_not_live() {
+    let manager = manager(&ApiServer::new());
+    let cache = manager.cache().clone();
+    let bound = manager.bind().await.unwrap();
+    let health = bound.health_address().unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(bound.run(stop.clone()));
+    until(health, "/readyz", |status, _| status == 200).await;
+    assert_eq!(call(health, "/livez/watches").await, (200, "ok".into()));
+    // Nobody but the manager stops a cache; here it stands for a thread that is gone.
+    cache.stop().await;
+    let (status, body) = call(health, "/livez").await;
+    assert!(status == 503 && body.contains("[-]watches failed: 2 of 2 watches have ended\n"), "{body}");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn checks_routes_listeners_and_metrics_of_the_user_are_served() {
     let server = ApiServer::new();
     load(&server, "a");

@@ -17,7 +17,7 @@ async fn synced(server: &ApiServer, stale_after: Duration) -> (SharedCache, impl
     load(server, "a");
     let cache = cache(server);
     cache.start().await.unwrap();
-    let health = ManagerHealth::new(cache.clone(), stale_after, Vec::new(), Vec::new()).unwrap();
+    let health = ManagerHealth::new(cache.clone(), stale_after, Vec::new(), Vec::new(), None).unwrap();
     let health = std::sync::Arc::into_inner(health).unwrap();
     (cache, health)
 }

@@ -1,0 +1,3 @@
+//! The client layer as a whole.
+
+mod transport;
