@@ -231,6 +231,10 @@ impl Provider for SandboxCache {
         })
     }
 
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method itself does not fit any lifetime"
+    )]
     fn list_checkpoints(
         &self,
         options: ListCheckpointsOptions<'_>,
