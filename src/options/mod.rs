@@ -91,7 +91,7 @@ pub struct MetricsOptions {
 
 impl Default for MetricsOptions {
     fn default() -> Self {
-        Self { bind_address: BindAddress::listen("0.0.0.0", 8080) }
+        Self { bind_address: BindAddress::listen("", 8080) }
     }
 }
 
@@ -110,7 +110,7 @@ pub struct HealthOptions {
 
 impl Default for HealthOptions {
     fn default() -> Self {
-        Self { bind_address: BindAddress::listen("0.0.0.0", 8081), stale_after: Duration::from_mins(5) }
+        Self { bind_address: BindAddress::listen("", 8081), stale_after: Duration::from_mins(5) }
     }
 }
 
