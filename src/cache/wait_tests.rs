@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::test_support::{Feed, Fixture, sandbox};
 use super::*;
-use crate::api::v1alpha1::{Checkpoint, Sandbox};
+use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxPhase};
 use parking_lot::Mutex;
 use shared_cache::{CacheCollector, CacheObject, Check, WaitAction, WaitError, WaitTask};
 
@@ -466,7 +466,7 @@ async fn u1_a_pause_that_has_begun_is_waited_for_although_the_sandbox_is_no_long
     settle().await;
     assert!(!pausing.is_finished());
     feed.apply(&claimed().paused(true).phase("Paused").condition("SandboxPaused", "True", "SetPause")).await;
-    assert_eq!(pausing.await.unwrap().unwrap().phase().map(|phase| phase.as_str()), Some("Paused"));
+    assert_eq!(pausing.await.unwrap().unwrap().phase(), Some(&SandboxPhase::Paused));
 }
 
 #[tokio::test(start_paused = true)]

@@ -84,8 +84,10 @@ mod tests {
             loader.finish().unwrap_err().faults,
             ["leaderElection.renewDeadline is 10s, expected less than leaseDuration, which is 10s"]
         );
-        let mut options = LeaderElectionOptions::default();
-        options.retry_period = Duration::from_secs(9);
+        let options = LeaderElectionOptions {
+            retry_period: Duration::from_secs(9),
+            ..LeaderElectionOptions::default()
+        };
         assert!(options.for_this_process(Some("n".to_owned())).is_err());
     }
 }

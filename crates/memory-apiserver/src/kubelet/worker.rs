@@ -135,10 +135,14 @@ impl Worker {
         }
     }
 
-    /// Looks at every Pod, and reads the events from now on.
+    /// Looks at every Pod, and reads the events from now on. A known Pod that is gone is forgotten: after the server was
+    /// set back, a Pod of its name may have a smaller revision.
     fn list(&mut self, state: &ServerState) {
         self.position = state.store.revision();
         let now = Instant::now();
+        for key in self.known.keys() {
+            self.agenda.add(key, now);
+        }
         for stored in state.store.page(PODS, &Range::default(), usize::MAX) {
             self.agenda.add(&stored.key, now);
         }

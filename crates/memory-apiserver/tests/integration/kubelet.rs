@@ -385,6 +385,16 @@ async fn no_pod_is_forgotten_when_events_are_lost() {
     pods.create(&PostParams::default(), &pod("found", &json!({}))).await.unwrap();
     tokio::time::sleep(2 * DELAY).await;
     assert!(is_ready("found").await);
+    // A Pod that the kubelet knows in a later version than its successor of the same name has.
+    let revision = server.revision();
+    pods.create(&PostParams::default(), &pod("again", &json!({}))).await.unwrap();
+    tokio::time::sleep(2 * DELAY).await;
+    assert!(is_ready("again").await);
+    server.rewind(revision).unwrap();
+    tokio::time::sleep(DELAY).await;
+    pods.create(&PostParams::default(), &pod("again", &json!({}))).await.unwrap();
+    tokio::time::sleep(2 * DELAY).await;
+    assert!(is_ready("again").await);
 }
 
 #[tokio::test(start_paused = true)]
