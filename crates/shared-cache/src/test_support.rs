@@ -1,13 +1,13 @@
 //! A small kind for the unit tests of this crate: two indexes, and an expiry time that changes one index.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use kube::CustomResource;
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use crate::kind::{CachedResource, Index, IndexFunc, KindParams};
+use crate::kind::{CachedResource, DecodeError, Index, IndexFunc, KindParams, decode_json};
 use crate::object::{DeletionReason, Delta};
 use crate::store::{Change, Store};
 use crate::subscription::Event;
@@ -28,6 +28,9 @@ pub(crate) struct WidgetSpec {
     pub expires: Option<i64>,
 }
 
+/// A widget of this owner counts as decoded only partially.
+pub(crate) const UNREAD_OWNER: &str = "unread";
+
 pub(crate) const COLOR: Index<Widget> = Index::new("color");
 pub(crate) const OWNER: Index<Widget> = Index::new("owner");
 
@@ -44,6 +47,12 @@ impl CachedResource for Widget {
             },
             IndexFunc { index: OWNER, extract: |widget, keys| keys.add(&widget.spec.owner) },
         ]
+    }
+
+    fn unread_fields(&self) -> &[DecodeError] {
+        static UNREAD: LazyLock<[DecodeError; 1]> =
+            LazyLock::new(|| [decode_json::<Widget>("{}").expect_err("an object without metadata")]);
+        if self.spec.owner == UNREAD_OWNER { &*UNREAD } else { &[] }
     }
 
     fn next_transition(&self) -> Option<Timestamp> {

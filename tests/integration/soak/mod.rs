@@ -138,6 +138,7 @@ async fn converges(
         for kind in cache.kinds() {
             let report = kind.report();
             ensure!(report.synced && report.stale_for.is_none(), "{}: {report:?}", kind.plural());
+            ensure!(report.inconsistencies == 0, "{} was repaired: {report:?}", kind.plural());
             ensure!(kind.waits() == 0, "{} waits for {}", kind.waits(), kind.plural());
         }
         oracle.is_right(truth)?;

@@ -37,6 +37,10 @@ fn size(value: usize) -> f64 {
     count(value as u64)
 }
 
+fn by_result(results: [(&'static str, u64); 2]) -> Samples {
+    results.into_iter().map(|(result, n)| (vec![("result", result.to_owned())], count(n))).collect()
+}
+
 fn seconds(at: Option<jiff::Timestamp>) -> Samples {
     at.map_or_else(Vec::new, |at| one(at.as_duration().as_secs_f64()))
 }
@@ -112,10 +116,10 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cache_consistency_checks_total",
-        help: "Number of completed comparisons of the cache with the API server.",
+        help: "Number of comparisons of the cache with the API server, by result: completed or failed.",
         kind: MetricType::COUNTER,
-        labels: &[],
-        read: |_, report| one(count(report.checks)),
+        labels: &["result"],
+        read: |_, report| by_result([("completed", report.checks), ("failed", report.failed_checks)]),
     },
     Family {
         name: "cache_inconsistencies_total",
@@ -126,7 +130,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cache_panics_total",
-        help: "Number of panics in decoders, index functions and observers of this resource.",
+        help: "Number of panics in functions that the cache calls for this resource: decoders, transforms, index functions, transition times and observers. Also counts panics of the cache itself.",
         kind: MetricType::COUNTER,
         labels: &[],
         read: |_, report| one(count(report.panics)),
@@ -138,8 +142,7 @@ const FAMILIES: &[Family] = &[
         labels: &["result"],
         read: |kind, _| {
             let (hits, misses) = kind.lookups();
-            let results = [("hit", hits), ("miss", misses)];
-            results.into_iter().map(|(result, n)| (vec![("result", result.to_owned())], count(n))).collect()
+            by_result([("hit", hits), ("miss", misses)])
         },
     },
     Family {

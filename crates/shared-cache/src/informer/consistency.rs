@@ -2,8 +2,11 @@
 //!
 //! A watch proves nothing about the past: an API server that was restored from a backup and has reached the
 //! version of the watch again sends only later events. So the names, UIDs and versions of all objects are listed
-//! at intervals, and soon after a connection was lost. The pages are small and pauses lie between them, so that
-//! the check delays no watch.
+//! at intervals, and soon after a connection was lost. The check runs in the task of the watch, so it lets the watch
+//! go first after each few objects. Pauses lie between the pages.
+//!
+//! The list is compared only while a watch feeds the store. A watch that ends and resumes meanwhile loses nothing, so
+//! only the comparison begins again. A list of the reflector ends the check, because it replaces what was compared.
 //!
 //! ```text
 //!  list metadata ──▶ differs from the store? ──no──▶ consistent
@@ -17,22 +20,27 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::error::WatchError;
-use super::health::PartitionHealth;
+use super::health::{Check, PartitionHealth};
 use super::list_watch::ListWatch;
 use super::state::{CheckLink, InformerState};
 use crate::kind::CacheObject;
-use crate::object::{Identity, ObjectKey, parse_version};
+use crate::object::{Identity, ObjectKey, parse_version, version_of};
 use crate::store::{KnownVersion, Partition};
 
-/// Number of objects in a page. Their metadata is parsed in the task of the watch, in about a millisecond.
+/// Number of objects in a page.
 const PAGE_SIZE: u32 = 500;
+
+/// Number of objects of a page that are parsed and compared before the watch may go first.
+const STEP: usize = 32;
 
 /// Pause between two pages, so that a check never uses up the client's rate limit.
 const PAGE_PAUSE: Duration = Duration::from_millis(50);
@@ -49,7 +57,7 @@ const RETRY: Duration = Duration::from_mins(1);
 /// Largest number of differing objects that are examined. One is enough for a repair.
 const MAX_SUSPECTS: usize = 16;
 
-/// Largest number of differences that are remembered while pages are read. Most are changes in progress.
+/// Largest number of differences of one sort that are remembered. Most are changes in progress.
 const MAX_CANDIDATES: usize = 1024;
 
 /// Repeats the check of one partition.
@@ -68,11 +76,30 @@ struct Listing {
     /// The hashes of the UIDs of all listed objects.
     uids: HashSet<u64, RandomState>,
     /// Objects that the store did not know in the listed version when their page was read.
-    candidates: Vec<ObjectKey>,
+    candidates: Vec<Suspect>,
+    /// Objects that were hidden in the store before the list and were not listed.
+    unlisted_hidden: HashSet<ObjectKey>,
+}
+
+/// An object that differs from the store at first sight.
+#[derive(Clone)]
+struct Suspect {
+    key: ObjectKey,
+    listed: Listed,
 }
 
 /// The state of an object on the API server; `None` if it does not exist or does not match the selectors.
 type Listed = Option<Identity<'static>>;
+
+impl Suspect {
+    fn listed(listed: Identity<'static>) -> Self {
+        Self { key: listed.key().into(), listed: Some(listed) }
+    }
+
+    fn unlisted(key: ObjectKey) -> Self {
+        Self { key, listed: None }
+    }
+}
 
 impl<'a, K: CacheObject> ConsistencyCheck<'a, K> {
     pub(super) fn new(informer: &'a InformerState<K>, partition: Partition) -> Self {
@@ -108,33 +135,36 @@ impl<'a, K: CacheObject> ConsistencyCheck<'a, K> {
                 }
             }
             health.until_live(partition, true).await;
+            let mut lists = self.link().lists();
             let result = tokio::select! {
                 biased;
-                // The list that follows may repair the difference. The reconnect requests another check.
-                () = health.until_live(partition, false) => None,
+                // The list repairs a difference.
+                () = lists.begun() => None,
                 result = self.check() => Some(result),
             };
             due = Instant::now() + self.conclude(result, interval);
         }
     }
 
-    /// Acts on the result of a check; `None` if the watch was interrupted. Returns the time until the next check.
+    /// Acts on the result of a check; `None` if a list has interrupted it. Returns the time until the next check.
     fn conclude(&self, result: Option<Result<Option<String>, WatchError>>, interval: Duration) -> Duration {
         match result {
-            Some(Ok(None)) => self.health().checked(true),
+            Some(Ok(None)) => self.health().checked(Check::Equal),
             Some(Ok(Some(difference))) => {
-                self.health().checked(false);
+                self.health().checked(Check::Different);
                 tracing::warn!(
                     kind = %K::kind(&()), difference,
                     "the cache differs from the API server, replacing all objects by a new list"
                 );
                 self.link().request_repair(difference);
             }
-            Some(Err(error)) => {
-                tracing::debug!(kind = %K::kind(&()), %error, "the consistency check failed");
+            failed => {
+                self.health().checked(Check::Failed);
+                let failure = failed.and_then(Result::err).map(|error| error.to_string());
+                let reason = failure.as_deref().unwrap_or("a list has begun");
+                tracing::debug!(kind = %K::kind(&()), reason, "the consistency check was not completed");
                 return jittered(RETRY.min(interval));
             }
-            None => return jittered(RETRY.min(interval)),
         }
         jittered(interval)
     }
@@ -154,23 +184,38 @@ impl<'a, K: CacheObject> ConsistencyCheck<'a, K> {
             };
         }
         self.was_behind.store(false, Ordering::Relaxed);
-        let suspects = self.suspects(&listing).await;
+        let health = &self.informer.health;
+        loop {
+            health.until_live(self.partition, true).await;
+            tokio::select! {
+                biased;
+                // Nothing is proved while no watch feeds the store.
+                () = health.until_live(self.partition, false) => {}
+                result = self.compare(&listing) => return result,
+            }
+        }
+    }
+
+    /// Compares the store with a complete list.
+    async fn compare(&self, listing: &Listing) -> Result<Option<String>, WatchError> {
+        let suspects = self.suspects(listing).await;
         if suspects.is_empty() { Ok(None) } else { self.verify(suspects).await }
     }
 
     async fn list(&self) -> Result<Listing, WatchError> {
         let uids = HashSet::with_hasher(RandomState::new());
-        let mut listing = Listing { version: None, uids, candidates: Vec::new() };
+        let unlisted_hidden = self.informer.store.hidden_keys(self.partition);
+        let mut listing = Listing { version: None, uids, candidates: Vec::new(), unlisted_hidden };
         let mut token = None;
         loop {
             let page = self.list_watch().list_metadata(PAGE_SIZE, token, None).await?;
             let content = page.content()?;
             listing.version = listing.version.or(content.version());
-            let listed: Vec<_> = content.items.iter().filter_map(|item| Identity::peek(item.get())).collect();
-            listing.uids.extend(listed.iter().map(|listed| self.hasher.hash_one(&*listed.uid)));
-            let room = MAX_CANDIDATES - listing.candidates.len();
-            let differing = self.informer.store.differing(&listed).into_iter();
-            listing.candidates.extend(differing.take(room).map(ObjectKey::from));
+            for items in content.items.chunks(STEP) {
+                let listed: Vec<_> = items.iter().filter_map(|item| Identity::peek(item.get())).collect();
+                self.add(&listed, &mut listing);
+                yield_now().await;
+            }
             token = content.metadata.continue_.filter(|token| !token.is_empty());
             if token.is_none() {
                 return Ok(listing);
@@ -179,44 +224,85 @@ impl<'a, K: CacheObject> ConsistencyCheck<'a, K> {
         }
     }
 
+    fn add(&self, listed: &[Identity<'_>], listing: &mut Listing) {
+        listing.uids.extend(listed.iter().map(|listed| self.hasher.hash_one(&*listed.uid)));
+        if !listing.unlisted_hidden.is_empty() {
+            for listed in listed {
+                listing.unlisted_hidden.remove(&ObjectKey::from(listed.key()));
+            }
+        }
+        let differing = self.informer.store.differing(listed).into_iter().cloned();
+        let candidates = &mut listing.candidates;
+        candidates.extend(differing.map(|listed| Suspect::listed(listed.into_owned())));
+        if candidates.len() > MAX_CANDIDATES {
+            // The watch has caught up with some of them meanwhile.
+            candidates.retain(|candidate| self.differs(candidate));
+            candidates.truncate(MAX_CANDIDATES);
+        }
+    }
+
     /// Returns the objects that still differ once the watch has reached the version of the list. A stored object
     /// that is newer than the list has probably changed since. Such objects come last.
-    async fn suspects(&self, listing: &Listing) -> Vec<ObjectKey> {
-        let mut ghosts = Vec::new();
-        let mut late = Vec::new();
+    async fn suspects(&self, listing: &Listing) -> Vec<Suspect> {
+        let unlisted = self.unlisted(listing).await;
+        if listing.candidates.is_empty() && unlisted.is_empty() {
+            return Vec::new();
+        }
+        self.catch_up(listing.version).await;
+        let mut suspects = Vec::new();
+        for candidate in listing.candidates.iter().chain(&unlisted) {
+            if self.differs(candidate) {
+                suspects.push(candidate.clone());
+            }
+        }
         let reached = listing.version.unwrap_or(u64::MAX);
-        let is_late =
-            |known: Option<&str>| known.and_then(parse_version).is_some_and(|known| known > reached);
+        suspects.sort_by_cached_key(|suspect| self.known_number(&suspect.key) > Some(reached));
+        suspects.truncate(MAX_SUSPECTS);
+        suspects
+    }
+
+    /// Returns the objects of the store that a list does not contain.
+    async fn unlisted(&self, listing: &Listing) -> Vec<Suspect> {
+        let hidden = listing.unlisted_hidden.iter().cloned();
+        let (mut ghosts, mut late): (Vec<_>, _) = (hidden.map(Suspect::unlisted).collect(), Vec::new());
+        let reached = listing.version.unwrap_or(u64::MAX);
         let namespace = self.informer.options.namespaces.get(usize::from(self.partition));
-        self.informer.store.visit(|object, _| {
+        let mut visit = |object: &Arc<K>| {
             let meta = object.meta();
             let here = namespace.is_none() || meta.namespace.as_ref() == namespace;
-            let listed =
-                listing.uids.contains(&self.hasher.hash_one(meta.uid.as_deref().unwrap_or_default()));
-            let found = if is_late(meta.resource_version.as_deref()) { &mut late } else { &mut ghosts };
-            if here && !listed && found.len() < MAX_SUSPECTS {
-                found.push(ObjectKey::of(&**object));
+            let uid = meta.uid.as_deref().unwrap_or_default();
+            if here && !listing.uids.contains(&self.hasher.hash_one(uid)) {
+                let found = if version_of(&**object) > Some(reached) { &mut late } else { &mut ghosts };
+                if found.len() < MAX_CANDIDATES {
+                    found.push(Suspect::unlisted(ObjectKey::of(&**object)));
+                }
             }
-        });
-        if !listing.candidates.is_empty() || !ghosts.is_empty() || !late.is_empty() {
-            self.catch_up(listing.version).await;
+        };
+        let mut next = Some(0);
+        while let Some(start) = next {
+            next = self.informer.store.visit_from(start, &mut |object, _| visit(object));
+            yield_now().await;
         }
-        for key in &listing.candidates {
-            let known = self.informer.store.known_version(key.into());
-            let known = known.as_ref().map(|known| &*known.resource_version);
-            if is_late(known) { &mut late } else { &mut ghosts }.push(key.clone());
-        }
-        ghosts.truncate(MAX_SUSPECTS);
-        late.truncate(MAX_SUSPECTS);
         ghosts.append(&mut late);
         ghosts
     }
 
-    /// Examines objects that seem to differ. An object differs if the API server has it in one state from before
-    /// until after the moment at which the store, at that version, has it in another.
-    async fn verify(&self, suspects: Vec<ObjectKey>) -> Result<Option<String>, WatchError> {
+    fn differs(&self, suspect: &Suspect) -> bool {
+        let known = self.informer.store.known_version((&suspect.key).into());
+        !agrees(known.as_ref(), &suspect.listed)
+    }
+
+    /// Returns the version of an object in the store, as a number.
+    fn known_number(&self, key: &ObjectKey) -> Option<u64> {
+        self.informer.store.known_version(key.into()).and_then(|known| parse_version(&known.resource_version))
+    }
+
+    /// Examines objects that seem to differ. An object differs if the API server has it in the same state before and
+    /// after the store was compared, and the store has it in another. The watch had [`CATCH_UP`] to deliver that
+    /// state. A watch that is later counts as one that has missed it, and the repair is a list too many.
+    async fn verify(&self, suspects: Vec<Suspect>) -> Result<Option<String>, WatchError> {
         let (mut before, mut newest) = (Vec::new(), None);
-        for key in suspects {
+        for Suspect { key, .. } in suspects {
             let (listed, version) = self.read(&key).await?;
             newest = newest.max(version);
             before.push((key, listed));
@@ -237,9 +323,10 @@ impl<'a, K: CacheObject> ConsistencyCheck<'a, K> {
 
     /// Reads the state of one object, and the version at which it was read.
     async fn read(&self, key: &ObjectKey) -> Result<(Listed, Option<u64>), WatchError> {
+        // An event that arrives before the answer does not make the answer stale.
+        let seen = self.informer.versions.of(self.partition);
         let page = self.list_watch().list_metadata(1, None, Some(key)).await?;
         let content = page.content()?;
-        let seen = self.informer.versions.of(self.partition);
         if let Some(listed) = content.version().filter(|&listed| listed < seen) {
             return Err(WatchError::Stale { listed, seen });
         }
@@ -262,9 +349,7 @@ fn agrees(known: Option<&KnownVersion>, listed: &Listed) -> bool {
     match (known, listed) {
         (None, None) => true,
         (Some(known), Some(listed)) => known.matches(listed),
-        // An object that cannot be decoded is known without its UID; its deletion needs no repair.
-        (Some(known), None) => known.uid.is_empty(),
-        (None, Some(_)) => false,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 

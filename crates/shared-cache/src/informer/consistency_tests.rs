@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::tests::{Fixture, object, start, start_with, start_with_params};
 use super::*;
 use crate::kind::KindParams;
 use crate::scripted_server::Exchange;
-use crate::test_support::Widget;
+use crate::test_support::{UNREAD_OWNER, Widget};
 
 fn checked() -> Fixture {
     start_with(InformerOptions {
@@ -131,7 +132,148 @@ async fn v4_a_check_that_fails_changes_nothing_and_is_repeated() {
     }
     let report = f.informer.health().report();
     assert_eq!((report.checks, report.inconsistencies, report.relists), (0, 0, 0));
+    assert!(report.failed_checks >= 3, "{}", report.failed_checks);
     assert_eq!(report.freshness(), Freshness::Fresh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn v4_an_event_that_arrives_before_the_answer_of_a_read_does_not_hide_a_difference() {
+    let mut f = checked();
+    let mut watch = f.server.list(&[object("busy", "1", 5), object("ghost", "2", 6)], "60").await;
+    f.informer.wait_for_sync().await;
+    check(&mut f).await.json(&page("60", &[object("busy", "1", 5)]));
+    for version in 61..63 {
+        let read = f.server.next().await;
+        assert!(read.query["fieldSelector"].contains("ghost"), "{:?}", read.query);
+        watch.event("MODIFIED", &object("busy", "1", version)).await;
+        f.informer.wait_for_version(version).await;
+        read.json(&page(&(version - 1).to_string(), &[]));
+    }
+    f.server.list(&[object("busy", "1", 62)], "63").await;
+    f.informer.wait_for_version(63).await;
+    assert_eq!(f.names(), ["busy"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn v4_a_check_goes_on_when_the_watch_is_renewed() {
+    let mut f = checked();
+    let watch = f.server.list(&[object("a", "1", 5), object("b", "2", 6)], "7").await;
+    f.informer.wait_for_sync().await;
+    let first = check(&mut f).await;
+    drop(watch);
+    let watch = f.server.watch_from("7").await;
+    let mut half = page("7", &[object("a", "1", 5)]);
+    half["metadata"]["continue"] = "next".into();
+    first.json(&half);
+    let second = f.server.next().await;
+    assert_eq!(second.query.get("continue").map(String::as_str), Some("next"), "the same check");
+    second.json(&page("7", &[object("b", "2", 6)]));
+    check(&mut f).await;
+    let report = f.informer.health().report();
+    assert_eq!((report.checks, report.failed_checks, report.inconsistencies), (1, 0, 0));
+    drop(watch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn v4_a_list_interrupts_a_check_which_counts_as_failed() {
+    let mut f = checked();
+    let mut watch = f.server.list(&[object("a", "1", 5)], "7").await;
+    f.informer.wait_for_sync().await;
+    let mut unanswered = check(&mut f).await;
+    watch.event("ERROR", &serde_json::from_str(EXPIRED).unwrap()).await;
+    let _watch = f.server.list(&[object("a", "1", 5)], "8").await;
+    unanswered.abandoned().await;
+    f.informer.wait_for_version(8).await;
+    let report = f.informer.health().report();
+    assert_eq!((report.checks, report.failed_checks), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn v4_a_watch_that_is_down_during_the_comparison_is_no_difference() {
+    let mut f = checked();
+    let watch = f.server.list(&[object("a", "1", 5)], "7").await;
+    f.informer.wait_for_sync().await;
+    let truth = [object("a", "1", 5), object("b", "2", 9)];
+    check(&mut f).await.json(&page("9", &truth));
+    drop(watch);
+    let down = Instant::now();
+    let watch = loop {
+        let exchange = f.server.next().await;
+        if exchange.query.contains_key("fieldSelector") {
+            exchange.json(&page("9", &truth[1..]));
+        } else if down.elapsed() > Duration::from_secs(30) {
+            break exchange;
+        } else {
+            drop(exchange);
+        }
+    };
+    assert_eq!(watch.query["resourceVersion"], "7");
+    let mut watch = watch.stream();
+    watch.event("ADDED", &truth[1]).await;
+    assert_eq!(answer_reads(&mut f, "9", &truth).await.query["limit"], "500", "the next check, no list");
+    let report = f.informer.health().report();
+    assert_eq!((report.checks, report.inconsistencies), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn v4_changes_in_progress_do_not_push_a_difference_aside() {
+    let mut f = checked();
+    let mut watch = f.server.list(&[object("a", "1", 5)], "7").await;
+    f.informer.wait_for_sync().await;
+    let mut truth: Vec<_> =
+        (0..40).map(|n| object(&format!("new-{n:02}"), &format!("n{n}"), 9 + n)).collect();
+    truth.push(object("z-missing", "3", 3));
+    truth.push(object("a", "1", 5));
+    check(&mut f).await.json(&page("48", &truth));
+    for object in &truth[..40] {
+        watch.event("ADDED", object).await;
+    }
+    let list = answer_reads(&mut f, "48", &truth).await;
+    assert_eq!(list.query.get("sendInitialEvents").map(String::as_str), Some("true"), "a repair");
+}
+
+#[tokio::test(start_paused = true)]
+async fn v4_v10_the_lost_deletion_of_an_undecodable_object_is_found_and_repaired() {
+    let mut f = checked();
+    let mut undecodable = object("b", "2", 6);
+    undecodable["spec"] = json!({"color": 5});
+    let _watch = f.server.list(&[object("a", "1", 5), undecodable], "7").await;
+    f.informer.wait_for_sync().await;
+    assert_eq!(f.informer.health().report().undecodable, 1);
+    let truth = [object("a", "1", 5)];
+    check(&mut f).await.json(&page("7", &truth));
+    assert_eq!(answer_reads(&mut f, "7", &truth).await.query["sendInitialEvents"], "true");
+}
+
+#[tokio::test(start_paused = true)]
+async fn v9_a_run_that_begins_again_counts_partially_decoded_objects_again() {
+    let mut f = start();
+    let mut partial = object("a", "1", 5);
+    partial["spec"] = json!({"owner": UNREAD_OWNER});
+    let _first = f.server.list(std::slice::from_ref(&partial), "7").await;
+    f.informer.wait_for_sync().await;
+    assert_eq!(f.informer.health().report().partially_decoded, 1);
+    f.restart().await;
+    let _second = f.server.list(&[partial], "8").await;
+    f.informer.wait_for_version(8).await;
+    assert_eq!(f.informer.health().report().partially_decoded, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn v12_a_kind_is_down_while_it_rests_after_a_panic() {
+    let mut params = KindParams::<Widget>::cached();
+    params.add_transform(Arc::new(|widget| assert_ne!(widget.spec.owner, "panic", "on demand")));
+    let mut f = start_with_params(Arc::new(params), InformerOptions::default());
+    let mut watch = f.server.list(&[object("a", "1", 5)], "7").await;
+    f.informer.wait_for_sync().await;
+    let mut changed = object("a", "1", 8);
+    changed["spec"] = json!({"owner": "panic"});
+    watch.event("MODIFIED", &changed).await;
+    let down = f.informer.health().until_live(0, false);
+    tokio::time::timeout(Duration::from_millis(900), down).await.expect("waits read live during the pause");
+    assert!(f.server.try_next().is_none(), "the next run has not begun");
+    assert!(matches!(f.freshness(), Freshness::Stale { .. }), "{}", f.freshness());
+    assert_eq!(f.informer.health().report().panics, 1);
 }
 
 /// Returns an informer, and the number of objects that it has decoded.
@@ -216,4 +358,19 @@ async fn v12_a_panicking_observer_is_counted() {
     f.informer.wait_for_version(8).await;
     assert_eq!(f.informer.health().report().panics, 2);
     assert_eq!(f.informer.health().report().freshness(), Freshness::Fresh, "no restart is needed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn v4_a_check_of_many_objects_lets_the_watch_go_first_again_and_again() {
+    let mut f = checked();
+    let objects: Vec<_> = (0..3200).map(|n| object(&format!("w-{n}"), &format!("u-{n}"), 5)).collect();
+    let _watch = f.server.list(&objects, "7").await;
+    f.informer.wait_for_sync().await;
+    check(&mut f).await.json(&page("7", &objects));
+    let mut turns = 0;
+    while f.informer.health().report().checks == 0 {
+        tokio::task::yield_now().await;
+        turns += 1;
+    }
+    assert!(turns >= 3200 / 32 + 3200 / 64, "{turns} turns of other tasks");
 }

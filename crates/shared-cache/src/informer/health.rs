@@ -56,7 +56,7 @@ pub struct Report {
     pub synced: bool,
     /// How long no watch has fed the store. `None` while a watch feeds it.
     pub stale_for: Option<Duration>,
-    /// True while a list replaces an older complete list. Lookups show the older list meanwhile.
+    /// True while the API server answers a list that replaces an older one. Lookups show the older list meanwhile.
     pub relisting: bool,
     /// The last failure since the watch last worked. `None` if the watch works.
     pub last_error: Option<LastError>,
@@ -76,6 +76,8 @@ pub struct Report {
     pub partially_decoded: usize,
     /// Number of completed consistency checks.
     pub checks: u64,
+    /// Number of consistency checks that failed, or that a list has interrupted. They prove nothing.
+    pub failed_checks: u64,
     /// Number of consistency checks that found a difference from the API server.
     pub inconsistencies: u64,
     /// Number of panics in the task of the informer, and in functions that the task calls.
@@ -110,7 +112,7 @@ pub enum Freshness {
     Stale {
         /// How long no watch has fed the store.
         age: Duration,
-        /// True while a list is in progress.
+        /// True while the API server answers a list.
         relisting: bool,
         /// The last failure, if there was one.
         reason: Option<String>,
@@ -118,14 +120,16 @@ pub enum Freshness {
 }
 
 impl Freshness {
-    /// Returns `Ok` if the kind is synced and was fed within the last `stale_after`. Zero sets no limit.
+    /// Returns `Ok` if the kind is synced, and was fed within the last `stale_after` or receives a list. Zero sets no
+    /// limit. A list may take any time while it arrives, because otherwise all replicas would become unready together.
+    /// A list that no longer arrives fails, and then the watch is down.
     ///
     /// # Errors
     ///
     /// The reason as text for operators.
     pub fn within(&self, stale_after: Duration) -> Result<(), String> {
         match self {
-            Self::Fresh => Ok(()),
+            Self::Fresh | Self::Stale { relisting: true, .. } => Ok(()),
             Self::Stale { age, .. } if stale_after.is_zero() || *age < stale_after => Ok(()),
             Self::Stale { .. } | Self::NotSynced { .. } => Err(self.to_string()),
         }
@@ -152,6 +156,17 @@ impl fmt::Display for Freshness {
         };
         reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
     }
+}
+
+/// The result of a consistency check.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    /// The store equals the API server.
+    Equal,
+    /// The store differs from the API server.
+    Different,
+    /// The check was not completed.
+    Failed,
 }
 
 /// The state of one list and watch.
@@ -245,14 +260,15 @@ impl Report {
     /// Keeps the worse value of each field of the two reports, and adds the counts.
     fn merge(&mut self, other: &Self) {
         self.synced &= other.synced;
-        // The oldest view counts, with its reason.
-        if other.stale_for > self.stale_for {
-            self.relisting = other.relisting;
-        }
-        if self.last_error.is_none() || (other.last_error.is_some() && other.stale_for > self.stale_for) {
+        // A watch that is down is worse than a list that arrives, and then the oldest view counts, with its reason.
+        let badness = |report: &Self| (report.stale_for.is_some() && !report.relisting, report.stale_for);
+        let is_worse = badness(other) > badness(self);
+        if self.last_error.is_none() || (other.last_error.is_some() && is_worse) {
             self.last_error.clone_from(&other.last_error);
         }
-        self.stale_for = self.stale_for.max(other.stale_for);
+        if is_worse {
+            (self.stale_for, self.relisting) = (other.stale_for, other.relisting);
+        }
         self.consecutive_failures = self.consecutive_failures.max(other.consecutive_failures);
         self.last_event = self.last_event.max(other.last_event);
         self.last_bookmark = self.last_bookmark.max(other.last_bookmark);
@@ -263,6 +279,7 @@ impl Report {
         self.undecodable += other.undecodable;
         self.partially_decoded += other.partially_decoded;
         self.checks += other.checks;
+        self.failed_checks += other.failed_checks;
         self.inconsistencies += other.inconsistencies;
     }
 }
@@ -290,10 +307,12 @@ impl PartitionHealth<'_> {
     }
 
     pub(super) fn list_started(self) {
-        self.update(|state| {
-            state.report.relists += u64::from(state.synced);
-            state.report.relisting = state.synced;
-        });
+        self.update(|state| state.report.relists += u64::from(state.synced));
+    }
+
+    /// Records that the API server answers the list.
+    pub(super) fn list_arrives(self) {
+        self.update(|state| state.report.relisting = state.synced);
     }
 
     /// Records that the initial list, or a relist, has completed.
@@ -351,12 +370,13 @@ impl PartitionHealth<'_> {
         }
     }
 
-    /// Records a completed consistency check.
-    pub(super) fn checked(self, consistent: bool) {
+    /// Records the end of a consistency check.
+    pub(super) fn checked(self, result: Check) {
         let mut states = self.health.states.lock();
         let report = &mut states[self.index].report;
-        report.checks += 1;
-        report.inconsistencies += u64::from(!consistent);
+        report.checks += u64::from(result != Check::Failed);
+        report.failed_checks += u64::from(result == Check::Failed);
+        report.inconsistencies += u64::from(result == Check::Different);
     }
 
     /// Records the number of undecodable and of partially decoded objects.

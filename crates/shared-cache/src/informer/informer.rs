@@ -19,7 +19,7 @@ use super::observers::Snapshot;
 use super::reflector::Reflector;
 use super::state::InformerState;
 use crate::kind::{CacheObject, KindParams};
-use crate::object::Observer;
+use crate::object::{ObjectKey, Observer};
 use crate::store::{Partition, Store};
 
 /// Longest sleep before the wall clock is read again. The clock may be changed during a sleep.
@@ -93,9 +93,8 @@ impl<K: CacheObject> Informer<K> {
 
     /// Lists, watches and checks every partition. Never returns.
     async fn watch(&self, after_panic: bool) {
-        if after_panic {
-            self.state.health.all_down();
-        }
+        // Also a panic drops this, so that the kind counts as down until the next run.
+        let _down = DownAtEnd(&self.state.health);
         let reflectors = self.partitions().map(|partition| async move {
             Reflector::new(&self.state, partition, after_panic).list_and_watch().await;
         });
@@ -174,11 +173,17 @@ impl<K: CacheObject> Informer<K> {
         self.state.observers.attach(&self.state.store, observer)
     }
 
-    /// Indexes objects again when their index values change with time alone (behaviour B2).
+    /// Indexes objects again when their index values change with time alone (behaviour B2). An object whose index
+    /// function panics keeps its values until it changes, because every restart would panic at the same object.
     async fn follow_the_clock(&self) {
         let (store, observers) = (&self.state.store, &self.state.observers);
+        let panicked = |object: &K| {
+            self.state.health.panicked();
+            let (kind, key) = (K::kind(&()), ObjectKey::of(object));
+            tracing::error!(%kind, %key, "an index function panicked, the object keeps its index values");
+        };
         loop {
-            let next = store.reindex_due(Timestamp::now(), |batch| observers.observe(&batch));
+            let next = store.reindex_due(Timestamp::now(), panicked, |batch| observers.observe(&batch));
             let until = next.map_or(CLOCK_CHECK, |at| time_until(at).min(CLOCK_CHECK));
             tokio::select! {
                 () = tokio::time::sleep(until) => {}
@@ -188,7 +193,16 @@ impl<K: CacheObject> Informer<K> {
     }
 }
 
-/// Records at the end of a run that the watch is down, and closes the observers.
+/// Records at its end that no watch feeds the store any more.
+struct DownAtEnd<'a>(&'a Health);
+
+impl Drop for DownAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.all_down();
+    }
+}
+
+/// Closes the observers at the end of a run.
 struct Ended<'a, K: CacheObject> {
     state: &'a InformerState<K>,
     stopped: bool,
@@ -196,7 +210,6 @@ struct Ended<'a, K: CacheObject> {
 
 impl<K: CacheObject> Drop for Ended<'_, K> {
     fn drop(&mut self) {
-        self.state.health.all_down();
         self.state.observers.close(self.stopped);
     }
 }

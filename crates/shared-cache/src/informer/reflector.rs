@@ -57,6 +57,8 @@ pub(super) struct Reflector<'a, K: CacheObject> {
     /// Time since which a watch has fed the store on this connection.
     live_since: Option<Instant>,
     recovery: Recovery,
+    /// True once this run has completed a list.
+    listed: bool,
     /// True if the connection was lost, until a watch works again.
     lost: bool,
 }
@@ -106,6 +108,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
             seen: informer.versions.of(partition),
             live_since: None,
             recovery,
+            listed: false,
             lost: false,
         }
     }
@@ -303,6 +306,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
     fn apply_page(&mut self, page: &Page) -> Result<(String, Option<String>), WatchError> {
         let content = page.content()?;
         self.check_freshness(content.version())?;
+        self.health().list_arrives();
         let known = self.known_objects();
         for items in content.items.chunks(BATCH) {
             self.intake.apply_items(items, known);
@@ -312,13 +316,15 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
     }
 
     /// Returns what a list may do with the objects that the store has in the listed version. Versions of a restored
-    /// server do not identify an object.
+    /// server do not identify an object. A run that begins does not know which objects of an earlier run are decoded
+    /// only partially, so its first list decodes all.
     fn known_objects(&self) -> Known {
-        let replace = self.recovery.versions_reset() || !self.health().has_synced();
+        let replace = self.recovery.versions_reset() || !self.listed || !self.health().has_synced();
         if replace { Known::Replace } else { Known::Keep }
     }
 
     fn begin_list(&mut self) {
+        self.link().list_begins();
         self.intake.isolation.begin_list();
         self.informer.store.begin_relist(self.partition, self.recovery.versions_reset());
     }
@@ -334,6 +340,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
         self.seen = number.unwrap_or_default();
         self.resume = Some(version.to_owned());
         self.recovery.listed();
+        self.listed = true;
         self.intake.isolation.end_list();
         self.health().not_decoded(self.intake.isolation.counts());
         self.informer.store.sweep(self.partition, number, |batch| self.intake.observe(&batch));
@@ -359,6 +366,7 @@ impl<'a, K: CacheObject> Reflector<'a, K> {
     async fn follow(&mut self, mut lines: Lines, mut listing: bool) -> Result<(), WatchError> {
         if listing {
             self.begin_list();
+            self.health().list_arrives();
         } else {
             self.live();
         }

@@ -32,12 +32,34 @@ pub(super) struct CheckLink {
     /// Notified when a watch works again after its connection was lost. The server may have been restored from a
     /// backup meanwhile.
     pub(super) reconnected: Notify,
+    /// Counts the lists that have begun to change the store.
+    lists: watch::Sender<u64>,
     /// The difference that a check has found, until the reflector begins to repair it.
     difference: Mutex<Option<String>>,
     found: Notify,
 }
 
+/// Notices the lists that begin after it was created.
+pub(super) struct Lists(watch::Receiver<u64>);
+
+impl Lists {
+    /// Resolves once a list has begun. Cancel safe.
+    pub(super) async fn begun(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 impl CheckLink {
+    pub(super) fn list_begins(&self) {
+        self.lists.send_modify(|lists| *lists += 1);
+    }
+
+    pub(super) fn lists(&self) -> Lists {
+        Lists(self.lists.subscribe())
+    }
+
     /// Requests a list that replaces all objects.
     pub(super) fn request_repair(&self, difference: String) {
         *self.difference.lock() = Some(difference);

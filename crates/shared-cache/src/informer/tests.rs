@@ -93,6 +93,15 @@ impl Fixture {
         names
     }
 
+    /// Stops the informer and runs it again.
+    pub(super) async fn restart(&mut self) {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap();
+        self.stop = CancellationToken::new();
+        let (informer, stop) = (Arc::clone(&self.informer), self.stop.clone());
+        self.task = tokio::spawn(async move { informer.run(stop).await });
+    }
+
     /// Returns the time until the next request arrives. The request is answered by dropping the connection.
     async fn refuse(&mut self) -> Duration {
         let start = Instant::now();
@@ -573,18 +582,38 @@ async fn v3_a_relist_is_a_state_of_its_own_and_keeps_the_old_view() {
     f.informer.wait_for_sync().await;
     watch.event("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})).await;
     let mut list = f.server.streaming_list().await;
-    for version in 8..30 {
+    for version in 8..60 {
         list.event("ADDED", &object("a", "1", version)).await;
         tokio::time::sleep(Duration::from_secs(9)).await;
     }
     let shown = f.freshness().to_string();
-    assert!(shown.starts_with("relisting, view of 19"), "{shown}");
-    assert_eq!(f.freshness().within(Duration::from_mins(5)), Ok(()), "three minutes later");
+    assert!(shown.starts_with("relisting, view of 46"), "{shown}");
+    assert_eq!(f.freshness().within(Duration::from_mins(5)), Ok(()), "after more than five minutes");
     assert_eq!(f.names(), ["a", "b"]);
-    list.end_of_list("30").await;
-    f.informer.wait_for_version(30).await;
+    list.end_of_list("60").await;
+    f.informer.wait_for_version(60).await;
     assert_eq!(f.freshness(), Freshness::Fresh);
     assert_eq!(f.names(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn v3_a_list_that_the_server_does_not_answer_is_an_outage() {
+    let limit = Duration::from_mins(5);
+    let mut f = start();
+    let watch = f.server.list(&[object("a", "1", 5)], "7").await;
+    f.informer.wait_for_sync().await;
+    drop(watch);
+    let unanswered = loop {
+        let exchange = f.server.next().await;
+        let is_old = f.informer.health().report().stale_for.is_some_and(|down| down > limit);
+        if is_old && exchange.query.contains_key("sendInitialEvents") {
+            break exchange;
+        }
+    };
+    let shown = f.freshness().to_string();
+    assert!(shown.starts_with("stale for "), "{shown}");
+    assert_eq!(f.freshness().within(limit), Err(shown));
+    drop(unanswered);
 }
 
 #[tokio::test(start_paused = true)]
@@ -602,6 +631,24 @@ async fn v3_the_oldest_of_several_namespaces_counts_with_its_reason() {
     f.server.next().await.status(403, "Forbidden", &[]);
     let shown = f.freshness().to_string();
     assert!(shown.starts_with("stale for ") && shown.contains("in namespace"), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn v3_a_namespace_that_lists_does_not_hide_one_whose_watch_is_down() {
+    let options = InformerOptions { namespaces: vec!["x".into(), "y".into()], ..InformerOptions::default() };
+    let mut f = start_with(options);
+    let mut lists = f.server.list(&[], "7").await;
+    let down = f.server.list(&[], "7").await;
+    f.informer.wait_for_sync().await;
+    lists.event("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})).await;
+    let mut list = f.server.streaming_list().await;
+    list.event("ADDED", &object("a", "1", 8)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(f.freshness().to_string().starts_with("relisting"), "{}", f.freshness());
+    drop(down);
+    f.server.next().await.status(403, "Forbidden", &[]);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(f.freshness().to_string().starts_with("stale for "), "{}", f.freshness());
 }
 
 #[tokio::test(start_paused = true)]

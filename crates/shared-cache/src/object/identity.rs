@@ -9,7 +9,8 @@ use serde::de::{Deserializer as _, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::key::KeyRef;
 
-/// Namespace, name, UID and resource version of an object. Objects with equal identities are equal.
+/// Namespace, name, UID and resource version of an object. Objects with equal identities are equal,
+/// unless the API server was restored from a backup and has used a version again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Identity<'a> {
@@ -25,7 +26,7 @@ pub(crate) struct Identity<'a> {
 
 impl<'a> Identity<'a> {
     /// Reads the identity of an object from its JSON text. Returns `None` if the text has no metadata. The text
-    /// after the metadata is not parsed, because this must cost much less than decoding the object.
+    /// after the metadata is not parsed. The metadata itself is parsed whole, and may be most of an object.
     pub(crate) fn peek(object: &'a str) -> Option<Self> {
         let mut found = None;
         // The visitor ends the parse by an error once it has found the metadata.

@@ -1,10 +1,12 @@
 //! Compares the store with what the API server lists. Every step visits a limited number of objects under the lock.
 
+use std::collections::HashSet;
+
 use super::partition::Partition;
 use super::store::Store;
 use super::view::View;
 use crate::kind::CacheObject;
-use crate::object::{Identity, KeyRef, parse_version};
+use crate::object::{Identity, KeyRef, ObjectKey, parse_version};
 
 /// Number of objects that are compared under one lock.
 const STEP: usize = 128;
@@ -56,13 +58,17 @@ impl<K: CacheObject> Store<K> {
         Some(KnownVersion { uid: String::new(), resource_version: version })
     }
 
+    /// Returns the keys of the objects of a partition that exist in a version which cannot be decoded.
+    pub(crate) fn hidden_keys(&self, partition: Partition) -> HashSet<ObjectKey> {
+        self.view().inner.hidden.keys(partition).cloned().collect()
+    }
+
     /// Returns the listed objects that the store does not know in the listed version.
-    pub(crate) fn differing<'l>(&self, listed: &'l [Identity<'_>]) -> Vec<KeyRef<'l>> {
+    pub(crate) fn differing<'l, 'a>(&self, listed: &'l [Identity<'a>]) -> Vec<&'l Identity<'a>> {
         let mut differing = Vec::new();
         for listed in listed.chunks(STEP) {
             let view = self.view();
-            let keys = listed.iter().filter(|listed| !is_known(&view, listed)).map(Identity::key);
-            differing.extend(keys);
+            differing.extend(listed.iter().filter(|listed| !is_known(&view, listed)));
         }
         differing
     }

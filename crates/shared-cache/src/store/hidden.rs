@@ -64,6 +64,11 @@ impl<K> Hidden<K> {
         !self.objects.is_empty() && self.objects.contains_key(&key)
     }
 
+    /// Returns the keys of the hidden objects of a partition.
+    pub(super) fn keys(&self, partition: Partition) -> impl Iterator<Item = &ObjectKey> {
+        self.objects.iter().filter(move |(_, hidden)| hidden.partition == partition).map(|(key, _)| key)
+    }
+
     /// Removes the objects of a partition that the relist of this epoch has not seen, and returns their last known
     /// states.
     pub(super) fn take_unlisted(&mut self, partition: Partition, epoch: u32) -> Vec<Arc<K>> {

@@ -18,6 +18,7 @@
 //! A kind that is watched in several namespaces has a [`Partition`] for each. Every partition is listed and
 //! swept separately, and all partitions share the objects and the indexes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 
@@ -89,19 +90,25 @@ impl<K: CacheObject> Store<K> {
     /// object that changes meanwhile is visited in its old or its new state; an object that is added or
     /// removed may be missed.
     pub(crate) fn visit(&self, mut visit: impl FnMut(&Arc<K>, &mut dyn Iterator<Item = (u8, &str)>)) {
-        let mut start: Slot = 0;
-        loop {
-            let inner = self.inner.read();
-            let end = inner.entries.slot_end();
-            let stop = end.min(start.saturating_add(VISITED));
-            for entry in (start..stop).filter_map(|slot| inner.entries.get(slot)) {
-                visit(&entry.object, &mut inner.indexes.describe(&entry.postings));
-            }
-            if stop == end {
-                return;
-            }
-            start = stop;
+        let mut next = Some(0);
+        while let Some(start) = next {
+            next = self.visit_from(start, &mut visit);
         }
+    }
+
+    /// Does one step of [`Self::visit`], which begins at a slot. Returns the slot of the next step.
+    pub(crate) fn visit_from(
+        &self,
+        start: Slot,
+        visit: &mut impl FnMut(&Arc<K>, &mut dyn Iterator<Item = (u8, &str)>),
+    ) -> Option<Slot> {
+        let inner = self.inner.read();
+        let end = inner.entries.slot_end();
+        let stop = end.min(start.saturating_add(VISITED));
+        for entry in (start..stop).filter_map(|slot| inner.entries.get(slot)) {
+            visit(&entry.object, &mut inner.indexes.describe(&entry.postings));
+        }
+        (stop < end).then_some(stop)
     }
 
     /// Starts a relist of a partition. [`Self::sweep`] removes the objects that are not upserted after this
@@ -176,23 +183,34 @@ impl<K: CacheObject> Store<K> {
 
     /// Indexes each object again whose transition time the clock has passed, in either direction: a clock that is set
     /// back also restores index values (behaviour V11). Calls `observe` with a delta of the unchanged object after
-    /// unlocking. Returns the time of the next transition.
-    pub(crate) fn reindex_due(&self, now: Timestamp, mut observe: impl FnMut(Batch<K>)) -> Option<Timestamp> {
+    /// unlocking. If an index function panics, calls `panicked` and drops the transition. Returns the time of the next
+    /// transition.
+    pub(crate) fn reindex_due(
+        &self,
+        now: Timestamp,
+        mut panicked: impl FnMut(&K),
+        mut observe: impl FnMut(Batch<K>),
+    ) -> Option<Timestamp> {
         loop {
-            let due: Vec<(Slot, Arc<K>)> = {
+            let due: Vec<(Timestamp, Slot, Arc<K>)> = {
                 let inner = self.inner.read();
                 let due = inner.transitions.due(now).take(STEP as usize);
-                due.filter_map(|slot| Some((slot, Arc::clone(&inner.entries.get(slot)?.object)))).collect()
+                let object = |slot| Some(Arc::clone(&inner.entries.get(slot)?.object));
+                due.filter_map(|(at, slot)| Some((at, slot, object(slot)?))).collect()
             };
             if due.is_empty() {
                 return self.inner.read().transitions.next();
             }
-            let keyed: Vec<_> = due
-                .into_iter()
-                .map(|(slot, object)| (slot, self.params.index_values(&object, now), object))
-                .collect();
+            let index = |object: &K| catch_unwind(AssertUnwindSafe(|| self.params.index_values(object, now)));
+            let keyed: Vec<_> =
+                due.into_iter().map(|(at, slot, object)| (at, slot, index(&object).ok(), object)).collect();
+            keyed.iter().filter(|keyed| keyed.2.is_none()).for_each(|keyed| panicked(&keyed.3));
             observe(self.write(|inner, deltas| {
-                for (slot, values, object) in keyed {
+                for (at, slot, values, object) in keyed {
+                    let Some(values) = values else {
+                        inner.transitions.remove(slot, at);
+                        continue;
+                    };
                     inner.reindex(slot, &values);
                     deltas.push(Delta::Applied { old: Some(Arc::clone(&object)), new: object });
                 }

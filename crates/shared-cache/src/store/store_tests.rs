@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::kind::NAMESPACE_INDEX;
+use crate::kind::{Index, IndexDefinition, IndexKeys, NAMESPACE_INDEX};
 use crate::object::KeyRef;
 use crate::store::{Filter, in_predicate};
 use crate::test_support::{self, Widget, params, put, store, widget};
@@ -216,11 +216,41 @@ fn b2_time_alone_moves_an_object_out_of_an_index() {
     widget.spec.expires = Some(100);
     let at = |second| Timestamp::from_second(second).unwrap();
     store.apply(0, [put(widget, at(10))]);
-    assert_eq!(store.reindex_due(at(100), |_| {}), Some(at(100)), "strictly past");
+    assert_eq!(store.reindex_due(at(100), |_| {}, |_| {}), Some(at(100)), "strictly past");
     assert_eq!(names(&store, "color", "red").len(), 1);
-    assert_eq!(store.reindex_due(at(101), |_| {}), None);
+    assert_eq!(store.reindex_due(at(101), |_| {}, |_| {}), None);
     assert!(names(&store, "color", "red").is_empty());
     assert_eq!(store.len(), 1);
+}
+
+#[test]
+fn v12_an_index_function_that_panics_keeps_the_old_values_of_its_object_and_of_no_other() {
+    let mut params = KindParams::<Widget>::cached();
+    let panics = |widget: &Widget, keys: &mut IndexKeys<'_>| {
+        assert!(widget.spec.owner != "panic" || keys.now().as_second() <= 100, "on demand");
+    };
+    params.add_index(IndexDefinition { index: Index::new("panics"), extract: Arc::new(panics) });
+    let params = Arc::new(params);
+    let store = Store::new(Arc::clone(&params), 1);
+    let at = |second| Timestamp::from_second(second).unwrap();
+    for (name, owner) in [("bad", "panic"), ("good", "x")] {
+        let mut widget = colored(name, 5, &["red"]);
+        widget.spec.expires = Some(100);
+        widget.spec.owner = owner.into();
+        let change = store.upsert(widget, at(10));
+        store.apply(0, [change]);
+    }
+    let mut panicked = Vec::new();
+    let mut run = |now| {
+        let mut events = Vec::new();
+        let count = |widget: &Widget| panicked.push(widget.metadata.name.clone().unwrap());
+        let next = store.reindex_due(at(now), count, |batch| events.extend(show(&batch)));
+        (events, next)
+    };
+    assert_eq!(run(101), (vec!["good@5->5".to_owned()], None));
+    assert_eq!(run(102), (Vec::new(), None), "the transition is dropped");
+    assert_eq!(panicked, ["bad"]);
+    assert_eq!(names(&store, "color", "red"), BTreeSet::from(["bad".to_owned()]));
 }
 
 #[test]
@@ -231,7 +261,7 @@ fn v11_a_clock_that_is_set_back_indexes_again_and_one_that_is_set_forward_does_s
     let at = |second| Timestamp::from_second(second).unwrap();
     let events = |now| {
         let mut events = Vec::new();
-        let next = store.reindex_due(at(now), |batch| events.extend(show(&batch)));
+        let next = store.reindex_due(at(now), |_| {}, |batch| events.extend(show(&batch)));
         (events.len(), next, names(&store, "color", "red").len())
     };
     store.apply(0, [put(widget, at(10))]);
@@ -251,9 +281,9 @@ fn v11_an_object_that_arrives_expired_causes_no_event_and_returns_when_the_clock
     let at = |second| Timestamp::from_second(second).unwrap();
     assert_eq!(show(&store.apply(0, [put(widget.clone(), at(200))])), ["+a@5"]);
     assert!(names(&store, "color", "red").is_empty());
-    assert_eq!(store.reindex_due(at(200), |_| panic!("an event for an unchanged object")), None);
+    assert_eq!(store.reindex_due(at(200), |_| {}, |_| panic!("an event for an unchanged object")), None);
     let mut told = Vec::new();
-    assert_eq!(store.reindex_due(at(50), |batch| told.extend(show(&batch))), Some(at(100)));
+    assert_eq!(store.reindex_due(at(50), |_| {}, |batch| told.extend(show(&batch))), Some(at(100)));
     assert_eq!(told, ["a@5->5"]);
     assert_eq!(names(&store, "color", "red").len(), 1);
     // A new version with another expiry replaces the transition on both sides.
@@ -624,12 +654,16 @@ impl Model {
     /// V11: an event for each object whose expiry the clock has passed in either direction, and for no other.
     fn reindex(&mut self, store: &Store<Widget>) {
         let mut told = BTreeSet::new();
-        let next = store.reindex_due(self.now(), |batch| {
-            for delta in &batch.deltas {
-                assert!(matches!(delta, Delta::Applied { old: Some(old), new } if Arc::ptr_eq(old, new)));
-                assert!(told.insert(delta.key().name.to_owned()), "each object once");
-            }
-        });
+        let next = store.reindex_due(
+            self.now(),
+            |_| {},
+            |batch| {
+                for delta in &batch.deltas {
+                    assert!(matches!(delta, Delta::Applied { old: Some(old), new } if Arc::ptr_eq(old, new)));
+                    assert!(told.insert(delta.key().name.to_owned()), "each object once");
+                }
+            },
+        );
         let mut expected = BTreeSet::new();
         for (name, held) in &mut self.objects {
             let held_now = Held::new(held.widget.clone(), self.now);

@@ -42,12 +42,12 @@ impl Transitions {
         self.ahead.first().map(|&(at, _)| at)
     }
 
-    /// Returns the objects that are indexed for the other side of their transition than `now`.
-    pub(super) fn due(&self, now: Timestamp) -> impl Iterator<Item = Slot> {
+    /// Returns the times and objects of the transitions on whose other side than `now` the objects are indexed.
+    pub(super) fn due(&self, now: Timestamp) -> impl Iterator<Item = (Timestamp, Slot)> {
         let is_passed = move |at| Transition::new(at, now).is_passed;
         let due = self.ahead.iter().take_while(move |(at, _)| is_passed(*at));
         let set_back = self.passed.iter().rev().take_while(move |(at, _)| !is_passed(*at));
-        due.chain(set_back).map(|&(_, slot)| slot)
+        due.chain(set_back).copied()
     }
 
     /// Returns the number of transitions ahead and passed.
