@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use super::support::{Running, cache, load};
 use crate::controller::ControllerError;
+use crate::http::{Check, CheckStatus, HealthSource};
 use crate::{Action, LeaderElection, LeaderElectionOptions, Manager, ManagerError, ManagerOptions, Observed};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -347,4 +348,21 @@ async fn readyz_says_who_leads_and_a_process_that_does_not_is_ready() {
         stop.cancel();
         task.await.unwrap().unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_election_logs_a_problem_of_the_election() {
+    let server = ApiServer::new();
+    outage(&server);
+    let bound = manager(&server, "first").bind().await.unwrap();
+    let health = Arc::clone(&bound.parts.health);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(bound.run(stop.clone()));
+    sleep(20 * SECOND).await;
+    let is_degraded =
+        |check: &Check| check.name == "leader-election" && matches!(check.status, CheckStatus::Degraded(_));
+    assert!(health.ready().iter().any(is_degraded));
+    assert_eq!(health.problems(), []);
+    stop.cancel();
+    task.await.unwrap().unwrap();
 }
