@@ -76,8 +76,7 @@ impl Reporter {
         for problem in problems {
             let Problem { check, severity, .. } = &problem;
             let known = before.remove(check).filter(|episode| episode.severity == *severity);
-            let mut episode =
-                known.unwrap_or_else(|| Episode { severity: *severity, begun: now, logged: None });
+            let mut episode = known.unwrap_or(Episode { severity: *severity, begun: now, logged: None });
             let check = check.clone();
             if episode.is_due(self.was_ready, now) {
                 episode.logged = Some(now);
