@@ -66,7 +66,7 @@ pub struct SandboxManagerOptions {
     /// A section for each controller.
     #[schemars(extend("x-flag" = ""))]
     pub controllers: ControllersOptions,
-    /// The election of the replica that writes.
+    /// The election of the replica that runs leader-only controllers.
     #[schemars(extend("x-flag" = "leader-elect"))]
     pub leader_election: LeaderElectionOptions,
     /// How the cache reads from the API server.

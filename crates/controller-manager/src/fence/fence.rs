@@ -23,7 +23,7 @@ enum State {
     NotYet,
     /// Open until this time of the clock.
     OpenUntil(Duration),
-    /// Closed for good.
+    /// Shut for good.
     Closed,
 }
 
@@ -35,7 +35,8 @@ enum State {
 ///   sent. Other processes wait for the lease duration, which is longer, and from a later moment.
 /// - It reads the clock each time. So a process that was stopped finds it shut when it goes on, before any task has
 ///   noticed.
-/// - Once closed it never opens again: a process leads at most once.
+/// - Once closed it never opens again: a process leads at most once. A fence that is only shut, because its time is up,
+///   may be opened again by a renewal.
 #[derive(Clone)]
 pub(crate) struct Fence {
     clock: Clock,
@@ -78,13 +79,13 @@ impl Fence {
         });
     }
 
-    /// Closes it for good.
+    /// Shuts it for good.
     pub(crate) fn close(&self) {
         self.state.send_replace(State::Closed);
     }
 
-    /// Resolves once [`Self::check`] fails. Cancel safe.
-    pub(crate) async fn shut(&self) {
+    /// Resolves once [`Self::check`] fails, because the time is up or the fence was closed. Cancel safe.
+    pub(crate) async fn wait_until_shut(&self) {
         let mut changes = self.state.subscribe();
         loop {
             let remaining = self.remaining();

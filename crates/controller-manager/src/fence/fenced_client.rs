@@ -4,7 +4,15 @@
 //! client of a [`Connector`](crate::Connector) checks it again behind the rate limit, just before it leaves: a process
 //! that was stopped while writes waited for the rate limit would otherwise send these first when it goes on.
 //!
-//! A write that is on its way when the fence shuts is dropped, which closes its connection.
+//! A write that waits for its answer when the fence shuts is dropped: its caller gets [`NotLeader`](super::NotLeader).
+//!
+//! # What is not protected
+//!
+//! The last check is made when a write is handed to its connection, which sends it in a task of its own. If the process
+//! is stopped just then, that task may send the write when the process goes on, before it learns that the write was
+//! dropped. The network may delay a write as well. So a write may be executed late, by at most one pause or delay.
+//! The lease duration leaves time for this: the part of it after the renew deadline. A write that must not be executed
+//! later than that needs a precondition, such as a `resourceVersion`.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -85,21 +93,21 @@ fn is_read(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
 }
 
-/// Runs a request while the fence is open. The clock is read before each step of it, not only when a timer fires: after
-/// a pause of the process, nothing says which of two tasks runs first.
+/// Runs a request while the fence is open. The clock is read each time before the request is polled, not only when a timer
+/// fires: after a pause of the process, nothing says which of two tasks runs first.
 async fn while_open<F, T, E>(fence: &Fence, send: impl FnOnce() -> F) -> Result<T, BoxError>
 where
     F: Future<Output = Result<T, E>>,
     E: Into<BoxError>,
 {
     fence.check()?;
-    let (mut response, mut shut) = (pin!(send()), pin!(fence.shut()));
+    let (mut response, mut shut) = (pin!(send()), pin!(fence.wait_until_shut()));
     poll_fn(|cx| {
         let is_shut = shut.as_mut().poll(cx).is_ready();
         fence.check().map_err(BoxError::from)?;
         // The fence was opened again between the two lines above, so `shut` needs to be asked anew.
         if is_shut {
-            shut.set(fence.shut());
+            shut.set(fence.wait_until_shut());
             cx.waker().wake_by_ref();
         }
         response.as_mut().poll(cx).map_err(Into::into)

@@ -37,13 +37,14 @@ pub enum LeaderElectionError {
 ///
 /// # Guarantees
 ///
-/// - At any moment at most one process may write as the leader, under the assumptions below. The leader's writes are
-///   refused from `renew_deadline` after the moment at which its last successful renewal was sent, and another process
-///   takes the lease not before `lease_duration` after it has seen that renewal.
+/// - At any moment at most one process may write as the leader, under the assumptions below. Writes by the clients of
+///   leader-only work are refused from `renew_deadline` after the moment at which the last successful renewal was sent,
+///   and another process takes the lease not before `lease_duration` after it has seen that renewal.
 /// - Each process measures time by its own clock that nobody sets. The times in the Lease are for people.
 /// - A process leads at most once: when it has lost the lease, its manager ends with
 ///   [`ManagerError::LeaseLost`](crate::ManagerError::LeaseLost).
-/// - A lease that was released is taken within `retry_period`.
+/// - A lease that was released is taken within `retry_period`, unless the API server has just refused the requests of the
+///   other processes (401, 403, 404). These ask again after 30 s at the latest, or after `retry_period` if it is longer.
 /// - A failure of the API server, a missing permission and a missing namespace are reported and retried.
 ///
 /// # Assumptions
@@ -51,9 +52,11 @@ pub enum LeaderElectionError {
 /// - The clocks of two machines run at the same rate, but for the factor `lease_duration / renew_deadline`.
 /// - On Linux the clock is `CLOCK_BOOTTIME`, which goes on while the process is stopped and the machine is suspended.
 ///   Elsewhere it may stand still while the machine is suspended, and the leader's writes are then not refused after it.
-/// - A write that has left the process reaches the API server within `lease_duration - renew_deadline`, or never. A
-///   network that holds back a request for longer and delivers it then can break this. Only a precondition in the
-///   request (a resource version or a UID) protects against that, so writes that must not come late need one.
+/// - A write is executed within `lease_duration - renew_deadline` after it was handed to its connection, or never. Until
+///   then it can be refused; after that, neither the connection nor the network can be told to forget it. A network that
+///   delays a request for longer can break this, and so can a pause of the process between the two: the connection may
+///   send the request when the process goes on. Only a precondition in the request (a resource version or a UID)
+///   protects against that, so writes that must not come late need one.
 /// - Nobody deletes the Lease or changes its holder by hand.
 pub struct LeaderElection {
     options: LeaderElectionOptions,

@@ -27,6 +27,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// How often a problem that lasts is logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
+/// How often the release is tried if somebody else changes the lease meanwhile.
+const RELEASE_ATTEMPTS: usize = 3;
+
 /// How an elector and its manager talk.
 pub(super) struct Signals {
     /// Cancelled by the elector when it has won.
@@ -39,7 +42,7 @@ pub(super) struct Signals {
 
 /// How a renewal has failed.
 enum RenewError {
-    /// Another process holds the lease, or nobody.
+    /// The Lease names another holder, or none.
     Taken(String),
     /// The lease may still be ours.
     Failed(LeaseError),
@@ -60,6 +63,9 @@ pub(super) struct Elector {
     metrics: ElectionMetrics,
     announcer: Announcer,
     observed: Option<Observed>,
+    /// True if this process has tried to take the lease, and has not seen since that another one holds it. Then the lease
+    /// may be its own, even if no answer said so.
+    tried: bool,
     /// Spreads the requests of several processes. Seeded by the identity, so that a test can repeat it.
     chance: StdRng,
     /// The problem that was logged last, and when.
@@ -75,7 +81,7 @@ impl Elector {
         status: Status,
         metrics: ElectionMetrics,
     ) -> Self {
-        // Half of the deadline, so that one request without an answer does not lose the lease.
+        // With the default times, a second request fits into the deadline after one without an answer.
         let timeout = options.renew_deadline / 2;
         let mut seed = DefaultHasher::new();
         options.identity.hash(&mut seed);
@@ -84,6 +90,7 @@ impl Elector {
             announcer: Announcer::new(client, &options.identity),
             chance: StdRng::seed_from_u64(seed.finish()),
             observed: None,
+            tried: false,
             reported: None,
             options,
             clock,
@@ -99,6 +106,9 @@ impl Elector {
         let lease = self.options.lease();
         tracing::info!(lease, identity = self.options.identity, "waiting for the lease");
         if !self.acquire(&stop).await {
+            if self.tried {
+                self.release().await;
+            }
             return;
         }
         tracing::info!(lease, identity = self.options.identity, "became leader");
@@ -112,7 +122,11 @@ impl Elector {
                 lost.send_replace(Some(loss));
                 self.announce_stopped().await;
             }
-            None => self.release().await,
+            None => {
+                if let Some(lease) = self.release().await {
+                    self.announcer.stopped_leading(&lease).await;
+                }
+            }
         }
     }
 
@@ -146,14 +160,18 @@ impl Elector {
                 let holder = holder(&observed.lease).map(str::to_owned);
                 self.status.led_by(holder.as_deref(), false);
                 self.reported = None;
+                // An earlier write of this process that still arrives fails: the lease has changed since.
+                self.tried = false;
                 return Ok(false);
             }
+            self.tried = true;
             self.write(Some(observed.lease.clone())).await
         } else {
+            self.tried = true;
             self.write(None).await
         };
         match taken {
-            // Shut already if the process was stopped meanwhile; the next attempt finds the lease to be ours.
+            // The fence is shut if the process did not run meanwhile; the next attempt finds the lease to be ours.
             Ok(()) => Ok(self.fence.check().is_ok()),
             Err(LeaseError::Conflict) => Ok(false),
             Err(error) => Err(error),
@@ -218,28 +236,43 @@ impl Elector {
         Ok(())
     }
 
-    /// Gives the lease back, so that others need not wait until it expires.
-    async fn release(&mut self) {
+    /// Gives the lease back if this process holds it, so that others need not wait until it expires. Returns
+    /// the released Lease.
+    async fn release(&mut self) -> Option<Lease> {
         self.fence.close();
         self.metrics.leads.set(0);
-        let mut known = self.observed.take().map(|observed| observed.lease);
-        while let Some(lease) = known.take() {
-            match self.api.replace(&released(lease, Timestamp::now())).await {
-                Ok(lease) => {
+        let known = self.observed.take().map(|observed| observed.lease);
+        match self.try_release(known).await {
+            Ok(released) => {
+                if released.is_some() {
                     self.status.led_by(None, false);
                     tracing::info!(lease = self.options.lease(), "released the lease");
-                    self.announcer.stopped_leading(&lease).await;
                 }
-                // The answer to a renewal was not waited for.
-                Err(LeaseError::Conflict) => {
-                    let found = self.api.get().await.ok().flatten();
-                    known = found.filter(|lease| holder(lease) == Some(&self.options.identity));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot release the lease, another process takes it when it expires");
-                }
+                released
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot release the lease, another process takes it when it expires");
+                None
             }
         }
+    }
+
+    /// Returns the Lease after the release; `None` if this process does not hold it.
+    async fn try_release(&self, mut known: Option<Lease>) -> Result<Option<Lease>, LeaseError> {
+        let is_ours = |lease: &Lease| holder(lease) == Some(&self.options.identity);
+        for _ in 0..RELEASE_ATTEMPTS {
+            let ours = match known.take().filter(is_ours) {
+                Some(lease) => Some(lease),
+                // The answer to the last write was lost, or was not waited for.
+                None => self.api.get().await?.filter(is_ours),
+            };
+            let Some(lease) = ours else { return Ok(None) };
+            match self.api.replace(&released(lease, Timestamp::now())).await {
+                Err(LeaseError::Conflict) => {}
+                answer => return answer.map(Some),
+            }
+        }
+        Err(LeaseError::Conflict)
     }
 
     /// Shuts the fence at once: whatever the reason, another process may lead.

@@ -17,7 +17,8 @@ pub struct LeaseLost {
     pub lease: String,
     /// What has happened.
     pub cause: String,
-    /// How much of the renew deadline was left. Handlers may end in this time; their writes are refused already.
+    /// How much of the renew deadline was left. Leader-only handlers may end in this time; their writes are refused
+    /// already.
     pub remaining: Duration,
 }
 

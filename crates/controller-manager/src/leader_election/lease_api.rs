@@ -13,7 +13,7 @@ pub(super) enum LeaseError {
     /// Somebody else has changed, created or removed the Lease meanwhile.
     #[error("another process has changed the lease")]
     Conflict,
-    /// It does not help to ask again soon: somebody must change something in the cluster.
+    /// The API server rejects the request until somebody changes the cluster: a permission or a namespace is missing.
     #[error("{0}")]
     Refused(String),
     /// The API server has failed, or did not answer.

@@ -16,8 +16,8 @@ pub struct LeaderElectionOptions {
     pub identity: String,
     /// Time without a renewal after which another process takes the lease. Whole seconds.
     pub lease_duration: Duration,
-    /// Time without a renewal after which the leader stops. Its writes are refused from then on. The rest of the lease
-    /// duration is for requests that are on their way.
+    /// Time without a renewal after which the leader stops. The writes of leader-only work are refused from then on. The
+    /// rest of the lease duration is for requests that are on their way.
     pub renew_deadline: Duration,
     /// Longest time between two attempts to get or to renew the lease.
     pub retry_period: Duration,

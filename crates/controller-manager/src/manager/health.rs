@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use shared_cache::{CachedKind, Freshness, SharedCache};
+use shared_cache::{Freshness, SharedCache};
 
 use super::error::ManagerError;
 use crate::http::{Check, CheckStatus, HealthSource};
@@ -101,37 +101,69 @@ impl ManagerHealth {
         self.shutting_down.store(true, Ordering::Release);
     }
 
-    /// The checks of readiness that are not in order now.
-    pub(super) fn problems(&self) -> Problems {
-        let mut problems = Problems::default();
-        for Check { name, status } in self.ready() {
-            match status {
-                CheckStatus::Ok | CheckStatus::OkWith(_) => {}
-                CheckStatus::Degraded(reason) => problems.degraded.push((name, reason)),
-                CheckStatus::Failed(reason) => problems.failed.push((name, reason)),
-            }
-        }
-        problems
+    /// The checks of readiness that are not in order now, without the leader election, which logs its problems itself.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let kinds = named_kinds(&self.cache).map(|(name, kind)| {
+            let freshness = kind.report().freshness();
+            let is_absent = matches!(freshness, Freshness::NotSynced { .. });
+            (Check { name: informer(&name), status: self.judge(&freshness, kind.is_optional()) }, is_absent)
+        });
+        let others = [self.shutdown()].into_iter().chain(self.ready.iter().map(UserCheck::run));
+        let problem = |(Check { name, status }, is_absent)| {
+            let (severity, reason) = match status {
+                CheckStatus::Ok | CheckStatus::OkWith(_) => return None,
+                CheckStatus::Failed(reason) => (Severity::Failed, reason),
+                CheckStatus::Degraded(reason) if is_absent => (Severity::Absent, reason),
+                CheckStatus::Degraded(reason) => (Severity::Degraded, reason),
+            };
+            Some(Problem { check: name, reason, severity })
+        };
+        kinds.chain(others.map(|check| (check, false))).filter_map(problem).collect()
+    }
+
+    fn shutdown(&self) -> Check {
+        let status = if self.shutting_down.load(Ordering::Acquire) {
+            CheckStatus::Failed("the process is shutting down".to_owned())
+        } else {
+            CheckStatus::Ok
+        };
+        Check { name: "shutdown".to_owned(), status }
     }
 
     /// A view that is too old fails only a kind that is not optional (behaviour V3).
-    fn check(&self, kind: &dyn CachedKind) -> CheckStatus {
-        match kind.report().freshness() {
+    fn judge(&self, freshness: &Freshness, is_optional: bool) -> CheckStatus {
+        match freshness {
             Freshness::Fresh => CheckStatus::Ok,
             freshness => match freshness.within(self.stale_after) {
-                Err(reason) if !kind.is_optional() => CheckStatus::Failed(reason),
+                Err(reason) if !is_optional => CheckStatus::Failed(reason),
                 Ok(()) | Err(_) => CheckStatus::Degraded(freshness.to_string()),
             },
         }
     }
 }
 
-/// Checks that are not in order, each with its name and the reason.
-#[derive(Default)]
-pub(super) struct Problems {
-    pub(super) failed: Vec<(String, String)>,
-    /// Checks that do not fail the probe.
-    pub(super) degraded: Vec<(String, String)>,
+/// A check that is not in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) check: String,
+    pub(super) reason: String,
+    pub(super) severity: Severity,
+}
+
+/// What a problem means for readiness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Severity {
+    /// It fails the probe.
+    Failed,
+    /// It does not fail the probe.
+    Degraded,
+    /// It is an optional kind that has no view, for instance because this cluster does not have it.
+    Absent,
+}
+
+/// Name of the check of a kind.
+fn informer(name: &str) -> String {
+    format!("informer/{name}")
 }
 
 fn ping() -> Check {
@@ -144,19 +176,15 @@ impl HealthSource for ManagerHealth {
     }
 
     fn ready(&self) -> Vec<Check> {
-        let shutdown = if self.shutting_down.load(Ordering::Acquire) {
-            CheckStatus::Failed("the process is shutting down".to_owned())
-        } else {
-            CheckStatus::Ok
-        };
-        let shutdown = Check { name: "shutdown".to_owned(), status: shutdown };
-        let informers = named_kinds(&self.cache)
-            .map(|(name, kind)| Check { name: format!("informer/{name}"), status: self.check(&**kind) });
+        let informers = named_kinds(&self.cache).map(|(name, kind)| {
+            let status = self.judge(&kind.report().freshness(), kind.is_optional());
+            Check { name: informer(&name), status }
+        });
         let leader = self
             .leader
             .iter()
             .map(|leader| Check { name: "leader-election".to_owned(), status: leader.check() });
-        let own = [ping(), shutdown].into_iter().chain(informers).chain(leader);
+        let own = [ping(), self.shutdown()].into_iter().chain(informers).chain(leader);
         own.chain(self.ready.iter().map(UserCheck::run)).collect()
     }
 }

@@ -25,7 +25,8 @@ pub trait Runnable: Send + 'static {
     ///
     /// It may end earlier. An error or a panic shuts the manager down, which then returns
     /// [`ManagerError::Task`](crate::ManagerError::Task). After the shutdown has begun, the runnable has the grace
-    /// period left; then it is dropped at the point that it has reached.
+    /// period left; then it is dropped at the point that it has reached. If the lease is lost, a leader-only runnable has
+    /// only the rest of the renew deadline.
     fn run(
         self,
         stop: CancellationToken,

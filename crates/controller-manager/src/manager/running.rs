@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use shared_cache::SharedCache;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::controllers::Controllers;
@@ -14,10 +15,14 @@ use super::listeners::Listeners;
 use super::report::report;
 use super::runnable::ErasedRunnable;
 use super::tasks::Tasks;
-use crate::leader_election::{ElectionMetrics, LeaderElection, Leadership};
+use crate::leader_election::{ElectionMetrics, LeaderElection, Leadership, LeaseLost};
 
 /// How long the shutdown waits for the destructors of what it has dropped.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the shutdown waits for the release of the lease. It comes after the grace period, and the kubelet kills the
+/// pod 10 s after that.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a manager consists of when it starts.
 pub(super) struct Parts {
@@ -42,7 +47,7 @@ pub(super) async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(),
     health.started();
     let _stopped_at_the_end = cache.stop_on_drop();
 
-    let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
+    let (stop, abort) = (CancellationToken::new(), Abort::new());
     let synced = cache.clone();
     let start_election = |(metrics, election): (ElectionMetrics, LeaderElection)| {
         election.start(metrics, async move { synced.wait_for_cache_sync().await })
@@ -53,7 +58,7 @@ pub(super) async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(),
     let mut failure = tokio::select! {
         () = shutdown.cancelled() => None,
         failure = tasks.failure() => Some(failure),
-        lost = lost(&mut leadership) => Some(lost),
+        lost = lost(&mut leadership) => Some(lost.into()),
         never = report(&health) => match never {},
     };
     if let Some(error) = &failure {
@@ -61,13 +66,13 @@ pub(super) async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(),
     }
     health.shut_down();
     stop.cancel();
-    let in_time = end(&mut tasks, &mut leadership, &mut failure, parts.grace_period).await;
+    let in_time = end(&mut tasks, &mut leadership, &mut failure, &abort, parts.grace_period).await;
     if in_time {
         if let Some(leadership) = leadership {
-            leadership.release().await;
+            release(leadership).await;
         }
     } else {
-        abort.cancel();
+        abort.all.cancel();
         if tokio::time::timeout(ABORT_TIMEOUT, tasks.ended(&mut failure)).await.is_err() {
             tracing::warn!("handlers block their thread and cannot be dropped");
         }
@@ -86,45 +91,81 @@ pub(super) async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(),
 }
 
 /// Resolves when the lease is lost; never without a leader election. Cancel safe.
-async fn lost(leadership: &mut Option<Leadership>) -> ManagerError {
+async fn lost(leadership: &mut Option<Leadership>) -> LeaseLost {
     match leadership {
-        Some(leadership) => leadership.lost().await.into(),
+        Some(leadership) => leadership.lost().await,
         None => std::future::pending().await,
     }
 }
 
-/// Waits for the tasks, and returns true if they have ended in time. That is the grace period, or the rest of the renew
-/// deadline if the lease is lost.
+/// Releases the lease, unless the API server does not answer.
+async fn release(leadership: Leadership) {
+    if tokio::time::timeout(RELEASE_TIMEOUT, leadership.release()).await.is_err() {
+        let timeout = RELEASE_TIMEOUT;
+        tracing::warn!(?timeout, "the lease may not be released, another process takes it when it expires");
+    }
+}
+
+/// Waits for the tasks, and returns true if they have ended within the grace period.
+///
+/// Once the lease is lost, leader-only tasks are dropped after the rest of the renew deadline. The others go on.
 async fn end(
     tasks: &mut Tasks,
     leadership: &mut Option<Leadership>,
     failure: &mut Option<ManagerError>,
+    abort: &Abort,
     grace_period: Duration,
 ) -> bool {
-    let mut left = grace_period;
-    if !matches!(failure, Some(ManagerError::LeaseLost(_))) {
-        let started = tokio::time::Instant::now();
-        let loss = tokio::select! {
-            in_time = tokio::time::timeout(left, tasks.ended(failure)) => {
-                if in_time.is_err() {
-                    tracing::warn!(?grace_period, "handlers are still running, dropping them");
-                }
-                return in_time.is_ok();
+    let grace = tokio::time::sleep(grace_period);
+    tokio::pin!(grace);
+    let mut leading_until = match failure {
+        Some(ManagerError::LeaseLost(loss)) => Some(Instant::now() + loss.remaining),
+        _ => None,
+    };
+    loop {
+        tokio::select! {
+            () = tasks.ended(failure) => return true,
+            () = &mut grace => {
+                tracing::warn!(?grace_period, "handlers are still running, dropping them");
+                return false;
             }
-            loss = lost(leadership) => loss,
-        };
-        tracing::error!(error = %loss, "lost the lease during the shutdown");
-        left = grace_period.saturating_sub(started.elapsed());
-        failure.get_or_insert(loss);
+            loss = lost(leadership), if leading_until.is_none() => {
+                tracing::error!(error = %loss, "lost the lease during the shutdown");
+                leading_until = Some(Instant::now() + loss.remaining);
+                failure.get_or_insert(loss.into());
+            }
+            () = reached(leading_until), if !abort.leader_only.is_cancelled() => {
+                tracing::warn!("the lease is lost, leader-only work that still runs is dropped");
+                abort.leader_only.cancel();
+            }
+        }
     }
-    if let Some(ManagerError::LeaseLost(loss)) = failure {
-        left = left.min(loss.remaining);
+}
+
+/// Resolves at this time, or never.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
-    let in_time = tokio::time::timeout(left, tasks.ended(failure)).await.is_ok();
-    if !in_time {
-        tracing::warn!("handlers are still running after the lease was lost, dropping them");
+}
+
+/// Drops tasks at the point that they have reached.
+struct Abort {
+    all: CancellationToken,
+    /// Cancelled with `all`, or before.
+    leader_only: CancellationToken,
+}
+
+impl Abort {
+    fn new() -> Self {
+        let all = CancellationToken::new();
+        Self { leader_only: all.child_token(), all }
     }
-    in_time
+
+    fn token(&self, is_leader_only: bool) -> CancellationToken {
+        if is_leader_only { self.leader_only.clone() } else { self.all.clone() }
+    }
 }
 
 /// What tasks wait for.
@@ -132,7 +173,7 @@ struct Phases<'a> {
     /// Cancelled when this process leads; `None` without a leader election.
     leading: Option<&'a CancellationToken>,
     stop: &'a CancellationToken,
-    abort: &'a CancellationToken,
+    abort: &'a Abort,
 }
 
 impl Phases<'_> {
@@ -159,12 +200,13 @@ fn start(
     let mut tasks = Tasks::default();
     for controller in controllers.into_runnable() {
         let name = format!("controller {:?}", controller.name());
-        let reached = phases.reached(controller.is_leader_only());
-        let running = controller.run((*stop).clone(), (*abort).clone());
+        let is_leader_only = controller.is_leader_only();
+        let reached = phases.reached(is_leader_only);
+        let running = controller.run((*stop).clone(), abort.token(is_leader_only));
         tasks.spawn(name, async { if reached.await { Ok(running.await?) } else { Ok(()) } });
     }
     for ErasedRunnable { name, is_leader_only, start } in runnables {
-        let (cache, stop, abort) = (cache.clone(), (*stop).clone(), (*abort).clone());
+        let (cache, stop, abort) = (cache.clone(), (*stop).clone(), abort.token(is_leader_only));
         let reached = phases.reached(is_leader_only);
         tasks.spawn(name, async move {
             let synced = stop.run_until_cancelled(cache.wait_for_cache_sync()).await.is_some();

@@ -1,4 +1,4 @@
-//! [`InitialKeys`]: the objects of the initial list whose turn has not come.
+//! [`InitialKeys`]: the objects of the initial list that no worker has taken yet.
 //!
 //! Names and versions, not the objects themselves: an object that changes before its turn would keep its old version
 //! in memory, 2.4 kB each for a fleet whose objects all change. The names of all keys are in one allocation.

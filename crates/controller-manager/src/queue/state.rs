@@ -35,7 +35,7 @@ pub(super) struct State<K> {
     high: VecDeque<QueueKey>,
     /// The same with low priority.
     low: VecDeque<QueueKey>,
-    /// Keys of the initial list whose turn has not come. They have no entry.
+    /// Keys of the initial list that no worker has taken yet. They have no entry.
     initial: InitialKeys,
     initial_since: Instant,
     due: DueKeys,

@@ -227,6 +227,60 @@ async fn a_lease_is_released_though_the_answer_to_a_renewal_was_not_waited_for()
     assert_eq!(lease(&server).await.0, "");
 }
 
+/// The process stops before it knows that it holds the lease.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_released_though_the_answer_to_the_first_write_was_lost() {
+    for verb in [Verb::Create, Verb::Update] {
+        let server = ApiServer::new();
+        if verb == Verb::Update {
+            let first = Candidate::start(&server, "first");
+            first.wins_within(SECOND).await;
+            first.leadership.release().await;
+        }
+        let write = On::request(verb, "leases");
+        server.inject(&FaultPlan::request(write, Times::First(1), RequestFault::DropAnswer));
+        let a = Candidate::start(&server, "a");
+        sleep(SECOND).await;
+        assert!(!a.may_write());
+        assert_eq!(lease(&server).await.0, "a", "the write was executed");
+        a.leadership.release().await;
+        assert_eq!(lease(&server).await.0, "", "{verb:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_released_though_the_process_did_not_run_while_it_took_it() {
+    let server = ApiServer::new();
+    let slow = RequestFault::Delay(SECOND);
+    server.inject(&FaultPlan::request(On::request(Verb::Create, "leases"), Times::First(1), slow));
+    let a = Candidate::start(&server, "a");
+    sleep(SECOND / 2).await;
+    a.clock.jump(11 * SECOND);
+    sleep(SECOND).await;
+    assert!(!a.may_write(), "the answer came too late");
+    assert_eq!(lease(&server).await.0, "a");
+    a.leadership.release().await;
+    assert_eq!(lease(&server).await.0, "");
+}
+
+/// Its write was not executed, and another process has taken the lease meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_candidate_whose_write_has_failed_does_not_release_the_lease_of_another() {
+    let server = ApiServer::new();
+    server.inject(&FaultPlan::request(
+        On::request(Verb::Create, "leases"),
+        Times::First(1),
+        RequestFault::Drop,
+    ));
+    let a = Candidate::start(&server, "a");
+    sleep(SECOND).await;
+    let b = Candidate::start(&server, "b");
+    b.wins_within(SECOND / 4).await;
+    a.leadership.release().await;
+    assert_eq!(lease(&server).await.0, "b");
+    assert!(b.may_write());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_candidate_that_is_stopped_while_it_waits_leaves_the_lease_alone() {
     let server = ApiServer::new();

@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use super::support::{Running, cache, load};
 use crate::controller::ControllerError;
+use crate::http::{Check, CheckStatus, HealthSource};
 use crate::{Action, LeaderElection, LeaderElectionOptions, Manager, ManagerError, ManagerOptions, Observed};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -137,8 +138,7 @@ async fn a_lost_lease_ends_the_manager_with_the_reason() {
     let running = Running::start(manager);
     stuck.called.acquire().await.unwrap().forget();
     sleep(5 * SECOND).await;
-    let outage = RequestFault::Answer { code: 503, retry_after: None };
-    server.inject(&FaultPlan::request(On::kind("leases"), Times::Always, outage));
+    outage(&server);
     let error = running.task.await.unwrap().unwrap_err();
     let ManagerError::LeaseLost(lost) = &error else { panic!("{error}") };
     assert_eq!(lost.remaining, Duration::ZERO);
@@ -179,12 +179,84 @@ async fn a_lease_that_is_lost_during_the_shutdown_ends_it() {
     let stuck = stuck(&mut manager);
     let running = Running::start(manager);
     stuck.called.acquire().await.unwrap().forget();
-    let outage = RequestFault::Answer { code: 503, retry_after: None };
-    server.inject(&FaultPlan::request(On::kind("leases"), Times::Always, outage));
+    outage(&server);
     let stopped = Instant::now();
     let error = running.stop().await.unwrap_err();
     assert!(matches!(error, ManagerError::LeaseLost(_)), "{error}");
     assert!(stopped.elapsed() <= 11 * SECOND, "{:?}", stopped.elapsed());
+}
+
+/// Adds a runnable that takes this long to end after it was told to, and tells whether it got there.
+fn slow_to_end(manager: &mut Manager, takes: Duration) -> Arc<AtomicUsize> {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let ends = Arc::clone(&ended);
+    manager.add_runnable(move |stop: CancellationToken| async move {
+        stop.cancelled().await;
+        sleep(takes).await;
+        ends.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    ended
+}
+
+fn outage(server: &ApiServer) {
+    let outage = RequestFault::Answer { code: 503, retry_after: None };
+    server.inject(&FaultPlan::request(On::kind("leases"), Times::Always, outage));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_loss_only_leader_only_work_is_dropped_at_once() {
+    let server = ApiServer::new();
+    load(&server, "a");
+    let mut manager = manager(&server, "first");
+    let (stuck, ended) = (stuck(&mut manager), slow_to_end(&mut manager, 20 * SECOND));
+    let running = Running::start(manager);
+    stuck.called.acquire().await.unwrap().forget();
+    outage(&server);
+    let error = running.task.await.unwrap().unwrap_err();
+    assert!(matches!(error, ManagerError::LeaseLost(_)), "{error}");
+    assert_eq!(stuck.told.available_permits(), 0, "there was no time to tell");
+    assert_eq!(ended.load(Ordering::SeqCst), 1, "the grace period is for everything else");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_lost_after_a_failure_drops_leader_only_work() {
+    let server = ApiServer::new();
+    load(&server, "a");
+    let mut manager = manager(&server, "first");
+    let (stuck, ended) = (stuck(&mut manager), slow_to_end(&mut manager, 15 * SECOND));
+    manager.add_runnable(|_| async {
+        sleep(5 * SECOND).await;
+        Err("broken".into())
+    });
+    let running = Running::start(manager);
+    stuck.called.acquire().await.unwrap().forget();
+    outage(&server);
+    let started = Instant::now();
+    let error = running.task.await.unwrap().unwrap_err();
+    assert!(matches!(error, ManagerError::Task { .. }), "{error}");
+    assert_eq!(ended.load(Ordering::SeqCst), 1);
+    let took = started.elapsed();
+    assert!(took < 25 * SECOND, "the stuck handler has no grace period without the lease: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_api_server_does_not_hold_up_the_shutdown_by_the_release() {
+    let server = ApiServer::new();
+    let manager = manager(&server, "first");
+    let synced = manager.cache().clone();
+    let running = Running::start(manager);
+    synced.wait_for_cache_sync().await;
+    sleep(SECOND).await;
+    let leases: Api<Lease> = Api::namespaced(server.client_without_faults(), "default");
+    let mut labelled = leases.get("lock").await.unwrap();
+    labelled.labels_mut().insert("team".to_owned(), "x".to_owned());
+    leases.replace("lock", &PostParams::default(), &labelled).await.unwrap();
+    let slow = RequestFault::Delay(4 * SECOND);
+    server.inject(&FaultPlan::request(On::kind("leases"), Times::Always, slow));
+    let stopped = Instant::now();
+    running.stop().await.unwrap();
+    assert!(stopped.elapsed() < 6 * SECOND, "{:?}", stopped.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -276,4 +348,21 @@ async fn readyz_says_who_leads_and_a_process_that_does_not_is_ready() {
         stop.cancel();
         task.await.unwrap().unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_election_logs_a_problem_of_the_election() {
+    let server = ApiServer::new();
+    outage(&server);
+    let bound = manager(&server, "first").bind().await.unwrap();
+    let health = Arc::clone(&bound.parts.health);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(bound.run(stop.clone()));
+    sleep(20 * SECOND).await;
+    let is_degraded =
+        |check: &Check| check.name == "leader-election" && matches!(check.status, CheckStatus::Degraded(_));
+    assert!(health.ready().iter().any(is_degraded));
+    assert_eq!(health.problems(), []);
+    stop.cancel();
+    task.await.unwrap().unwrap();
 }

@@ -6,14 +6,14 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use memory_apiserver::{ApiServer, FaultPlan, On, RequestFault, Times, Verb};
 use shared_cache::SharedCache;
 
-use super::super::health::ManagerHealth;
+use super::super::health::{ManagerHealth, Problem, Severity};
 use super::support::{break_kind, cache, load};
 use crate::http::{Check, CheckStatus, HealthSource};
 
 const LIMIT: Duration = Duration::from_mins(5);
 
 /// A synced cache with one ConfigMap, and its health.
-async fn synced(server: &ApiServer, stale_after: Duration) -> (SharedCache, impl HealthSource + use<>) {
+async fn synced(server: &ApiServer, stale_after: Duration) -> (SharedCache, ManagerHealth) {
     load(server, "a");
     let cache = cache(server);
     cache.start().await.unwrap();
@@ -86,4 +86,22 @@ async fn v3_an_optional_kind_never_fails_readiness() {
     break_kind(&server, "secrets");
     tokio::time::sleep(2 * LIMIT).await;
     assert!(matches!(status(&health, "informer/secrets"), CheckStatus::Degraded(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_optional_kind_without_a_view_is_told_apart_from_one_with_an_old_view() {
+    let server = ApiServer::new();
+    break_kind(&server, "secrets");
+    let (_cache, health) = synced(&server, LIMIT).await;
+    let severities = || -> Vec<_> {
+        let problems = health.problems().into_iter();
+        problems.map(|Problem { check, severity, .. }| (check, severity)).collect()
+    };
+    assert_eq!(severities(), [("informer/secrets".to_owned(), Severity::Absent)]);
+    server.clear_faults();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(severities(), []);
+    break_kind(&server, "secrets");
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(severities(), [("informer/secrets".to_owned(), Severity::Degraded)]);
 }
