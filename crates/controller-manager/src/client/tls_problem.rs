@@ -24,8 +24,8 @@ pub(super) fn explained(error: kube::Error, proxy: Option<&Uri>) -> kube::Error 
     with_problem(problem, error)
 }
 
-/// Names who has sent or rejected a certificate. The error does not tell a proxy with TLS from the server behind it. The
-/// password in the proxy's address is left out.
+/// Names the sender or the rejecter of a certificate. The error does not tell a proxy with TLS from the server behind
+/// it. The password in the proxy's address is left out.
 fn peer(proxy: Option<&Uri>) -> String {
     let proxy = proxy.filter(|proxy| proxy.scheme_str() == Some("https")).and_then(Uri::authority);
     proxy.map_or_else(
