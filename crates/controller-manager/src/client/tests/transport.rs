@@ -248,7 +248,7 @@ async fn y2_requests_wait_for_a_slow_helper_when_the_old_token_has_expired() {
     let transport = fixture.transport(fixture.with_helper());
     fixture.answer("t-2", Some(7200));
     fixture.accept("t-2");
-    tokio::time::advance(Duration::from_secs(3600)).await;
+    tokio::time::advance(Duration::from_hours(1)).await;
     assert_eq!(status(&transport, "").await, 200);
     assert_eq!(fixture.tokens(), ["t-2"]);
 }
@@ -261,7 +261,7 @@ async fn y2_a_renewal_goes_on_when_the_request_that_began_it_is_cancelled() {
     fixture.answer("t-2", Some(7200));
     fixture.accept("t-2");
     fixture.write("closed", "");
-    tokio::time::advance(Duration::from_secs(3600)).await;
+    tokio::time::advance(Duration::from_hours(1)).await;
     let request = tokio::spawn({
         let transport = transport.clone();
         async move { status(&transport, "").await }
@@ -282,7 +282,7 @@ async fn y2_one_renewal_serves_all_clients() {
     let transports = [fixture.transport_of(&store), fixture.transport_of(&store)];
     fixture.answer("t-2", Some(7200));
     fixture.accept("t-2");
-    tokio::time::advance(Duration::from_secs(3600)).await;
+    tokio::time::advance(Duration::from_hours(1)).await;
     for transport in &transports {
         assert_eq!(status(transport, "").await, 200);
     }
