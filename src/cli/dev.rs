@@ -58,7 +58,7 @@ pub(super) fn start(
         kubeconfig: flag(matches, "kubeconfig").map(PathBuf::from),
         manager: configuration.start_logging()?,
     };
-    start::runtime()?.block_on(async {
+    start::block_on(async {
         let stop = signals().map_err(CliError::System)?;
         Ok(dev::run(options, stop, setup).await?)
     })

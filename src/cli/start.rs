@@ -1,14 +1,19 @@
 //! `sandbox-manager` without a subcommand: runs the manager until a signal stops it.
 
+use std::time::Duration;
+
 use clap::{Arg, ArgMatches};
 use controller_manager::{ClusterAccess, Connector, Metrics, signals};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 use super::{
     error::{CliError, SetupError},
     options::{self, Environment, Loading},
 };
 use crate::{manager::Manager, options::SandboxManagerOptions, version};
+
+/// How long blocking work may delay the exit.
+const BLOCKING_LIMIT: Duration = Duration::from_secs(1);
 
 /// The flags that say which cluster to use. They are in no file: a file is for every cluster.
 pub(super) fn args() -> [Arg; 2] {
@@ -34,11 +39,16 @@ pub(super) fn start(
         context: loading.text("context", "SANDBOX_MANAGER_CONTEXT").map(str::to_owned),
     };
     let options = loading.finish()?.start_logging()?;
-    runtime()?.block_on(run(options, access, setup))
+    block_on(run(options, access, setup))
 }
 
-pub(super) fn runtime() -> Result<Runtime, CliError> {
-    Builder::new_multi_thread().enable_all().build().map_err(CliError::System)
+/// Runs a command on a runtime of its own. Blocking work that is left when the command has ended, such as the lookup of
+/// a name, delays the exit by a second at most.
+pub(super) fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = Builder::new_multi_thread().enable_all().build().map_err(CliError::System)?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_timeout(BLOCKING_LIMIT);
+    result
 }
 
 async fn run(
@@ -59,4 +69,28 @@ async fn run(
     manager.add_fleet_metrics()?;
     setup(&mut manager).map_err(CliError::Setup)?;
     Ok(manager.run(stop).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_blocking_task_that_hangs_does_not_hold_up_the_exit() {
+        let (release, hang) = mpsc::channel::<()>();
+        let (started, running) = tokio::sync::oneshot::channel();
+        let result = block_on(async {
+            tokio::task::spawn_blocking(move || {
+                let _ = started.send(());
+                // Returns when the sender below is dropped.
+                let _ = hang.recv();
+            });
+            running.await.unwrap();
+            Ok(())
+        });
+        drop(release);
+        result.unwrap();
+    }
 }

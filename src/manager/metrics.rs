@@ -17,8 +17,9 @@ use shared_cache::KeyRef;
 
 use crate::api::v1alpha1::{Sandbox, SandboxSet, SandboxSetStatus, StateKind};
 
-/// Updates `sandbox_manager_sandboxes{namespace,pool,state}`: the number of sandboxes by pool and state. The pool index uses the same
-/// pool ([`Sandbox::pool`]).
+/// Updates `sandbox_manager_sandboxes{namespace,pool,state}`: the number of sandboxes by pool and state.
+///
+/// The pool index uses the same pool ([`Sandbox::pool`]).
 pub struct SandboxFleet {
     gauge: IntGaugeVec,
     counted: Mutex<Counted>,

@@ -31,7 +31,9 @@ fn credential_helper(error: &AuthError) -> Option<String> {
         AuthError::AuthExecRun { out, .. } => {
             Some(format!("the credential helper failed with {}", out.status))
         }
-        AuthError::AuthExecParse(_) => Some("the credential helper's answer is no ExecCredential".to_owned()),
+        AuthError::AuthExecParse(_) => {
+            Some("the credential helper's answer is not an ExecCredential".to_owned())
+        }
         _ => None,
     }
 }

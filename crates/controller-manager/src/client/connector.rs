@@ -1,5 +1,6 @@
 //! [`Connector`]: creates clients for one cluster.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,14 @@ use http::header::USER_AGENT;
 use kube::client::ClientBuilder;
 use kube::config::Kubeconfig;
 use kube::{Client, Config};
+use parking_lot::Mutex;
 use prometheus::IntCounterVec;
 use shared_cache::error_text;
 
 use super::access::ClusterAccess;
 use super::count::CountLayer;
-use super::credentials::CredentialSource;
+use super::credential_store::CredentialStore;
+use super::credentials::{CredentialSource, CredentialsError};
 use super::error::ClientError;
 use super::kubeconfig::select;
 use super::proxy::ProxyVariables;
@@ -42,7 +45,7 @@ impl Default for ConnectorOptions {
     }
 }
 
-/// Creates clients for one cluster that share one rate limit. Cheap to clone.
+/// Creates clients for one cluster that share one rate limit and the credentials. Cheap to clone.
 ///
 /// The retries of kube are switched off: kube would repeat a 503 for minutes without a sign, while informers and
 /// controllers back off, report the error and honour `Retry-After`. There is no read timeout, since it would end
@@ -53,6 +56,8 @@ pub struct Connector {
     options: ConnectorOptions,
     limit: Arc<RateLimit>,
     requests: IntCounterVec,
+    /// Loaded for the first client. Held while it is loaded, so that the credential helper runs once.
+    credentials: Arc<Mutex<Option<Arc<CredentialStore>>>>,
 }
 
 impl Connector {
@@ -105,6 +110,7 @@ impl Connector {
             options: options.clone(),
             limit: Arc::new(RateLimit::new(options.qps, options.burst)),
             requests: metrics.rest_client_requests().clone(),
+            credentials: Arc::default(),
         })
     }
 
@@ -122,8 +128,9 @@ impl Connector {
 
     /// Creates a client with connections of its own, on the current runtime.
     ///
-    /// Blocks while it reads the files and runs the credential helper that the kubeconfig names. The client reads the
-    /// files again when they change, and runs the helper again before its credentials expire and after a 401.
+    /// The first call blocks while it reads the files and runs the credential helper that the kubeconfig names. The
+    /// clients share the credentials. They read the files again when these change, and run the helper again before its
+    /// credentials expire and after a 401.
     ///
     /// # Errors
     ///
@@ -132,17 +139,33 @@ impl Connector {
         let host = self.config.cluster_url.authority().map_or_else(String::new, ToString::to_string);
         let count = CountLayer::new(self.requests.clone(), host);
         let build = move |config| Ok(ClientBuilder::try_from(config)?.with_layer(&count).build());
-        let transport = Transport::new(CredentialSource::new(self.config.clone()), Box::new(build))
-            .map_err(|cause| ClientError::Build { server: self.server(), cause: error_text(&cause) })?;
+        let credentials = self.credentials().map_err(|cause| self.build_error(&cause))?;
+        let transport =
+            Transport::new(credentials, Box::new(build)).map_err(|cause| self.build_error(&cause))?;
         let limit = RateLimitLayer::new(self.limit.clone());
         let builder = ClientBuilder::new(transport, self.config.default_namespace.clone());
         Ok(builder.with_layer(&FenceLayer).with_layer(&limit).build())
+    }
+
+    fn credentials(&self) -> Result<Arc<CredentialStore>, CredentialsError> {
+        let mut credentials = self.credentials.lock();
+        if let Some(loaded) = &*credentials {
+            return Ok(loaded.clone());
+        }
+        let loaded = Arc::new(CredentialStore::load(CredentialSource::new(self.config.clone()))?);
+        *credentials = Some(loaded.clone());
+        Ok(loaded)
+    }
+
+    fn build_error(&self, cause: &(dyn Error + 'static)) -> ClientError {
+        ClientError::Build { server: self.server(), cause: error_text(cause) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use kube::config::{ExecConfig, ExecInteractiveMode};
 
     use super::*;
 
@@ -178,7 +201,7 @@ mod tests {
             ),
             (
                 &*format!("{{{helper}: [-c, 'echo [s3cr3t']}}}}"),
-                "the credential helper's answer is no ExecCredential",
+                "the credential helper's answer is not an ExecCredential",
             ),
         ] {
             std::fs::write(&path, format!("{head}users: [{{name: u, user: {user}}}]\n")).unwrap();
@@ -191,6 +214,24 @@ mod tests {
             assert!(text.contains(cause), "{text}");
             assert!(!text.contains("s3cr3t") && !text.contains('\n'), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn y2_the_clients_of_a_connector_run_the_helper_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let script = r#"echo run >> "$0"; echo '{"status": {"token": "t"}}'"#;
+        let runs = folder.path().join("runs");
+        config.auth_info.exec = Some(ExecConfig {
+            command: Some("sh".to_owned()),
+            args: Some(vec!["-c".to_owned(), script.to_owned(), runs.display().to_string()]),
+            interactive_mode: Some(ExecInteractiveMode::Never),
+            ..ExecConfig::default()
+        });
+        let connector = Connector::new(config, &options(), &Metrics::new().unwrap()).unwrap();
+        connector.client().unwrap();
+        connector.with_own_rate_limit().client().unwrap();
+        assert_eq!(std::fs::read_to_string(runs).unwrap(), "run\n");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::jiff::Timestamp;
 use kube::Config;
 use kube::config::{AuthInfo, ExecConfig};
+use secrecy::ExposeSecret;
 
 use super::certificates::certificates;
 use super::helper::{self, Credential, HelperError};
@@ -42,7 +43,21 @@ pub(super) struct CredentialSource {
 }
 
 impl CredentialSource {
-    pub(super) fn new(config: Config) -> Self {
+    /// As in client-go, a field that is empty counts as absent. kubectl writes "" for "none".
+    pub(super) fn new(mut config: Config) -> Self {
+        let user = &mut config.auth_info;
+        for text in [
+            &mut user.token_file,
+            &mut user.username,
+            &mut user.client_certificate,
+            &mut user.client_certificate_data,
+            &mut user.client_key,
+        ] {
+            text.take_if(|text| text.is_empty());
+        }
+        for secret in [&mut user.token, &mut user.client_key_data] {
+            secret.take_if(|secret| secret.expose_secret().is_empty());
+        }
         Self { config }
     }
 
@@ -151,7 +166,40 @@ fn read<T>(
 
 /// A header may contain no line break, and files end with one.
 fn token(content: Vec<u8>) -> Result<String, String> {
-    let token = String::from_utf8(content).map_err(|_| "is no text".to_owned())?;
+    let token = String::from_utf8(content).map_err(|_| "is not UTF-8".to_owned())?;
     let token = token.trim();
     if token.is_empty() { Err("is empty".to_owned()) } else { Ok(token.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(user: &str) -> CredentialSource {
+        let mut config = Config::new("https://api.test".parse().unwrap());
+        config.auth_info = serde_json::from_str(user).unwrap();
+        CredentialSource::new(config)
+    }
+
+    #[test]
+    fn y2_empty_fields_do_not_replace_the_helper_and_name_no_files() {
+        let source = source(
+            r#"{"exec": {"command": "helper"}, "token": "", "username": "", "password": "", "tokenFile": "",
+                "client-certificate": "", "client-key": "", "client-certificate-data": "", "client-key-data": ""}"#,
+        );
+        assert!(source.helper().is_some());
+        assert!(!source.has_files());
+        let config = source.config(&source.read(None).unwrap_or_else(|error| panic!("{error}")));
+        let user = serde_json::to_value(&config.auth_info).unwrap();
+        let expected =
+            serde_json::to_value(AuthInfo { password: Some(String::new().into()), ..AuthInfo::default() });
+        assert_eq!(user, expected.unwrap());
+    }
+
+    #[test]
+    fn a_token_or_a_user_name_goes_before_the_helper() {
+        for other in [r#""token": "t""#, r#""username": "u", "password": """#, r#""tokenFile": "t""#] {
+            assert!(source(&format!(r#"{{"exec": {{"command": "helper"}}, {other}}}"#)).helper().is_none());
+        }
+    }
 }

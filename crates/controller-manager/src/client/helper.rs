@@ -4,12 +4,23 @@
 //! expiry, and never renews certificates.
 
 use std::collections::HashMap;
-use std::io::{self, IsTerminal};
-use std::process::{Command, ExitStatus, Stdio};
+use std::io::{self, IsTerminal, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::config::{ExecAuthCluster, ExecConfig, ExecInteractiveMode};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
+
+/// A helper that takes longer is killed.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Interval between two looks whether a helper that has closed its output has exited.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The credentials that a helper returned.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,13 +39,17 @@ pub(super) enum HelperError {
     NoTerminal,
     #[error("the credential helper {command:?} cannot be started: {error}{hint}")]
     Start { command: String, error: io::Error, hint: String },
+    #[error("the credential helper did not exit within {} s and was killed", .0.as_secs())]
+    TooSlow(Duration),
+    #[error("the output of the credential helper cannot be read: {0}")]
+    Output(io::Error),
     #[error("the credential helper failed with {0}")]
     Failed(ExitStatus),
-    #[error("the credential helper's answer is no ExecCredential")]
+    #[error("the credential helper's answer is not an ExecCredential")]
     Answer,
     #[error("the credential helper's answer has neither a token nor a certificate with its key")]
     Empty,
-    #[error("the credential helper's answer has an expirationTimestamp that is no time")]
+    #[error("the credential helper's answer has an expirationTimestamp that is not a valid time")]
     Expiry,
 }
 
@@ -69,7 +84,7 @@ struct Status {
     client_key_data: Option<String>,
 }
 
-/// Runs the helper and waits for it. Blocks. Returns the credentials and when they expire.
+/// Runs the helper and waits for it, at most a minute. Blocks. Returns the credentials and when they expire.
 pub(super) fn run(exec: &ExecConfig) -> Result<(Credential, Option<Timestamp>), HelperError> {
     let name = exec.command.as_deref().ok_or(HelperError::NoCommand)?;
     let mode = exec.interactive_mode.as_ref().unwrap_or(&ExecInteractiveMode::IfAvailable);
@@ -78,14 +93,61 @@ pub(super) fn run(exec: &ExecConfig) -> Result<(Credential, Option<Timestamp>), 
         return Err(HelperError::NoTerminal);
     }
     let mut command = command(name, exec, interactive)?;
-    let output = command.output().map_err(|error| {
+    let child = command.spawn().map_err(|error| {
         let hint = exec.install_hint.as_ref().map_or_else(String::new, |hint| format!(": {}", hint.trim()));
         HelperError::Start { command: name.to_owned(), error, hint }
     })?;
-    if !output.status.success() {
-        return Err(HelperError::Failed(output.status));
+    let (status, answer) = wait(child, interactive, LIMIT)?;
+    if !status.success() {
+        return Err(HelperError::Failed(status));
     }
-    parse(&output.stdout)
+    parse(&answer)
+}
+
+/// Returns the exit status and the output of a helper. If it fails or is too slow, the helper is killed and reaped.
+fn wait(mut child: Child, interactive: bool, limit: Duration) -> Result<(ExitStatus, Vec<u8>), HelperError> {
+    let result = output(&mut child, limit);
+    if result.is_err() {
+        kill(&mut child, interactive).map_err(HelperError::Output)?;
+        child.wait().map_err(HelperError::Output)?;
+    }
+    result
+}
+
+/// A helper with a process group of its own is killed with the programs that it started: these may be what hangs.
+fn kill(child: &mut Child, interactive: bool) -> io::Result<()> {
+    if interactive {
+        return child.kill();
+    }
+    Ok(kill_process_group(Pid::from_child(child), Signal::KILL)?)
+}
+
+fn output(child: &mut Child, limit: Duration) -> Result<(ExitStatus, Vec<u8>), HelperError> {
+    let started = Instant::now();
+    let (sender, answer) = mpsc::channel();
+    if let Some(mut stdout) = child.stdout.take() {
+        let read = move || {
+            let mut answer = Vec::new();
+            // Nobody receives the answer of a helper that was too slow.
+            let _ = sender.send(stdout.read_to_end(&mut answer).map(|_| answer));
+        };
+        // A thread, since a process that outlives the helper may keep the output open.
+        thread::Builder::new()
+            .name("credential-helper".to_owned())
+            .spawn(read)
+            .map_err(HelperError::Output)?;
+    }
+    let answer = answer.recv_timeout(limit).map_err(|_| HelperError::TooSlow(limit))?;
+    let answer = answer.map_err(HelperError::Output)?;
+    loop {
+        if let Some(status) = child.try_wait().map_err(HelperError::Output)? {
+            return Ok((status, answer));
+        }
+        if started.elapsed() >= limit {
+            return Err(HelperError::TooSlow(limit));
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
 }
 
 fn command(name: &str, exec: &ExecConfig, interactive: bool) -> Result<Command, HelperError> {
@@ -100,7 +162,12 @@ fn command(name: &str, exec: &ExecConfig, interactive: bool) -> Result<Command, 
     command.envs(exec.env.iter().flatten().filter_map(variable));
     command.env("KUBERNETES_EXEC_INFO", request);
     command.stdin(if interactive { Stdio::inherit() } else { Stdio::null() });
+    command.stdout(Stdio::piped());
     command.stderr(Stdio::inherit());
+    if !interactive {
+        // Only the process group of the terminal may read from it.
+        command.process_group(0);
+    }
     Ok(command)
 }
 
@@ -125,6 +192,9 @@ fn parse(answer: &[u8]) -> Result<(Credential, Option<Timestamp>), HelperError> 
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+    use rustix::process::test_kill_process;
+
     use super::*;
 
     fn shell(script: &str) -> ExecConfig {
@@ -154,11 +224,25 @@ mod tests {
     }
 
     #[test]
+    fn a_helper_that_hangs_is_killed_and_reaped() {
+        for script in ["sleep 1000; exit 1", "exec >&-; sleep 1000; exit 1"] {
+            let child = command("sh", &shell(script), false).unwrap().spawn().unwrap();
+            let process = Pid::from_child(&child);
+            let Err(error) = wait(child, false, Duration::ZERO) else { panic!("waited for {script}") };
+            assert!(matches!(error, HelperError::TooSlow(_)), "{error}");
+            assert_eq!(test_kill_process(process), Err(Errno::SRCH));
+        }
+    }
+
+    #[test]
     fn a_helper_that_returns_nothing_usable_is_named() {
         for (script, text) in [
-            ("echo '{}'", "is no ExecCredential"),
+            ("echo '{}'", "is not an ExecCredential"),
             (r#"echo '{"status": {"clientKeyData": "k"}}'"#, "neither a token nor a certificate"),
-            (r#"echo '{"status": {"token": "t", "expirationTimestamp": "soon"}}'"#, "that is no time"),
+            (
+                r#"echo '{"status": {"token": "t", "expirationTimestamp": "soon"}}'"#,
+                "that is not a valid time",
+            ),
             ("exit 4", "failed with exit status: 4"),
         ] {
             let Err(error) = run(&shell(script)) else { panic!("accepted {script}") };

@@ -75,7 +75,8 @@ pub(super) fn select(kubeconfig: &Kubeconfig, context: Option<&str>) -> Result<S
     if let Some(exec) = config.auth_info.exec.as_mut().filter(|exec| exec.provide_cluster_info) {
         exec.cluster = Some(ExecAuthCluster::try_from(cluster)?);
     }
-    match (&cluster.certificate_authority_data, &cluster.certificate_authority) {
+    let (data, file) = (&cluster.certificate_authority_data, &cluster.certificate_authority);
+    match (data.as_ref().filter(|data| !data.is_empty()), file.as_ref().filter(|file| !file.is_empty())) {
         (Some(data), _) => config.root_cert = Some(authority(data).map_err(KubeconfigFault::Authority)?),
         (None, Some(file)) => config.root_cert_file = Some(PathBuf::from(file)),
         (None, None) => {}

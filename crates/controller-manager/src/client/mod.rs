@@ -4,13 +4,14 @@
 //! ```text
 //!  access ──▶ kubeconfig, proxy        which cluster, through which proxy
 //!  connector ──▶ rate_limit ──▶ transport ──▶ count ──▶ kube's client
-//!                                  └──▶ credentials, helper, tls_problem
+//!                                  └──▶ credential_store ──▶ credentials, helper
 //! ```
 
 mod access;
 mod certificates;
 mod connector;
 mod count;
+mod credential_store;
 mod credentials;
 mod error;
 mod helper;

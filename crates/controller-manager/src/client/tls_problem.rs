@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::io;
 
+use http::Uri;
 use rustls::{AlertDescription, CertificateError};
 
 /// A connection that failed because of a certificate.
@@ -18,8 +19,22 @@ struct TlsProblem {
 }
 
 /// Adds the explanation to the error of a request, if a certificate has caused it.
-pub(super) fn explained(error: kube::Error) -> kube::Error {
-    with_problem(tls_error(&error).and_then(connection_problem), error)
+pub(super) fn explained(error: kube::Error, proxy: Option<&Uri>) -> kube::Error {
+    let problem = tls_error(&error).and_then(|error| connection_problem(error, &peer(proxy)));
+    with_problem(problem, error)
+}
+
+/// Names the sender or the rejecter of a certificate. The error does not tell a proxy with TLS from the server behind
+/// it. The password in the proxy's address is left out.
+fn peer(proxy: Option<&Uri>) -> String {
+    let proxy = proxy.filter(|proxy| proxy.scheme_str() == Some("https")).and_then(Uri::authority);
+    proxy.map_or_else(
+        || "the API server".to_owned(),
+        |proxy| {
+            let address = proxy.as_str().rsplit('@').next().unwrap_or_default();
+            format!("the API server or the proxy {address}")
+        },
+    )
 }
 
 /// Adds the explanation to the error of a client that cannot be built, if its certificate has caused it.
@@ -61,10 +76,10 @@ fn build_problem(error: &rustls::Error) -> Option<String> {
     }
 }
 
-fn connection_problem(error: &rustls::Error) -> Option<String> {
+fn connection_problem(error: &rustls::Error, peer: &str) -> Option<String> {
     match error {
         rustls::Error::InvalidCertificate(error) => {
-            Some(format!("the certificate of the API server is rejected: {}", certificate_problem(error)))
+            Some(format!("the certificate of {peer} is rejected: {}", certificate_problem(error)))
         }
         rustls::Error::AlertReceived(
             AlertDescription::BadCertificate
@@ -74,10 +89,9 @@ fn connection_problem(error: &rustls::Error) -> Option<String> {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::UnsupportedCertificate,
-        ) => Some(
-            "the API server rejects the client certificate; renew the certificate in the kubeconfig"
-                .to_owned(),
-        ),
+        ) => Some(format!(
+            "{peer} rejects the client certificate; renew the client certificate (kubeconfig or credential helper)"
+        )),
         _ => None,
     }
 }
@@ -135,5 +149,33 @@ fn unnamed_problem(text: &str) -> String {
             .to_owned()
     } else {
         format!("{text}; issue a new certificate")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(error: &rustls::Error, proxy: Option<&str>) -> String {
+        let proxy = proxy.map(|proxy| proxy.parse().unwrap());
+        connection_problem(error, &peer(proxy.as_ref())).unwrap()
+    }
+
+    #[test]
+    fn y3_a_proxy_with_tls_is_named_without_its_password() {
+        let expired = rustls::Error::InvalidCertificate(CertificateError::Expired);
+        let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        let proxy = Some("https://user:s3cr3t@proxy.test:3128/");
+        let text = problem(&expired, proxy);
+        let named = "the certificate of the API server or the proxy proxy.test:3128 is rejected: ";
+        assert!(text.starts_with(named), "{text}");
+        let text = problem(&alert, proxy);
+        assert!(text.starts_with("the API server or the proxy proxy.test:3128 rejects"), "{text}");
+        assert!(text.ends_with("renew the client certificate (kubeconfig or credential helper)"), "{text}");
+        // TLS through a proxy without TLS is that of the server.
+        for proxy in [None, Some("http://proxy.test:3128/")] {
+            let text = problem(&expired, proxy);
+            assert!(text.starts_with("the certificate of the API server is rejected: "), "{text}");
+        }
     }
 }

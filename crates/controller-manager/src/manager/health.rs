@@ -33,7 +33,9 @@ impl UserCheck {
     }
 }
 
-/// Live as long as it answers, every watch has its task, and all health checks of the user succeed. Ready while every
+/// Says whether a manager is live and ready.
+///
+/// The manager is live while every watch has its task and all health checks of the user succeed. It is ready while every
 /// kind that is not optional has a view that is not too old, all readiness checks of the user succeed, and no shutdown
 /// has begun.
 pub(super) struct ManagerHealth {

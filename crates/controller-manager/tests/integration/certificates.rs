@@ -123,7 +123,10 @@ async fn y3_a_client_certificate_that_the_server_rejects_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let client = client(folder.path(), &cluster(&server, &authority.certificate()), &json!({}));
     let text = request(&client).await.unwrap_err();
-    assert!(text.contains("the API server rejects the client certificate; renew the certificate"), "{text}");
+    assert!(
+        text.contains("the API server rejects the client certificate; renew the client certificate"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tower::{ServiceExt, service_fn};
 
+use super::super::credential_store::CredentialStore;
 use super::super::credentials::CredentialSource;
 use super::super::transport::Transport;
 
@@ -45,6 +46,10 @@ impl Fixture {
     }
 
     fn transport(&self, config: Config) -> Transport {
+        self.transport_of(&store(config))
+    }
+
+    fn transport_of(&self, store: &Arc<CredentialStore>) -> Transport {
         let (accepted, seen) = (self.accepted.clone(), self.seen.clone());
         let build = move |config: Config| {
             let token = secret_token(&config);
@@ -60,7 +65,7 @@ impl Fixture {
             });
             Ok(Client::new(service, "default"))
         };
-        Transport::new(CredentialSource::new(config), Box::new(build)).unwrap()
+        Transport::new(store.clone(), Box::new(build)).unwrap()
     }
 
     fn tokens(&self) -> Vec<String> {
@@ -72,10 +77,18 @@ impl Fixture {
         fs::read_to_string(self.path("runs")).unwrap_or_default().lines().count()
     }
 
-    /// A helper that returns the content of the file `answer`.
+    /// Waits until the helper was started so many times.
+    async fn wait_for_runs(&self, runs: usize) {
+        while self.runs() < runs {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A helper that returns the content of the file `answer`, once there is no file `closed`.
     fn with_helper(&self) -> Config {
         let mut config = config();
-        let script = r#"echo run >> "$0/runs"; cat "$0/answer""#;
+        let script =
+            r#"echo run >> "$0/runs"; while [ -e "$0/closed" ]; do sleep 0.01; done; cat "$0/answer""#;
         config.auth_info.exec = Some(ExecConfig {
             command: Some("sh".to_owned()),
             args: Some(vec!["-c".to_owned(), script.to_owned(), folder_text(self.folder.path())]),
@@ -95,8 +108,17 @@ impl Fixture {
     }
 }
 
+fn store(config: Config) -> Arc<CredentialStore> {
+    let store = CredentialStore::load(CredentialSource::new(config));
+    Arc::new(store.unwrap_or_else(|error| panic!("{error}")))
+}
+
 fn folder_text(path: &Path) -> String {
     path.display().to_string()
+}
+
+fn texts<const N: usize>(texts: [&str; N]) -> Vec<String> {
+    texts.map(str::to_owned).to_vec()
 }
 
 fn config() -> Config {
@@ -190,15 +212,81 @@ async fn y2_a_helper_runs_again_before_its_token_expires() {
     let fixture = Fixture::new();
     fixture.answer("t-1", Some(3600));
     fixture.accept("t-1");
-    let transport = fixture.transport(fixture.with_helper());
+    let store = store(fixture.with_helper());
+    let transport = fixture.transport_of(&store);
     fixture.answer("t-2", Some(7200));
     tokio::time::advance(Duration::from_secs(3500)).await;
-    assert_eq!(status(&transport, "").await, 200);
-    fixture.accept("t-2");
+    assert_eq!((status(&transport, "").await, fixture.runs()), (200, 1));
     tokio::time::advance(Duration::from_secs(45)).await;
     assert_eq!(status(&transport, "").await, 200);
+    store.renewed().await;
+    fixture.accept("t-2");
     assert_eq!(status(&transport, "").await, 200);
-    assert_eq!((fixture.tokens(), fixture.runs()), (["t-1", "t-2", "t-2"].map(str::to_owned).to_vec(), 2));
+    assert_eq!(status(&transport, "").await, 200);
+    assert_eq!((fixture.tokens(), fixture.runs()), (texts(["t-1", "t-1", "t-2", "t-2"]), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn y2_requests_do_not_wait_for_a_slow_helper_while_the_old_token_is_valid() {
+    let fixture = Fixture::new();
+    fixture.answer("t-1", Some(3600));
+    fixture.accept("t-1");
+    let transport = fixture.transport(fixture.with_helper());
+    fixture.write("closed", "");
+    tokio::time::advance(Duration::from_secs(3545)).await;
+    for _ in 0..2 {
+        assert_eq!(status(&transport, "").await, 200);
+    }
+    fixture.wait_for_runs(2).await;
+    fs::remove_file(fixture.path("closed")).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn y2_requests_wait_for_a_slow_helper_when_the_old_token_has_expired() {
+    let fixture = Fixture::new();
+    fixture.answer("t-1", Some(3600));
+    let transport = fixture.transport(fixture.with_helper());
+    fixture.answer("t-2", Some(7200));
+    fixture.accept("t-2");
+    tokio::time::advance(Duration::from_hours(1)).await;
+    assert_eq!(status(&transport, "").await, 200);
+    assert_eq!(fixture.tokens(), ["t-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn y2_a_renewal_goes_on_when_the_request_that_began_it_is_cancelled() {
+    let fixture = Fixture::new();
+    fixture.answer("t-1", Some(3600));
+    let transport = fixture.transport(fixture.with_helper());
+    fixture.answer("t-2", Some(7200));
+    fixture.accept("t-2");
+    fixture.write("closed", "");
+    tokio::time::advance(Duration::from_hours(1)).await;
+    let request = tokio::spawn({
+        let transport = transport.clone();
+        async move { status(&transport, "").await }
+    });
+    fixture.wait_for_runs(2).await;
+    request.abort();
+    assert!(request.await.unwrap_err().is_cancelled());
+    fs::remove_file(fixture.path("closed")).unwrap();
+    assert_eq!(status(&transport, "").await, 200);
+    assert_eq!((fixture.tokens(), fixture.runs()), (texts(["t-2"]), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn y2_one_renewal_serves_all_clients() {
+    let fixture = Fixture::new();
+    fixture.answer("t-1", Some(3600));
+    let store = store(fixture.with_helper());
+    let transports = [fixture.transport_of(&store), fixture.transport_of(&store)];
+    fixture.answer("t-2", Some(7200));
+    fixture.accept("t-2");
+    tokio::time::advance(Duration::from_hours(1)).await;
+    for transport in &transports {
+        assert_eq!(status(transport, "").await, 200);
+    }
+    assert_eq!((fixture.tokens(), fixture.runs()), (texts(["t-2", "t-2"]), 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,13 +319,17 @@ async fn y2_a_helper_that_fails_leaves_the_last_token() {
     let fixture = Fixture::new();
     fixture.answer("t-1", Some(3600));
     fixture.accept("t-1");
-    let transport = fixture.transport(fixture.with_helper());
+    let store = store(fixture.with_helper());
+    let transport = fixture.transport_of(&store);
     fs::remove_file(fixture.path("answer")).unwrap();
     tokio::time::advance(Duration::from_secs(3545)).await;
     assert_eq!(status(&transport, "").await, 200);
+    store.renewed().await;
     fixture.answer("t-2", Some(7200));
     fixture.accept("t-2");
     tokio::time::advance(Duration::from_secs(10)).await;
     assert_eq!(status(&transport, "").await, 200);
-    assert_eq!((fixture.tokens(), fixture.runs()), (["t-1", "t-2"].map(str::to_owned).to_vec(), 3));
+    store.renewed().await;
+    assert_eq!(status(&transport, "").await, 200);
+    assert_eq!((fixture.tokens().last().map(String::as_str), fixture.runs()), (Some("t-2"), 3));
 }
