@@ -2,12 +2,13 @@
 //!
 //! The kind's informer is the only writer; any number of readers may read. Objects are immutable `Arc`s, so a
 //! reader keeps the objects it found after it has released the lock. The writer decodes objects and computes
-//! index values outside the lock. It changes the store in batches of limited size, and drops replaced objects
-//! after unlocking.
+//! index values outside the lock. It changes the store in batches of limited size, and drops replaced and outdated
+//! objects after unlocking.
 //!
-//! The lock is a [`ShardedLock`], so readers on different cores do not slow each other. No reader does work under
-//! the lock that grows with the number of objects: a lookup of many objects takes a snapshot ([`Members`]), and a
-//! visit of all objects locks again for each [`STEP`].
+//! The lock is a [`ShardedLock`], so readers on different cores do not slow each other. A reader holds it for a limited
+//! number of objects: a lookup of many takes a snapshot ([`Members`]), and a visit of all objects locks again for each
+//! [`VISITED`]. Only the snapshot of a long posting list grows with its length, because it copies 4 bytes for each
+//! object of the list.
 //!
 //! [`Members`]: super::members::Members
 //!
@@ -35,7 +36,7 @@ use crate::object::{Batch, DeletionReason, Delta};
 /// Number of slots that one sweep step or one re-index step may visit under the lock.
 const STEP: Slot = 512;
 
-/// Number of objects that [`Store::visit`] passes on under one lock. The callback may take 1 µs for each.
+/// Number of objects that [`Store::visit`] passes on under one lock. They are few, because the callback adds its time.
 const VISITED: Slot = 64;
 
 /// Number of shards of the lock of each store. There are more than cores, because threads share a shard by chance.
@@ -53,10 +54,11 @@ pub(crate) struct Store<K> {
 }
 
 impl<K: CacheObject> Store<K> {
-    /// Creates an empty store with this many partitions.
-    pub(crate) fn new(params: Arc<KindParams<K>>, partitions: usize) -> Self {
+    /// Creates an empty store with this many partitions. With a selector, an object may leave the watch without being
+    /// deleted.
+    pub(crate) fn new(params: Arc<KindParams<K>>, partitions: usize, has_selector: bool) -> Self {
         Self {
-            inner: ShardedLock::new(Inner::new(Arc::clone(&params), partitions), *SHARDS),
+            inner: ShardedLock::new(Inner::new(partitions, has_selector), *SHARDS),
             transitions_changed: Notify::new(),
             params,
         }
@@ -80,9 +82,8 @@ impl<K: CacheObject> Store<K> {
         partition: Partition,
         changes: impl IntoIterator<Item = Change<K>>,
     ) -> Batch<K> {
-        self.write(|inner, deltas| {
-            changes.into_iter().for_each(|change| inner.apply(partition, change, deltas));
-        })
+        let changes: Vec<_> = changes.into_iter().collect();
+        self.write(|inner, deltas| changes.iter().for_each(|change| inner.apply(partition, change, deltas)))
     }
 
     /// Calls `visit` with every object and its index values, a limited number of objects under each lock. An
@@ -121,7 +122,7 @@ impl<K: CacheObject> Store<K> {
     /// a limited number under each lock, and calls `observe` with the deltas of each step after unlocking.
     /// The removed objects get tombstones, so that a late event does not store them again.
     pub(crate) fn sweep(&self, partition: Partition, version: Option<u64>, observe: impl FnMut(Batch<K>)) {
-        let reason = DeletionReason::FinalStateUnknown;
+        let reason = self.inner.read().unseen_reason();
         self.remove_unlisted(partition, reason, observe, |inner, slot, deltas| {
             if let Some(entry) = inner.entries.get(slot) {
                 inner.tombstones.record(entry.object.meta().uid.as_deref().unwrap_or_default(), version);
@@ -202,8 +203,8 @@ impl<K: CacheObject> Store<K> {
 
     fn write(&self, change: impl FnOnce(&mut Inner<K>, &mut Vec<Delta<K>>)) -> Batch<K> {
         let mut deltas = Vec::new();
-        let mut inner = self.inner.write();
-        let inner = &mut *inner;
+        let mut guard = self.inner.write();
+        let inner = &mut *guard;
         let next = inner.transitions.next();
         change(inner, &mut deltas);
         if inner.transitions.next() != next {
@@ -212,7 +213,11 @@ impl<K: CacheObject> Store<K> {
         if !deltas.is_empty() {
             inner.sequence += 1;
         }
-        Batch { sequence: inner.sequence, deltas }
+        let batch = Batch { sequence: inner.sequence, deltas };
+        let retired = std::mem::take(&mut inner.retired);
+        drop(guard);
+        drop(retired);
+        batch
     }
 
     /// Resolves when [`Self::reindex_due`] may have a new result. Cancel safe; for one caller.
