@@ -26,7 +26,8 @@ use super::symbol::Symbol;
 /// A value of type `T` in the form of its JSON text, shared by all objects of the process with an equal text.
 ///
 /// Cloning increments a counter. Two values are equal if their JSON is equal, unknown fields included. The
-/// comparison parses both texts unless they are the same text. Serializing writes the original JSON.
+/// comparison parses both texts unless they are the same text. Serializing writes the same JSON value: unknown fields are
+/// kept, but not the blanks, and not the spelling of a number such as `1.50`. [`Self::as_json`] returns the text.
 pub struct JsonText<T> {
     text: Symbol,
     kind: PhantomData<fn() -> T>,

@@ -160,8 +160,8 @@ pub trait Provider: Send + Sync {
     fn list_live_sandboxes_by_owner(&self, user: &str) -> Result<Vec<Arc<Sandbox>>, LookupError>;
 
     /// Creates a wait until the sandbox is paused (condition `SandboxPaused` True). Check
-    /// [`Sandbox::pausable`] before. The wait itself fails only if the pause cannot complete any more. While the task exists, no
-    /// caller can create a resume task. So create the task before writing `spec.paused`; dropping the task
+    /// [`Sandbox::pausable`] before. The wait itself fails only if the pause cannot complete any more. While the task
+    /// exists, no caller can create a resume task. So create the task before writing `spec.paused`; dropping the task
     /// releases the sandbox.
     ///
     /// # Errors

@@ -282,7 +282,10 @@ async fn f10_a_deleted_or_replaced_object_ends_the_wait_at_once() {
             feed.delete(&claimed()).await;
         }
         let error = waiting.await.unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "Script of Sandbox ns/a: the object is gone");
+        assert_eq!(
+            error.to_string(),
+            "Script of Sandbox ns/a: the object was deleted or left the scope of the cache"
+        );
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }

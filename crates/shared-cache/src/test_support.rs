@@ -81,7 +81,7 @@ pub(crate) fn params() -> Arc<KindParams<Widget>> {
 
 /// Returns an empty store of widgets with one partition.
 pub(crate) fn store() -> Store<Widget> {
-    Store::new(params(), 1)
+    Store::new(params(), 1, false)
 }
 
 /// Returns the change that stores a widget without index values.

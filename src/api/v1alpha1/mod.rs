@@ -3,8 +3,10 @@
 //!
 //! These types have the same fields as the types of OpenKruise Agents v0.3.0, so objects are interchangeable.
 //! JSON names are camelCase, Rust names are `snake_case`. Absent, empty and unknown values are distinguished
-//! and written back as they were read. So a PUT of a cached object changes only the fields that the caller
-//! changed.
+//! and written back as they were read. Three things are not written back: fields that the types do not have, fields
+//! that could not be read, and what the cache never stores, such as `managedFields`. A PUT of a cached object would
+//! remove them, so write with [`SharedCache::patch`](shared_cache::SharedCache::patch), which sends only what the
+//! caller changed.
 //!
 //! | Kind | Meaning | Files |
 //! |---|---|---|

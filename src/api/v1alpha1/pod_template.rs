@@ -1,6 +1,6 @@
 //! [`PodTemplate`]: the template of a pod, kept as JSON text in two shared parts.
 //!
-//! A decoded template takes 20 KB. A claim writes labels of the user and the sandbox into the metadata of the
+//! A decoded template takes much more memory than its text. A claim writes labels of the user and the sandbox into the metadata of the
 //! template, so the templates of a fleet in use all differ. Their specs stay equal within a pool. Each
 //! template is therefore kept as two texts: the spec, and everything else. Sandboxes with an equal text share
 //! one copy of that text, and the last of them frees the copy.
@@ -23,7 +23,8 @@ use crate::api::json_text::{same_json, serialize_text};
 /// The template of a pod.
 ///
 /// Cloning increments two counters. Two templates are equal if their JSON is equal, unknown fields included.
-/// The comparison parses texts only where they differ. Serializing writes the JSON that was read.
+/// The comparison parses texts only where they differ. Serializing writes the same JSON value: unknown fields are kept,
+/// but not the blanks, and not the spelling of a number such as `1.50`.
 #[derive(Clone)]
 pub struct PodTemplate {
     /// The template without its spec, usually `{"metadata":{...}}`.
@@ -32,7 +33,7 @@ pub struct PodTemplate {
 }
 
 impl PodTemplate {
-    /// Decodes the template. A call takes about 10 µs and allocates about 20 KB, so keep the result.
+    /// Decodes the template. Each call parses the texts and allocates the whole template, so keep the result.
     ///
     /// # Errors
     ///

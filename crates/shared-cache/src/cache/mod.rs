@@ -24,6 +24,10 @@ mod watched;
 mod recovery_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unread_tests;
+#[cfg(test)]
+mod unserved_tests;
 
 pub use api_reader::{ApiReader, READ_TIMEOUT, ReadError};
 pub use builder::{BuildError, SharedCacheBuilder, WatchThreadError};

@@ -40,6 +40,16 @@ pub enum PatchError {
         /// The error of the serializer.
         source: serde_json::Error,
     },
+    /// The change would overwrite what the cache could not read of the object.
+    #[error("patching {kind} {key}: the change would overwrite what could not be read: {unread}")]
+    Unread {
+        /// Kind of the object.
+        kind: String,
+        /// The object.
+        key: ObjectKey,
+        /// The field, and why it could not be read.
+        unread: DecodeError,
+    },
     /// The cache does not have the kind.
     #[error("patching {kind} {key}: the cache does not have this kind")]
     OutOfScope {
@@ -106,7 +116,8 @@ impl PatchError {
 /// A write of a cached object. Await it. Created by [`SharedCache::patch`].
 ///
 /// Sends a JSON merge patch (RFC 7386) of exactly the closure's changes, and sends nothing if there are no
-/// changes. A list that differs is written as a whole. The response is recorded as an
+/// changes. A list that differs is written as a whole. A change is refused if it would overwrite a field that the cache
+/// could not read ([`CachedResource::unread_fields`](crate::CachedResource::unread_fields)). The response is recorded as an
 /// [expectation](SharedCache::expect), so the cache knows when it has seen the write.
 ///
 /// If the future is dropped, the patch may or may not have been written.
@@ -161,6 +172,10 @@ impl<K: CacheObject> Patch<K> {
         let Some(watched) = self.cache.watched::<K>() else {
             return Err(PatchError::OutOfScope { kind, key });
         };
+        let mut unread = watched.params.unread_fields(&self.old).iter();
+        if let Some(unread) = unread.find(|unread| touches(&changes, &unread.field)).cloned() {
+            return Err(PatchError::Unread { kind, key, unread });
+        }
         if self.if_unchanged {
             let metadata = changes.entry("metadata").or_insert_with(|| json!({}));
             metadata["resourceVersion"] = json!(self.old.meta().resource_version);
@@ -233,6 +248,20 @@ fn difference(old: &Value, new: &Value) -> Value {
     Value::Object(patch)
 }
 
+/// Returns true if a merge patch changes the field of this path, a part of it, or a list or value that contains it. The
+/// path is that of a [`DecodeError`]. The names in it may contain dots, so every name that fits is followed.
+fn touches(patch: &Map<String, Value>, path: &str) -> bool {
+    path == "."
+        || patch.iter().any(|(name, change)| match (path.strip_prefix(&**name), change) {
+            (None, _) => false,
+            (Some(rest), Value::Object(changes)) => match rest.strip_prefix('.') {
+                Some(rest) => touches(changes, rest),
+                None => rest.is_empty() || rest.starts_with('['),
+            },
+            (Some(rest), _) => rest.is_empty() || rest.starts_with(['.', '[']),
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,5 +275,23 @@ mod tests {
         assert_eq!(difference(&old, &new), expected);
         assert_eq!(difference(&old, &old), json!({}));
         assert_eq!(difference(&json!({"a": {"b": 1}}), &json!({"a": 5})), json!({"a": 5}));
+    }
+
+    #[test]
+    fn v9_a_patch_touches_a_field_that_it_is_contains_or_lies_within() {
+        let touched = |patch: Value, path| touches(patch.as_object().unwrap(), path);
+        for (patch, path, expected) in [
+            (json!({"status": {"conditions": [1]}}), "status.conditions[1].reason", true),
+            (json!({"status": null}), "status.conditions[1].reason", true),
+            (json!({"status": {"phase": "x"}}), "status.conditions[1].reason", false),
+            (json!({"status": {"conditions": [1]}}), "status.conditionsOld[1]", false),
+            (json!({"spec": {"limits": {"cpu": "1"}}}), "spec.limits", true),
+            (json!({"spec": {"limits": {"cpu": "1"}}}), "spec.limits.memory", false),
+            (json!({"metadata": {"labels": {"a.b/c": "1"}}}), "metadata.labels.a.b/c", true),
+            (json!({"metadata": {"labels": {"x": "1", "a.b/c.d": "1"}}}), "metadata.labels.a.b/c", false),
+            (json!({"spec": {"x": 1}}), ".", true),
+        ] {
+            assert_eq!(touched(patch.clone(), path), expected, "{patch} {path}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::raw_event::RawEvent;
 use super::state::InformerState;
 use super::undecodable::Isolation;
 use crate::kind::{CacheObject, DecodeError};
-use crate::object::{Batch, DeletionReason, Delta, Identity};
+use crate::object::{Batch, Identity};
 use crate::store::{Change, Partition};
 
 /// Number of changes applied under one lock. This limits how long readers wait for the lock.
@@ -81,9 +81,7 @@ impl<'a, K: CacheObject> Intake<'a, K> {
         if changes.is_empty() {
             return;
         }
-        let mut batch = self.informer.store.apply(self.partition, changes);
-        self.doubt_deletions(&mut batch);
-        self.observe(&batch);
+        self.observe(&self.informer.store.apply(self.partition, changes));
     }
 
     /// Marks the objects that the store has in the same version as listed. Returns which of them are.
@@ -97,21 +95,6 @@ impl<'a, K: CacheObject> Intake<'a, K> {
             identity.take_if(|found| self.isolation.tracks(found.key()));
         }
         self.informer.store.keep(self.partition, &identities)
-    }
-
-    /// With a selector the same event reports a deleted object and one that no longer matches. Only a deletion
-    /// timestamp in its last state proves the deletion (behaviour X3).
-    fn doubt_deletions(&self, batch: &mut Batch<K>) {
-        if !self.informer.options.has_selector() {
-            return;
-        }
-        for delta in &mut batch.deltas {
-            if let Delta::Deleted { last_known, reason: reason @ DeletionReason::Removed } = delta
-                && last_known.meta().deletion_timestamp.is_none()
-            {
-                *reason = DeletionReason::LeftScope;
-            }
-        }
     }
 
     fn change(&mut self, event: &RawEvent<'_>) -> Result<(Change<K>, String), WatchError> {

@@ -96,7 +96,7 @@ impl<K: CacheObject> InformerState<K> {
         let partitions = list_watches.len();
         let health = Health::new(partitions);
         Self {
-            store: Store::new(params, partitions),
+            store: Store::new(params, partitions, options.has_selector()),
             options,
             list_watches,
             observers: Observers::new(observers, Arc::clone(health.panics())),

@@ -51,10 +51,12 @@ fn omit_faults<K: Resource<DynamicType = ()> + DeserializeOwned>(
             Ok(object) => return Ok((drop_unstored(object)?, faults)),
             Err(error) => error,
         };
-        let fault = DecodeError::new(error.path(), error.inner());
+        let mut fault = DecodeError::new(error.path(), error.inner());
         let mut path: Vec<&Segment> = error.path().iter().collect();
-        if faults.len() >= SINGLE_FAULTS {
+        if faults.len() >= SINGLE_FAULTS && path.len() > 2 {
             path.truncate(2);
+            // The error names what is removed, because that is what nobody may write back.
+            fault.field = format!("{}.{}", path[0], path[1]);
         }
         if faults.len() >= MAX_FAULTS || is_identity(&path) || !omit(&mut value, &path) {
             return Err(fault);
@@ -143,5 +145,6 @@ mod tests {
             (pod.metadata.labels, pod.metadata.generation, faults.len()),
             (None, Some(3), SINGLE_FAULTS + 1)
         );
+        assert_eq!(faults.last().unwrap(), "metadata.labels", "the field that is removed as a whole");
     }
 }

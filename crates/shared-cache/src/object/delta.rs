@@ -37,13 +37,15 @@ pub enum Delta<K> {
 pub enum DeletionReason {
     /// The watch reported the deletion, so `last_known` is the final state.
     Removed,
-    /// A list no longer contains the object. The object's final state may differ from `last_known` (the term
-    /// is client-go's). If the kind is watched with a selector, the object may also have stopped to match it.
+    /// A list no longer contains the object, or its name has a new object. The object's final state may differ from
+    /// `last_known` (the term is client-go's).
     FinalStateUnknown,
-    /// The object has left the selection of the watch, or was deleted. The API server sends the same event for
-    /// both: the last state that matched the selector. Only a deletion timestamp in this state proves a deletion
-    /// ([`Removed`](Self::Removed)); an object that was deleted at once, without finalizers or a grace period, has
-    /// none. [`ApiReader::still_has`](crate::ApiReader::still_has) asks the API server.
+    /// The object no longer matches the selector of the watch, or was deleted. A list omits the object in both cases,
+    /// and the API server sends the same event for both: the last state that matched the selector. This state proves
+    /// a deletion ([`Removed`](Self::Removed)) only if it has a deletion timestamp and no finalizer. An object that was
+    /// deleted at once, without finalizers or a grace period, has no deletion timestamp, and the last state of an object
+    /// with finalizers may still contain the last of them.
+    /// [`ApiReader::still_has`](crate::ApiReader::still_has) asks the API server.
     LeftScope,
     /// The newest version of the object cannot be decoded.
     Undecodable,
@@ -64,7 +66,8 @@ impl DeletionReason {
         }
     }
 
-    /// Returns true if the API server no longer has the object.
+    /// Returns true if it is certain that the API server no longer has the object. Otherwise the object may exist, or
+    /// be gone as well.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Removed | Self::FinalStateUnknown)

@@ -37,8 +37,8 @@ impl<K: CacheObject> Store<K> {
         let epoch = inner.relist(partition).epoch;
         let mut keep = |listed: &Identity<'_>| {
             let slot = inner.entries.find(listed.key())?;
-            let entry = inner.entries.get_mut(slot)?;
-            listed.is_of(&*entry.object).then(|| entry.epoch = epoch)
+            let is_kept = listed.is_of(&*inner.entries.get(slot)?.object);
+            is_kept.then(|| inner.mark(slot, epoch))
         };
         listed.iter().map(|listed| listed.as_ref().is_some_and(|listed| keep(listed).is_some())).collect()
     }

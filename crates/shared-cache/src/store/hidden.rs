@@ -34,11 +34,14 @@ impl<K> Default for Hidden<K> {
 }
 
 impl<K> Hidden<K> {
-    /// Hides an object. If it was hidden before, its last known state is kept.
-    pub(super) fn insert(&mut self, key: ObjectKey, mut hidden: HiddenObject<K>) {
-        let known = self.objects.remove(&key).and_then(|hidden| hidden.last_known);
-        hidden.last_known = hidden.last_known.or(known);
+    /// Hides an object. If it was hidden before, its last known state is kept. Returns the state that is kept no more.
+    pub(super) fn insert(&mut self, key: ObjectKey, mut hidden: HiddenObject<K>) -> Option<Arc<K>> {
+        let mut known = self.objects.remove(&key).and_then(|hidden| hidden.last_known);
+        if hidden.last_known.is_none() {
+            hidden.last_known = known.take();
+        }
         self.objects.insert(key, hidden);
+        known
     }
 
     /// Returns true if the object of this key is hidden in a newer version than this one.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use kube::Resource;
 
 use super::hidden::{Hidden, HiddenObject};
@@ -11,9 +10,9 @@ use super::partition::Partition;
 use super::postings::{Indexes, Postings};
 use super::slots::Slot;
 use super::tombstones::Tombstones;
-use super::transitions::Transitions;
-use crate::kind::{CacheObject, IndexValues, KindParams};
-use crate::object::{DeletionReason, Delta, KeyRef, ObjectKey, compare_versions, parse_version, version_of};
+use super::transitions::{Filed, Transitions};
+use crate::kind::{CacheObject, IndexValues};
+use crate::object::{DeletionReason, Delta, KeyRef, compare_versions, parse_version, version_of};
 
 pub(super) struct Entry<K> {
     pub(super) object: Arc<K>,
@@ -22,6 +21,9 @@ pub(super) struct Entry<K> {
     pub(super) epoch: u32,
     /// The list and watch that reported the object.
     pub(super) partition: Partition,
+    /// The transition under which the object is filed. It is removed as it was inserted, so the rules of the kind are
+    /// not asked again under the lock.
+    pub(super) transition: Option<Filed>,
 }
 
 impl<K> Clone for Entry<K> {
@@ -67,11 +69,14 @@ pub(super) struct Inner<K> {
     pub(super) relists: Vec<Relist>,
     /// Number of the last batch of changes.
     pub(super) sequence: u64,
-    pub(super) params: Arc<KindParams<K>>,
+    /// Objects that no delta contains any more. They are dropped after unlocking.
+    pub(super) retired: Vec<Arc<K>>,
+    /// True if a selector limits the watch, so that an object may leave it without being deleted.
+    has_selector: bool,
 }
 
 impl<K: CacheObject> Inner<K> {
-    pub(super) fn new(params: Arc<KindParams<K>>, partitions: usize) -> Self {
+    pub(super) fn new(partitions: usize, has_selector: bool) -> Self {
         Self {
             entries: KeyedSlab::new(),
             indexes: Indexes::new(),
@@ -80,8 +85,25 @@ impl<K: CacheObject> Inner<K> {
             hidden: Hidden::default(),
             relists: vec![Relist::default(); partitions],
             sequence: 0,
-            params,
+            retired: Vec::new(),
+            has_selector,
         }
+    }
+
+    /// Returns the reason of a removal that no event with the last state has reported. With a selector the object may
+    /// still exist (behaviour X3).
+    pub(super) fn unseen_reason(&self) -> DeletionReason {
+        if self.has_selector { DeletionReason::LeftScope } else { DeletionReason::FinalStateUnknown }
+    }
+
+    /// Returns the reason of a removal that the watch reported with the last state. With a selector the same event
+    /// reports a deleted object and one that no longer matches. Only an object that is being deleted and that no
+    /// finalizer keeps is certain to be gone (behaviour X3).
+    fn seen_reason(&self, last: &K) -> DeletionReason {
+        let meta = last.meta();
+        let is_held = meta.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty());
+        let is_gone = meta.deletion_timestamp.is_some() && !is_held;
+        if self.has_selector && !is_gone { DeletionReason::LeftScope } else { DeletionReason::Removed }
     }
 
     /// Reports the hidden objects of a partition that its relist has not seen as deleted.
@@ -100,13 +122,14 @@ impl<K: CacheObject> Inner<K> {
         &mut self.relists[usize::from(partition)]
     }
 
-    pub(super) fn apply(&mut self, partition: Partition, change: Change<K>, deltas: &mut Vec<Delta<K>>) {
+    /// Applies a change. The caller drops the change after unlocking, so that an outdated object is not dropped here.
+    pub(super) fn apply(&mut self, partition: Partition, change: &Change<K>, deltas: &mut Vec<Delta<K>>) {
         match change {
-            Change::Upsert(object, values) => self.upsert(partition, object, &values, deltas),
+            Change::Upsert(object, values) => self.upsert(partition, object, values, deltas),
             Change::Delete(object) => self.delete(object, deltas),
-            Change::Hide { namespace, name, version } => {
-                let key = ObjectKey::new(namespace, name);
-                let slot = self.entries.find(KeyRef::from(&key));
+            &Change::Hide { ref namespace, ref name, version } => {
+                let key = KeyRef { namespace, name };
+                let slot = self.entries.find(key);
                 if slot.is_some_and(|slot| !self.is_outdated_by(partition, slot, version)) {
                     return;
                 }
@@ -116,19 +139,20 @@ impl<K: CacheObject> Inner<K> {
                     deltas.push(Delta::Deleted { last_known: Arc::clone(last_known), reason });
                 }
                 let epoch = self.relist(partition).epoch;
-                self.hidden.insert(key, HiddenObject { last_known, version, partition, epoch });
+                let hidden = HiddenObject { last_known, version, partition, epoch };
+                self.retired.extend(self.hidden.insert(key.into(), hidden));
             }
-            Change::DeleteHidden { namespace, name, version } => {
-                let key = KeyRef { namespace: &namespace, name: &name };
+            &Change::DeleteHidden { ref namespace, ref name, version } => {
+                let key = KeyRef { namespace, name };
+                // Its final state cannot be decoded.
+                let reason = self.unseen_reason();
                 if let Some(last_known) = self.hidden.remove(key) {
-                    // Its final state cannot be decoded.
-                    let reason = DeletionReason::FinalStateUnknown;
                     deltas.push(Delta::Deleted { last_known, reason });
                 }
                 let slot =
                     self.entries.find(key).filter(|&slot| self.is_outdated_by(partition, slot, version));
                 if let Some(slot) = slot {
-                    self.take_out(slot, DeletionReason::FinalStateUnknown, deltas);
+                    self.take_out(slot, reason, deltas);
                 }
             }
         }
@@ -137,75 +161,98 @@ impl<K: CacheObject> Inner<K> {
     fn upsert(
         &mut self,
         partition: Partition,
-        object: Arc<K>,
+        object: &Arc<K>,
         values: &IndexValues,
         deltas: &mut Vec<Delta<K>>,
     ) {
         let Relist { epoch, versions_reset } = *self.relist(partition);
-        let Some(slot) = self.entries.find(KeyRef::of(&*object)) else {
+        let key = KeyRef::of(&**object);
+        let Some(slot) = self.entries.find(key) else {
             let meta = object.meta();
             let (uid, version) = (meta.uid.as_deref().unwrap_or_default(), meta.resource_version.as_deref());
             let version = version.and_then(parse_version);
             if self.tombstones.is_outdated(uid, version)
-                || (!versions_reset && self.hidden.is_newer_than(KeyRef::of(&*object), version))
+                || (!versions_reset && self.hidden.is_newer_than(key, version))
             {
                 return;
             }
-            let hidden = self.hidden.remove(KeyRef::of(&*object));
-            if let Some(last_known) = hidden.filter(|hidden| hidden.meta().uid != object.meta().uid) {
-                deltas.push(Delta::Deleted { last_known, reason: DeletionReason::FinalStateUnknown });
+            match self.hidden.remove(key) {
+                Some(hidden) if hidden.meta().uid == meta.uid => self.retired.push(hidden),
+                Some(last_known) => {
+                    // The name has a new object, so the old one is gone, with a selector too.
+                    deltas.push(Delta::Deleted { last_known, reason: DeletionReason::FinalStateUnknown });
+                }
+                None => {}
             }
-            self.put_in(partition, Arc::clone(&object), values);
-            deltas.push(Delta::Applied { old: None, new: object });
+            self.put_in(partition, object, values);
+            deltas.push(Delta::Applied { old: None, new: Arc::clone(object) });
             return;
         };
-        let Some(entry) = self.entries.get_mut(slot) else {
+        let Some(entry) = self.entries.get(slot) else {
             return;
         };
-        let order = version_order(&*object, &*entry.object);
+        let order = version_order(&**object, &*entry.object);
         let same_uid = object.meta().uid == entry.object.meta().uid;
         if !versions_reset && (order.is_lt() || (same_uid && order.is_eq())) {
             // The stored object is at least as new, but the list contains it, so the sweep must keep it.
             if same_uid {
-                entry.epoch = epoch;
+                self.mark(slot, epoch);
             }
             return;
         }
         if same_uid {
-            entry.epoch = epoch;
-            let old = self.replace(slot, Arc::clone(&object), values);
-            deltas.push(Delta::Applied { old, new: object });
+            self.mark(slot, epoch);
+            let old = self.replace(slot, object, values);
+            deltas.push(Delta::Applied { old, new: Arc::clone(object) });
         } else {
+            // The name has a new object, so the old one is gone, with a selector too.
             self.take_out(slot, DeletionReason::FinalStateUnknown, deltas);
-            self.put_in(partition, Arc::clone(&object), values);
-            deltas.push(Delta::Applied { old: None, new: object });
+            self.put_in(partition, object, values);
+            deltas.push(Delta::Applied { old: None, new: Arc::clone(object) });
         }
     }
 
-    fn delete(&mut self, last: Arc<K>, deltas: &mut Vec<Delta<K>>) {
+    /// Marks an object as seen by the relist of an epoch. Copies nothing if it is marked already.
+    pub(super) fn mark(&mut self, slot: Slot, epoch: u32) {
+        if self.entries.get(slot).is_some_and(|entry| entry.epoch != epoch)
+            && let Some(entry) = self.entries.get_mut(slot)
+        {
+            entry.epoch = epoch;
+        }
+    }
+
+    fn delete(&mut self, last: &Arc<K>, deltas: &mut Vec<Delta<K>>) {
         let meta = last.meta();
         let version = meta.resource_version.as_deref().and_then(parse_version);
         self.tombstones.record(meta.uid.as_deref().unwrap_or_default(), version);
-        let Some(slot) = self.entries.find(KeyRef::of(&*last)) else {
-            if self.hidden.is_newer_than(KeyRef::of(&*last), version) {
+        let key = KeyRef::of(&**last);
+        let Some(slot) = self.entries.find(key) else {
+            if self.hidden.is_newer_than(key, version) {
                 return;
             }
-            if let Some(hidden) = self.hidden.remove(KeyRef::of(&*last)) {
-                let same = hidden.meta().uid == last.meta().uid;
-                let reason = if same { DeletionReason::Removed } else { DeletionReason::FinalStateUnknown };
-                deltas.push(Delta::Deleted { last_known: if same { last } else { hidden }, reason });
+            if let Some(hidden) = self.hidden.remove(key) {
+                if hidden.meta().uid == meta.uid {
+                    self.retired.push(hidden);
+                    let reason = self.seen_reason(last);
+                    deltas.push(Delta::Deleted { last_known: Arc::clone(last), reason });
+                } else {
+                    let reason = DeletionReason::FinalStateUnknown;
+                    deltas.push(Delta::Deleted { last_known: hidden, reason });
+                }
             }
             return;
         };
         let Some(entry) = self.entries.get(slot) else {
             return;
         };
-        if version_order(&*last, &*entry.object).is_lt() {
+        if version_order(&**last, &*entry.object).is_lt() {
             return;
         }
-        if entry.object.meta().uid == last.meta().uid {
-            self.remove_entry(slot);
-            deltas.push(Delta::Deleted { last_known: last, reason: DeletionReason::Removed });
+        if entry.object.meta().uid == meta.uid {
+            let stored = self.remove_entry(slot);
+            self.retired.extend(stored);
+            let reason = self.seen_reason(last);
+            deltas.push(Delta::Deleted { last_known: Arc::clone(last), reason });
         } else {
             // A later object of this name was created and deleted, so the stored object must be gone too.
             self.take_out(slot, DeletionReason::FinalStateUnknown, deltas);
@@ -224,23 +271,18 @@ impl<K: CacheObject> Inner<K> {
             || !matches!((stored, version), (Some(stored), Some(version)) if version < stored)
     }
 
-    fn put_in(&mut self, partition: Partition, object: Arc<K>, values: &IndexValues) {
-        let epoch = self.relist(partition).epoch;
-        let slot = self.entries.insert(Entry { object, postings: Postings::new(), epoch, partition });
+    fn put_in(&mut self, partition: Partition, object: &Arc<K>, values: &IndexValues) {
+        let (object, epoch) = (Arc::clone(object), self.relist(partition).epoch);
+        let entry = Entry { object, postings: Postings::new(), epoch, partition, transition: None };
+        let slot = self.entries.insert(entry);
         self.file(slot, values);
-        self.file_transition(slot, values);
+        self.set_transition(slot, values.transition().map(Filed::from));
     }
 
-    fn replace(&mut self, slot: Slot, object: Arc<K>, values: &IndexValues) -> Option<Arc<K>> {
-        let old = std::mem::replace(&mut self.entries.get_mut(slot)?.object, object);
-        self.refile(slot, self.params.next_transition(&old), values);
+    fn replace(&mut self, slot: Slot, object: &Arc<K>, values: &IndexValues) -> Option<Arc<K>> {
+        let old = std::mem::replace(&mut self.entries.get_mut(slot)?.object, Arc::clone(object));
+        self.reindex(slot, values);
         Some(old)
-    }
-
-    /// The slot still holds the object that was read before, because the informer's task is the only writer.
-    pub(super) fn reindex(&mut self, slot: Slot, values: &IndexValues) {
-        let at = self.entries.get(slot).and_then(|entry| self.params.next_transition(&entry.object));
-        self.refile(slot, at, values);
     }
 
     /// Removes an entry whose deletion the watch did not report, and adds the delta.
@@ -252,26 +294,20 @@ impl<K: CacheObject> Inner<K> {
 
     fn remove_entry(&mut self, slot: Slot) -> Option<Arc<K>> {
         self.unfile(slot);
-        let object = self.entries.remove(slot)?.object;
-        self.unfile_transition(slot, self.params.next_transition(&object));
-        Some(object)
+        self.set_transition(slot, None);
+        Some(self.entries.remove(slot)?.object)
     }
 
     /// Files an object under its new values. If they are the old ones, which most changes keep, no posting list and no
     /// transition is touched.
-    fn refile(&mut self, slot: Slot, old_transition: Option<Timestamp>, values: &IndexValues) {
+    ///
+    /// The slot still holds the object of the values, because the informer's task is the only writer.
+    pub(super) fn reindex(&mut self, slot: Slot, values: &IndexValues) {
         if self.entries.get(slot).is_some_and(|entry| !self.indexes.are_filed(&entry.postings, values)) {
             self.unfile(slot);
             self.file(slot, values);
         }
-        let is_kept = match values.transition() {
-            None => old_transition.is_none(),
-            Some(new) => old_transition == Some(new.at) && self.transitions.contains(slot, new),
-        };
-        if !is_kept {
-            self.unfile_transition(slot, old_transition);
-            self.file_transition(slot, values);
-        }
+        self.set_transition(slot, values.transition().map(Filed::from));
     }
 
     fn file(&mut self, slot: Slot, values: &IndexValues) {
@@ -294,15 +330,20 @@ impl<K: CacheObject> Inner<K> {
         });
     }
 
-    fn file_transition(&mut self, slot: Slot, values: &IndexValues) {
-        if let Some(transition) = values.transition() {
-            self.transitions.insert(slot, transition);
+    /// Files an object under a transition, or under none.
+    pub(super) fn set_transition(&mut self, slot: Slot, new: Option<Filed>) {
+        let old = self.entries.get(slot).and_then(|entry| entry.transition);
+        if old == new {
+            return;
         }
-    }
-
-    fn unfile_transition(&mut self, slot: Slot, at: Option<Timestamp>) {
-        if let Some(at) = at {
-            self.transitions.remove(slot, at);
+        if let Some(old) = old {
+            self.transitions.remove(slot, old);
+        }
+        if let Some(new) = new {
+            self.transitions.insert(slot, new);
+        }
+        if let Some(entry) = self.entries.get_mut(slot) {
+            entry.transition = new;
         }
     }
 }

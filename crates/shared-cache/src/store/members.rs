@@ -10,7 +10,7 @@ use super::view::View;
 use crate::kind::CacheObject;
 
 /// Number of objects that a lookup visits under the lock. A longer lookup takes a snapshot, because the informer must
-/// not wait for it. A copy of so many objects takes about 20 µs.
+/// not wait for it.
 const FEW: usize = 1024;
 
 /// Selects objects by the values of their indexes. An index is given by its number.
@@ -34,7 +34,7 @@ enum Walk {
 enum Source<'a, K> {
     /// Few objects: the store stays locked.
     Locked { view: View<'a, K>, walk: Walk },
-    /// Many objects: the store is unlocked.
+    /// Many objects: the store is unlocked. The list was copied under the lock, 4 bytes for each of its objects.
     Snapshot { entries: Slots<Entry<K>>, list: Option<Vec<Slot>> },
 }
 

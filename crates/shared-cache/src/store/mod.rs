@@ -18,6 +18,8 @@ mod view;
 
 #[cfg(test)]
 mod sharded_lock_tests;
+#[cfg(test)]
+mod user_code_tests;
 
 pub(crate) use audit::KnownVersion;
 pub(crate) use inner::Change;

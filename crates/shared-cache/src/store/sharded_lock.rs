@@ -33,7 +33,7 @@ type Slot<T> = Option<Arc<T>>;
 struct Shard<T>(RwLock<Slot<T>>);
 
 /// A read-write lock for short reads by many threads and few writes. Readers of different shards share no written
-/// cache line. A write costs about 40 ns a shard.
+/// cache line. A write locks every shard.
 pub(crate) struct ShardedLock<T> {
     shards: Box<[Shard<T>]>,
 }

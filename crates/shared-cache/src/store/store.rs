@@ -2,12 +2,13 @@
 //!
 //! The kind's informer is the only writer; any number of readers may read. Objects are immutable `Arc`s, so a
 //! reader keeps the objects it found after it has released the lock. The writer decodes objects and computes
-//! index values outside the lock. It changes the store in batches of limited size, and drops replaced objects
-//! after unlocking.
+//! index values outside the lock. It changes the store in batches of limited size, and drops replaced and outdated
+//! objects after unlocking.
 //!
-//! The lock is a [`ShardedLock`], so readers on different cores do not slow each other. No reader does work under
-//! the lock that grows with the number of objects: a lookup of many objects takes a snapshot ([`Members`]), and a
-//! visit of all objects locks again for each [`STEP`].
+//! The lock is a [`ShardedLock`], so readers on different cores do not slow each other. A reader holds it for a limited
+//! number of objects: a lookup of many takes a snapshot ([`Members`]), and a visit of all objects locks again for each
+//! [`VISITED`]. Only the snapshot of a long posting list grows with its length, because it copies 4 bytes for each
+//! object of the list.
 //!
 //! [`Members`]: super::members::Members
 //!
@@ -36,7 +37,7 @@ use crate::object::{Batch, DeletionReason, Delta};
 /// Number of slots that one sweep step or one re-index step may visit under the lock.
 const STEP: Slot = 512;
 
-/// Number of objects that [`Store::visit`] passes on under one lock. The callback may take 1 µs for each.
+/// Number of objects that [`Store::visit`] passes on under one lock. They are few, because the callback adds its time.
 const VISITED: Slot = 64;
 
 /// Number of shards of the lock of each store. There are more than cores, because threads share a shard by chance.
@@ -54,10 +55,11 @@ pub(crate) struct Store<K> {
 }
 
 impl<K: CacheObject> Store<K> {
-    /// Creates an empty store with this many partitions.
-    pub(crate) fn new(params: Arc<KindParams<K>>, partitions: usize) -> Self {
+    /// Creates an empty store with this many partitions. With a selector, an object may leave the watch without being
+    /// deleted.
+    pub(crate) fn new(params: Arc<KindParams<K>>, partitions: usize, has_selector: bool) -> Self {
         Self {
-            inner: ShardedLock::new(Inner::new(Arc::clone(&params), partitions), *SHARDS),
+            inner: ShardedLock::new(Inner::new(partitions, has_selector), *SHARDS),
             transitions_changed: Notify::new(),
             params,
         }
@@ -81,9 +83,8 @@ impl<K: CacheObject> Store<K> {
         partition: Partition,
         changes: impl IntoIterator<Item = Change<K>>,
     ) -> Batch<K> {
-        self.write(|inner, deltas| {
-            changes.into_iter().for_each(|change| inner.apply(partition, change, deltas));
-        })
+        let changes: Vec<_> = changes.into_iter().collect();
+        self.write(|inner, deltas| changes.iter().for_each(|change| inner.apply(partition, change, deltas)))
     }
 
     /// Calls `visit` with every object and its index values, a limited number of objects under each lock. An
@@ -128,7 +129,7 @@ impl<K: CacheObject> Store<K> {
     /// a limited number under each lock, and calls `observe` with the deltas of each step after unlocking.
     /// The removed objects get tombstones, so that a late event does not store them again.
     pub(crate) fn sweep(&self, partition: Partition, version: Option<u64>, observe: impl FnMut(Batch<K>)) {
-        let reason = DeletionReason::FinalStateUnknown;
+        let reason = self.inner.read().unseen_reason();
         self.remove_unlisted(partition, reason, observe, |inner, slot, deltas| {
             if let Some(entry) = inner.entries.get(slot) {
                 inner.tombstones.record(entry.object.meta().uid.as_deref().unwrap_or_default(), version);
@@ -192,23 +193,22 @@ impl<K: CacheObject> Store<K> {
         mut observe: impl FnMut(Batch<K>),
     ) -> Option<Timestamp> {
         loop {
-            let due: Vec<(Timestamp, Slot, Arc<K>)> = {
+            let due: Vec<(Slot, Arc<K>)> = {
                 let inner = self.inner.read();
                 let due = inner.transitions.due(now).take(STEP as usize);
-                let object = |slot| Some(Arc::clone(&inner.entries.get(slot)?.object));
-                due.filter_map(|(at, slot)| Some((at, slot, object(slot)?))).collect()
+                due.filter_map(|slot| Some((slot, Arc::clone(&inner.entries.get(slot)?.object)))).collect()
             };
             if due.is_empty() {
                 return self.inner.read().transitions.next();
             }
             let index = |object: &K| catch_unwind(AssertUnwindSafe(|| self.params.index_values(object, now)));
             let keyed: Vec<_> =
-                due.into_iter().map(|(at, slot, object)| (at, slot, index(&object).ok(), object)).collect();
-            keyed.iter().filter(|keyed| keyed.2.is_none()).for_each(|keyed| panicked(&keyed.3));
+                due.into_iter().map(|(slot, object)| (slot, index(&object).ok(), object)).collect();
+            keyed.iter().filter(|keyed| keyed.1.is_none()).for_each(|keyed| panicked(&keyed.2));
             observe(self.write(|inner, deltas| {
-                for (at, slot, values, object) in keyed {
+                for (slot, values, object) in keyed {
                     let Some(values) = values else {
-                        inner.transitions.remove(slot, at);
+                        inner.set_transition(slot, None);
                         continue;
                     };
                     inner.reindex(slot, &values);
@@ -220,8 +220,8 @@ impl<K: CacheObject> Store<K> {
 
     fn write(&self, change: impl FnOnce(&mut Inner<K>, &mut Vec<Delta<K>>)) -> Batch<K> {
         let mut deltas = Vec::new();
-        let mut inner = self.inner.write();
-        let inner = &mut *inner;
+        let mut guard = self.inner.write();
+        let inner = &mut *guard;
         let next = inner.transitions.next();
         change(inner, &mut deltas);
         if inner.transitions.next() != next {
@@ -230,7 +230,11 @@ impl<K: CacheObject> Store<K> {
         if !deltas.is_empty() {
             inner.sequence += 1;
         }
-        Batch { sequence: inner.sequence, deltas }
+        let batch = Batch { sequence: inner.sequence, deltas };
+        let retired = std::mem::take(&mut inner.retired);
+        drop(guard);
+        drop(retired);
+        batch
     }
 
     /// Resolves when [`Self::reindex_due`] may have a new result. Cancel safe; for one caller.

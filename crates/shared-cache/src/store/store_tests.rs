@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 
 use super::*;
@@ -231,7 +232,7 @@ fn v12_an_index_function_that_panics_keeps_the_old_values_of_its_object_and_of_n
     };
     params.add_index(IndexDefinition { index: Index::new("panics"), extract: Arc::new(panics) });
     let params = Arc::new(params);
-    let store = Store::new(Arc::clone(&params), 1);
+    let store = Store::new(Arc::clone(&params), 1, false);
     let at = |second| Timestamp::from_second(second).unwrap();
     for (name, owner) in [("bad", "panic"), ("good", "x")] {
         let mut widget = colored(name, 5, &["red"]);
@@ -735,5 +736,54 @@ proptest! {
             model.run(&store, step);
             check(&store, &model);
         }
+    }
+}
+
+#[test]
+fn x3_with_a_selector_only_a_proven_deletion_is_final() {
+    let reasons = |batch: &Batch<Widget>| -> Vec<DeletionReason> {
+        let reason = |delta: &Delta<Widget>| match delta {
+            Delta::Deleted { reason, .. } => Some(*reason),
+            Delta::Applied { .. } => None,
+        };
+        batch.deltas.iter().filter_map(reason).collect()
+    };
+    let hide = || Change::Hide { namespace: "ns".into(), name: "a".into(), version: Some(6) };
+    let gone = || Change::DeleteHidden { namespace: "ns".into(), name: "a".into(), version: Some(7) };
+    for (has_selector, unproven, unlisted) in [
+        (true, DeletionReason::LeftScope, DeletionReason::LeftScope),
+        (false, DeletionReason::Removed, DeletionReason::FinalStateUnknown),
+    ] {
+        let store = Store::new(params(), 1, has_selector);
+        let stored = || upsert(&store, widget("a", "1", "5"));
+        let deleted = |version: &str, is_terminating: bool, is_held: bool| {
+            let mut last = widget("a", "1", version);
+            last.metadata.deletion_timestamp = is_terminating.then_some(Time(NOW));
+            last.metadata.finalizers = is_held.then(|| vec!["test/hold".into()]);
+            reasons(&store.apply(0, [Change::Delete(Arc::new(last))]))
+        };
+        let swept = || {
+            let mut told = Vec::new();
+            store.begin_relist(0, true);
+            store.sweep(0, None, |batch| told.extend(reasons(&batch)));
+            told
+        };
+        stored();
+        assert_eq!(deleted("6", false, false), [unproven], "a deletion at once, or a new label");
+        upsert(&store, widget("a", "1", "7"));
+        assert_eq!(deleted("8", true, true), [unproven], "a terminating object can get a new label");
+        upsert(&store, widget("a", "1", "9"));
+        assert_eq!(deleted("10", true, false), [DeletionReason::Removed], "nothing keeps the object");
+        upsert(&store, widget("a", "1", "11"));
+        assert_eq!(swept(), [unlisted], "a list omits both");
+        stored();
+        store.apply(0, [hide()]);
+        assert_eq!(swept(), [unlisted], "a hidden object");
+        stored();
+        store.apply(0, [hide()]);
+        assert_eq!(reasons(&store.apply(0, [gone()])), [unlisted], "its final state cannot be decoded");
+        stored();
+        let successor = put(widget("a", "2", "9"), NOW);
+        assert_eq!(reasons(&store.apply(0, [successor])), [DeletionReason::FinalStateUnknown], "replaced");
     }
 }

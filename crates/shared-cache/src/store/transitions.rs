@@ -11,43 +11,66 @@ use jiff::Timestamp;
 use super::slots::Slot;
 use crate::kind::Transition;
 
+/// A transition as it is filed. Each object keeps its own, so it is small.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Filed {
+    at: Nanoseconds,
+    is_passed: bool,
+}
+
+impl From<Transition> for Filed {
+    fn from(Transition { at, is_passed }: Transition) -> Self {
+        Self { at: nanoseconds(at), is_passed }
+    }
+}
+
+/// Nanoseconds since the epoch. A time after the year 2262 counts as the last one of these, because no clock gets there.
+type Nanoseconds = i64;
+
+fn nanoseconds(time: Timestamp) -> Nanoseconds {
+    let exact = time.as_nanosecond();
+    let limit = if exact < 0 { Nanoseconds::MIN } else { Nanoseconds::MAX };
+    Nanoseconds::try_from(exact).unwrap_or(limit)
+}
+
+fn timestamp(at: Nanoseconds) -> Timestamp {
+    Timestamp::from_nanosecond(at.into()).unwrap_or(Timestamp::MAX)
+}
+
 /// Slots by the time of their transition.
 #[derive(Default)]
 pub(super) struct Transitions {
     /// Objects that are indexed for a time before their transition.
-    ahead: BTreeSet<(Timestamp, Slot)>,
+    ahead: BTreeSet<(Nanoseconds, Slot)>,
     /// Objects that are indexed for a time after their transition.
-    passed: BTreeSet<(Timestamp, Slot)>,
+    passed: BTreeSet<(Nanoseconds, Slot)>,
 }
 
 impl Transitions {
-    pub(super) fn insert(&mut self, slot: Slot, Transition { at, is_passed }: Transition) {
-        let set = if is_passed { &mut self.passed } else { &mut self.ahead };
-        set.insert((at, slot));
+    fn side(&mut self, is_passed: bool) -> &mut BTreeSet<(Nanoseconds, Slot)> {
+        if is_passed { &mut self.passed } else { &mut self.ahead }
     }
 
-    pub(super) fn remove(&mut self, slot: Slot, at: Timestamp) {
-        if !self.ahead.remove(&(at, slot)) {
-            self.passed.remove(&(at, slot));
-        }
+    pub(super) fn insert(&mut self, slot: Slot, filed: Filed) {
+        self.side(filed.is_passed).insert((filed.at, slot));
     }
 
-    pub(super) fn contains(&self, slot: Slot, Transition { at, is_passed }: Transition) -> bool {
-        let set = if is_passed { &self.passed } else { &self.ahead };
-        set.contains(&(at, slot))
+    /// Removes what [`Self::insert`] has inserted.
+    pub(super) fn remove(&mut self, slot: Slot, filed: Filed) {
+        self.side(filed.is_passed).remove(&(filed.at, slot));
     }
 
     /// Returns the next time at which an object must be indexed again, if the clock is not set back.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        self.ahead.first().map(|&(at, _)| at)
+        self.ahead.first().map(|&(at, _)| timestamp(at))
     }
 
-    /// Returns the times and objects of the transitions on whose other side than `now` the objects are indexed.
-    pub(super) fn due(&self, now: Timestamp) -> impl Iterator<Item = (Timestamp, Slot)> {
-        let is_passed = move |at| Transition::new(at, now).is_passed;
+    /// Returns the objects that are indexed for the other side of their transition than `now`.
+    pub(super) fn due(&self, now: Timestamp) -> impl Iterator<Item = Slot> {
+        let is_passed = move |at| Transition::new(timestamp(at), now).is_passed;
         let due = self.ahead.iter().take_while(move |(at, _)| is_passed(*at));
         let set_back = self.passed.iter().rev().take_while(move |(at, _)| !is_passed(*at));
-        due.chain(set_back).copied()
+        due.chain(set_back).map(|&(_, slot)| slot)
     }
 
     /// Returns the number of transitions ahead and passed.

@@ -46,7 +46,10 @@ impl<K> Pending<K> {
         }
     }
 
-    fn merge(&mut self, delta: Delta<K>) {
+    fn merge(&mut self, delta: Delta<K>)
+    where
+        K: Resource,
+    {
         match delta {
             Delta::Applied { old, new } => {
                 // The subscriber last saw the oldest `old` that is still pending.
@@ -55,8 +58,15 @@ impl<K> Pending<K> {
             }
             Delta::Deleted { last_known, reason } => {
                 self.applied = None;
-                // If a deletion is already pending, the subscriber never saw the object of this deletion.
-                self.deleted.get_or_insert((last_known, reason));
+                // If the deletion of another object is pending, the subscriber never saw the object of this one. If it
+                // is the same object, the final reason replaces one after which the object may still exist.
+                let is_news = self.deleted.as_ref().is_none_or(|(known, known_reason)| {
+                    let is_same = known.meta().uid == last_known.meta().uid;
+                    is_same && reason.is_final() && !known_reason.is_final()
+                });
+                if is_news {
+                    self.deleted = Some((last_known, reason));
+                }
             }
         }
     }

@@ -116,6 +116,7 @@ impl<K: CacheObject> Stream for Subscription<K> {
 mod tests {
     use super::*;
     use crate::informer::Observers;
+    use crate::object::DeletionReason;
     use crate::store::{Change, Store};
     use crate::test_support::{Widget, store, upsert, widget};
 
@@ -232,6 +233,33 @@ mod tests {
         assert_eq!(subscription.try_next().map(|e| versions(&e)).as_deref(), Some("deleted 2"));
         apply(&store, &observers, vec![delete("a", "2", "4")]);
         assert_eq!(drain(&mut subscription), ["deleted 4"]);
+    }
+
+    #[test]
+    fn x3_a_final_reason_replaces_one_after_which_the_object_may_exist_and_no_other() {
+        let reasons = |changes: Vec<Change<Widget>>| {
+            let (store, observers) = (store(), observers());
+            apply(&store, &observers, vec![upsert("a", "1", "1")]);
+            let mut subscription = subscribe(&observers, &store);
+            drain(&mut subscription);
+            apply(&store, &observers, changes);
+            let reason = |event| match event {
+                Event::Deleted { reason, .. } => Some(reason),
+                Event::Applied { .. } | Event::Synced => None,
+            };
+            std::iter::from_fn(|| subscription.try_next()).filter_map(reason).collect::<Vec<_>>()
+        };
+        let hide = || Change::Hide { namespace: "ns".into(), name: "a".into(), version: Some(2) };
+        let same = reasons(vec![hide(), upsert("a", "1", "3"), delete("a", "1", "4")]);
+        assert_eq!(same, [DeletionReason::Removed]);
+        let other = reasons(vec![hide(), upsert("a", "2", "3"), delete("a", "2", "4")]);
+        assert_eq!(other, [DeletionReason::FinalStateUnknown], "the successor was never seen");
+        let again = reasons(vec![
+            delete("a", "1", "2"),
+            upsert("a", "1", "3"),
+            Change::Hide { namespace: "ns".into(), name: "a".into(), version: Some(4) },
+        ]);
+        assert_eq!(again, [DeletionReason::Removed], "a final reason stays");
     }
 
     #[tokio::test]

@@ -90,8 +90,9 @@ pub enum WaitError {
         /// The missing part of the condition.
         reason: String,
     },
-    /// The object was deleted, or another object replaced it under its name (behaviour F10).
-    #[error("{0}: the object is gone")]
+    /// The object was deleted, or another object replaced it under its name (behaviour F10). With a selector it may
+    /// also no longer match it.
+    #[error("{0}: the object was deleted or left the scope of the cache")]
     Gone(Box<WaitTarget>),
     /// The condition reported that it can never be satisfied.
     #[error("{target}: {cause}")]

@@ -27,6 +27,10 @@ type Matches<K> = Arc<dyn Fn(Option<&K>) -> bool + Send + Sync>;
 /// The wait checks the stored object first, then each change when it arrives. Unlike a
 /// [`WaitTask`](crate::WaitTask), the wait does not follow one object by its UID. An object that is deleted
 /// and created again under the name also counts, and a deleted object is treated as absent.
+///
+/// Absent means absent from what the cache watches. With a selector, an object that no longer matches it is absent too.
+/// An object that cannot be decoded, or whose kind the API server does not serve for now, is not absent: the wait goes
+/// on.
 #[must_use = "a wait does nothing until it is awaited"]
 pub struct KeyWait<K: CacheObject> {
     source: Option<WaitSource<K>>,
@@ -135,9 +139,8 @@ impl<K: CacheObject> KeyWait<K> {
             }
             // The version of the deletion is unknown, but newer than all states that were seen before.
             Seen::Deleted { .. } | Seen::Missing => Some((None, check(&matches, None))),
-            Seen::Undecodable => {
-                let reason = "the newest version of the object cannot be decoded".into();
-                Some((None, Verdict::GoOn(Pending { version: None, reason })))
+            Seen::Unknown(reason) => {
+                Some((None, Verdict::GoOn(Pending { version: None, reason: (*reason).into() })))
             }
         }
     }

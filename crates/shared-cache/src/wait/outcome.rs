@@ -11,7 +11,7 @@ use super::registry::{Registration, Registry, Verdict, Waiter};
 use crate::kind::CacheObject;
 use crate::object::{KeyRef, ObjectKey};
 
-/// The object that a caller waits for. It is shared with the caller's wait, because a copy of a key takes 70 bytes.
+/// The object that a caller waits for. It is shared with the caller's wait instead of copied.
 pub(super) enum Subject<K> {
     /// The object of the same name as this one.
     Named(Arc<K>),
@@ -53,17 +53,24 @@ impl<K: CacheObject> Equivalent<Subject<K>> for KeyRef<'_> {
 pub(super) enum Seen<K> {
     /// The object exists in this state.
     Present(Arc<K>),
-    /// The object was deleted.
+    /// The object was deleted or left the scope of the cache.
     Deleted {
         /// Its last known state.
         last_known: Arc<K>,
         /// True if `last_known` is the final state, so that its version is that of the deletion.
         is_final_state: bool,
     },
-    /// The object exists, but its newest version cannot be decoded.
-    Undecodable,
+    /// The cache does not know the state of the object, for this reason.
+    Unknown(&'static str),
     /// The object does not exist at a version at which it would exist.
     Missing,
+}
+
+impl<K> Seen<K> {
+    /// The object exists, but the cache does not have its newest version.
+    pub(super) const UNDECODABLE: Self = Self::Unknown("the newest version of the object cannot be decoded");
+    /// The object may exist, but nobody can read it.
+    pub(super) const NOT_SERVED: Self = Self::Unknown("the API server does not serve the kind");
 }
 
 impl<K> Clone for Seen<K> {
@@ -73,7 +80,7 @@ impl<K> Clone for Seen<K> {
             Self::Deleted { last_known, is_final_state } => {
                 Self::Deleted { last_known: Arc::clone(last_known), is_final_state: *is_final_state }
             }
-            Self::Undecodable => Self::Undecodable,
+            Self::Unknown(reason) => Self::Unknown(reason),
             Self::Missing => Self::Missing,
         }
     }

@@ -62,7 +62,9 @@ impl<K: CacheObject> WaitSource<K> {
         let view = self.informer.store().view();
         match view.get(key) {
             Some(object) => Some(Seen::Present(Arc::clone(object))),
-            None if view.is_hidden(key) => Some(Seen::Undecodable),
+            None if view.is_hidden(key) => Some(Seen::UNDECODABLE),
+            // A kind that is no longer served loses its sync before its objects. The view is still locked.
+            None if !self.informer.has_synced() => Some(Seen::NOT_SERVED),
             None => passed.then_some(Seen::Missing),
         }
     }
@@ -211,7 +213,7 @@ impl<K: CacheObject> WaitTask<K> {
     /// Returns the function that judges a state of the object, or its absence.
     fn judge(&self) -> impl Fn(&Seen<K>) -> Judgement<K> + use<K> {
         let (floor, condition) = (self.floor, Arc::clone(&self.condition));
-        // Shares the object, because a copy of its UID would take 60 bytes.
+        // Shares the object, so that its UID is not copied.
         let own = Arc::clone(&self.object);
         move |seen| {
             let uid = &own.meta().uid;
@@ -221,9 +223,9 @@ impl<K: CacheObject> WaitTask<K> {
                 Seen::Present(object) => object,
                 Seen::Deleted { last_known, .. } => return gone.filter(|_| same(last_known)),
                 Seen::Missing => return gone,
-                Seen::Undecodable => {
-                    let reason = "the newest version of the object cannot be decoded".into();
-                    return Some((None, Verdict::GoOn(Pending { version: None, reason })));
+                Seen::Unknown(reason) => {
+                    let pending = Pending { version: None, reason: (*reason).into() };
+                    return Some((None, Verdict::GoOn(pending)));
                 }
             };
             let version = version_of(&**object).unwrap_or(floor.version);

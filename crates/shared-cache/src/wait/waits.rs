@@ -47,7 +47,8 @@ impl<K: CacheObject> Observer<K> for Waits<K> {
         for delta in &batch.deltas {
             self.registry.see(&delta.key(), || match delta {
                 Delta::Applied { new, .. } => Seen::Present(Arc::clone(new)),
-                Delta::Deleted { reason: DeletionReason::Undecodable, .. } => Seen::Undecodable,
+                Delta::Deleted { reason: DeletionReason::Undecodable, .. } => Seen::UNDECODABLE,
+                Delta::Deleted { reason: DeletionReason::KindRemoved, .. } => Seen::NOT_SERVED,
                 Delta::Deleted { last_known, reason } => Seen::Deleted {
                     last_known: Arc::clone(last_known),
                     is_final_state: *reason == DeletionReason::Removed,
