@@ -108,10 +108,14 @@ fn a_time_rule_that_changes_its_mind_leaves_no_transition_behind() {
     assert_eq!(filed(), (1, 0));
     TRANSITION.set(None);
     let mut batches = 0;
-    let next = store.reindex_due(at(101), |_| {}, |_| {
-        batches += 1;
-        assert!(batches < 3, "the same transition is due for ever");
-    });
+    let next = store.reindex_due(
+        at(101),
+        |_| {},
+        |_| {
+            batches += 1;
+            assert!(batches < 3, "the same transition is due for ever");
+        },
+    );
     assert_eq!((next, filed()), (None, (0, 0)));
     TRANSITION.set(Some(200));
     put(&store, "1", "6");
