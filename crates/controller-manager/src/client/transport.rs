@@ -52,8 +52,8 @@ impl Transport {
         let config = store.config(&current);
         let proxy = config.proxy_url.clone();
         let client = build(config).map_err(explained_build)?;
-        let built = Mutex::new(Built { client, generation: current.generation });
-        let shared = Shared { store, build, proxy, runtime: Handle::current(), built };
+        let state = Mutex::new(Built { client, generation: current.generation });
+        let shared = Shared { store, build, proxy, runtime: Handle::current(), built: state };
         Ok(Self { shared: Arc::new(shared) })
     }
 }
