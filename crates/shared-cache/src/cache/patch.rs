@@ -250,12 +250,12 @@ fn difference(old: &Value, new: &Value) -> Value {
 
 /// Returns true if a merge patch changes the field of this path, a part of it, or a list or value that contains it. The
 /// path is that of a [`DecodeError`]. The names in it may contain dots, so every name that fits is followed.
-fn touches(patch: &Map<String, Value>, path: &str) -> bool {
+fn touches(changes: &Map<String, Value>, path: &str) -> bool {
     path == "."
-        || patch.iter().any(|(name, change)| match (path.strip_prefix(&**name), change) {
+        || changes.iter().any(|(name, change)| match (path.strip_prefix(&**name), change) {
             (None, _) => false,
-            (Some(rest), Value::Object(changes)) => match rest.strip_prefix('.') {
-                Some(rest) => touches(changes, rest),
+            (Some(rest), Value::Object(inner)) => match rest.strip_prefix('.') {
+                Some(rest) => touches(inner, rest),
                 None => rest.is_empty() || rest.starts_with('['),
             },
             (Some(rest), _) => rest.is_empty() || rest.starts_with(['.', '[']),

@@ -40,7 +40,7 @@ async fn v9_a_patch_never_writes_a_list_without_the_element_that_could_not_be_re
     });
     let gadget = json!({"metadata": {"namespace": "ns", "name": "a", "uid": "1", "resourceVersion": "5"},
         "spec": {"parts": ["wheel", {"name": "novel"}], "size": 1}});
-    let _watch = server.list(&[gadget.clone()], "7").await;
+    let _watch = server.list(std::slice::from_ref(&gadget), "7").await;
     start.await.unwrap().unwrap();
     let stored = cache.reader::<Gadget>().get("ns", "a").unwrap().unwrap();
     assert_eq!(stored.spec.parts, ["wheel"]);
