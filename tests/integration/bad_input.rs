@@ -242,12 +242,9 @@ fn layers_win_in_order_and_what_is_printed_is_a_file() {
             .env("SANDBOX_MANAGER_SYSTEM_NAMESPACE", "variable")
             .env("SANDBOX_MANAGER_LOG_LEVEL", ""),
     );
-    for line in [
-        "sandboxNamespace: flag",
-        "systemNamespace: variable",
-        "  level: warn",
-        "  bindAddress: :8080",
-    ] {
+    for line in
+        ["sandboxNamespace: flag", "systemNamespace: variable", "  level: warn", "  bindAddress: :8080"]
+    {
         assert!(first.lines().any(|printed| printed == line), "{line} is not in\n{first}");
     }
     let again =

@@ -77,7 +77,7 @@ async fn works(cp: &ControlPlane, installed: &Installed<'_>) {
     create(&cp.client().await, &installed.sandboxes, &sandbox("a").of_set("pool").ready()).await;
     eventually("it counts", SOON, async || {
         let labels = [("namespace", installed.sandboxes.as_str()), ("pool", "pool"), ("state", "available")];
-        let count = process.samples().await?.value("sandboxes", &labels)?;
+        let count = process.samples().await?.value("sandbox_manager_sandboxes", &labels)?;
         ensure!(count.to_string() == "1", "{count}");
         Ok(())
     })
@@ -135,7 +135,7 @@ async fn c3_without_a_system_namespace_nothing_of_it_can_be_read() {
     let body = process.get("/readyz?verbose").await.unwrap().body;
     assert!(!body.contains("secrets") && !body.contains("configmaps"), "{body}");
     let mut grants = release.grants(&[]).await;
-    assert_eq!(grants.len(), 6, "{grants:?}");
+    assert_eq!(grants.len(), 5, "{grants:?}");
     let grant = grants.remove(0);
     for resource in ["secrets", "configmaps", "pods"] {
         for verb in ["get", "list", "watch"] {

@@ -98,6 +98,8 @@ impl<'cp> Release<'cp> {
         let kubeconfig = self.kubeconfig(&pod, folder.path()).await;
         for (name, value) in [
             ("KUBECONFIG", kubeconfig.as_str()),
+            // Which a pod reads from the files of its service account.
+            ("POD_NAMESPACE", self.namespace.as_str()),
             ("SANDBOX_MANAGER_METRICS_BIND_ADDRESS", "127.0.0.1:0"),
             ("SANDBOX_MANAGER_HEALTH_PROBE_BIND_ADDRESS", "127.0.0.1:0"),
             // In which the addresses are told.
