@@ -66,6 +66,7 @@ use sync::set_thread_number;
 /// the lock does not order.
 type Pair = (Cell<u32>, Cell<u32>);
 
+#[expect(clippy::arc_with_non_send_sync, reason = "loom runs the threads of a model one after the other")]
 fn lock(shards: usize) -> Arc<ShardedLock<Pair>> {
     Arc::new(ShardedLock::new((Cell::new(0), Cell::new(0)), shards))
 }
@@ -108,7 +109,9 @@ fn readers_of_different_shards_see_all_of_a_change_or_nothing() {
         });
         add(&lock);
         assert_eq!(read(&lock), 1, "the writer sees its change");
-        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        for reader in readers {
+            reader.join().unwrap();
+        }
     });
 }
 
