@@ -149,8 +149,8 @@ async fn v4_a_lost_connection_leads_to_one_check_soon() {
     cache.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn v12_a_panic_in_a_transform_restarts_the_informer_and_is_counted() {
+/// A server with one object, and a synced cache whose transform panics while the flag is set.
+async fn panicking_on_demand() -> (ApiServer, SharedCache, Arc<AtomicBool>) {
     let server = ApiServer::new();
     load(&server, "default", "a");
     let panics = Arc::new(AtomicBool::new(false));
@@ -159,6 +159,12 @@ async fn v12_a_panic_in_a_transform_restarts_the_informer_and_is_counted() {
     let builder = builder.transform::<ConfigMap>(move |_| assert!(!now.load(Ordering::SeqCst), "on demand"));
     let cache = builder.build().unwrap();
     cache.start().await.unwrap();
+    (server, cache, panics)
+}
+
+#[tokio::test(start_paused = true)]
+async fn v12_a_panic_in_a_transform_restarts_the_informer_and_is_counted() {
+    let (server, cache, panics) = panicking_on_demand().await;
     let mut events = cache.subscribe::<ConfigMap>().unwrap();
     panics.store(true, Ordering::SeqCst);
     change(&server, "a", json!({"data": {"key": "new"}})).await;
@@ -178,14 +184,7 @@ async fn v12_a_panic_in_a_transform_restarts_the_informer_and_is_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn v12_a_panic_in_a_live_read_restarts_only_the_reads() {
-    let server = ApiServer::new();
-    load(&server, "default", "a");
-    let panics = Arc::new(AtomicBool::new(false));
-    let now = Arc::clone(&panics);
-    let builder = SharedCache::builder(server.client()).kind::<ConfigMap>(Watch::all());
-    let builder = builder.transform::<ConfigMap>(move |_| assert!(!now.load(Ordering::SeqCst), "on demand"));
-    let cache = builder.build().unwrap();
-    cache.start().await.unwrap();
+    let (server, cache, panics) = panicking_on_demand().await;
     let is_new = |map: Option<&ConfigMap>| map.is_some_and(|map| map.data.as_ref().unwrap()["key"] == "new");
     let wait = cache.wait_for::<ConfigMap>(("default", "a"), is_new).timeout(Duration::from_mins(10));
     let wait = tokio::spawn(wait.into_future());

@@ -129,14 +129,20 @@ fn stuck(manager: &mut Manager) -> Stuck {
     stuck
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_lost_lease_ends_the_manager_with_the_reason() {
+/// A manager that leads and whose handler is stuck.
+async fn leading_and_stuck() -> (ApiServer, Stuck, Running) {
     let server = ApiServer::new();
     load(&server, "a");
     let mut manager = manager(&server, "first");
     let stuck = stuck(&mut manager);
     let running = Running::start(manager);
     stuck.called.acquire().await.unwrap().forget();
+    (server, stuck, running)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_ends_the_manager_with_the_reason() {
+    let (server, stuck, running) = leading_and_stuck().await;
     sleep(5 * SECOND).await;
     outage(&server);
     let error = running.task.await.unwrap().unwrap_err();
@@ -152,12 +158,7 @@ async fn a_lost_lease_ends_the_manager_with_the_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_loss_handlers_may_end_in_the_rest_of_the_renew_deadline() {
-    let server = ApiServer::new();
-    load(&server, "a");
-    let mut manager = manager(&server, "first");
-    let stuck = stuck(&mut manager);
-    let running = Running::start(manager);
-    stuck.called.acquire().await.unwrap().forget();
+    let (server, stuck, running) = leading_and_stuck().await;
     sleep(5 * SECOND).await;
     let leases: Api<Lease> = Api::namespaced(server.client_without_faults(), "default");
     let mut lease = leases.get("lock").await.unwrap();
@@ -173,12 +174,7 @@ async fn after_a_loss_handlers_may_end_in_the_rest_of_the_renew_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_is_lost_during_the_shutdown_ends_it() {
-    let server = ApiServer::new();
-    load(&server, "a");
-    let mut manager = manager(&server, "first");
-    let stuck = stuck(&mut manager);
-    let running = Running::start(manager);
-    stuck.called.acquire().await.unwrap().forget();
+    let (server, _stuck, running) = leading_and_stuck().await;
     outage(&server);
     let stopped = Instant::now();
     let error = running.stop().await.unwrap_err();
@@ -261,12 +257,7 @@ async fn a_slow_api_server_does_not_hold_up_the_shutdown_by_the_release() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_kept_while_handlers_end_and_is_not_released_if_they_do_not() {
-    let server = ApiServer::new();
-    load(&server, "a");
-    let mut manager = manager(&server, "first");
-    let stuck = stuck(&mut manager);
-    let running = Running::start(manager);
-    stuck.called.acquire().await.unwrap().forget();
+    let (server, _stuck, running) = leading_and_stuck().await;
     let error = running.stop().await.unwrap_err();
     assert!(matches!(error, ManagerError::GracePeriod(_)), "{error}");
     let leases: Api<Lease> = Api::namespaced(server.client(), "default");
