@@ -19,6 +19,7 @@ mod error_text;
 mod informer;
 mod kind;
 mod object;
+mod runtime_thread;
 mod store;
 mod subscription;
 mod wait;
@@ -40,6 +41,7 @@ pub use kind::{
     decode_text,
 };
 pub use object::{Batch, DeletionReason, Delta, KeyRef, ObjectKey, Observer, parse_version, version_of};
+pub use runtime_thread::RuntimeThread;
 pub use subscription::{Event, Subscription, SubscriptionEnd, predicates};
 pub use wait::{
     AcquiredWaitTask, Check, Floor, KeyWait, SetWait, WaitAction, WaitConflict, WaitError, WaitTarget,

@@ -6,6 +6,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::Client;
 use prometheus::Registry;
+use shared_cache::RuntimeThread;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,6 @@ use super::leadership::Leadership;
 use super::metrics::ElectionMetrics;
 use super::options::{InvalidLeaderElection, LeaderElectionOptions};
 use super::status::Status;
-use super::thread::{ElectorThread, spawn};
 use crate::client::{ClientError, Connector};
 use crate::fence::{Clock, Fence};
 
@@ -64,7 +64,7 @@ pub struct LeaderElection {
     clock: Clock,
     fence: Fence,
     status: Status,
-    thread: Option<ElectorThread>,
+    thread: Option<RuntimeThread>,
 }
 
 impl LeaderElection {
@@ -87,7 +87,7 @@ impl LeaderElection {
         options: LeaderElectionOptions,
         connector: &Connector,
     ) -> Result<Self, LeaderElectionError> {
-        let thread = ElectorThread::start().map_err(LeaderElectionError::Thread)?;
+        let thread = RuntimeThread::start("leader-election").map_err(LeaderElectionError::Thread)?;
         let client = {
             let _runtime = thread.handle().enter();
             connector.with_own_rate_limit().client()?
@@ -146,7 +146,11 @@ impl LeaderElection {
                 elector.run(signals).await;
             }
         };
-        let task = spawn(thread.as_ref(), wrap(elector.boxed()));
+        let elector = wrap(elector.boxed());
+        let task = match &thread {
+            Some(thread) => thread.handle().spawn(elector),
+            None => tokio::spawn(elector),
+        };
         Leadership { won, stop, lost, task, fence, _thread: thread }
     }
 }

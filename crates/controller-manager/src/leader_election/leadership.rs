@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use shared_cache::RuntimeThread;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::thread::ElectorThread;
 use crate::fence::Fence;
 
 /// The lease was lost. The process must end, because another one leads or will lead soon.
@@ -31,7 +31,7 @@ pub(crate) struct Leadership {
     pub(super) task: JoinHandle<()>,
     pub(super) fence: Fence,
     /// After the task in the order of dropping.
-    pub(super) _thread: Option<ElectorThread>,
+    pub(super) _thread: Option<RuntimeThread>,
 }
 
 impl Leadership {

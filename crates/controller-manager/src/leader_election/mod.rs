@@ -20,7 +20,6 @@ mod options;
 mod place;
 mod record;
 mod status;
-mod thread;
 
 #[cfg(test)]
 mod tests;

@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use super::kinds::Kinds;
 use super::shared_cache::{Parts, SharedCache};
 use super::watch::Watch;
-use super::watch_thread::WatchThread;
 use super::watched::Watched;
 use crate::kind::{CacheObject, CachedResource, DecodeError, Index, IndexDefinition, IndexKeys, KindParams};
+use crate::runtime_thread::RuntimeThread;
 use crate::wait::WaitMetrics;
 
 /// Default time that [`SharedCache::start`] waits for the initial lists.
@@ -89,7 +89,7 @@ struct ErasedPending {
 #[must_use]
 pub struct SharedCacheBuilder {
     client: kube::Client,
-    watch_thread: Option<(WatchThread, kube::Client)>,
+    watch_thread: Option<(RuntimeThread, kube::Client)>,
     page_size: u32,
     sync_timeout: Duration,
     kinds: Vec<ErasedPending>,
@@ -199,7 +199,7 @@ impl SharedCacheBuilder {
         mut self,
         make_client: impl FnOnce() -> Result<kube::Client, E>,
     ) -> Result<Self, WatchThreadError<E>> {
-        let thread = WatchThread::start().map_err(WatchThreadError::Thread)?;
+        let thread = RuntimeThread::start("watches").map_err(WatchThreadError::Thread)?;
         let client = {
             let _entered = thread.handle().enter();
             make_client().map_err(WatchThreadError::Client)?

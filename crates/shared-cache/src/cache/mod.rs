@@ -17,7 +17,6 @@ mod selection;
 mod shared_cache;
 mod waits;
 mod watch;
-mod watch_thread;
 mod watched;
 
 #[cfg(test)]
