@@ -15,6 +15,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use parking_lot::Mutex;
 use rand::Rng;
+use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
@@ -177,14 +178,59 @@ impl ControlPlane {
         self.command("resume apiserver").await;
     }
 
+    /// Copies what etcd stores. Both programs are stopped meanwhile, and run again at the end.
+    pub(crate) async fn back_up(&self) -> TempDir {
+        let copy = tempfile::tempdir().expect("a temporary folder");
+        self.stop_both().await;
+        copy_folder(&self.etcd_folder(), copy.path());
+        self.start_both().await;
+        copy
+    }
+
+    /// Replaces what etcd stores by a copy, as an administrator restores a backup. Connections break.
+    pub(crate) async fn restore(&self, backup: &TempDir) {
+        self.stop_both().await;
+        std::fs::remove_dir_all(self.etcd_folder()).expect("removing the folder of etcd");
+        copy_folder(backup.path(), &self.etcd_folder());
+        self.start_both().await;
+    }
+
+    fn etcd_folder(&self) -> PathBuf {
+        self.data_dir.join("etcd")
+    }
+
+    async fn stop_both(&self) {
+        self.command("kill apiserver").await;
+        self.command("stop etcd").await;
+    }
+
+    async fn start_both(&self) {
+        self.command("start etcd").await;
+        self.start_api_server().await;
+    }
+
     async fn command(&self, command: &'static str) {
         let supervisor = Arc::clone(&self.supervisor);
         let outcome = spawn_blocking(move || {
             let mut supervisor = supervisor.lock();
             supervisor.command(command)?;
-            if command.starts_with("start ") { supervisor.wait_ready() } else { Ok(()) }
+            if command == "start apiserver" { supervisor.wait_ready() } else { Ok(()) }
         });
         outcome.await.unwrap().unwrap();
+    }
+}
+
+/// Copies a folder with all that is in it.
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("creating a folder");
+    for entry in std::fs::read_dir(from).expect("reading a folder") {
+        let entry = entry.expect("reading a folder");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("the type of a file").is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copying a file");
+        }
     }
 }
 

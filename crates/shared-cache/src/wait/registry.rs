@@ -43,26 +43,30 @@ pub(crate) type Judge<O, T, R> = Box<dyn Fn(&O) -> Option<(Option<u64>, Verdict<
 struct Slot<O, T> {
     /// The result with which the wait may end.
     end: Option<T>,
-    /// If true, no verdict may change `end` any more.
-    sealed: bool,
     /// The state of the last verdict for which the wait continues.
     last: Option<O>,
-    /// The version of the state of the last verdict.
+    /// The version of the state of the last verdict; [`SEALED`] if no verdict may change `end` any more.
     version: u64,
     waker: Option<Waker>,
 }
 
+/// The version of a slot whose result is final. No object reaches this version.
+const SEALED: u64 = u64::MAX;
+
 /// One wait: its name, its judge, and the slot that stores verdicts.
 pub(crate) struct Waiter<N, O, T, R> {
     name: N,
+    /// The hash of the name, set at the registration. It is stored, so that a growing table does not read the names
+    /// again under a lock. It is not in the table, because up to half of the places in a table are empty.
+    hash: u64,
     judge: Judge<O, T, R>,
     slot: Mutex<Slot<O, T>>,
 }
 
 impl<N, O: Clone, T, R> Waiter<N, O, T, R> {
     pub(crate) fn new(name: N, judge: Judge<O, T, R>) -> Self {
-        let slot = Slot { end: None, sealed: false, last: None, version: 0, waker: None };
-        Self { name, judge, slot: Mutex::new(slot) }
+        let slot = Slot { end: None, last: None, version: 0, waker: None };
+        Self { name, hash: 0, judge, slot: Mutex::new(slot) }
     }
 
     /// Judges a state and stores the verdict. Called with no lock held.
@@ -72,7 +76,7 @@ impl<N, O: Clone, T, R> Waiter<N, O, T, R> {
         };
         let mut slot = self.slot.lock();
         let version = version.unwrap_or(slot.version);
-        if slot.sealed || (version < slot.version && !matches!(verdict, Verdict::Final(_))) {
+        if slot.version == SEALED || (version < slot.version && !matches!(verdict, Verdict::Final(_))) {
             return;
         }
         slot.version = version;
@@ -85,7 +89,7 @@ impl<N, O: Clone, T, R> Waiter<N, O, T, R> {
             Verdict::End(end) => slot.end = Some(end),
             Verdict::Final(end) => {
                 slot.end = Some(end);
-                slot.sealed = true;
+                slot.version = SEALED;
             }
         }
         let waker = if slot.end.is_some() { slot.waker.take() } else { None };
@@ -95,10 +99,10 @@ impl<N, O: Clone, T, R> Waiter<N, O, T, R> {
 
     fn seal(&self, end: T) {
         let mut slot = self.slot.lock();
-        if slot.sealed {
+        if slot.version == SEALED {
             return;
         }
-        slot.sealed = true;
+        slot.version = SEALED;
         slot.end = Some(end);
         let waker = slot.waker.take();
         drop(slot);
@@ -132,14 +136,8 @@ impl<N, O: Clone, T, R> Waiter<N, O, T, R> {
     }
 }
 
-/// A waiter in the table. The hash is stored, so that a growing table does not read every waiter again under a lock.
-struct Bucket<N, O, T, R> {
-    hash: u64,
-    waiter: Arc<Waiter<N, O, T, R>>,
-}
-
 struct Shard<N, O, T, R> {
-    waiters: HashTable<Bucket<N, O, T, R>>,
+    waiters: HashTable<Arc<Waiter<N, O, T, R>>>,
     closed: bool,
 }
 
@@ -154,7 +152,7 @@ pub(crate) struct Registry<N, O, T, R> {
 
 /// Registration of a waiter. Dropping it removes the waiter.
 #[must_use]
-pub(crate) struct Registration<N: Hash, O, T, R> {
+pub(crate) struct Registration<N, O, T, R> {
     registry: Arc<Registry<N, O, T, R>>,
     waiter: Arc<Waiter<N, O, T, R>>,
 }
@@ -170,15 +168,18 @@ impl<N: Hash + Clone, O: Clone, T: Clone, R> Registry<N, O, T, R> {
     ///
     /// A caller that must not miss a change calls this while the change is blocked, for example under the
     /// store's lock.
-    pub(crate) fn register(self: &Arc<Self>, waiter: Waiter<N, O, T, R>) -> Option<Registration<N, O, T, R>> {
-        let waiter = Arc::new(waiter);
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        mut waiter: Waiter<N, O, T, R>,
+    ) -> Option<Registration<N, O, T, R>> {
         let hash = self.hasher.hash_one(&waiter.name);
+        waiter.hash = hash;
+        let waiter = Arc::new(waiter);
         let mut shard = self.shard(hash).lock();
         if shard.closed {
             return None;
         }
-        let bucket = Bucket { hash, waiter: Arc::clone(&waiter) };
-        shard.waiters.insert_unique(hash, bucket, |bucket| bucket.hash);
+        shard.waiters.insert_unique(hash, Arc::clone(&waiter), |waiter| waiter.hash);
         // The lock that orders registration and change also orders this addition; see `see`.
         self.count.fetch_add(1, Ordering::Release);
         drop(shard);
@@ -193,8 +194,8 @@ impl<N: Hash + Clone, O: Clone, T: Clone, R> Registry<N, O, T, R> {
         let hash = self.hasher.hash_one(name);
         let waiters: SmallVec<[_; 1]> = {
             let shard = self.shard(hash).lock();
-            let buckets = shard.waiters.iter_hash(hash).filter(|bucket| name.equivalent(&bucket.waiter.name));
-            buckets.map(|bucket| Arc::clone(&bucket.waiter)).collect()
+            let waiters = shard.waiters.iter_hash(hash).filter(|waiter| name.equivalent(&waiter.name));
+            waiters.map(Arc::clone).collect()
         };
         if !waiters.is_empty() {
             let seen = seen();
@@ -241,23 +242,22 @@ impl<N, O, T, R> Registry<N, O, T, R> {
 
 impl<N, O, T, R> Shard<N, O, T, R> {
     fn all(&self) -> Vec<Arc<Waiter<N, O, T, R>>> {
-        self.waiters.iter().map(|bucket| Arc::clone(&bucket.waiter)).collect()
+        self.waiters.iter().map(Arc::clone).collect()
     }
 }
 
-impl<N: Hash, O, T, R> Registration<N, O, T, R> {
+impl<N, O, T, R> Registration<N, O, T, R> {
     pub(crate) fn waiter(&self) -> &Waiter<N, O, T, R> {
         &self.waiter
     }
 }
 
-impl<N: Hash, O, T, R> Drop for Registration<N, O, T, R> {
+impl<N, O, T, R> Drop for Registration<N, O, T, R> {
     fn drop(&mut self) {
-        let hash = self.registry.hasher.hash_one(&self.waiter.name);
-        let mut shard = self.registry.shard(hash).lock();
-        if let Ok(bucket) = shard.waiters.find_entry(hash, |bucket| Arc::ptr_eq(&bucket.waiter, &self.waiter))
-        {
-            bucket.remove();
+        let mut shard = self.registry.shard(self.waiter.hash).lock();
+        let found = shard.waiters.find_entry(self.waiter.hash, |waiter| Arc::ptr_eq(waiter, &self.waiter));
+        if let Ok(entry) = found {
+            entry.remove();
             self.registry.count.fetch_sub(1, Ordering::Release);
         }
     }
