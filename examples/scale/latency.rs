@@ -41,6 +41,8 @@ pub(crate) struct Latencies<'a> {
     /// A client that the cache does not use.
     pub(crate) writer: &'a kube::Client,
     pub(crate) raw: &'a RawWatch,
+    /// A second watch of the same sort. Between the two lies what the API server and the scheduler of the kernel add.
+    pub(crate) second: &'a RawWatch,
     /// Number of sandboxes of the workload.
     pub(crate) objects: usize,
 }
@@ -51,6 +53,12 @@ struct Delay {
     from_ack: f64,
     /// After the arrival of the event at the raw watch. Negative if the cache was faster.
     over_raw: f64,
+    /// At the second raw watch, after the arrival at the first. Negative if the second was faster.
+    second: f64,
+    /// Of a task that the raw watch wakes, after the arrival of the event there.
+    wake: f64,
+    /// Of decoding the event at the raw watch.
+    decode: f64,
 }
 
 /// The end of a wait, and the version that ended it.
@@ -167,13 +175,23 @@ impl Latencies<'_> {
 
     async fn delay(&self, acknowledged: Instant, end: &WaitEnd) -> anyhow::Result<Delay> {
         let raw = self.raw.seen(&end.version).await?;
-        Ok(Delay { from_ack: micros(acknowledged, end.at).max(0.0), over_raw: micros(raw, end.at) })
+        let second = self.second.seen(&end.version).await?;
+        Ok(Delay {
+            from_ack: micros(acknowledged, end.at).max(0.0),
+            over_raw: micros(raw.line, end.at),
+            second: micros(raw.line, second.line),
+            wake: micros(raw.line, raw.task),
+            decode: raw.decode.as_secs_f64() * 1e6,
+        })
     }
 }
 
 fn add(report: &mut Report, name: &str, delays: &[Delay]) {
     report.add_percentiles(&format!("{name}_from_ack"), delays.iter().map(|delay| delay.from_ack).collect());
     report.add_percentiles(&format!("{name}_over_raw"), delays.iter().map(|delay| delay.over_raw).collect());
+    report.add_percentiles(&format!("{name}_second_raw"), delays.iter().map(|delay| delay.second).collect());
+    report.add_percentiles(&format!("{name}_bare_wake"), delays.iter().map(|delay| delay.wake).collect());
+    report.add_percentiles(&format!("{name}_bare_decode"), delays.iter().map(|delay| delay.decode).collect());
 }
 
 /// Returns the microseconds from one time to another; negative if the second is earlier.

@@ -1,6 +1,8 @@
 //! Measures the time of lookups, on one thread and on several threads.
 
+use std::collections::HashMap;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -45,8 +47,9 @@ pub(crate) fn measure(cache: &Cache, objects: usize, report: &mut Report) {
     let reader = cache.reader::<Sandbox>();
     let free = || black_box(reader.find(indexes::SANDBOX_POOL, &pool, Sandbox::is_ready));
     report.add("find_in_pool_ns", nanos(|| drop(free())), 0);
+    let get = |id: &str| get_claimed(cache, id);
     let rounds: Vec<_> = (0..THREAD_ROUNDS)
-        .map(|_| [1, 2, 8].map(|threads| operations_per_second(cache, &ids, threads)))
+        .map(|_| [1, 2, 8].map(|threads| operations_per_second(&vec![&ids; threads], get)))
         .collect();
     let of = |at: usize| rounds.iter().map(|round| round[at]).collect();
     report.add_median("get_claimed_1_thread_ops_per_s", of(0), 0);
@@ -54,6 +57,25 @@ pub(crate) fn measure(cache: &Cache, objects: usize, report: &mut Report) {
     report.add_median("get_claimed_8_threads_ops_per_s", of(2), 0);
     let over_one = rounds.iter().map(|[one, two, _]| two / one).collect();
     report.add_median("get_claimed_2_threads_over_1", over_one, 2);
+    let (left, right) = ids.split_at(ids.len() / 2);
+    let own = rounds.iter().map(|[one, ..]| operations_per_second(&[left, right], get) / one).collect();
+    report.add_median("get_claimed_own_2_threads_over_1", own, 2);
+    report.add_median("plain_map_2_threads_over_1", plain_map(cache, &ids), 2);
+}
+
+/// Returns how many times more lookups of the same objects two threads do than one, in a map that nobody can change.
+/// This is what the processor allows: the map has no lock, and a lookup writes nothing but the count of references of
+/// its object.
+fn plain_map(cache: &Cache, ids: &[String]) -> Vec<f64> {
+    let found = ids.iter().filter_map(|sandbox_id| {
+        let sandbox = cache.get_claimed_sandbox(GetClaimedSandboxOptions { namespace: None, sandbox_id });
+        Some((sandbox_id.as_str(), sandbox.ok()?))
+    });
+    let map: HashMap<&str, Arc<Sandbox>> = found.collect();
+    let get = |id: &str| black_box(map.get(id).cloned()).is_some();
+    let rounds =
+        (0..THREAD_ROUNDS).map(|_| [1, 2].map(|threads| operations_per_second(&vec![ids; threads], get)));
+    rounds.map(|[one, two]| two / one).collect()
 }
 
 fn ids(objects: usize) -> Vec<String> {
@@ -85,24 +107,29 @@ fn nanos(mut call: impl FnMut()) -> f64 {
     batches[batches.len() / 2]
 }
 
-fn operations_per_second(cache: &Cache, ids: &[String], threads: usize) -> f64 {
+/// Returns the lookups per second of one thread for each list of ids. Threads with the same list begin at different
+/// places of it.
+fn operations_per_second<Ids: AsRef<[String]> + Sync>(
+    lists: &[Ids],
+    get: impl Fn(&str) -> bool + Sync,
+) -> f64 {
     let end = Instant::now() + THREAD_TIME;
     let counts: Vec<u32> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|thread| {
-                scope.spawn(move || {
-                    let mut count = 0_u32;
-                    let mut ids = ids.iter().cycle().skip(thread * IDS / threads);
-                    while Instant::now() < end {
-                        for id in ids.by_ref().take(64) {
-                            black_box(get_claimed(cache, id));
-                        }
-                        count += 64;
-                    }
-                    count
-                })
-            })
-            .collect();
+        let worker = |(thread, ids): (usize, &Ids)| {
+            let (ids, get) = (ids.as_ref(), &get);
+            let first = thread * ids.len() / lists.len();
+            let mut ids = ids[first..].iter().chain(&ids[..first]).cycle();
+            let mut count = 0_u32;
+            while Instant::now() < end {
+                for id in ids.by_ref().take(64) {
+                    black_box(get(id));
+                }
+                count += 64;
+            }
+            count
+        };
+        let workers: Vec<_> =
+            lists.iter().enumerate().map(|list| scope.spawn(move || worker(list))).collect();
         workers.into_iter().map(|worker| worker.join().unwrap_or_default()).collect()
     });
     counts.into_iter().map(f64::from).sum::<f64>() / THREAD_TIME.as_secs_f64()

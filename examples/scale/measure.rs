@@ -32,7 +32,7 @@ pub(crate) struct MeasureArguments {
     scrape: bool,
 }
 
-/// Time between the sync and the reading of memory.
+/// Time between the sync and the reading of memory, and between the relists and the lookups.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> anyhow::Result<()> {
@@ -67,6 +67,8 @@ pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> 
     report.add("rss_kib_per_object", (memory.resident - base) * 1024.0 / number, 2);
     relist::measure(&fleet, &mut report).await?;
     if !arguments.sync_only {
+        // The API server is busy for a while after the lists.
+        tokio::time::sleep(SETTLED_AFTER).await;
         let members = workload_members(&fleet)?;
         ensure!(members > 1, "there are no sandboxes of the workload: scale load --count 20000");
         let cache = fleet.cache.clone();
@@ -76,8 +78,9 @@ pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> 
         })
         .await?;
         let scraper = fleet.metrics.map(Scraper::start);
-        let raw = RawWatch::start(connector).await?;
-        let measured = Latencies { fleet: &fleet, writer: &writer, raw: &raw, objects: members };
+        let (raw, second) = (RawWatch::start(connector).await?, RawWatch::start(connector).await?);
+        let measured =
+            Latencies { fleet: &fleet, writer: &writer, raw: &raw, second: &second, objects: members };
         measured.measure(arguments.waits as usize, scraper.as_ref(), &mut report).await?;
         if let Some(scraper) = scraper {
             report.add_percentiles("scrape", scraper.stop()?);

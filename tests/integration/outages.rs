@@ -151,7 +151,8 @@ async fn overtake(client: &Client, namespace: &str, version: &str) {
     let mut writes = 0;
     loop {
         writes += 1;
-        let written = merge(&api, "untouched", json!({ "metadata": { "labels": { "write": writes.to_string() } } }));
+        let written =
+            merge(&api, "untouched", json!({ "metadata": { "labels": { "write": writes.to_string() } } }));
         if written.await.resource_version().unwrap().parse::<u64>().unwrap() > passed {
             return;
         }
@@ -184,7 +185,8 @@ async fn v4_the_cache_equals_an_api_server_whose_etcd_was_restored_from_a_backup
         }
         proxy.restore();
         eventually("the cache equals the API server", Duration::from_mins(2), async || {
-            let versions = |objects: Vec<(String, Option<String>)>| objects.into_iter().collect::<BTreeMap<_, _>>();
+            let versions =
+                |objects: Vec<(String, Option<String>)>| objects.into_iter().collect::<BTreeMap<_, _>>();
             let listed = api.list(&ListParams::default()).await?.items;
             let listed = versions(listed.iter().map(|o| (o.name_any(), o.resource_version())).collect());
             let cached = cache.reader::<Sandbox>().list(None)?;
