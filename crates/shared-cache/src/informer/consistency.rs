@@ -54,6 +54,10 @@ const CATCH_UP: Duration = Duration::from_secs(20);
 /// Time after which a failed check is repeated.
 const RETRY: Duration = Duration::from_mins(1);
 
+/// Time after which a check is repeated that was answered at an older version than that of the watch. With the time of a
+/// reconnect and [`AFTER_RECONNECT`], a restored server is recognised well within the two minutes of V4.
+const RETRY_BEHIND: Duration = Duration::from_secs(10);
+
 /// Largest number of differing objects that are examined. One is enough for a repair.
 const MAX_SUSPECTS: usize = 16;
 
@@ -160,10 +164,12 @@ impl<'a, K: CacheObject> ConsistencyCheck<'a, K> {
             }
             failed => {
                 self.health().checked(Check::Failed);
-                let failure = failed.and_then(Result::err).map(|error| error.to_string());
-                let reason = failure.as_deref().unwrap_or("a list has begun");
+                let failure = failed.and_then(Result::err);
+                let is_behind = matches!(failure, Some(WatchError::Stale { .. }));
+                let reason = failure.map_or_else(|| "a list has begun".to_owned(), |error| error.to_string());
                 tracing::debug!(kind = %K::kind(&()), reason, "the consistency check was not completed");
-                return jittered(RETRY.min(interval));
+                let retry = if is_behind { RETRY_BEHIND } else { RETRY };
+                return jittered(retry.min(interval));
             }
         }
         jittered(interval)
