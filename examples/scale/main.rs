@@ -10,6 +10,7 @@
 //! implementations can be measured on them. `measure` runs the cache with both controllers on the existing
 //! sandboxes and prints one `key value` per line, or JSON. `docs/performance.md` describes each key.
 
+mod bare_list;
 mod expiry;
 mod fleet;
 mod keys;

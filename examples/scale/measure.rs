@@ -14,7 +14,7 @@ use crate::latency::Latencies;
 use crate::raw_watch::RawWatch;
 use crate::report::Report;
 use crate::scraper::Scraper;
-use crate::{lookups, process, relist, updates};
+use crate::{bare_list, lookups, process, relist, updates};
 
 #[derive(Args)]
 pub(crate) struct MeasureArguments {
@@ -87,6 +87,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &MeasureArguments) -> 
         }
     }
     fleet.stop().await?;
+    bare_list::measure(connector, &mut report).await?;
     if !arguments.sync_only {
         updates::measure(&writer, &mut report).await?;
     }
