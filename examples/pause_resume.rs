@@ -46,7 +46,7 @@ async fn main() -> anyhow::Result<()> {
     cache
         .start()
         .await
-        .context("are the CRDs installed? sandbox-manager crd | kubectl apply --server-side -f -")?;
+        .context("are the CRDs installed? sandbox-manager crd apply")?;
 
     let created = sandboxes.create(&PostParams::default(), &demo_sandbox()?).await?;
     let name = created.name_any();

@@ -46,7 +46,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &LoadArguments) -> any
         && status.code == 404
     {
         bail!(
-            "sandboxes are not served; install the CRDs: sandbox-manager crd | kubectl apply --server-side -f -"
+            "sandboxes are not served; install the CRDs: sandbox-manager crd apply"
         );
     }
     let bar = ProgressBar::new(u64::from(arguments.count)).with_style(

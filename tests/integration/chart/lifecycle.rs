@@ -180,7 +180,7 @@ async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled() {
 
     let said =
         life.upgrade(&json!({ "config": { "sandboxNamespace": "sandboxes", "systemNamespace": "system" } }));
-    assert!(said.unwrap().contains("helm show crds"), "the notes tell of CRDs");
+    assert!(said.unwrap().contains("sandbox-manager crd apply"), "the notes tell of CRDs");
     let roles = identities(&life.manifest());
     let role = |name: &str| ("Role".to_owned(), format!("operators-manager{name}"));
     assert!(roles.contains(&role("")) && roles.contains(&role("-system")), "{roles:?}");
