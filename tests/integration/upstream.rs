@@ -102,7 +102,7 @@ where
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     for object in &read {
         let name = object.name_any();
-        assert_eq!(object.unread_fields(), [], "{name}");
+        assert!(object.unread_fields().is_empty(), "{name}: {:?}", object.unread_fields());
         let before = serde_json::to_value(untyped.get(&name).await.unwrap()).unwrap();
         api.replace(&name, &PostParams::default(), object).await.unwrap();
         let after = serde_json::to_value(untyped.get(&name).await.unwrap()).unwrap();

@@ -18,6 +18,7 @@ use shared_cache::error_text;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::changes::Changes;
+use super::definitions;
 
 /// The field manager of our definitions.
 pub(super) const FIELD_MANAGER: &str = "sandbox-manager";
@@ -32,13 +33,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// Installed definitions have parts that ours do not have.
-    #[error("{}", refusal(.lost, *.after_writes))]
-    Refused {
-        /// The names of the definitions, each with its parts.
-        lost: Vec<(String, Vec<String>)>,
-        /// Whether other definitions may have been written before.
-        after_writes: bool,
-    },
+    #[error("{0}")]
+    Refused(Refusal),
     /// The API server forbids a request.
     #[error(
         "cannot {action} {name}: {message}\nThis command needs the verbs get, create and patch for \
@@ -94,20 +90,36 @@ pub enum InstallError {
     },
 }
 
-fn refusal(lost: &[(String, Vec<String>)], after_writes: bool) -> String {
-    let lines =
-        lost.iter().flat_map(|(name, parts)| parts.iter().map(move |part| format!("{name}: {part}\n")));
-    let written = if after_writes {
-        "Another client has changed this definition meanwhile, and it was not written"
-    } else {
-        "Nothing was written"
-    };
-    format!(
-        "the installed definitions have parts that this version of sandbox-manager does not have:\n{}{written}: the API \
-         server would remove the values of these parts from all objects. Keep the installed definitions, or use a \
-         version of sandbox-manager that has these parts",
-        lines.collect::<String>()
-    )
+/// The parts of installed definitions that would get lost.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The names of the definitions, each with its parts.
+    lost: Vec<(String, Vec<String>)>,
+    /// Whether other definitions may have been written before.
+    after_writes: bool,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "the installed definitions have parts that this version of sandbox-manager does not have:"
+        )?;
+        for (name, parts) in &self.lost {
+            for part in parts {
+                writeln!(f, "{name}: {part}")?;
+            }
+        }
+        f.write_str(if self.after_writes {
+            "Another client has changed this definition meanwhile, and it was not written"
+        } else {
+            "Nothing was written"
+        })?;
+        f.write_str(
+            ": the API server would remove the values of these parts from all objects. Keep the installed definitions, \
+             or use a version of sandbox-manager that has these parts",
+        )
+    }
 }
 
 /// One of our definitions, with what applying it would change.
@@ -176,14 +188,18 @@ impl Installer {
             steps.push(self.step(ours).await?);
         }
         let lost: Vec<_> = steps.iter().filter_map(Step::lost).collect();
-        if lost.is_empty() { Ok(steps) } else { Err(InstallError::Refused { lost, after_writes: false }) }
+        if lost.is_empty() {
+            Ok(steps)
+        } else {
+            Err(InstallError::Refused(Refusal { lost, after_writes: false }))
+        }
     }
 
     async fn step(&self, ours: CustomResourceDefinition) -> Result<Step, InstallError> {
         let name = ours.name_any();
         let installed = self.request("read", &name, self.api.get_opt(&name)).await?;
         let compared = |installed: &CustomResourceDefinition| {
-            (installed.resource_version(), Changes::between(installed, &ours))
+            (installed.resource_version(), definitions::compare(installed, &ours))
         };
         Ok(Step { installed: installed.as_ref().map(compared), ours })
     }
@@ -208,7 +224,8 @@ impl Installer {
             }
             *step = self.step(step.ours.clone()).await?;
             if let Some(lost) = step.lost() {
-                return Err(InstallError::Refused { lost: vec![lost], after_writes: mode == Mode::Write });
+                let after_writes = mode == Mode::Write;
+                return Err(InstallError::Refused(Refusal { lost: vec![lost], after_writes }));
             }
         }
         Ok(())
@@ -330,7 +347,7 @@ mod tests {
         let newer = api.replace(&name, &PostParams::default(), &newer).await.unwrap();
 
         let error = installer.apply(&mut steps[0], Mode::Write).await.unwrap_err();
-        assert!(matches!(&error, InstallError::Refused { after_writes: true, .. }), "{error:?}");
+        assert!(matches!(&error, InstallError::Refused(refusal) if refusal.after_writes), "{error:?}");
         assert!(error.to_string().contains(&format!("{name}: field spec.novel (v1alpha1)\n")), "{error}");
         assert_eq!(reread(&server, &name).await.resource_version(), newer.resource_version());
     }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  apply ──▶ install     reads, checks and writes the definitions of a cluster
-//!               └──▶ changes ──▶ schema_changes    what applying one would change (pure)
+//!               └──▶ definitions ──▶ schemas    what applying one would change (pure)
 //! ```
 
 mod apply;
 mod changes;
+mod definitions;
 mod install;
-mod schema_changes;
+mod schemas;
 
 use std::path::{Path, PathBuf};
 
