@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, builder::ValueParser};
 
-pub use self::install::InstallError;
+pub(super) use self::install::InstallError;
 use super::error::CliError;
 use super::options::Environment;
 use crate::api::v1alpha1;
