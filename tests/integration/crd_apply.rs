@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{Kubeconfig, NamedCluster};
 use kube::core::{ApiResource, DynamicObject};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt};
 use sandbox_manager::api::v1alpha1::{Sandbox, SandboxClaim, crds};
 use serde_json::{Value, json};
 
