@@ -8,7 +8,7 @@ use shared_cache::{CachedResource, DecodeError, IndexFunc, SharedCacheBuilder, W
 
 use super::scope::Scope;
 use super::{indexes, system_objects};
-use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet, SandboxTemplate};
+use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxClaim, SandboxSet, SandboxTemplate};
 
 /// The decoder of the kinds of our group: a field that cannot be read does not hide its object (V9).
 macro_rules! decode_what_can_be_read {
@@ -63,6 +63,10 @@ impl CachedResource for Checkpoint {
 }
 
 impl CachedResource for SandboxTemplate {
+    decode_what_can_be_read!();
+}
+
+impl CachedResource for SandboxClaim {
     decode_what_can_be_read!();
 }
 
