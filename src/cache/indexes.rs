@@ -28,6 +28,21 @@ pub const TEMPLATE_ID: Index<SandboxSet> = Index::new("templateID");
 pub const CHECKPOINT_ID: Index<Checkpoint> = Index::new("checkpointID");
 /// Volume claims by the volume that they are bound to.
 pub const VOLUME_NAME: Index<PersistentVolumeClaim> = Index::new("volumeName");
+/// Sandboxes by the template that they refer to, as [`template_ref_key`]. Only in the scope of the lifecycle controllers.
+pub const SANDBOX_TEMPLATE_REF: Index<Sandbox> = Index::new("templateRef");
+
+/// Returns the key of a template in [`SANDBOX_TEMPLATE_REF`].
+#[must_use]
+pub fn template_ref_key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+/// Sandboxes with a template of their own do not depend on their reference.
+pub(super) fn sandbox_template_ref(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
+    if let (None, Some(template)) = (&sandbox.spec.template, &sandbox.spec.template_ref) {
+        keys.add(&template_ref_key(sandbox.namespace_or_empty(), &template.name));
+    }
+}
 
 /// B1, U3: the free members. Other sandboxes are in no pool.
 pub(super) fn sandbox_pool(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
