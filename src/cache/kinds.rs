@@ -10,7 +10,7 @@ use shared_cache::{CachedResource, DecodeError, IndexFunc, SharedCacheBuilder, W
 use super::scope::Scope;
 use super::{indexes, system_objects};
 use crate::api::v1alpha1::{
-    CREATED_BY_SANDBOX, Checkpoint, LABEL_CREATED_BY, Sandbox, SandboxSet, SandboxTemplate,
+    CREATED_BY_SANDBOX, Checkpoint, LABEL_CREATED_BY, Sandbox, SandboxClaim, SandboxSet, SandboxTemplate,
 };
 
 /// The decoder of the kinds of our group: a field that cannot be read does not hide its object (V9).
@@ -69,6 +69,10 @@ impl CachedResource for SandboxTemplate {
     decode_what_can_be_read!();
 }
 
+impl CachedResource for SandboxClaim {
+    decode_what_can_be_read!();
+}
+
 /// Adds the kinds of a scope. Secrets and ConfigMaps are watched only in the system namespace, if one is set
 /// (C3), and mostly without their data (Y6). PersistentVolumes are cluster-scoped and never limited, and are watched
 /// only if an option asks for them (C4, Y5).
@@ -106,6 +110,7 @@ fn lifecycle(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuilder {
     builder
         .kind::<Pod>(pods)
         .index(indexes::SANDBOX_TEMPLATE_REF, indexes::sandbox_template_ref)
+        .index(indexes::SANDBOX_SET, indexes::sandbox_set)
 }
 
 /// Returns the limits of the watches of the sandbox kinds (C1, C2).
