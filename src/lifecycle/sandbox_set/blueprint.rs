@@ -126,3 +126,77 @@ fn labelled(template: &PodTemplate, labels: &Texts) -> PodTemplate {
     };
     add().unwrap_or_else(|| template.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::test_support::set;
+    use super::*;
+
+    #[test]
+    fn lp3_a_new_member_has_the_shape_that_openkruise_agents_gives_it() {
+        let set = set(1, "busybox");
+        let labels = json!({
+            "agents.kruise.io/sandbox-claimed": "false", "agents.kruise.io/sandbox-pool": "pool",
+            "agents.kruise.io/sandbox-template": "pool", "agents.kruise.io/template-hash": "r", "app": "x",
+        });
+        let expected = json!({
+            "apiVersion": "agents.kruise.io/v1alpha1", "kind": "Sandbox",
+            "metadata": {
+                "annotations": { "note": "n" }, "generateName": "pool-", "labels": labels, "namespace": "ns",
+                "ownerReferences": [{
+                    "apiVersion": "agents.kruise.io/v1alpha1", "blockOwnerDeletion": true, "controller": true,
+                    "kind": "SandboxSet", "name": "pool", "uid": "set-uid",
+                }],
+            },
+            "spec": { "template": {
+                "metadata": { "annotations": { "note": "n" }, "labels": labels },
+                "spec": { "containers": [{ "image": "busybox", "name": "a" }] },
+            } },
+        });
+        assert_eq!(serde_json::to_value(prototype(&set, "r")).unwrap(), expected);
+    }
+
+    #[test]
+    fn lp3_everything_that_describes_a_sandbox_is_copied() {
+        let mut set = set(1, "i");
+        set.spec = serde_json::from_value(json!({
+            "replicas": 1,
+            "templateRef": { "name": "gold" },
+            "volumeClaimTemplates": [{ "metadata": { "name": "data" }, "spec": {} }],
+            "persistentContents": ["memory"],
+            "runtimes": [{ "name": "agent-runtime" }],
+            "pauseStrategy": { "type": "Stop" },
+        }))
+        .unwrap();
+        let sandbox = serde_json::to_value(prototype(&set, "r")).unwrap();
+        let mut expected = serde_json::to_value(&set.spec).unwrap();
+        expected.as_object_mut().unwrap().remove("replicas");
+        assert_eq!(sandbox["spec"], expected);
+        assert_eq!(sandbox["metadata"]["labels"][LABEL_SANDBOX_TEMPLATE], "gold");
+        assert_eq!(sandbox["metadata"]["labels"][LABEL_SANDBOX_POOL], "pool");
+    }
+
+    #[test]
+    fn lp3_a_template_that_no_pod_can_have_is_copied_as_it_is() {
+        for template in [r#"{"metadata":null}"#, r#"{"metadata":{"labels":["a"]}}"#, r#"{"metadata":{"labels":{"a":1}}}"#] {
+            let mut set = set(1, "i");
+            set.spec.template = Some(serde_json::from_str(template).unwrap());
+            let sandbox = prototype(&set, "r");
+            assert_eq!(sandbox.metadata.labels.as_ref().unwrap().len(), 4, "{template}");
+            assert!(sandbox.spec.template.is_some());
+        }
+    }
+
+    #[test]
+    fn lp3_names_are_those_that_the_api_server_would_generate() {
+        let mut set = set(1, "i");
+        let name = new_name(&set);
+        let suffix = name.strip_prefix("pool-").unwrap();
+        assert!(suffix.len() == 5 && suffix.bytes().all(|letter| LETTERS.contains(&letter)), "{name}");
+        assert_ne!(name, new_name(&set));
+        set.metadata.name = Some("n".repeat(80));
+        assert_eq!(new_name(&set).len(), LONGEST_NAME);
+    }
+}

@@ -118,6 +118,7 @@ impl FailureBudget {
         for member in members.iter().filter(|member| member.is_updated) {
             let known = self.members.get(member.uid()).copied();
             let record = match (member.standing, known) {
+                (Standing::Locked | Standing::Gone, None | Some(Record::Creating(_))) => continue,
                 (Standing::Available, Some(Record::Available)) => Record::Available,
                 (Standing::Available, _) => {
                     succeeded = true;
@@ -173,4 +174,51 @@ impl FailureBudget {
 /// address.
 fn was_available(member: &Member) -> bool {
     member.sandbox.status.as_ref().is_some_and(|status| status.sandbox_ip.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_support::{Pool, SandboxChanges as _, member, set};
+    use super::*;
+
+    #[tokio::test]
+    async fn lp4_a_process_that_begins_knows_that_the_members_keep_failing() {
+        let set = set(5, "i");
+        let mut pool = Pool::new(set.clone(), [member(&set, "old").ready()]);
+        pool.budget = FailureBudget::failing(pool.now, "a: no such file");
+        assert_eq!(pool.decide().create, 0);
+        pool.now += FIRST_DELAY;
+        assert_eq!(pool.decide().create, 1, "a member that was available before proves nothing");
+        pool.show([member(&set, "old").ready(), member(&set, "probe").ready()]);
+        assert_eq!(pool.decide().create, 3);
+    }
+
+    #[tokio::test]
+    async fn lp4_a_dead_member_that_has_an_address_was_available_before_this_process_began() {
+        let set = set(1, "i");
+        let mut ran = member(&set, "a").failed("killed");
+        ran.status.as_mut().unwrap().sandbox_ip = Some("10.0.0.1".into());
+        assert_eq!(Pool::new(set.clone(), [ran]).decide().create, 1);
+        assert_eq!(Pool::new(set.clone(), [member(&set, "a").failed("killed")]).decide().create, 0);
+    }
+
+    #[tokio::test]
+    async fn lp4_members_of_an_old_revision_use_up_no_budget() {
+        let (old, new) = (set(1, "old"), set(1, "new"));
+        assert_eq!(Pool::new(new, [member(&old, "a").failed("m")]).decide().create, 1);
+    }
+
+    #[tokio::test]
+    async fn lp4_a_member_that_somebody_deletes_is_no_probe_and_no_failure() {
+        let set = set(2, "i");
+        let mut pool = Pool::new(set.clone(), []);
+        pool.decide();
+        pool.show([member(&set, "a").failed("m")]);
+        pool.decide();
+        pool.now += FIRST_DELAY;
+        let mut deleted = member(&set, "probe");
+        deleted.metadata.deletion_timestamp = serde_json::from_str("\"2030-01-01T00:00:00Z\"").unwrap();
+        pool.show([deleted]);
+        assert_eq!(pool.decide().create, 1);
+    }
 }

@@ -161,3 +161,97 @@ fn is_empty(value: &Value) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_support::{member, set};
+    use super::*;
+
+    fn own(set: &SandboxSet) -> Arc<str> {
+        hash(set)
+    }
+
+    /// A set whose status another controller has written, for this generation.
+    fn foreign(image: &str, observed: i64) -> SandboxSet {
+        let mut set = set(3, image);
+        let status = set.status.get_or_insert_default();
+        (status.update_revision, status.observed_generation) = (Some("5844467cf5".into()), Some(observed));
+        set
+    }
+
+    /// A member as Go writes it.
+    fn foreign_member(image: &str) -> Sandbox {
+        let mut sandbox = member(&set(3, image), "a");
+        let labels = sandbox.metadata.labels.as_mut().unwrap();
+        labels.insert(LABEL_TEMPLATE_HASH.into(), "5844467cf5".into());
+        let template = sandbox.spec.template.as_ref().unwrap().to_json();
+        let template = template.replace("\"name\":\"a\"", "\"name\":\"a\",\"resources\":{}");
+        let template = template.replace("\"metadata\":{", "\"metadata\":{\"creationTimestamp\":null,");
+        sandbox.spec.template = Some(serde_json::from_str(&template).unwrap());
+        sandbox
+    }
+
+    #[test]
+    fn ls4_a_revision_does_not_depend_on_the_order_of_fields_but_on_every_value() {
+        let of = |template: &str| {
+            let mut set = set(1, "i");
+            set.spec.template = Some(serde_json::from_str(template).unwrap());
+            own(&set)
+        };
+        let first = of(r#"{"metadata":{"labels":{"a":"1","b":"2"}},"spec":{"x":[1,true]}}"#);
+        assert_eq!(first, of(r#"{"spec":{"x":[1,true]},"metadata":{"labels":{"b":"2","a":"1"},"c":null}}"#));
+        assert_ne!(first, of(r#"{"spec":{"x":[true,1]},"metadata":{"labels":{"b":"2","a":"1"}}}"#));
+        assert_ne!(first, of(r#"{"spec":{"x":[1,true]},"metadata":{"labels":{"b":"1","a":"2"}}}"#));
+        assert_eq!(first.len(), LENGTH);
+    }
+
+    #[test]
+    fn ls4_a_revision_covers_what_members_copy_and_nothing_else() {
+        let first = own(&set(1, "i"));
+        assert_eq!(first, own(&set(7, "i")), "the replicas");
+        assert_ne!(first, own(&set(1, "j")));
+        let mut other = set(1, "i");
+        other.spec.persistent_contents = Some(vec!["memory".into()]);
+        assert_ne!(first, own(&other));
+        let mut other = set(1, "i");
+        other.spec.runtimes = serde_json::from_value(json!([{ "name": "r" }])).unwrap();
+        assert_ne!(first, own(&other));
+        let mut other = set(1, "i");
+        other.spec.template_ref = serde_json::from_value(json!({ "name": "unused" })).unwrap();
+        assert_eq!(first, own(&other), "a reference beside a template is not used");
+        other.spec.template = None;
+        assert_ne!(first, own(&other));
+    }
+
+    #[test]
+    fn ls4_the_hash_is_the_same_in_every_version() {
+        assert_eq!(&*own(&set(1, "busybox")), "EXPECTED");
+    }
+
+    #[test]
+    fn ls4_a_foreign_revision_is_kept_while_the_generation_is_the_same() {
+        let set = foreign("i", 1);
+        assert_eq!(&*current(&set, &own(&set), []), "5844467cf5");
+    }
+
+    #[test]
+    fn ls4_a_foreign_revision_is_kept_if_a_member_is_a_copy_of_the_set() {
+        let set = foreign("i", 0);
+        let members = [foreign_member("i")];
+        assert_eq!(&*current(&set, &own(&set), &members), "5844467cf5", "only the replicas have changed");
+        let changed = foreign("j", 0);
+        assert_eq!(current(&changed, &own(&changed), &members), own(&changed));
+        assert_eq!(current(&set, &own(&set), []), own(&set), "nothing to compare with");
+    }
+
+    #[test]
+    fn ls4_an_own_revision_follows_the_template() {
+        let mut set = set(1, "i");
+        let first = own(&set);
+        set.status.get_or_insert_default().update_revision = Some(first.to_string());
+        set.status.get_or_insert_default().observed_generation = Some(1);
+        set.spec.template = super::super::test_support::set(1, "j").spec.template;
+        set.metadata.generation = Some(2);
+        assert_ne!(current(&set, &own(&set), []), first);
+    }
+}

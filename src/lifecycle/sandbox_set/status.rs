@@ -17,6 +17,9 @@ const REASON_COMPLETE: &str = "RolloutComplete";
 const REASON_CREATE_FAILED: &str = "CreateSandboxFailed";
 /// Reason of the condition: new sandboxes are not in the scope of this process.
 const REASON_OUT_OF_SCOPE: &str = "SandboxesOutOfScope";
+/// What the message of the condition begins with when members keep failing. The message of the last member follows.
+pub(super) const MEMBERS_FAIL: &str = "sandboxes fail before they are available; the last one is ";
+
 /// Reason of the condition: the set has neither a template nor a reference to one.
 const REASON_NO_TEMPLATE: &str = "TemplateMissing";
 
@@ -77,8 +80,7 @@ fn set_progress(set: &SandboxSet, status: &mut SandboxSetStatus, progress: &Prog
             (ConditionStatus::True, REASON_ROLLING_UPDATE, message)
         }
         Progress::MembersKeepFailing(last) => {
-            let message = format!("sandboxes fail before they are available; the last one is {last}");
-            (ConditionStatus::False, REASON_MEMBERS_KEEP_FAILING, message)
+            (ConditionStatus::False, REASON_MEMBERS_KEEP_FAILING, format!("{MEMBERS_FAIL}{last}"))
         }
         Progress::Refused(answer) => (ConditionStatus::False, REASON_CREATE_FAILED, answer.clone()),
         Progress::OutOfScope => {
