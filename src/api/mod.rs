@@ -8,7 +8,7 @@
 //! - Equal texts share one copy (`interned.rs`).
 //! - Addresses, UIDs and generations are stored without memory of their own (`packed.rs`).
 //! - Phases and condition statuses accept values that a newer version may add (`names.rs`).
-//! - Dates keep their written form (`time.rs`).
+//! - Dates and durations keep their written form (`time.rs`, `go_duration.rs`).
 //!
 //! The last two mean that an object is written back exactly as it was read.
 //!
@@ -20,6 +20,8 @@
 #[macro_use]
 mod names;
 
+pub(crate) mod duration;
+mod go_duration;
 mod interned;
 mod json_text;
 mod lists;

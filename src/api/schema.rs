@@ -128,10 +128,21 @@ pub(crate) fn int_or_string(_: &mut SchemaGenerator) -> Schema {
     schemars::json_schema!({ "x-kubernetes-int-or-string": true })
 }
 
+/// Returns the schema of quantities by name, such as the resources of a container.
+pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "additionalProperties": { "x-kubernetes-int-or-string": true, "pattern": QUANTITY },
+    })
+}
+
 /// Returns a schema that accepts and keeps any JSON.
 pub(crate) fn any_json(_: &mut SchemaGenerator) -> Schema {
     schemars::json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
 }
+
+/// The text of a quantity, as the definitions of Kubernetes check it.
+const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 
 /// Removes `null` alternatives, titles, and the line breaks of doc comments.
 #[derive(Clone)]

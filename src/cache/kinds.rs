@@ -10,7 +10,7 @@ use shared_cache::{CachedResource, DecodeError, IndexFunc, SharedCacheBuilder, W
 use super::scope::Scope;
 use super::{indexes, system_objects};
 use crate::api::v1alpha1::{
-    CREATED_BY_SANDBOX, Checkpoint, LABEL_CREATED_BY, Sandbox, SandboxSet, SandboxTemplate,
+    CREATED_BY_SANDBOX, Checkpoint, LABEL_CREATED_BY, Sandbox, SandboxClaim, SandboxSet, SandboxTemplate,
 };
 
 /// The decoder of the kinds of our group: a field that cannot be read does not hide its object (V9).
@@ -66,6 +66,10 @@ impl CachedResource for Checkpoint {
 }
 
 impl CachedResource for SandboxTemplate {
+    decode_what_can_be_read!();
+}
+
+impl CachedResource for SandboxClaim {
     decode_what_can_be_read!();
 }
 

@@ -14,7 +14,6 @@
 //! ([`Scope::from_options`]). Of the crate this module imports only [`Scope`]; its only I/O is to read the file.
 
 mod document;
-mod duration;
 mod election;
 mod file;
 mod loader;

@@ -17,7 +17,8 @@ use serde::{
 };
 use serde_json::{Value, json};
 
-use super::{BindAddress, LabelSelector, duration};
+use super::{BindAddress, LabelSelector};
+use crate::api::duration;
 
 /// A form of text.
 pub(super) trait Form {

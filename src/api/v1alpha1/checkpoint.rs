@@ -7,8 +7,9 @@ use std::borrow::Cow;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Time, UnreadFields, annotation};
+use super::{JsonText, Time, UnreadFields, annotation};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
 
@@ -87,6 +88,10 @@ pub struct CheckpointStatus {
     /// The phase of the checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<CheckpointPhase>,
+    /// The changes with which the template of the pod becomes the template of the saved pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::any_json")]
+    pub pod_template_delta: Option<JsonText<Value>>,
 }
 
 impl Checkpoint {

@@ -84,6 +84,17 @@ pub const CONDITION_INPLACE_UPDATE: &str = "InplaceUpdate";
 pub const CONDITION_UPGRADING: &str = "Upgrading";
 /// On a Sandbox: the runtime has been initialised again after resuming.
 pub const CONDITION_POST_RESUME_INIT: &str = "PostResumeInit";
+/// On a Sandbox: the runtime has been initialised. Versions of OpenKruise Agents after v0.3.0 write this condition
+/// instead of [`CONDITION_POST_RESUME_INIT`].
+pub const CONDITION_RUNTIME_INITIALIZED: &str = "RuntimeInitialized";
+/// On a Sandbox: progress of the cleanup for its next use.
+pub const CONDITION_RECYCLING: &str = "Recycling";
+/// On a SandboxSet: the pool comes closer to what its spec asks for.
+pub const CONDITION_PROGRESSING: &str = "Progressing";
+/// On a SandboxClaim: the claim has ended, with all its sandboxes or not.
+pub const CONDITION_COMPLETED: &str = "Completed";
+/// On a SandboxClaim: the time for claiming was over before all sandboxes were claimed.
+pub const CONDITION_TIMED_OUT: &str = "TimedOut";
 
 /// Reason of [`CONDITION_READY`]: the status is the readiness of the pod.
 pub const REASON_POD_READY: &str = "PodReady";
@@ -93,15 +104,35 @@ pub const REASON_INPLACE_UPDATING: &str = "InplaceUpdating";
 pub const REASON_UPGRADING: &str = "Upgrading";
 /// Reason of [`CONDITION_READY`]: a container failed to start, and waiting will not make the sandbox ready.
 pub const REASON_START_CONTAINER_FAILED: &str = "StartContainerFailed";
-/// Reason of [`CONDITION_INPLACE_UPDATE`]: the update is complete.
+/// Reason of [`CONDITION_READY`]: the API server has refused the pod.
+pub const REASON_POD_CREATE_FAILED: &str = "PodCreateFailed";
+/// Reason of [`CONDITION_READY`]: a pod of this name exists and belongs to another object.
+pub const REASON_POD_NAME_TAKEN: &str = "PodNameTaken";
+/// Reason of [`CONDITION_READY`]: the template that the spec refers to does not exist.
+pub const REASON_TEMPLATE_NOT_FOUND: &str = "TemplateNotFound";
+/// Reason of [`CONDITION_INPLACE_UPDATE`] and [`CONDITION_RUNTIME_INITIALIZED`]: the step is complete.
 pub const REASON_SUCCEEDED: &str = "Succeeded";
-/// Reason of [`CONDITION_INPLACE_UPDATE`]: the update has failed.
+/// Reason of [`CONDITION_INPLACE_UPDATE`] and [`CONDITION_RUNTIME_INITIALIZED`]: the step has failed.
 pub const REASON_FAILED: &str = "Failed";
+/// Reason of [`CONDITION_INPLACE_UPDATE`]: only a new pod would fit the template, and `spec.upgradePolicy` does not
+/// allow a new pod.
+pub const REASON_RECREATE_NOT_ALLOWED: &str = "RecreateNotAllowed";
 /// Reason of [`CONDITION_SANDBOX_PAUSED`]: pausing was requested.
 pub const REASON_SET_PAUSE: &str = "SetPause";
 /// Reason of [`CONDITION_SANDBOX_PAUSED`]: the pod is being deleted.
 pub const REASON_DELETE_POD: &str = "DeletePod";
+/// Reason of [`CONDITION_SANDBOX_PAUSED`]: the pod is deleted, and pausing is complete.
+pub const REASON_STOP_PAUSE_SUCCEED: &str = "StopPauseSucceed";
+/// Reason of [`CONDITION_SANDBOX_PAUSED`]: `spec.pauseStrategy` asks for hibernation, and the sandbox is stopped
+/// instead.
+pub const REASON_HIBERNATE_NOT_SUPPORTED: &str = "HibernateNotSupported";
 /// Reason of [`CONDITION_SANDBOX_RESUMED`]: a pod is being created.
 pub const REASON_CREATE_POD: &str = "CreatePod";
-/// Reason of [`CONDITION_SANDBOX_RESUMED`]: the pod is being resumed.
+/// Reason of [`CONDITION_SANDBOX_RESUMED`]: the pod is being resumed, or with status True, is resumed.
 pub const REASON_RESUME_POD: &str = "ResumePod";
+/// Reason of [`CONDITION_PROGRESSING`]: sandboxes die before they are ever available, so the set creates fewer of them.
+pub const REASON_MEMBERS_KEEP_FAILING: &str = "MembersKeepFailing";
+/// Reason of [`CONDITION_COMPLETED`] and [`CONDITION_TIMED_OUT`]: the time for claiming is over.
+pub const REASON_TIMEOUT_REACHED: &str = "TimeoutReached";
+/// Reason of [`CONDITION_COMPLETED`]: all sandboxes are claimed.
+pub const REASON_ALL_REPLICAS_CLAIMED: &str = "AllReplicasClaimed";

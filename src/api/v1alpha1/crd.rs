@@ -8,14 +8,15 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
-use super::{VERSION, checkpoint, sandbox, sandboxset, sandboxtemplate};
+use super::{VERSION, checkpoint, sandbox, sandboxclaim, sandboxset, sandboxtemplate};
 use crate::api::schema::Shape;
 
 /// All kinds, each with the name of its file in `config/crd/bases`.
-const SHAPES: [(&str, Shape); 4] = [
+const SHAPES: [(&str, Shape); 5] = [
     ("agents.kruise.io_sandboxes.yaml", sandbox::SHAPE),
     ("agents.kruise.io_sandboxsets.yaml", sandboxset::SHAPE),
     ("agents.kruise.io_sandboxtemplates.yaml", sandboxtemplate::SHAPE),
+    ("agents.kruise.io_sandboxclaims.yaml", sandboxclaim::SHAPE),
     ("agents.kruise.io_checkpoints.yaml", checkpoint::SHAPE),
 ];
 
@@ -203,6 +204,7 @@ mod tests {
             "x-kubernetes-map-type",
             "x-kubernetes-preserve-unknown-fields",
             "x-kubernetes-int-or-string",
+            "x-kubernetes-validations",
             "minimum",
             "minLength",
             "maxLength",
@@ -222,13 +224,14 @@ mod tests {
     fn plain(value: &Value) -> String {
         match value {
             Value::Bool(true) => "True".to_owned(),
+            Value::Bool(false) => "False".to_owned(),
             Value::String(text) => text.clone(),
             Value::Number(number) if number.as_f64().is_some_and(|number| number.fract() == 0.0) => {
                 number.as_f64().unwrap().to_string()
             }
             Value::Array(items) => {
-                let items: Vec<String> =
-                    items.iter().map(|item| format!("'{}'", item.as_str().unwrap())).collect();
+                let item = |item: &Value| item.as_str().map_or(item.to_string(), |text| format!("'{text}'"));
+                let items: Vec<String> = items.iter().map(item).collect();
                 format!("[{}]", items.join(", "))
             }
             other => other.to_string(),

@@ -6,6 +6,8 @@
 
 /// The value that turns on a label that is either on or off.
 pub const LABEL_TRUE: &str = "true";
+/// The value that turns off a label that is either on or off.
+pub const LABEL_FALSE: &str = "false";
 
 /// On a Sandbox: name of the SandboxSet that created the sandbox.
 pub const LABEL_SANDBOX_POOL: &str = "agents.kruise.io/sandbox-pool";
@@ -23,8 +25,19 @@ pub const LABEL_SANDBOX_ID: &str = "agents.kruise.io/sandbox-id";
 pub const LABEL_RESERVED_FAILED_SANDBOX: &str = "agents.kruise.io/reserved-failed-sandbox";
 /// On a Sandbox: name of the `SandboxUpdateOps` that is updating the sandbox.
 pub const LABEL_UPDATE_OPS: &str = "agents.kruise.io/update-ops";
-/// On a Checkpoint: name of its sandbox.
+/// On a Sandbox: the last upgrade of the sandbox has failed.
+pub const LABEL_UPGRADE_FAILED: &str = "agents.kruise.io/upgrade-failed";
+/// On a Sandbox and its Pod: [`LABEL_FALSE`] if the user forbids access to the internet. Policies of the network select
+/// pods by this label.
+pub const LABEL_ALLOW_INTERNET_ACCESS: &str = "agents.kruise.io/allow-internet-access";
+/// On a Pod, by the template of a claimed Sandbox: the same as [`ANNOTATION_OWNER`] on the Sandbox.
+pub const LABEL_OWNER: &str = "agents.kruise.io/owner";
+/// On a Checkpoint, and on a Pod by the template of a claimed Sandbox: name of its sandbox.
 pub const LABEL_SANDBOX_NAME: &str = "agents.kruise.io/sandbox-name";
+/// On a Checkpoint: its id.
+pub const LABEL_CHECKPOINT_ID: &str = "agents.kruise.io/checkpoint-id";
+/// On a Checkpoint: its type.
+pub const LABEL_CHECKPOINT_TYPE: &str = "agents.kruise.io/checkpoint-type";
 /// On a Pod, as label and as annotation: the purpose of the pod, see [`CREATED_BY_SANDBOX`].
 pub const LABEL_CREATED_BY: &str = "agents.kruise.io/created-by";
 /// The value of [`LABEL_CREATED_BY`] and [`ANNOTATION_CREATED_BY`] on the pod of a sandbox.
@@ -42,8 +55,21 @@ pub const ANNOTATION_CLEANUP: &str = "agents.kruise.io/cleanup";
 /// On a Sandbox: the sandbox is cleaned up for its next use when its user releases it. Versions of OpenKruise Agents
 /// after v0.3.0 write this annotation.
 pub const ANNOTATION_CLEANUP_ENABLED: &str = "agents.kruise.io/cleanup-enabled";
+/// On a Sandbox: how long the sandbox is kept after a cleanup that failed, such as `5m`. Absent: not at all.
+pub const ANNOTATION_CLEANUP_RETAIN_ON_FAILURE: &str = "agents.kruise.io/cleanup-retain-on-failure";
+/// On a SandboxTemplate that was made for one sandbox: the template may be removed when no object refers to it.
+pub const ANNOTATION_CLEANUP_CANDIDATE: &str = "agents.kruise.io/cleanup-candidate";
+/// On a Sandbox: the keys of the labels and annotations that its claim has written, as JSON. A cleanup removes them.
+pub const ANNOTATION_UPDATED_METADATA_IN_CLAIM: &str = "agents.kruise.io/updated-metadata-in-claim";
+/// On a Sandbox: how long the sandbox is kept while it is paused, such as `forever`.
+pub const ANNOTATION_RESERVE_PAUSED_SANDBOX_DURATION: &str =
+    "agents.kruise.io/reserve-paused-sandbox-duration";
+/// On a paused Sandbox: resume the sandbox with its old template, as the first step of an upgrade.
+pub const ANNOTATION_UPGRADE_RESUME_TRIGGER: &str = "agents.kruise.io/upgrade-resume-trigger";
 /// On a Sandbox, Checkpoint or PersistentVolumeClaim: the user that owns the object.
 pub const ANNOTATION_OWNER: &str = "agents.kruise.io/owner";
+/// The value of [`ANNOTATION_OWNER`] while a SandboxSet removes a surplus sandbox. It never is a user.
+pub const OWNER_SCALE_DOWN: &str = "__manager_scale_down";
 /// On a Sandbox: the time of the claim, in RFC 3339.
 pub const ANNOTATION_CLAIM_TIMESTAMP: &str = "agents.kruise.io/claim-timestamp";
 /// On a Sandbox: the checkpoint from which its content was restored.
@@ -56,10 +82,22 @@ pub const ANNOTATION_MEMBERLIST_URL: &str = "agents.kruise.io/memberlist-url";
 pub const ANNOTATION_RUNTIME_URL: &str = "agents.kruise.io/runtime-url";
 /// On a Sandbox: the access token of the runtime in the sandbox. Never log this token.
 pub const ANNOTATION_RUNTIME_ACCESS_TOKEN: &str = "agents.kruise.io/runtime-access-token";
+/// On a Sandbox: the port at which the runtime in the sandbox serves TLS. Absent: the runtime serves no TLS.
+pub const ANNOTATION_RUNTIME_TLS_PORT: &str = "agents.kruise.io/runtime-tls-port";
+/// On a Sandbox: the volumes that its claim mounts, as JSON.
+pub const ANNOTATION_CSI_VOLUME_CONFIG: &str = "e2b.agents.kruise.io/csi-volume-config";
+/// On a Sandbox: the access token of envd in the sandbox. Never log this token.
+pub const ANNOTATION_ENVD_ACCESS_TOKEN: &str = "e2b.agents.kruise.io/envd-access-token";
+/// On a Sandbox: URL of envd in the sandbox.
+pub const ANNOTATION_ENVD_URL: &str = "e2b.agents.kruise.io/envd-url";
 /// On a Sandbox: its priority among the sandboxes of its SandboxSet.
 pub const ANNOTATION_SANDBOX_PRIORITY: &str = "agents.kruise.io/sandbox-priority";
-/// On a Sandbox: hash of the part of its spec that cannot be updated in place.
+/// On a Sandbox: hash of the part of its spec that cannot be updated in place. Versions of OpenKruise Agents compute it
+/// from the JSON that Go writes, so this project never writes, changes or compares it.
 pub const ANNOTATION_HASH_IMMUTABLE_PART: &str = "sandbox.agents.kruise.io/hash-immutable-part";
+/// On a Sandbox: the older form of [`ANNOTATION_HASH_IMMUTABLE_PART`].
+pub const ANNOTATION_HASH_WITHOUT_IMAGE_RESOURCES: &str =
+    "sandbox.agents.kruise.io/hash-without-image-resources";
 
 /// Finalizer that keeps a Sandbox until its resources have been released.
 pub const FINALIZER_SANDBOX: &str = "agents.kruise.io/sandbox";

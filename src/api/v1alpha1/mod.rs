@@ -1,7 +1,7 @@
 //! Version `v1alpha1` of the group `agents.kruise.io`: [`Sandbox`], [`SandboxSet`], [`SandboxTemplate`],
-//! [`Checkpoint`].
+//! [`SandboxClaim`], [`Checkpoint`].
 //!
-//! These types have the same fields as the types of OpenKruise Agents v0.3.0, so objects are interchangeable.
+//! These types have the same fields as the types of OpenKruise Agents v0.3.0, and newer ones, so objects are interchangeable.
 //! JSON names are camelCase, Rust names are `snake_case`. Absent, empty and unknown values are distinguished
 //! and written back as they were read. Three things are not written back: fields that the types do not have, fields
 //! that could not be read, and what the cache never stores, such as `managedFields`. A PUT of a cached object would
@@ -10,9 +10,10 @@
 //!
 //! | Kind | Meaning | Files |
 //! |---|---|---|
-//! | [`Sandbox`] | one isolated environment, backed by a pod | `sandbox`, `state` |
+//! | [`Sandbox`] | one isolated environment, backed by a pod | `sandbox`, `sandbox_spec`, `state` |
 //! | [`SandboxSet`] | a pool of ready sandboxes that users can claim | `sandboxset` |
 //! | [`SandboxTemplate`] | a template of sandboxes, referred to by name | `sandboxtemplate`, `template`, `pod_template` |
+//! | [`SandboxClaim`] | the wish of a user for sandboxes of a pool | `sandboxclaim` |
 //! | [`Checkpoint`] | the saved content of a sandbox | `checkpoint` |
 //!
 //! The structs hold neither `apiVersion` nor `kind`. Serializing writes both. Decoding ignores both, because
@@ -113,6 +114,8 @@ mod crd;
 mod labels;
 mod pod_template;
 mod sandbox;
+mod sandbox_spec;
+mod sandboxclaim;
 mod sandboxset;
 mod sandboxtemplate;
 mod state;
@@ -126,16 +129,21 @@ pub use conditions::*;
 pub use crd::{crd_files, crds, crds_yaml};
 pub use labels::*;
 pub use pod_template::PodTemplate;
-pub use sandbox::{
-    ExecAction, PodInfo, Sandbox, SandboxLifecycle, SandboxPhase, SandboxSpec, SandboxStatus, UpgradeAction,
-    UpgradePolicy,
+pub use sandbox::{PodInfo, Sandbox, SandboxPhase, SandboxStatus};
+pub use sandbox_spec::{ExecAction, RareFields, SandboxLifecycle, SandboxSpec, UpgradeAction, UpgradePolicy};
+pub use sandboxclaim::{
+    ClaimInplaceUpdate, ClaimResources, DynamicVolumeMount, SandboxClaim, SandboxClaimPhase,
+    SandboxClaimSpec, SandboxClaimStatus,
 };
 pub use sandboxset::{SandboxSet, SandboxSetSpec, SandboxSetStatus, ScaleStrategy, UpdateStrategy};
 pub use sandboxtemplate::{SandboxTemplate, SandboxTemplateSpec};
 pub use state::{SandboxState, StateKind, StateReason, Verdict, VerdictReason};
-pub use template::{RuntimeConfig, TemplateRef, VolumeClaimTemplates};
+pub use template::{
+    HibernateStrategy, PauseStrategy, PauseStrategyType, RuntimeConfig, TemplateRef, VolumeClaimTemplates,
+};
 pub use unread::UnreadFields;
 
+pub use super::go_duration::{GoDuration, InvalidDuration};
 pub use super::json_text::JsonText;
 pub use super::metadata::{annotation, label};
 pub use super::packed::{Generation, Ip, Uid};

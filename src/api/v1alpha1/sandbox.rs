@@ -1,8 +1,8 @@
 //! [`Sandbox`]: one isolated environment, backed by a pod.
 //!
 //! A cluster has far more sandboxes than objects of other kinds, so a test limits the size of this struct.
-//! This file has the fields, the printer columns (`SHAPE`), and the methods with which indexes and lookups
-//! read single facts. `state.rs` derives the state of a sandbox from all of its fields.
+//! This file has the fields of the status, the printer columns (`SHAPE`), and the methods with which indexes and
+//! lookups read single facts. `sandbox_spec.rs` has the fields of the spec. `state.rs` derives the state of a sandbox from all of its fields.
 //!
 //! Rule numbers refer to docs/behaviours.md.
 
@@ -13,11 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::template::{RuntimeConfig, TemplateRef, VolumeClaimTemplates};
-use super::{
-    Condition, Generation, Ip, JsonText, PodTemplate, Symbol, Time, Uid, UnreadFields, annotation,
-    conditions, label,
-};
+use super::sandbox_spec::{SandboxSpec, SpecFields};
+use super::{Condition, Generation, Ip, JsonText, Symbol, Uid, UnreadFields, annotation, conditions, label};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
 
@@ -38,89 +35,6 @@ pub struct Sandbox {
 }
 
 kind!(Sandbox, SandboxSpec, "sandboxes", status);
-
-/// The desired state of a sandbox.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SandboxSpec {
-    /// Actions before and after an upgrade.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lifecycle: Option<Box<SandboxLifecycle>>,
-    /// The time at which the sandbox is paused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause_time: Option<Time>,
-    /// True pauses the sandbox, false resumes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub paused: Option<bool>,
-    /// Contents that are kept while the sandbox is paused, such as memory, filesystem or ip.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub persistent_contents: Option<JsonText<Vec<String>>>,
-    /// Runtimes that are added to the sandbox.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub runtimes: Option<JsonText<Vec<RuntimeConfig>>>,
-    /// The time at which the sandbox is shut down. After this time the sandbox counts as dead.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shutdown_time: Option<Time>,
-    /// Template of the pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub template: Option<PodTemplate>,
-    /// Reference to a template, used if the field template is absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub template_ref: Option<Box<TemplateRef>>,
-    /// How a change of the template is applied to the sandbox.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upgrade_policy: Option<Box<UpgradePolicy>>,
-    /// Templates of the volume claims of the sandbox.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::any_json")]
-    pub volume_claim_templates: Option<VolumeClaimTemplates>,
-}
-
-/// Actions before and after an upgrade.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SandboxLifecycle {
-    /// Action in the new pod, after the upgrade.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub post_upgrade: Option<UpgradeAction>,
-    /// Action in the old pod, before the upgrade.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pre_upgrade: Option<UpgradeAction>,
-}
-
-/// One action before or after an upgrade.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct UpgradeAction {
-    /// The command that the action runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exec: Option<ExecAction>,
-    /// Timeout of the action, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = 60))]
-    pub timeout_seconds: Option<i32>,
-}
-
-/// A command that runs in a container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ExecAction {
-    /// The program and its arguments. No shell interprets them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub command: Option<Vec<String>>,
-}
-
-/// How a change of the template is applied to a sandbox.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct UpgradePolicy {
-    /// Name of the policy.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub type_: Option<String>,
-}
 
 open_enum! {
     /// The phase of a sandbox. Later versions may add values.
@@ -169,6 +83,9 @@ pub struct SandboxStatus {
     /// The pod of the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_info: Option<PodInfo>,
+    /// How many times the sandbox was cleaned up for its next use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recycled_count: Option<i32>,
     /// The IP address of the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sandbox_ip: Option<Ip>,
@@ -298,9 +215,10 @@ pub(super) const SHAPE: Shape = Shape {
         },
         Column { name: "shutdown_time", kind: "string", path: ".spec.shutdownTime" },
         Column { name: "pause_time", kind: "string", path: ".spec.pauseTime" },
+        Column { name: "RecycledCount", kind: "integer", path: ".status.recycledCount" },
         Column { name: "Message", kind: "string", path: ".status.message" },
     ],
     scale: false,
-    spec: schema::of::<SandboxSpec>,
+    spec: schema::of::<SpecFields>,
     status: Some(schema::of::<SandboxStatus>),
 };

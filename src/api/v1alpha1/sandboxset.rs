@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::template::{RuntimeConfig, TemplateRef, VolumeClaimTemplates};
+use super::template::{PauseStrategy, RuntimeConfig, TemplateRef, VolumeClaimTemplates};
 use super::{Condition, PodTemplate, UnreadFields, annotation, conditions};
 use crate::api::schema::{Column, Shape};
 use crate::api::{lists, metadata, schema};
@@ -34,6 +34,9 @@ kind!(SandboxSet, SandboxSetSpec, "sandboxsets", status);
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSetSpec {
+    /// How each sandbox is paused. Default: its pod is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause_strategy: Option<PauseStrategy>,
     /// Contents that are kept while a sandbox is paused, such as memory, filesystem or ip.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
@@ -97,6 +100,9 @@ pub struct SandboxSetStatus {
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Option<Vec<Condition>>,
+    /// The name of the current revision of the template. Versions of OpenKruise Agents after v0.3.0 write this field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_revision: Option<String>,
     /// The generation of the object that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::template::{RuntimeConfig, VolumeClaimTemplates};
+use super::template::{PauseStrategy, RuntimeConfig, VolumeClaimTemplates};
 use super::{PodTemplate, UnreadFields, annotation};
 use crate::api::schema::Shape;
 use crate::api::{lists, metadata, schema};
@@ -31,6 +31,9 @@ kind!(SandboxTemplate, SandboxTemplateSpec, "sandboxtemplates");
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxTemplateSpec {
+    /// How each sandbox is paused. Default: its pod is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause_strategy: Option<PauseStrategy>,
     /// Contents that are kept while a sandbox is paused, such as memory, filesystem or ip.
     #[serde(default, deserialize_with = "lists::exact", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]

@@ -18,6 +18,38 @@ pub struct RuntimeConfig {
     pub name: Symbol,
 }
 
+open_enum! {
+    /// How a sandbox is paused. Later versions may add values.
+    pub enum PauseStrategyType {
+        /// The pod is deleted. Only volumes keep their content.
+        Stop,
+        /// The content of the sandbox is saved before the pod is deleted.
+        Hibernate,
+    }
+}
+
+/// How a sandbox is paused when spec.paused becomes true.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseStrategy {
+    /// Where the content is saved, if the type is Hibernate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hibernate_strategy: Option<HibernateStrategy>,
+    /// Stop deletes the pod. Hibernate saves the content of the sandbox first, which needs an agent on the node.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Stop", "Hibernate"]))]
+    pub type_: Option<PauseStrategyType>,
+}
+
+/// Where the content of a hibernating sandbox is saved.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HibernateStrategy {
+    /// Name of the place, such as Snapshot.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_: Option<String>,
+}
+
 /// A reference to a template, used instead of a template in the object itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use shared_cache::decode_partially;
 
 use super::*;
 
@@ -37,6 +38,7 @@ fn full_sandbox() -> Value {
                 "postUpgrade": { "exec": { "command": ["true"] }, "timeoutSeconds": 60 },
                 "preUpgrade": { "exec": { "command": [] }, "timeoutSeconds": 5 }
             },
+            "pauseStrategy": { "type": "Novel", "hibernateStrategy": { "type": "Snapshot" } },
             "pauseTime": "2030-01-01T08:00:00+08:00",
             "paused": false,
             "persistentContents": [],
@@ -59,7 +61,7 @@ fn full_sandbox() -> Value {
             "podInfo": {
                 "annotations": { "x": "y" }, "labels": {}, "nodeName": "n", "podIP": "10.0.0.1", "podUID": "p"
             },
-            "sandboxIp": "10.0.0.1", "updateRevision": "r1"
+            "recycledCount": 0, "sandboxIp": "10.0.0.1", "updateRevision": "r1"
         }
     })
 }
@@ -70,6 +72,7 @@ fn full_sandbox_set() -> Value {
         "kind": "SandboxSet",
         "metadata": { "name": "s" },
         "spec": {
+            "pauseStrategy": { "type": "Stop", "hibernateStrategy": { "type": "" } },
             "persistentContents": ["memory"], "replicas": 0, "runtimes": [],
             "scaleStrategy": { "maxUnavailable": "20%" },
             "template": { "spec": { "containers": [] } },
@@ -78,7 +81,7 @@ fn full_sandbox_set() -> Value {
             "volumeClaimTemplates": []
         },
         "status": {
-            "availableReplicas": 1, "conditions": [], "observedGeneration": 1, "replicas": 2,
+            "availableReplicas": 1, "conditions": [], "currentRevision": "s-r", "observedGeneration": 1, "replicas": 2,
             "selector": "a=b",
             "updateRevision": "r", "updatedAvailableReplicas": 0, "updatedReplicas": 0
         }
@@ -91,6 +94,7 @@ fn full_sandbox_template() -> Value {
         "kind": "SandboxTemplate",
         "metadata": { "name": "t" },
         "spec": {
+            "pauseStrategy": { "type": "Hibernate", "hibernateStrategy": { "type": "Snapshot" } },
             "persistentContents": ["memory"], "runtimes": [{ "name": "r" }],
             "template": { "spec": { "containers": [] } }, "volumeClaimTemplates": []
         }
@@ -108,7 +112,38 @@ fn full_checkpoint() -> Value {
         },
         "status": {
             "checkpointId": "id", "completionTime": "2030-01-01T00:00:00Z", "message": "m",
-            "observedGeneration": 1, "phase": "Creating"
+            "observedGeneration": 1, "phase": "Creating",
+            "podTemplateDelta": { "spec": { "novel": [1.5, 9_007_199_254_740_993_i64] } }
+        }
+    })
+}
+
+fn full_sandbox_claim() -> Value {
+    json!({
+        "apiVersion": "agents.kruise.io/v1alpha1",
+        "kind": "SandboxClaim",
+        "metadata": { "name": "c", "annotations": { "agents.kruise.io/owner": "alice" } },
+        "spec": {
+            "annotations": { "a": "" }, "claimTimeout": "60s", "createOnNoStock": false,
+            "dynamicVolumesMount": [
+                { "mountID": "m", "mountPath": "/data", "pvName": "pv", "readOnly": true, "subPath": "" }
+            ],
+            "envVars": { "KEY": "value" },
+            "inplaceUpdate": {
+                "image": "i", "resources": { "limits": { "cpu": 1, "memory": "1Gi" }, "requests": {} }
+            },
+            "labels": {}, "replicas": 3, "reserveFailedSandbox": true, "runtimes": [{ "name": "r" }],
+            "shutdownTime": "2030-01-01T08:00:00+08:00", "skipInitRuntime": true, "templateName": "pool",
+            "ttlAfterCompleted": "-1s", "waitReadyTimeout": "1m0s"
+        },
+        "status": {
+            "claimStartTime": "2030-01-01T00:00:00.5Z", "claimedReplicas": 0,
+            "completionTime": "2030-01-01T00:00:00Z",
+            "conditions": [{
+                "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "", "observedGeneration": 2,
+                "reason": "TimeoutReached", "status": "True", "type": "TimedOut"
+            }],
+            "message": "m", "observedGeneration": 1, "phase": "Novel"
         }
     })
 }
@@ -145,17 +180,60 @@ fn assert_full(example: &Value) {
 
 #[test]
 fn e2_a_read_and_a_write_change_no_field_of_any_kind() {
-    for example in [full_sandbox(), full_sandbox_set(), full_sandbox_template(), full_checkpoint()] {
+    let examples = [full_sandbox(), full_sandbox_set(), full_sandbox_template()];
+    for example in examples.into_iter().chain([full_checkpoint(), full_sandbox_claim()]) {
         assert_full(&example);
     }
     let sandbox: Sandbox = assert_nothing_lost(&full_sandbox());
     assert_eq!(sandbox.phase(), Some(&SandboxPhase::Other("Novel".into())));
     assert_eq!(sandbox.owner(), Some("alice"));
+    assert_eq!(sandbox.spec.pause_strategy().unwrap().type_, Some(PauseStrategyType::Other("Novel".into())));
+    assert_eq!(sandbox.spec.upgrade_policy().unwrap().type_.as_deref(), Some("Novel"));
+    assert!(sandbox.spec.lifecycle().unwrap().pre_upgrade.is_some());
     assert_nothing_lost::<SandboxSet>(&full_sandbox_set());
     assert_nothing_lost::<SandboxTemplate>(&full_sandbox_template());
     let checkpoint: Checkpoint = assert_nothing_lost(&full_checkpoint());
     assert_eq!((checkpoint.owner(), checkpoint.checkpoint_id()), (Some("alice"), Some("id")));
     assert_eq!(checkpoint.phase(), Some(&CheckpointPhase::Creating));
+    let claim: SandboxClaim = assert_nothing_lost(&full_sandbox_claim());
+    assert_eq!(claim.phase(), Some(&SandboxClaimPhase::Other("Novel".into())));
+    assert!(claim.condition(CONDITION_TIMED_OUT).unwrap().is_true());
+    let resources = claim.spec.inplace_update.unwrap().resources.unwrap();
+    assert_eq!(resources.limits.unwrap().decode()["cpu"].0, "1", "a quantity may be a number");
+}
+
+#[test]
+fn v9_each_rare_field_that_cannot_be_read_is_named_and_hides_no_other() {
+    for (field, value) in [
+        ("lifecycle.preUpgrade.timeoutSeconds", json!("soon")),
+        ("pauseStrategy.type", json!(5)),
+        ("pauseStrategy.hibernateStrategy", json!([])),
+        ("upgradePolicy", json!("Recreate")),
+        ("paused", json!("yes")),
+    ] {
+        let mut object = full_sandbox();
+        *object["spec"].pointer_mut(&format!("/{}", field.replace('.', "/"))).unwrap() = value;
+        let (sandbox, unread) = decode_partially::<Sandbox>(&object.to_string()).unwrap();
+        let unread: Vec<_> = unread.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(unread, [format!("spec.{field}")]);
+        assert!(sandbox.spec.rare.is_some() && sandbox.spec.template.is_some(), "{field}");
+    }
+}
+
+#[test]
+fn rare_fields_take_a_box_only_if_one_of_them_is_set() {
+    let spec = |fields: Value| serde_json::from_value::<SandboxSpec>(fields).unwrap();
+    assert_eq!(spec(json!({ "paused": true })).rare, None);
+    assert_eq!(spec(json!({ "paused": true, "lifecycle": null })).rare, None);
+    for field in ["lifecycle", "pauseStrategy", "upgradePolicy"] {
+        let fields = json!({ field: {} });
+        assert!(spec(fields.clone()).rare.is_some(), "{field}");
+        assert_eq!(serde_json::to_value(spec(fields.clone())).unwrap(), fields);
+    }
+    let mut built = SandboxSpec::default();
+    built.rare.get_or_insert_default().upgrade_policy =
+        Some(UpgradePolicy { type_: Some("Recreate".into()) });
+    assert_eq!(serde_json::to_value(built).unwrap(), json!({ "upgradePolicy": { "type": "Recreate" } }));
 }
 
 #[test]
@@ -224,6 +302,7 @@ fn kinds_know_their_place_in_the_api() {
     assert_eq!(Sandbox::url_path(&(), Some("ns")), "/apis/agents.kruise.io/v1alpha1/namespaces/ns/sandboxes");
     assert_eq!(SandboxSet::url_path(&(), None), "/apis/agents.kruise.io/v1alpha1/sandboxsets");
     assert_eq!(SandboxTemplate::url_path(&(), None), "/apis/agents.kruise.io/v1alpha1/sandboxtemplates");
+    assert_eq!(SandboxClaim::url_path(&(), None), "/apis/agents.kruise.io/v1alpha1/sandboxclaims");
     assert_eq!(Checkpoint::url_path(&(), None), "/apis/agents.kruise.io/v1alpha1/checkpoints");
     assert_eq!(API_VERSION, format!("{}/{VERSION}", crate::api::GROUP));
     let sandbox = Sandbox::new("a", SandboxSpec::default());
@@ -253,6 +332,7 @@ fn the_samples_decode_and_lose_nothing() {
     assert_eq!(template.decode().unwrap().spec.unwrap().containers.len(), 1);
     check::<SandboxSet>("sandboxset.yaml");
     check::<SandboxTemplate>("sandboxtemplate.yaml");
+    check::<SandboxClaim>("sandboxclaim.yaml");
     check::<Checkpoint>("checkpoint.yaml");
 }
 
@@ -349,8 +429,26 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn spec()(
+    fn rare()(
         lifecycle in prop::option::of((prop::option::of(action()), prop::option::of(action()))),
+        pause_strategy in prop::option::of((prop::option::of(text()), prop::option::of(prop::option::of(text())))),
+        upgrade_policy in prop::option::of(prop::option::of(text())),
+    ) -> RareFields {
+        RareFields {
+            lifecycle: lifecycle
+                .map(|(pre_upgrade, post_upgrade)| SandboxLifecycle { post_upgrade, pre_upgrade }),
+            pause_strategy: pause_strategy.map(|(type_, hibernate)| PauseStrategy {
+                hibernate_strategy: hibernate.map(|type_| HibernateStrategy { type_ }),
+                type_: type_.map(|type_| PauseStrategyType::from(type_.as_str())),
+            }),
+            upgrade_policy: upgrade_policy.map(|type_| UpgradePolicy { type_ }),
+        }
+    }
+}
+
+prop_compose! {
+    fn spec()(
+        rare in prop::option::of(rare()),
         pause_time in prop::option::of(time()),
         paused in any::<Option<bool>>(),
         persistent_contents in list(),
@@ -358,7 +456,6 @@ prop_compose! {
         shutdown_time in prop::option::of(time()),
         template in prop::option::of(text()),
         template_ref in prop::option::of((prop::option::of(text()), prop::option::of(text()), text())),
-        upgrade_policy in prop::option::of(prop::option::of(text())),
         claims in list(),
     ) -> SandboxSpec {
         let runtimes = runtimes.map(|names| {
@@ -368,17 +465,15 @@ prop_compose! {
         let claim = |name: String| json!({ "metadata": { "name": name } });
         let claims = claims.map(|names| names.into_iter().map(claim).collect::<Value>());
         SandboxSpec {
-            lifecycle: lifecycle
-                .map(|(pre_upgrade, post_upgrade)| Box::new(SandboxLifecycle { post_upgrade, pre_upgrade })),
             pause_time,
             paused,
             persistent_contents: persistent_contents.map(JsonText::from),
+            rare: rare.filter(|rare| *rare != RareFields::default()).map(Box::new),
             runtimes,
             shutdown_time,
             template: template.map(|template| serde_json::from_value(template).unwrap()),
             template_ref: template_ref
                 .map(|(api_version, kind, name)| Box::new(TemplateRef { api_version, kind, name })),
-            upgrade_policy: upgrade_policy.map(|type_| Box::new(UpgradePolicy { type_ })),
             volume_claim_templates: claims.map(|claims| serde_json::from_value(claims).unwrap()),
         }
     }
@@ -412,6 +507,7 @@ prop_compose! {
         observed_generation in any::<Option<i64>>(),
         phase in prop::option::of(prop_oneof![Just("Running".to_owned()), Just("Paused".to_owned()), text()]),
         pod_info in prop::option::of((texts(), texts(), prop::option::of(text()), prop::option::of(text()))),
+        recycled_count in any::<Option<i32>>(),
         update_revision in prop::option::of(text()),
     ) -> SandboxStatus {
         let pod_info = pod_info.map(|(annotations, labels, pod_ip, pod_uid)| PodInfo {
@@ -429,6 +525,7 @@ prop_compose! {
             observed_generation: observed_generation.map(Generation::from),
             phase: phase.map(|phase| SandboxPhase::from(phase.as_str())),
             pod_info,
+            recycled_count,
             update_revision: update_revision.map(Symbol::from),
         }
     }

@@ -1,7 +1,7 @@
 //! Durations as Go and Kubernetes write them: `2m`, `1h30m`, `1.5s`, `500ms`.
 //!
-//! Pure functions, called by the forms of text. Both directions are exact to the nanosecond, so that a printed
-//! duration parses as the same duration.
+//! Pure functions, called by [`GoDuration`](super::go_duration::GoDuration) and by the options. Both directions are
+//! exact to the nanosecond, so that a printed duration parses as the same duration.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -16,13 +16,13 @@ const UNITS: [(&str, u128); 6] = [
 ];
 
 /// The maximum of Go's durations, about 292 years.
-const MAX_NANOS: u128 = i64::MAX as u128;
+pub(crate) const MAX: Duration = Duration::from_nanos(i64::MAX.cast_unsigned());
 
 /// Parses a duration: numbers, each with its unit, without blanks; or `0`.
 ///
 /// Returns `None` for every other text: with a sign, without a unit, with an unknown unit, above the maximum, or with
 /// fractions of a nanosecond.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
@@ -39,7 +39,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
         nanos = nanos.checked_add(in_nanos(number, unit)?)?;
         rest = next;
     }
-    (nanos <= MAX_NANOS).then(|| Duration::from_nanos_u128(nanos))
+    (nanos <= MAX.as_nanos()).then(|| Duration::from_nanos_u128(nanos))
 }
 
 fn in_nanos(number: &str, unit: &str) -> Option<u128> {
@@ -60,7 +60,7 @@ fn in_nanos(number: &str, unit: &str) -> Option<u128> {
 }
 
 /// Prints a duration in whole units, the largest first: `1h30m`, `1s500ms`, `0s`.
-pub(super) fn format(duration: Duration) -> String {
+pub(crate) fn format(duration: Duration) -> String {
     let mut left = duration.as_nanos();
     let mut text = String::new();
     for (name, scale) in UNITS {
