@@ -30,6 +30,8 @@ pub const CHECKPOINT_ID: Index<Checkpoint> = Index::new("checkpointID");
 pub const VOLUME_NAME: Index<PersistentVolumeClaim> = Index::new("volumeName");
 /// Sandboxes by the template that they refer to, as [`template_ref_key`]. Only in the scope of the lifecycle controllers.
 pub const SANDBOX_TEMPLATE_REF: Index<Sandbox> = Index::new("templateRef");
+/// Sandboxes by the UID of the set that controls them, in any state. Only in the scope of the lifecycle controllers.
+pub const SANDBOX_SET: Index<Sandbox> = Index::new("sandboxSet");
 
 /// Returns the key of a template in [`SANDBOX_TEMPLATE_REF`].
 #[must_use]
@@ -42,6 +44,11 @@ pub(super) fn sandbox_template_ref(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) 
     if let (None, Some(template)) = (&sandbox.spec.template, &sandbox.spec.template_ref) {
         keys.add(&template_ref_key(sandbox.namespace_or_empty(), &template.name));
     }
+}
+
+/// The members of a set. A claim removes the reference to the set.
+pub(super) fn sandbox_set(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
+    keys.extend(sandbox.controller_sandbox_set().map(|set| &*set.uid));
 }
 
 /// B1, U3: the free members. Other sandboxes are in no pool.

@@ -110,6 +110,7 @@ fn lifecycle(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuilder {
     builder
         .kind::<Pod>(pods)
         .index(indexes::SANDBOX_TEMPLATE_REF, indexes::sandbox_template_ref)
+        .index(indexes::SANDBOX_SET, indexes::sandbox_set)
 }
 
 /// Returns the limits of the watches of the sandbox kinds (C1, C2).

@@ -36,6 +36,7 @@ pub(crate) mod conditions;
 pub(crate) mod events;
 pub(crate) mod metrics;
 mod sandbox;
+mod sandbox_set;
 
 use crate::manager::Manager;
 use crate::options::ControllersOptions;
@@ -46,6 +47,9 @@ pub use self::metrics::LifecycleMetrics;
 /// Name of the controller that turns Sandboxes into pods. The controller `sandbox` of the manager is another one,
 /// because its handlers run on every replica.
 pub const SANDBOX_CONTROLLER: &str = "sandbox-controller";
+
+/// Name of the controller that keeps the pools of SandboxSets full.
+pub const SANDBOX_SET_CONTROLLER: &str = "sandboxset-controller";
 
 /// The reason why the lifecycle controllers could not be added.
 #[derive(Debug, thiserror::Error)]
@@ -71,5 +75,6 @@ pub fn add(manager: &mut Manager, options: &ControllersOptions) -> Result<(), Li
     }
     let metrics = LifecycleMetrics::register(manager.metrics().registry())?;
     sandbox::add(manager, options.sandbox.max_concurrent_reconciles.into(), &metrics);
+    sandbox_set::add(manager, options.sandbox_set.max_concurrent_reconciles.into(), &metrics)?;
     Ok(())
 }
