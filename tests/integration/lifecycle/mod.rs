@@ -11,7 +11,7 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, Resource};
-use prometheus::Registry;
+use prometheus::{Registry, TextEncoder};
 use memory_apiserver::{ApiServer, Kubelet, SeenRequest, Verb};
 use sandbox_manager::api::v1alpha1::crds;
 use sandbox_manager::lifecycle;
@@ -173,14 +173,13 @@ impl Lab {
     /// The value of a metric of the manager; 0 if there is none with these labels.
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let families = self.manager.as_ref().expect("a running manager").metrics.gather();
-        let family = families.iter().find(|family| family.name() == name);
-        let metrics = family.map(|family| family.get_metric()).unwrap_or_default();
-        let matches = metrics.iter().filter(|metric| {
-            labels.iter().all(|(key, value)| {
-                metric.get_label().iter().any(|label| label.name() == *key && label.value() == *value)
-            })
-        });
-        matches.map(|metric| metric.get_counter().value() + metric.get_gauge().value()).sum()
+        let text = TextEncoder::new().encode_to_string(&families).unwrap();
+        let is_it = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|(key, value)| line.contains(&format!("{key}=\"{value}\"")))
+        };
+        let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
+        text.lines().filter(is_it).filter_map(value).sum()
     }
 }
 
