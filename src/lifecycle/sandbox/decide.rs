@@ -6,7 +6,9 @@
 //!                          └──▶ Succeeded, Failed
 //! ```
 //!
-//! Rule numbers refer to docs/behaviours.md.
+//! Rule numbers refer to docs/lifecycle.md.
+
+use k8s_openapi::api::core::v1::Pod;
 
 use super::decision::{Action, Decision, Plan};
 use super::observed::{Observed, PodView};
@@ -14,7 +16,7 @@ use super::pod_state::PodState;
 use super::timers::{self, Timer};
 use super::{pausing, starting, update};
 use crate::api::v1alpha1::{
-    CONDITION_READY, ConditionStatus, FINALIZER_SANDBOX, PodInfo, SandboxPhase, Symbol,
+    CONDITION_READY, ConditionStatus, FINALIZER_SANDBOX, PodInfo, REASON_POD_READY, SandboxPhase, Symbol,
 };
 use crate::lifecycle::events::Reason;
 
@@ -94,7 +96,7 @@ fn run(plan: &mut Plan<'_>) {
         _ if pod.metadata.deletion_timestamp.is_some() => return fail(plan, POD_NOT_FOUND),
         PodState::Ready => {
             plan.phase(SandboxPhase::Running);
-            plan.condition(CONDITION_READY, ConditionStatus::True, crate::api::v1alpha1::REASON_POD_READY, "");
+            plan.condition(CONDITION_READY, ConditionStatus::True, REASON_POD_READY, "");
         }
         PodState::NotReady { reason, message } => {
             plan.phase(SandboxPhase::Running);
@@ -106,7 +108,7 @@ fn run(plan: &mut Plan<'_>) {
 }
 
 /// Shows the pod in the status. What others have added to the field stays.
-pub(super) fn show_pod(plan: &mut Plan<'_>, pod: &k8s_openapi::api::core::v1::Pod) {
+pub(super) fn show_pod(plan: &mut Plan<'_>, pod: &Pod) {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).map(Symbol::from);
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
     let info = plan.status.pod_info.clone().unwrap_or_default();
@@ -133,11 +135,11 @@ pub(super) fn succeed(plan: &mut Plan<'_>, message: &str) {
 
 fn end(plan: &mut Plan<'_>, phase: SandboxPhase, message: &str) {
     plan.phase(phase);
-    plan.not_ready(crate::api::v1alpha1::REASON_POD_READY, message);
+    plan.not_ready(REASON_POD_READY, message);
     plan.status.message = Some(message.into()).filter(|message: &Symbol| !message.is_empty());
 }
 
 /// Returns the UID of an object that the API server has returned.
-pub(super) fn uid_of(pod: &k8s_openapi::api::core::v1::Pod) -> String {
+pub(super) fn uid_of(pod: &Pod) -> String {
     pod.metadata.uid.clone().unwrap_or_default()
 }

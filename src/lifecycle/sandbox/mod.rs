@@ -1,4 +1,4 @@
-//! Sandbox -> Pod (docs/behaviours.md, LS): registration and triggers.
+//! Sandbox -> Pod (docs/lifecycle.md, LS): registration and triggers.
 //!
 //! | File | What it holds |
 //! |---|---|
