@@ -7,6 +7,7 @@ use controller_manager::{ClientError, ManagerError as RunError, MetricsError};
 
 #[cfg(feature = "dev")]
 use crate::dev::DevError;
+use crate::lifecycle::LifecycleError;
 use crate::manager::ManagerError;
 use crate::options::OptionsError;
 use crate::telemetry::TelemetryError;
@@ -45,6 +46,17 @@ pub enum CliError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The lifecycle controllers cannot be added.
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
+    /// The address of `probe` did not answer as it should.
+    #[error("{url}: {problem}")]
+    Probe {
+        /// The address.
+        url: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The program's own set-up of the manager failed.
     #[error("cannot set up the manager: {0}")]
     Setup(#[source] SetupError),
@@ -61,6 +73,7 @@ impl CliError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Write { .. }
+            | Self::Probe { .. }
             | Self::Manager(ManagerError::Run(
                 RunError::GracePeriod(_) | RunError::Task { .. } | RunError::LeaseLost(_),
             )) => EXIT_FAILED,
