@@ -32,6 +32,8 @@
 //! - LC7. A refusal that only others can end is shown in a condition and an event, and backs off per object.
 
 pub(crate) mod backoff;
+mod checkpoint;
+mod claim;
 pub(crate) mod conditions;
 pub(crate) mod events;
 pub(crate) mod metrics;
@@ -50,6 +52,12 @@ pub const SANDBOX_CONTROLLER: &str = "sandbox-controller";
 
 /// Name of the controller that keeps the pools of SandboxSets full.
 pub const SANDBOX_SET_CONTROLLER: &str = "sandboxset-controller";
+
+/// Name of the controller that claims sandboxes for SandboxClaims.
+pub const CLAIM_CONTROLLER: &str = "sandboxclaim-controller";
+
+/// Name of the controller that ends and deletes Checkpoints.
+pub const CHECKPOINT_CONTROLLER: &str = "checkpoint-controller";
 
 /// The reason why the lifecycle controllers could not be added.
 #[derive(Debug, thiserror::Error)]
@@ -76,5 +84,7 @@ pub fn add(manager: &mut Manager, options: &ControllersOptions) -> Result<(), Li
     let metrics = LifecycleMetrics::register(manager.metrics().registry())?;
     sandbox::add(manager, options.sandbox.max_concurrent_reconciles.into(), &metrics);
     sandbox_set::add(manager, options.sandbox_set.max_concurrent_reconciles.into(), &metrics)?;
+    claim::add(manager, options.sandbox_claim.max_concurrent_reconciles.into(), &metrics);
+    checkpoint::add(manager, options.checkpoint.max_concurrent_reconciles.into(), &metrics);
     Ok(())
 }

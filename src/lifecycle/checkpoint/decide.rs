@@ -47,7 +47,10 @@ pub(super) struct Decision {
 pub(super) fn decide(view: &View<'_>) -> Decision {
     let checkpoint = view.checkpoint;
     if checkpoint.metadata.deletion_timestamp.is_some() {
-        return Decision { release: has_finalizer(checkpoint) && !checkpoint.has_started(), ..Decision::default() };
+        return Decision {
+            release: has_finalizer(checkpoint) && !checkpoint.has_started(),
+            ..Decision::default()
+        };
     }
     if is_finished(checkpoint) {
         return expiry(view);
@@ -77,7 +80,8 @@ fn failed(view: &View<'_>) -> CheckpointStatus {
 
 /// A checkpoint that has ended is deleted when its time to live is over.
 fn expiry(view: &View<'_>) -> Decision {
-    let Some(text) = view.checkpoint.spec.ttl_after_finished.as_deref().filter(|text| !text.is_empty()) else {
+    let Some(text) = view.checkpoint.spec.ttl_after_finished.as_deref().filter(|text| !text.is_empty())
+    else {
         return Decision::default();
     };
     let Some(life) = time_to_live(text) else {

@@ -45,7 +45,8 @@ pub(super) async fn claim(
 ) -> Result<Claims, HandlerError> {
     let uid = claim.metadata.uid.as_deref().unwrap_or_default();
     let (mut claims, mut unanswered) = (Claims::default(), None);
-    let mut outcomes = stream::iter(0..count).map(|_| engine.claim_one(set, claim)).buffer_unordered(PARALLEL);
+    let mut outcomes =
+        stream::iter(0..count).map(|_| engine.claim_one(set, claim)).buffer_unordered(PARALLEL);
     while let Some(outcome) = outcomes.next().await {
         match outcome {
             Ok(Outcome::Claimed(sandbox)) => {
@@ -132,8 +133,7 @@ where
         + serde::de::DeserializeOwned,
 {
     let meta = object.meta();
-    let api: Api<K> =
-        Api::namespaced(cache.client().clone(), meta.namespace.as_deref().unwrap_or_default());
+    let api: Api<K> = Api::namespaced(cache.client().clone(), meta.namespace.as_deref().unwrap_or_default());
     let preconditions =
         Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };

@@ -109,7 +109,8 @@ fn claiming(view: &View<'_>, mut status: SandboxClaimStatus) -> Decision {
     let started = status.claim_start_time.get_or_insert_with(|| conditions::seconds(view.now)).timestamp();
     status.phase = Some(SandboxClaimPhase::Claiming);
     let count = Count::of(view);
-    let (wanted, deadline) = (wanted(view.claim), later(started, timeout(&spec.claim_timeout, CLAIM_TIMEOUT)));
+    let (wanted, deadline) =
+        (wanted(view.claim), later(started, timeout(spec.claim_timeout.as_ref(), CLAIM_TIMEOUT)));
     let held = count.ready + count.waiting.len();
     if count.ready >= wanted {
         let message = format!("Successfully claimed {}/{wanted} sandboxes", count.ready);
@@ -122,8 +123,8 @@ fn claiming(view: &View<'_>, mut status: SandboxClaimStatus) -> Decision {
     }
     if !view.has_set && count.waiting.is_empty() {
         let message = format!("SandboxSet {} not found", set_name(view.claim));
-        let reason = (REASON_SANDBOX_SET_NOT_FOUND, &*message.clone());
-        complete(&mut status, view, count.ready, reason, message);
+        let detail = message.clone();
+        complete(&mut status, view, count.ready, (REASON_SANDBOX_SET_NOT_FOUND, &detail), message);
         return Decision { discard: count.failed, ..Decision::only(status) };
     }
     status.claimed_replicas = Some(number(held));
@@ -200,7 +201,7 @@ struct Count {
 
 impl Count {
     fn of(view: &View<'_>) -> Self {
-        let limit = timeout(&view.claim.spec.wait_ready_timeout, WAIT_READY_TIMEOUT);
+        let limit = timeout(view.claim.spec.wait_ready_timeout.as_ref(), WAIT_READY_TIMEOUT);
         let mut count = Self { ready: 0, waiting: Vec::new(), failed: Vec::new() };
         for (place, member) in view.members.iter().enumerate() {
             let end = later(member.since, limit);
@@ -224,8 +225,8 @@ pub(super) fn set_name(claim: &SandboxClaim) -> &str {
 }
 
 /// A negative time is no time: it ends at once.
-fn timeout(given: &Option<GoDuration>, default: Duration) -> Duration {
-    given.as_ref().map_or(default, |given| given.non_negative().unwrap_or_default())
+fn timeout(given: Option<&GoDuration>, default: Duration) -> Duration {
+    given.map_or(default, |given| given.non_negative().unwrap_or_default())
 }
 
 fn later(instant: Timestamp, by: Duration) -> Timestamp {

@@ -20,8 +20,8 @@ use uuid::Uuid;
 
 use super::mark::mark;
 use crate::api::v1alpha1::{
-    ANNOTATION_LOCK, ANNOTATION_SANDBOX_PRIORITY, LABEL_TEMPLATE_HASH, Sandbox,
-    SandboxClaim, SandboxSet, StateKind, annotation, label,
+    ANNOTATION_LOCK, ANNOTATION_SANDBOX_PRIORITY, LABEL_TEMPLATE_HASH, Sandbox, SandboxClaim, SandboxSet,
+    StateKind, annotation, label,
 };
 use crate::cache::indexes::SANDBOX_SET;
 use crate::lifecycle::sandbox_set::blueprint;
@@ -53,7 +53,7 @@ pub(super) enum ClaimError {
     #[error(transparent)]
     Lock(#[from] PatchError),
     /// The API server refused to create a sandbox.
-    #[error("creating a sandbox: {0}")]
+    #[error("creating a sandbox")]
     Create(#[source] kube::Error),
     /// It is not known whether the sandbox was claimed.
     #[error("sandbox {name} may be claimed: {reason}")]
@@ -86,7 +86,11 @@ impl Engine {
     /// # Errors
     ///
     /// [`ClaimError`]. Only after [`ClaimError::Unknown`] a sandbox may be claimed.
-    pub(super) async fn claim_one(&self, set: &SandboxSet, claim: &SandboxClaim) -> Result<Outcome, ClaimError> {
+    pub(super) async fn claim_one(
+        &self,
+        set: &SandboxSet,
+        claim: &SandboxClaim,
+    ) -> Result<Outcome, ClaimError> {
         // Candidates that somebody else has changed since the cache saw them.
         let mut lost = HashSet::new();
         while lost.len() < MAX_TRIES {
@@ -106,7 +110,11 @@ impl Engine {
 
     /// Returns a candidate that no other claim of this process tries, and marks it as tried. Candidates of the current
     /// template go first.
-    fn candidate(&self, set: &SandboxSet, lost: &HashSet<String>) -> Result<Option<Arc<Sandbox>>, LookupError> {
+    fn candidate(
+        &self,
+        set: &SandboxSet,
+        lost: &HashSet<String>,
+    ) -> Result<Option<Arc<Sandbox>>, LookupError> {
         let now = Timestamp::now();
         let set_uid = set.metadata.uid.as_deref().unwrap_or_default();
         let mut tried = self.tried.lock();
@@ -137,7 +145,8 @@ impl Engine {
     ) -> Result<Option<Arc<Sandbox>>, ClaimError> {
         let lock = Uuid::new_v4().to_string();
         let now = Timestamp::now();
-        let locked = self.cache.patch(candidate, |sandbox| mark(sandbox, claim, &lock, now)).if_unchanged().await;
+        let locked =
+            self.cache.patch(candidate, |sandbox| mark(sandbox, claim, &lock, now)).if_unchanged().await;
         match locked {
             Ok(locked) => Ok(Some(locked)),
             Err(error) if error.is_conflict() || error.is_not_found() => Ok(None),
@@ -167,7 +176,9 @@ impl Engine {
                 self.cache.expect(&created);
                 Ok(Arc::new(created))
             }
-            Err(kube::Error::Api(status)) if status.code < 500 => Err(ClaimError::Create(kube::Error::Api(status))),
+            Err(kube::Error::Api(status)) if status.code < 500 => {
+                Err(ClaimError::Create(kube::Error::Api(status)))
+            }
             Err(error) => self.look(&sandbox, &lock).await?.ok_or(ClaimError::Create(error)),
         }
     }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_TIMESTAMP, ANNOTATION_LOCK, ANNOTATION_OWNER, ANNOTATION_UPDATED_METADATA_IN_CLAIM,
-    ClaimInplaceUpdate, LABEL_CLAIM_NAME, LABEL_OWNER, LABEL_SANDBOX_CLAIMED, LABEL_TRUE, PodTemplate, Sandbox,
-    SandboxClaim,
+    ClaimInplaceUpdate, LABEL_CLAIM_NAME, LABEL_OWNER, LABEL_SANDBOX_CLAIMED, LABEL_TRUE, PodTemplate,
+    Sandbox, SandboxClaim,
 };
 use crate::lifecycle::conditions;
 

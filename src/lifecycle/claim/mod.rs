@@ -38,9 +38,7 @@ use self::waiting::Waiting;
 use super::backoff::Backoff;
 use super::events::{Events, Reason};
 use super::metrics::LifecycleMetrics;
-use crate::api::v1alpha1::{
-    LABEL_CLAIM_NAME, Sandbox, SandboxClaim, SandboxClaimPhase, SandboxSet, label,
-};
+use crate::api::v1alpha1::{LABEL_CLAIM_NAME, Sandbox, SandboxClaim, SandboxClaimPhase, SandboxSet, label};
 use crate::cache::indexes::SANDBOX_USER;
 use crate::manager::Manager;
 
@@ -169,7 +167,8 @@ impl ClaimHandler {
                     None => None,
                 };
                 sandboxes = self.members(&claim).await?;
-                decision = self.decide(&claim, &Set::Cached(Arc::clone(set)), &sandboxes, made.shortage.as_deref());
+                decision =
+                    self.decide(&claim, &Set::Cached(Arc::clone(set)), &sandboxes, made.shortage.as_deref());
             }
         } else if matches!(set, Set::Unseen) {
             wait = Some(RETRY);
@@ -244,9 +243,7 @@ impl ClaimHandler {
         let uid = claim.metadata.uid.as_deref().unwrap_or_default();
         let unseen = self.unseen.of(uid, &self.cache).await?;
         let mut members = self.sandboxes.by_index(SANDBOX_USER, uid)?;
-        members.retain(|sandbox| {
-            !unseen.iter().any(|unseen| unseen.metadata.uid == sandbox.metadata.uid)
-        });
+        members.retain(|sandbox| !unseen.iter().any(|unseen| unseen.metadata.uid == sandbox.metadata.uid));
         members.extend(unseen);
         members.retain(|sandbox| observe::belongs_to(sandbox, claim));
         Ok(members)
@@ -271,7 +268,8 @@ impl ClaimHandler {
             self.events.publish(claim, Reason::SandboxClaimed, &note);
         }
         if let Some(shortage) = &made.shortage {
-            let reason = if made.is_refused { Reason::ClaimSandboxFailed } else { Reason::NoAvailableSandboxes };
+            let reason =
+                if made.is_refused { Reason::ClaimSandboxFailed } else { Reason::NoAvailableSandboxes };
             self.events.publish(claim, reason, shortage);
         }
     }

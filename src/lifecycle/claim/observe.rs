@@ -4,9 +4,9 @@ use jiff::Timestamp;
 
 use super::decide::{Member, Standing};
 use crate::api::v1alpha1::{
-    ANNOTATION_CLAIM_TIMESTAMP, CONDITION_INPLACE_UPDATE, CONDITION_READY, Generation, Ip, LABEL_CLAIM_NAME,
-    REASON_INPLACE_UPDATING, REASON_START_CONTAINER_FAILED, Sandbox, SandboxClaim, StateKind, StateReason, Time,
-    annotation, label,
+    ANNOTATION_CLAIM_TIMESTAMP, CONDITION_INPLACE_UPDATE, CONDITION_READY, Generation, LABEL_CLAIM_NAME,
+    REASON_INPLACE_UPDATING, REASON_START_CONTAINER_FAILED, Sandbox, SandboxClaim, StateKind, StateReason,
+    Time, annotation, label,
 };
 
 /// Returns true if the sandbox was claimed for this claim. The UID of the claim distinguishes the sandbox from those of
@@ -36,7 +36,9 @@ fn standing(sandbox: &Sandbox, claim: &SandboxClaim, now: Timestamp) -> Standing
     let state = sandbox.state(now);
     match state.kind {
         // The owner may have paused the sandbox already.
-        StateKind::Paused | StateKind::Resuming | StateKind::Upgrading | StateKind::Recycling => Standing::Ready,
+        StateKind::Paused | StateKind::Resuming | StateKind::Upgrading | StateKind::Recycling => {
+            Standing::Ready
+        }
         StateKind::Running if has_address(sandbox) && !is_updating(sandbox, claim) => Standing::Ready,
         StateKind::Dead if state.reason != StateReason::RunningResourceClaimedButNotReady => {
             Standing::Failed(format!("{}{}", state.reason, message(sandbox)))

@@ -118,7 +118,10 @@ fn lk1_a_claim_whose_time_is_over_ends_with_what_is_ready_and_says_what_is_missi
     );
     let decision = decided(&begun(), &[], after(60));
     let message = decision.status.message.unwrap();
-    assert!(message.ends_with("claimed 0/2 sandboxes: SandboxSet pool has no available sandbox"), "{message}");
+    assert!(
+        message.ends_with("claimed 0/2 sandboxes: SandboxSet pool has no available sandbox"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -157,7 +160,8 @@ fn lk1_a_completed_claim_is_deleted_after_its_ttl_and_never_with_a_negative_one(
 #[test]
 fn lk1_nothing_follows_after_the_completion() {
     let completed = claim(&json!({}), &json!({"phase": "Completed", "claimedReplicas": 1}));
-    let decision = decided(&completed, &[of(Standing::Waiting), of(Standing::Failed(String::new()))], after(99));
+    let decision =
+        decided(&completed, &[of(Standing::Waiting), of(Standing::Failed(String::new()))], after(99));
     assert_eq!((decision.claim, decision.discard.len()), (0, 0));
     assert_eq!(Some(decision.status), completed.status);
 }

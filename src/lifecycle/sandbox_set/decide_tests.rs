@@ -48,8 +48,9 @@ async fn lp1_members_are_counted_by_their_state_and_own_creations_too() {
     );
     pool.unseen = Unseen { updated: 2, old: 1 };
     let decision = pool.decide();
-    let SandboxSetStatus { replicas, available_replicas, updated_replicas, updated_available_replicas, .. } =
-        decision.status;
+    let SandboxSetStatus {
+        replicas, available_replicas, updated_replicas, updated_available_replicas, ..
+    } = decision.status;
     assert_eq!((replicas, available_replicas), (6, 2));
     assert_eq!((updated_replicas, updated_available_replicas), (Some(5), Some(2)));
     assert_eq!(decision.create, 3);
@@ -207,11 +208,18 @@ async fn lc7_a_refused_creation_is_shown_and_tried_again_with_one() {
 
 #[tokio::test]
 async fn lp5_a_rollout_takes_old_creating_members_and_as_many_available_ones_as_the_limit_allows() {
-    for (limit, replicas, expected) in
-        [(None, 10, 2), (None, 1, 1), (None, 0, 0), (Some(json!(3)), 10, 3), (Some(json!("25%")), 10, 3), (Some(json!(0)), 10, 0)]
-    {
+    for (limit, replicas, expected) in [
+        (None, 10, 2),
+        (None, 1, 1),
+        (None, 0, 0),
+        (Some(json!(3)), 10, 3),
+        (Some(json!("25%")), 10, 3),
+        (Some(json!(0)), 10, 0),
+    ] {
         let old = set(replicas, "old");
-        let new = limit.clone().map_or(set(replicas, "new"), |limit| with_update_limit(set(replicas, "new"), limit));
+        let new = limit
+            .clone()
+            .map_or(set(replicas, "new"), |limit| with_update_limit(set(replicas, "new"), limit));
         let count = usize::try_from(replicas).unwrap();
         let mut pool = Pool::new(new, ready(&old, count));
         let decision = pool.decide();

@@ -74,7 +74,8 @@ impl Reconciler {
             *memory = Memory::new(&set, Instant::now());
         }
         let since = memory.passed_at.map(|at| at.elapsed());
-        if let Some(left) = since.and_then(|since| PASS_INTERVAL.checked_sub(since)).filter(|left| !left.is_zero())
+        if let Some(left) =
+            since.and_then(|since| PASS_INTERVAL.checked_sub(since)).filter(|left| !left.is_zero())
         {
             return Ok(Action::requeue(left));
         }

@@ -37,7 +37,9 @@ async fn lk2_a_checkpoint_without_its_sandbox_fails_a_minute_after_its_creation_
     let world = World::an_hour_ago().await;
     checkpoint(&world, "lost", json!({"sandboxName": "gone"}), Value::Null).await;
     eventually_is(&world, "lost", |checkpoint| {
-        checkpoint.is_some_and(|checkpoint| checkpoint.phase() == Some(&CheckpointPhase::Failed) && is_released(checkpoint))
+        checkpoint.is_some_and(|checkpoint| {
+            checkpoint.phase() == Some(&CheckpointPhase::Failed) && is_released(checkpoint)
+        })
     })
     .await;
     let failed = world.api::<Checkpoint>().get("lost").await.unwrap();
@@ -58,7 +60,11 @@ async fn lk2_the_deletion_of_a_sandbox_fails_the_checkpoints_that_wait_for_it() 
     world.server.load(&sandbox).unwrap();
     checkpoint(&world, "waiting", json!({"sandboxName": "s"}), json!({"phase": "Pending"})).await;
     checkpoint(&world, "at-work", json!({"sandboxName": "s"}), json!({"phase": "Creating"})).await;
-    world.api::<sandbox_manager::api::v1alpha1::Sandbox>().delete("s", &DeleteParams::default()).await.unwrap();
+    world
+        .api::<sandbox_manager::api::v1alpha1::Sandbox>()
+        .delete("s", &DeleteParams::default())
+        .await
+        .unwrap();
     eventually_is(&world, "waiting", |checkpoint| {
         checkpoint.is_some_and(|checkpoint| checkpoint.phase() == Some(&CheckpointPhase::Failed))
     })
@@ -72,9 +78,11 @@ async fn lk2_the_deletion_of_a_sandbox_fails_the_checkpoints_that_wait_for_it() 
 async fn lk2_a_finished_checkpoint_expires_and_its_content_is_left_to_the_agent() {
     let world = World::start().await;
     let spec = json!({"sandboxName": "s", "ttlAfterFinished": "30m"});
-    let status = json!({"phase": "Succeeded", "checkpointId": "cp-1", "completionTime": "2026-01-01T00:00:00Z"});
+    let status =
+        json!({"phase": "Succeeded", "checkpointId": "cp-1", "completionTime": "2026-01-01T00:00:00Z"});
     checkpoint(&world, "old", spec.clone(), status.clone()).await;
-    let kept = json!({"phase": "Succeeded", "checkpointId": "cp-2", "completionTime": "2999-01-01T00:00:00Z"});
+    let kept =
+        json!({"phase": "Succeeded", "checkpointId": "cp-2", "completionTime": "2999-01-01T00:00:00Z"});
     checkpoint(&world, "new", spec, kept).await;
     let invalid = json!({"sandboxName": "s", "ttlAfterFinished": "soon"});
     checkpoint(&world, "odd", invalid, status).await;
@@ -106,10 +114,16 @@ async fn lk2_a_refused_write_is_tried_again() {
     use memory_apiserver::{FaultPlan, On, RequestFault, Times, Verb};
     let world = World::an_hour_ago().await;
     let broken = RequestFault::Answer { code: 500, retry_after: None };
-    world.server.inject(&FaultPlan::request(On::request(Verb::Patch, "checkpoints"), Times::First(3), broken));
+    world.server.inject(&FaultPlan::request(
+        On::request(Verb::Patch, "checkpoints"),
+        Times::First(3),
+        broken,
+    ));
     checkpoint(&world, "lost", json!({"sandboxName": "gone"}), Value::Null).await;
     eventually_is(&world, "lost", |checkpoint| {
-        checkpoint.is_some_and(|checkpoint| checkpoint.phase() == Some(&CheckpointPhase::Failed) && is_released(checkpoint))
+        checkpoint.is_some_and(|checkpoint| {
+            checkpoint.phase() == Some(&CheckpointPhase::Failed) && is_released(checkpoint)
+        })
     })
     .await;
     // A change of somebody else leads to no second failure.

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use memory_apiserver::{FaultPlan, On, PodOutcome, Pods, RequestFault, Times, Verb};
 use sandbox_manager::api::v1alpha1::{
     CONDITION_COMPLETED, CONDITION_TIMED_OUT, Sandbox, SandboxClaim, SandboxClaimPhase, SandboxClaimStatus,
+    SandboxSet,
 };
 use serde_json::{Value, json};
 
+use super::Lab;
 use super::world::{World, names};
 use crate::support::{SOON, eventually};
 
@@ -19,7 +21,8 @@ use crate::support::{SOON, eventually};
 const LONG: &str = "1m";
 
 async fn claim(world: &World, name: &str, spec: Value) -> SandboxClaim {
-    let mut object = json!({"metadata": {"name": name}, "spec": {"templateName": "pool", "claimTimeout": LONG}});
+    let mut object =
+        json!({"metadata": {"name": name}, "spec": {"templateName": "pool", "claimTimeout": LONG}});
     object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     world.create(object).await
 }
@@ -41,7 +44,9 @@ fn reason(status: &SandboxClaimStatus, type_: &str) -> Option<String> {
 }
 
 async fn claimed(world: &World, name: &str) -> Vec<Sandbox> {
-    world.sandboxes(&format!("agents.kruise.io/claim-name={name},agents.kruise.io/sandbox-claimed=true")).await
+    world
+        .sandboxes(&format!("agents.kruise.io/claim-name={name},agents.kruise.io/sandbox-claimed=true"))
+        .await
 }
 
 #[tokio::test]
@@ -51,7 +56,10 @@ async fn lk1_a_claim_takes_ready_members_and_the_pool_refills() {
     let members = names(&world.sandboxes("agents.kruise.io/sandbox-pool=pool").await);
     let made = claim(&world, "two", json!({"replicas": 2, "labels": {"l": "1"}})).await;
     let status = ended(&world, "two").await;
-    assert_eq!((status.claimed_replicas, status.message.as_deref()), (Some(2), Some("Successfully claimed 2/2 sandboxes")));
+    assert_eq!(
+        (status.claimed_replicas, status.message.as_deref()),
+        (Some(2), Some("Successfully claimed 2/2 sandboxes"))
+    );
     assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("AllReplicasClaimed"));
     assert_eq!(reason(&status, CONDITION_TIMED_OUT), None);
 
@@ -74,7 +82,11 @@ async fn lk1_a_refused_lock_takes_the_next_candidate() {
     let world = World::start().await;
     world.full_set("pool", 2).await;
     let conflict = RequestFault::Answer { code: 409, retry_after: None };
-    world.server.inject(&FaultPlan::request(On::request(Verb::Patch, "sandboxes"), Times::First(1), conflict));
+    world.server.inject(&FaultPlan::request(
+        On::request(Verb::Patch, "sandboxes"),
+        Times::First(1),
+        conflict,
+    ));
     claim(&world, "c", json!({"createOnNoStock": false})).await;
     let status = ended(&world, "c").await;
     assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("AllReplicasClaimed"));
@@ -86,7 +98,8 @@ async fn lk1_a_refused_lock_takes_the_next_candidate() {
 async fn lc2_a_lock_whose_answer_is_lost_is_found_and_no_second_sandbox_is_taken() {
     let world = World::start().await;
     world.full_set("pool", 3).await;
-    let lost = FaultPlan::request(On::request(Verb::Patch, "sandboxes"), Times::First(1), RequestFault::DropAnswer);
+    let lost =
+        FaultPlan::request(On::request(Verb::Patch, "sandboxes"), Times::First(1), RequestFault::DropAnswer);
     world.server.inject(&lost);
     claim(&world, "c", json!({})).await;
     ended(&world, "c").await;
@@ -130,17 +143,13 @@ async fn lk1_without_stock_a_sandbox_is_created_already_claimed() {
 #[tokio::test]
 async fn lk1_without_stock_and_creation_the_claim_times_out_and_says_why() {
     let world = World::start().await;
-    world.full_set("pool", 1).await;
-    claim(&world, "c", json!({"replicas": 2, "createOnNoStock": false, "claimTimeout": "1s"})).await;
-    world.api::<sandbox_manager::api::v1alpha1::SandboxSet>()
-        .patch("pool", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 0}})))
-        .await
-        .unwrap();
+    world.full_set("pool", 0).await;
+    claim(&world, "c", json!({"createOnNoStock": false, "claimTimeout": "1s"})).await;
     let status = ended(&world, "c").await;
     assert_eq!(reason(&status, CONDITION_TIMED_OUT).as_deref(), Some("ClaimTimeoutReached"));
-    let message = status.message.unwrap();
-    assert!(message.starts_with("Timeout reached after 1s, claimed "), "{message}");
-    assert!(message.ends_with("SandboxSet pool has no available sandbox"), "{message}");
+    assert_eq!(status.claimed_replicas, Some(0));
+    let message = "Timeout reached after 1s, claimed 0/1 sandboxes: SandboxSet pool has no available sandbox";
+    assert_eq!(status.message.as_deref(), Some(message));
     world.event("c", "NoAvailableSandboxes").await;
 }
 
@@ -150,7 +159,8 @@ async fn lk1_a_member_that_becomes_available_wakes_a_claim_that_waits() {
     world.full_set("pool", 0).await;
     claim(&world, "c", json!({"createOnNoStock": false})).await;
     world.event("c", "NoAvailableSandboxes").await;
-    world.api::<sandbox_manager::api::v1alpha1::SandboxSet>()
+    world
+        .api::<SandboxSet>()
         .patch("pool", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 1}})))
         .await
         .unwrap();
@@ -163,9 +173,7 @@ async fn lk1_a_created_sandbox_that_does_not_become_ready_is_removed_or_kept_for
     let world = World::start().await;
     world.full_set("pool", 0).await;
     world.kubelet.rule(Pods::all(), PodOutcome::Unready);
-    let spec = |reserve: bool| {
-        json!({"waitReadyTimeout": "1s", "claimTimeout": "2s", "reserveFailedSandbox": reserve})
-    };
+    let spec = |reserve: bool| json!({"waitReadyTimeout": "1s", "claimTimeout": "2s", "reserveFailedSandbox": reserve});
     claim(&world, "removed", spec(false)).await;
     claim(&world, "kept", spec(true)).await;
     for name in ["removed", "kept"] {
@@ -207,7 +215,8 @@ async fn lk1_a_recreated_claim_of_the_same_name_starts_from_zero() {
     assert_eq!(status.claimed_replicas, Some(1));
     let both = claimed(&world, "c").await;
     assert_eq!(both.len(), 2, "the sandboxes of the first claim stay");
-    let of_second: Vec<_> = both.iter().filter(|sandbox| sandbox.owner() == again.metadata.uid.as_deref()).collect();
+    let of_second: Vec<_> =
+        both.iter().filter(|sandbox| sandbox.owner() == again.metadata.uid.as_deref()).collect();
     assert_eq!(of_second.len(), 1);
     assert_ne!(of_second[0].name_any(), first[0].name_any());
 }
@@ -242,7 +251,8 @@ async fn lk1_fields_without_effect_are_named_in_an_event() {
 async fn lc7_a_refusal_backs_off_is_shown_and_ends_with_the_refusal() {
     let world = World::start().await;
     world.full_set("pool", 0).await;
-    let forbidden = FaultPlan::request(On::request(Verb::Create, "sandboxes"), Times::Always, RequestFault::Forbid);
+    let forbidden =
+        FaultPlan::request(On::request(Verb::Create, "sandboxes"), Times::Always, RequestFault::Forbid);
     world.server.inject(&forbidden);
     claim(&world, "c", json!({})).await;
     let note = world.event("c", "ClaimSandboxFailed").await;
@@ -253,4 +263,43 @@ async fn lc7_a_refusal_backs_off_is_shown_and_ends_with_the_refusal() {
     world.server.clear_faults();
     let status = ended(&world, "c").await;
     assert_eq!(status.claimed_replicas, Some(1));
+}
+
+#[tokio::test]
+async fn lc2_a_claim_goes_on_in_another_process_with_the_exact_number() {
+    let mut lab = Lab::start();
+    let template =
+        json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}});
+    lab.create::<SandboxSet>(
+        json!({"metadata": {"name": "pool"}, "spec": {"replicas": 10, "template": template}}),
+    )
+    .await;
+    lab.until::<SandboxSet>("pool", |set| {
+        set.status.as_ref().is_some_and(|status| status.available_replicas == 10)
+    })
+    .await;
+    // Half of the locks take so long that the process ends before their answers.
+    let slow = RequestFault::Delay(Duration::from_millis(300));
+    lab.server.inject(&FaultPlan::request(On::request(Verb::Patch, "sandboxes"), Times::Every(2), slow));
+    let object = json!({"metadata": {"name": "c"}, "spec": {"templateName": "pool", "replicas": 8}});
+    let made: SandboxClaim = lab.create(object).await;
+    let sandboxes = lab.api::<Sandbox>();
+    let owned = async || {
+        let all = sandboxes.list(&ListParams::default()).await.unwrap().items;
+        all.into_iter().filter(|sandbox| sandbox.owner() == made.metadata.uid.as_deref()).count()
+    };
+    eventually("some sandboxes are claimed", SOON, async || {
+        ensure!(owned().await >= 3);
+        Ok(())
+    })
+    .await;
+    let before = owned().await;
+    lab.kill_manager().await;
+    lab.server.clear_faults();
+    assert!(before < 8, "it was ended in the middle");
+    lab.start_manager();
+    let claim =
+        lab.until::<SandboxClaim>("c", |claim| claim.phase() == Some(&SandboxClaimPhase::Completed)).await;
+    assert_eq!(claim.status.unwrap().claimed_replicas, Some(8));
+    assert_eq!(owned().await, 8);
 }

@@ -2,9 +2,12 @@
 //!
 //! Most tests run under paused time, so that back-offs cost nothing. Timers of a spec follow the wall clock.
 
+mod checkpoint;
+mod claim;
 mod pool_rig;
 mod sandbox;
 mod sandbox_set;
+mod world;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -13,8 +16,8 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, Resource};
-use prometheus::{Registry, TextEncoder};
 use memory_apiserver::{ApiServer, Kubelet, SeenRequest, Verb};
+use prometheus::{Registry, TextEncoder};
 use sandbox_manager::api::v1alpha1::crds;
 use sandbox_manager::lifecycle;
 use sandbox_manager::manager::{Manager, ManagerError};

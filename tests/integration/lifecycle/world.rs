@@ -110,7 +110,10 @@ impl World {
         let events = self.api::<Event>();
         eventually(&format!("event {reason} on {of}"), SOON, async || {
             let all = events.list(&ListParams::default()).await?.items;
-            let seen: Vec<_> = all.iter().map(|event| format!("{:?} {:?}", event.involved_object.name, event.reason)).collect();
+            let seen: Vec<_> = all
+                .iter()
+                .map(|event| format!("{:?} {:?}", event.involved_object.name, event.reason))
+                .collect();
             let is_it = |event: &&Event| {
                 event.involved_object.name.as_deref() == Some(of) && event.reason.as_deref() == Some(reason)
             };
