@@ -137,6 +137,10 @@ impl<'a> Plan<'a> {
     /// Ends the decision. The status is written last unless it was written before, and not at all if it is the same.
     pub(super) fn finish(self) -> Decision {
         let Self { observed, mut status, mut actions, events, requeue } = self;
+        if actions.contains(&Action::ReadPod) {
+            // What follows is decided anew from the answer.
+            return Decision { actions: vec![Action::ReadPod], status, events: Vec::new(), requeue };
+        }
         keep_unchanged(observed.sandbox.conditions(), status.conditions.iter_mut().flatten());
         let unchanged = match &observed.sandbox.status {
             Some(current) => *current == status,

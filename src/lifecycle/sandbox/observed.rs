@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::pod::Parts;
-use crate::api::v1alpha1::{Sandbox, SandboxTemplate};
+use crate::api::v1alpha1::{Generation, REASON_TEMPLATE_NOT_FOUND, Sandbox, SandboxTemplate};
 
 /// The observed state of a sandbox.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl Observed<'_> {
             }
             Template::Missing(name) => {
                 let message = format!("SandboxTemplate {name} not found");
-                return Err((crate::api::v1alpha1::REASON_TEMPLATE_NOT_FOUND, message));
+                return Err((REASON_TEMPLATE_NOT_FOUND, message));
             }
         };
         let claims = spec.volume_claim_templates.as_ref().or(claims);
@@ -83,6 +83,6 @@ impl Observed<'_> {
     pub(super) fn generation_is_observed(&self) -> bool {
         let status = self.sandbox.status.as_ref();
         let observed = status.and_then(|status| status.observed_generation);
-        observed.map(crate::api::v1alpha1::Generation::get) == self.sandbox.metadata.generation
+        observed.map(Generation::get) == self.sandbox.metadata.generation
     }
 }
