@@ -5,6 +5,7 @@ use std::io;
 
 use controller_manager::{ClientError, ManagerError as RunError, MetricsError};
 
+use super::crd::InstallError;
 #[cfg(feature = "dev")]
 use crate::dev::DevError;
 use crate::manager::ManagerError;
@@ -45,6 +46,9 @@ pub enum CliError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The definitions were not applied.
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// The program's own set-up of the manager failed.
     #[error("cannot set up the manager: {0}")]
     Setup(#[source] SetupError),
@@ -61,6 +65,7 @@ impl CliError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Write { .. }
+            | Self::Install(_)
             | Self::Manager(ManagerError::Run(
                 RunError::GracePeriod(_) | RunError::Task { .. } | RunError::LeaseLost(_),
             )) => EXIT_FAILED,

@@ -81,7 +81,7 @@ async fn every_combination_of_values_is_valid_to_the_api_server() {
         yaml +=
             &helm.template_text("release", &values).unwrap_or_else(|error| panic!("{description}: {error}"));
     }
-    for sample in ["sandbox", "sandboxset", "sandboxtemplate", "checkpoint"] {
+    for sample in ["sandbox", "sandboxset", "sandboxtemplate", "sandboxclaim", "checkpoint"] {
         yaml += "\n---\n";
         yaml += &super::read(&format!("config/samples/{sample}.yaml"));
     }
