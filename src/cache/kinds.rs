@@ -107,9 +107,7 @@ fn lifecycle(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuilder {
     let operator = Operator::Equals(CREATED_BY_SANDBOX.to_owned());
     let requirements = vec![Requirement { key: LABEL_CREATED_BY.to_owned(), operator }];
     let pods = in_namespace(scope).labels(&LabelSelector { requirements });
-    builder
-        .kind::<Pod>(pods)
-        .index(indexes::SANDBOX_TEMPLATE_REF, indexes::sandbox_template_ref)
+    builder.kind::<Pod>(pods).index(indexes::SANDBOX_TEMPLATE_REF, indexes::sandbox_template_ref)
 }
 
 /// Returns the limits of the watches of the sandbox kinds (C1, C2).

@@ -42,10 +42,7 @@ use crate::options::ControllersOptions;
 
 pub use self::events::{EVENT_QUEUE, Reason};
 pub use self::metrics::LifecycleMetrics;
-
-/// Name of the controller that turns Sandboxes into pods. The controller `sandbox` of the manager is another one,
-/// because its handlers run on every replica.
-pub const SANDBOX_CONTROLLER: &str = "sandbox-controller";
+pub use self::sandbox::SANDBOX_CONTROLLER;
 
 /// The reason why the lifecycle controllers could not be added.
 #[derive(Debug, thiserror::Error)]
