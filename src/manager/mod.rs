@@ -120,7 +120,12 @@ impl ManagerBuilder {
     /// Uses this client for watches, live reads, handlers and the leader election. The watches run on the runtime
     /// on which the manager runs.
     pub fn client(self, client: kube::Client) -> ReadyManagerBuilder {
-        ReadyManagerBuilder { builder: self, cache: SandboxCache::builder(client), connector: None, lifecycle: false }
+        ReadyManagerBuilder {
+            builder: self,
+            cache: SandboxCache::builder(client),
+            connector: None,
+            lifecycle: false,
+        }
     }
 
     /// Creates clients: one for live reads and handlers, one for the watches, and one for the leader election if it

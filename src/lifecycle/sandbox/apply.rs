@@ -88,7 +88,9 @@ impl Applier {
         if let Some(created) = created.filter(|_| was_pending)
             && decision.status.phase == Some(SandboxPhase::Running)
         {
-            self.metrics.start_seconds.observe(Timestamp::now().duration_since(created).as_secs_f64().max(0.0));
+            self.metrics
+                .start_seconds
+                .observe(Timestamp::now().duration_since(created).as_secs_f64().max(0.0));
         }
     }
 }
@@ -106,7 +108,8 @@ impl Execution<'_, '_> {
             Action::DeletePod { uid, grace } => self.delete_pod(uid, *grace).await,
             Action::SetFinalizer(wanted) => self.set_finalizer(*wanted).await,
             Action::PatchPod { uid, change } => {
-                let patched = requests::patch_pod(&self.pods, self.sandbox.name_or_empty(), uid, change).await;
+                let patched =
+                    requests::patch_pod(&self.pods, self.sandbox.name_or_empty(), uid, change).await;
                 self.updated(patched)
             }
             Action::ResizePod { uid, resources } => {

@@ -8,8 +8,6 @@
 //!
 //! Rule numbers refer to docs/lifecycle.md.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::decision::{Action, Decision, Plan};
 use super::observed::{Observed, PodView};
 use super::outcome::{POD_NOT_FOUND, fail, show_pod, succeed, uid_of};

@@ -270,7 +270,11 @@ mod tests {
             ("env", json!([{"name": "NEW", "value": "1"}]), "containers[a].env[NEW]"),
             ("command", json!(["run"]), "containers[a].command"),
             ("ports", json!([{"containerPort": 81}]), "containers[a].ports[81]"),
-            ("volumeMounts", json!([{"name": "tmp", "mountPath": "/t"}]), "containers[a].volumeMounts[tmp].mountPath"),
+            (
+                "volumeMounts",
+                json!([{"name": "tmp", "mountPath": "/t"}]),
+                "containers[a].volumeMounts[tmp].mountPath",
+            ),
         ] {
             let fit = with(|wanted| container(wanted, field, value));
             assert_eq!(fit, Fit { other: vec![path.into()], ..Fit::default() }, "{field}");
@@ -281,7 +285,11 @@ mod tests {
     fn ls8_other_fields_of_the_spec_need_a_new_pod() {
         for (field, value, path) in [
             ("volumes", json!([{"name": "tmp", "hostPath": {"path": "/"}}]), "volumes[tmp].hostPath.path"),
-            ("volumes", json!([{"name": "kube-api-access", "emptyDir": {}}]), "volumes[kube-api-access].emptyDir"),
+            (
+                "volumes",
+                json!([{"name": "kube-api-access", "emptyDir": {}}]),
+                "volumes[kube-api-access].emptyDir",
+            ),
             ("hostNetwork", json!(true), "hostNetwork"),
             ("nodeSelector", json!({"a": "b"}), "nodeSelector.a"),
             ("tolerations", json!([{"key": "gpu", "operator": "Equal"}]), "tolerations[gpu].operator"),

@@ -52,6 +52,10 @@ use crate::api::v1alpha1::{Sandbox, SandboxTemplate};
 use crate::cache::indexes::{SANDBOX_TEMPLATE_REF, template_ref_key};
 use crate::manager::Manager;
 
+/// Name of the controller that turns Sandboxes into pods. The controller `sandbox` of the manager is another one,
+/// because its handlers run on every replica.
+pub const SANDBOX_CONTROLLER: &str = "sandbox-controller";
+
 /// Delays after the API server has refused a pod (LC7).
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_mins(5);
@@ -59,7 +63,7 @@ const LONGEST_DELAY: Duration = Duration::from_mins(5);
 /// Adds the controller to a manager.
 pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &LifecycleMetrics) {
     let sandboxes = manager.cache().reader::<Sandbox>();
-    let controller = manager.controller::<Sandbox>(super::SANDBOX_CONTROLLER);
+    let controller = manager.controller::<Sandbox>(SANDBOX_CONTROLLER);
     controller
         .leader_only()
         .max_concurrent_reconciles(concurrency)
@@ -75,7 +79,7 @@ pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &Lifecycle
     let backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
     let observer = Observer::new(context.cache().clone(), backoff);
     let applier = Applier { context, observer, events, metrics: metrics.clone() };
-    manager.controller::<Sandbox>(super::SANDBOX_CONTROLLER).add_reconcile_handler(SandboxLifecycle { applier });
+    manager.controller::<Sandbox>(SANDBOX_CONTROLLER).add_reconcile_handler(SandboxLifecycle { applier });
 }
 
 /// Returns the sandboxes that refer to a template.

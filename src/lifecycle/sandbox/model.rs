@@ -175,7 +175,8 @@ impl World {
                 }
             }
             Action::ResizePod { resources, .. } => {
-                let containers = &mut self.pod.as_mut().expect("a pod to resize").spec.as_mut().unwrap().containers;
+                let containers =
+                    &mut self.pod.as_mut().expect("a pod to resize").spec.as_mut().unwrap().containers;
                 for change in resources {
                     let container = containers.iter_mut().find(|known| known.name == change.container);
                     container.unwrap().resources = serde_json::from_value(change.value.clone()).unwrap();
@@ -204,9 +205,10 @@ impl World {
         let template = match &self.template {
             Template::Referred(template) => template.spec.template.as_ref().unwrap(),
             _ => {
-                sandbox_template = sandbox.spec.template.clone().unwrap_or_else(|| {
-                    serde_json::from_value(json!({"spec": {"containers": []}})).unwrap()
-                });
+                sandbox_template =
+                    sandbox.spec.template.clone().unwrap_or_else(|| {
+                        serde_json::from_value(json!({"spec": {"containers": []}})).unwrap()
+                    });
                 &sandbox_template
             }
         };

@@ -45,7 +45,11 @@ impl PodView {
         let owners = pod.metadata.owner_references.iter().flatten();
         let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
         let uid = controller.map(|owner| owner.uid.as_str()).filter(|uid| !uid.is_empty());
-        if uid.is_some() && uid == sandbox.metadata.uid.as_deref() { Self::Ours(pod) } else { Self::Foreign(pod) }
+        if uid.is_some() && uid == sandbox.metadata.uid.as_deref() {
+            Self::Ours(pod)
+        } else {
+            Self::Foreign(pod)
+        }
     }
 }
 
@@ -75,7 +79,8 @@ impl Observed<'_> {
             }
         };
         let claims = spec.volume_claim_templates.as_ref().or(claims);
-        let missing = || ("TemplateMissing", "the sandbox has neither a template nor a reference to one".to_owned());
+        let missing =
+            || ("TemplateMissing", "the sandbox has neither a template nor a reference to one".to_owned());
         template.map(|template| Parts { template, claims }).ok_or_else(missing)
     }
 

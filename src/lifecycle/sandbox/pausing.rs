@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::decision::{Action, Plan};
 use super::creating;
+use super::decision::{Action, Plan};
 use super::observed::PodView;
 use super::outcome::uid_of;
 use crate::api::v1alpha1::{

@@ -78,7 +78,8 @@ fn failure(container: &ContainerStatus) -> Option<String> {
 fn end_message(status: &PodStatus) -> String {
     let own = [&status.message, &status.reason].into_iter().flatten().find(|text| !text.is_empty());
     let ended = |container: &ContainerStatus| {
-        let terminated = container.state.as_ref()?.terminated.as_ref().filter(|ended| ended.exit_code != 0)?;
+        let terminated =
+            container.state.as_ref()?.terminated.as_ref().filter(|ended| ended.exit_code != 0)?;
         let texts = [&terminated.message, &terminated.reason].into_iter().flatten();
         let detail = texts.into_iter().find(|text| !text.is_empty()).map_or("no message", String::as_str);
         Some(format!("container {} exited with code {}: {detail}", container.name, terminated.exit_code))
@@ -107,7 +108,10 @@ mod tests {
         assert_eq!(state(json!({"phase": "Pending", "conditions": ready})), not_ready("PodReady", ""));
         assert_eq!(state(json!({"phase": "Running"})), not_ready("PodReady", ""));
         let unready = json!([{"type": "Ready", "status": "False", "message": "not yet"}]);
-        assert_eq!(state(json!({"phase": "Running", "conditions": unready})), not_ready("PodReady", "not yet"));
+        assert_eq!(
+            state(json!({"phase": "Running", "conditions": unready})),
+            not_ready("PodReady", "not yet")
+        );
         assert_eq!(state(json!({"phase": "Pending", "conditions": unready})), not_ready("PodReady", ""));
         assert_eq!(state(json!(null)), not_ready("PodReady", ""));
     }
@@ -137,8 +141,12 @@ mod tests {
         assert_eq!(state(json!({"phase": "Succeeded"})), PodState::Succeeded(String::new()));
         let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "out of disk"});
         assert_eq!(state(evicted), PodState::Failed("out of disk".into()));
-        assert_eq!(state(json!({"phase": "Failed", "reason": "Evicted"})), PodState::Failed("Evicted".into()));
-        let ended = |code: i32| json!({"name": "a", "state": {"terminated": {"exitCode": code, "reason": "Error"}}});
+        assert_eq!(
+            state(json!({"phase": "Failed", "reason": "Evicted"})),
+            PodState::Failed("Evicted".into())
+        );
+        let ended =
+            |code: i32| json!({"name": "a", "state": {"terminated": {"exitCode": code, "reason": "Error"}}});
         let statuses = json!({"phase": "Failed", "containerStatuses": [ended(0), ended(3)]});
         assert_eq!(state(statuses), PodState::Failed("container a exited with code 3: Error".into()));
     }
@@ -146,6 +154,9 @@ mod tests {
     #[test]
     fn lp4_a_pod_without_a_node_is_unschedulable() {
         let condition = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}]);
-        assert_eq!(state(json!({"phase": "Pending", "conditions": condition})), not_ready("Unschedulable", "no node"));
+        assert_eq!(
+            state(json!({"phase": "Pending", "conditions": condition})),
+            not_ready("Unschedulable", "no node")
+        );
     }
 }

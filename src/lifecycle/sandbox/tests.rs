@@ -131,7 +131,8 @@ fn ls1_ls6_pausing_says_so_before_the_pod_is_deleted_and_ends_when_it_is_gone() 
 
 #[test]
 fn ls1_a_pause_finishes_before_the_resume_begins() {
-    let conditions = [condition("SandboxPaused", "False", "DeletePod"), condition("Ready", "False", "PodReady")];
+    let conditions =
+        [condition("SandboxPaused", "False", "DeletePod"), condition("Ready", "False", "PodReady")];
     let status = json!({"phase": "Paused", "observedGeneration": 1, "conditions": conditions});
     let mut world = World::new(json!({"spec": {"paused": false}, "status": status})).with_pod(pod_ready());
     world.settle();
@@ -145,7 +146,8 @@ fn ls1_a_pause_finishes_before_the_resume_begins() {
 
 #[test]
 fn ls1_ls6_a_resumed_sandbox_has_a_new_pod_and_no_finalizer() {
-    let conditions = [condition("SandboxPaused", "True", "SetPause"), condition("Ready", "False", "PodReady")];
+    let conditions =
+        [condition("SandboxPaused", "True", "SetPause"), condition("Ready", "False", "PodReady")];
     let status = json!({"phase": "Paused", "observedGeneration": 1, "updateRevision": "old", "conditions": conditions});
     let metadata = json!({"generation": 2, "finalizers": [FINALIZER_SANDBOX]});
     let mut world = World::new(json!({"metadata": metadata, "status": status}));
@@ -246,8 +248,7 @@ fn lc7_a_refused_pod_is_not_created_before_its_time() {
 fn ls4_a_foreign_revision_stays_while_the_generation_is_observed() {
     let status = json!({"phase": "Pending", "observedGeneration": 1, "updateRevision": "foreign"});
     for (generation, stays) in [(1, true), (2, false)] {
-        let mut world =
-            World::new(json!({"metadata": {"generation": generation}, "status": status.clone()}));
+        let mut world = World::new(json!({"metadata": {"generation": generation}, "status": status.clone()}));
         world.settle();
         let labels = world.pod.unwrap().metadata.labels.unwrap();
         assert_eq!(labels["pod-template-hash"] == "foreign", stays);
@@ -256,12 +257,18 @@ fn ls4_a_foreign_revision_stays_while_the_generation_is_observed() {
 
 #[test]
 fn ls5_timers_fire_in_every_phase() {
-    for from in ["", "Pending", "Running", "Paused", "Resuming", "Upgrading", "Failed", "Succeeded", "Recycling"] {
+    for from in
+        ["", "Pending", "Running", "Paused", "Resuming", "Upgrading", "Failed", "Succeeded", "Recycling"]
+    {
         let status = json!({"phase": from, "observedGeneration": 1});
         let past = "2029-12-31T23:59:59Z";
-        let world = World::new(json!({"spec": {"shutdownTime": past, "pauseTime": past}, "status": status.clone()}));
+        let world =
+            World::new(json!({"spec": {"shutdownTime": past, "pauseTime": past}, "status": status.clone()}));
         let decision = world.decide();
-        assert_eq!((&decision.actions[..], reasons(&decision)), (&[Action::ShutDown][..], vec![Reason::ShutdownTimeReached]));
+        assert_eq!(
+            (&decision.actions[..], reasons(&decision)),
+            (&[Action::ShutDown][..], vec![Reason::ShutdownTimeReached])
+        );
         let world = World::new(json!({"spec": {"pauseTime": past}, "status": status.clone()}));
         let pauses = world.decide().actions == [Action::Pause];
         assert_eq!(pauses, !matches!(from, "Failed" | "Succeeded"), "{from}");
@@ -281,7 +288,8 @@ fn ls8_a_pod_of_anybody_that_fits_is_adopted_without_a_step() {
 
 #[test]
 fn ls9_changed_labels_are_carried_to_the_running_pod() {
-    let mut world = World::new(json!({"metadata": {"generation": 2}, "status": running()})).with_pod(pod_ready());
+    let mut world =
+        World::new(json!({"metadata": {"generation": 2}, "status": running()})).with_pod(pod_ready());
     world.pod.as_mut().unwrap().metadata.labels.as_mut().unwrap().insert("app".into(), "old".into());
     world.settle();
     let Some(Action::PatchPod { change, .. }) = world.steps.first() else { panic!("{:?}", world.steps) };
@@ -318,7 +326,10 @@ fn ls9_an_image_is_changed_in_place_and_the_sandbox_is_ready_when_the_pod_runs_i
     world.settle();
     assert_eq!(of(world.sandbox(), "InplaceUpdate"), ("False", "InplaceUpdating"));
     assert_eq!((phase(&world), of(world.sandbox(), "Ready")), ("Running", ("False", "InplaceUpdating")));
-    assert_eq!(world.pod.as_ref().unwrap().spec.as_ref().unwrap().containers[0].image.as_deref(), Some("i:2"));
+    assert_eq!(
+        world.pod.as_ref().unwrap().spec.as_ref().unwrap().containers[0].image.as_deref(),
+        Some("i:2")
+    );
     world.advance();
     world.settle();
     assert_eq!(of(world.sandbox(), "InplaceUpdate"), ("True", "Succeeded"));

@@ -83,16 +83,14 @@ fn carry_metadata(plan: &mut Plan<'_>, pod: &Pod, fit: Fit, revision: &str) {
     if fit.metadata_fits() {
         return;
     }
-    let mut change =
-        PodChange { labels: fit.labels, annotations: fit.annotations, ..PodChange::default() };
+    let mut change = PodChange { labels: fit.labels, annotations: fit.annotations, ..PodChange::default() };
     change.labels.insert(LABEL_POD_TEMPLATE_HASH.to_owned(), revision.to_owned());
     plan.act(Action::PatchPod { uid: uid_of(pod), change });
 }
 
 fn update_in_place(plan: &mut Plan<'_>, pod: &Pod, fit: Fit, revision: &str) {
     let fields = fit.describe();
-    let mut change =
-        PodChange { labels: fit.labels, annotations: fit.annotations, images: fit.images };
+    let mut change = PodChange { labels: fit.labels, annotations: fit.annotations, images: fit.images };
     change.labels.insert(LABEL_POD_TEMPLATE_HASH.to_owned(), revision.to_owned());
     if !fit.resources.is_empty() {
         plan.act(Action::ResizePod { uid: uid_of(pod), resources: fit.resources });

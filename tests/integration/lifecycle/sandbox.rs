@@ -123,7 +123,10 @@ async fn ls1_ls3_ls6_a_pause_keeps_the_volume_claim_and_a_resume_uses_it_again()
     let second: Pod = lab.api().get("s").await.unwrap();
     assert_ne!(first.metadata.uid, second.metadata.uid);
     let kept: PersistentVolumeClaim = lab.api().get("data-s").await.unwrap();
-    assert_eq!((kept.metadata.uid, kept.metadata.resource_version), (claim.metadata.uid, claim.metadata.resource_version));
+    assert_eq!(
+        (kept.metadata.uid, kept.metadata.resource_version),
+        (claim.metadata.uid, claim.metadata.resource_version)
+    );
     for reason in ["SandboxPaused", "SandboxResuming"] {
         lab.until_event(reason).await;
     }
@@ -323,7 +326,10 @@ async fn lc7_a_refused_pod_is_shown_backed_off_and_tried_again() {
     let tries = lab.writes().iter().filter(|write| *write == "create pods").count();
     assert_eq!(tries, 5);
     let elapsed = begun.elapsed();
-    assert!((Duration::from_secs(15)..Duration::from_secs(20)).contains(&elapsed), "1 + 2 + 4 + 8 s: {elapsed:?}");
+    assert!(
+        (Duration::from_secs(15)..Duration::from_secs(20)).contains(&elapsed),
+        "1 + 2 + 4 + 8 s: {elapsed:?}"
+    );
     let failures = [("reason", "Forbidden")];
     assert!(lab.metric("sandbox_manager_pod_create_failures_total", &failures) > 3.5);
 }
@@ -514,7 +520,9 @@ async fn ls9_labels_and_images_are_changed_without_a_new_pod() {
     lab.merge_sandbox("s", labels).await;
     let pod = lab.until("s", |pod: &Pod| pod.labels().get("new").is_some()).await;
     assert_eq!(pod.labels()["app"], "y");
-    let is_current = |sandbox: &Sandbox| sandbox.status.as_ref().unwrap().observed_generation.map(|it| it.get()) == sandbox.metadata.generation;
+    let is_current = |sandbox: &Sandbox| {
+        sandbox.status.as_ref().unwrap().observed_generation.map(|it| it.get()) == sandbox.metadata.generation
+    };
     let sandbox = lab.until("s", is_current).await;
     assert!(sandbox.is_ready());
     assert_ne!(sandbox.status.as_ref().unwrap().update_revision, before.update_revision);
