@@ -198,7 +198,8 @@ struct Running {
 
 impl Running {
     async fn start(connector: &Connector, metrics: Metrics, namespace: &str) -> anyhow::Result<Self> {
-        let mut options = SandboxManagerOptions { sandbox_namespace: namespace.to_owned(), ..Default::default() };
+        let mut options =
+            SandboxManagerOptions { sandbox_namespace: namespace.to_owned(), ..Default::default() };
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
         let controllers = options.controllers;

@@ -27,7 +27,8 @@ const READY: &str = "ready";
 pub(crate) async fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let kubelet = Kubelet::ready_after(Duration::from_millis(arguments.ready_after));
     let nodes = ["node-0", "node-1", "node-2", "node-3"];
-    let server = ApiServer::builder().objects(crds()).kubelet(&kubelet.nodes(nodes)).strict_owners().start()?;
+    let server =
+        ApiServer::builder().objects(crds()).kubelet(&kubelet.nodes(nodes)).strict_owners().start()?;
     let serving = server.listen(([127, 0, 0, 1], 0).into()).await?;
     std::fs::write(&arguments.kubeconfig, serde_yaml::to_string(&serving.kubeconfig())?)?;
     println!("{READY}");

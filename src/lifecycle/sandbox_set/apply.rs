@@ -149,12 +149,7 @@ impl Executor {
     }
 
     /// Deletes dead members, each if it has not changed since: somebody may have claimed it. Returns true if one is gone.
-    pub(super) async fn bury(
-        &self,
-        set: &SandboxSet,
-        dead: &[Arc<Sandbox>],
-        memory: &mut Memory,
-    ) -> bool {
+    pub(super) async fn bury(&self, set: &SandboxSet, dead: &[Arc<Sandbox>], memory: &mut Memory) -> bool {
         let dead = &dead[..dead.len().min(DELETIONS)];
         let answers = join_all(dead.iter().map(|sandbox| self.requests.delete(sandbox, true))).await;
         let taken = answers.into_iter().map(|answer| match answer {

@@ -180,7 +180,9 @@ mod tests {
 
     #[test]
     fn lp3_a_template_that_no_pod_can_have_is_copied_as_it_is() {
-        for template in [r#"{"metadata":null}"#, r#"{"metadata":{"labels":["a"]}}"#, r#"{"metadata":{"labels":{"a":1}}}"#] {
+        for template in
+            [r#"{"metadata":null}"#, r#"{"metadata":{"labels":["a"]}}"#, r#"{"metadata":{"labels":{"a":1}}}"#]
+        {
             let mut set = set(1, "i");
             set.spec.template = Some(serde_json::from_str(template).unwrap());
             let sandbox = prototype(&set, "r");

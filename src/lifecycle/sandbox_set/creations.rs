@@ -138,7 +138,11 @@ mod tests {
         creations.refused("a");
         creations.created(&Arc::new(member(&set(9, "i"), "b")));
         assert_eq!(creations.unseen(&[], "new"), Unseen { updated: 2, old: 1 });
-        assert_eq!(creations.unseen(&shown(&["b", "z"]), "new"), Unseen { updated: 1, old: 1 }, "counted once");
+        assert_eq!(
+            creations.unseen(&shown(&["b", "z"]), "new"),
+            Unseen { updated: 1, old: 1 },
+            "counted once"
+        );
         creations.forget_seen(|name, creation| name == "b" && creation.created().is_some());
         assert_eq!(creations.unseen(&[], "new"), Unseen { updated: 1, old: 1 });
         let mut unknown = creations.unknown();

@@ -35,12 +35,14 @@ fn with_update_limit(mut set: SandboxSet, limit: serde_json::Value) -> SandboxSe
 #[tokio::test]
 async fn lp1_members_are_counted_by_their_state_and_own_creations_too() {
     let set = set(9, "i");
+    let mut dead = member(&set, "dead").failed("killed");
+    dead.status.as_mut().unwrap().sandbox_ip = Some("10.0.0.1".into());
     let mut pool = Pool::new(
         set.clone(),
         [
             member(&set, "creating"),
             member(&set, "available").ready(),
-            member(&set, "dead").failed("m"),
+            dead,
             member(&set, "claimed").ready().claimed(),
             member(&set, "locked by us").ready().locked_by(OWNER_SCALE_DOWN),
             member(&set, "being claimed").ready().locked_by("user"),
@@ -48,8 +50,9 @@ async fn lp1_members_are_counted_by_their_state_and_own_creations_too() {
     );
     pool.unseen = Unseen { updated: 2, old: 1 };
     let decision = pool.decide();
-    let SandboxSetStatus { replicas, available_replicas, updated_replicas, updated_available_replicas, .. } =
-        decision.status;
+    let SandboxSetStatus {
+        replicas, available_replicas, updated_replicas, updated_available_replicas, ..
+    } = decision.status;
     assert_eq!((replicas, available_replicas), (6, 2));
     assert_eq!((updated_replicas, updated_available_replicas), (Some(5), Some(2)));
     assert_eq!(decision.create, 3);
@@ -207,11 +210,18 @@ async fn lc7_a_refused_creation_is_shown_and_tried_again_with_one() {
 
 #[tokio::test]
 async fn lp5_a_rollout_takes_old_creating_members_and_as_many_available_ones_as_the_limit_allows() {
-    for (limit, replicas, expected) in
-        [(None, 10, 2), (None, 1, 1), (None, 0, 0), (Some(json!(3)), 10, 3), (Some(json!("25%")), 10, 3), (Some(json!(0)), 10, 0)]
-    {
+    for (limit, replicas, expected) in [
+        (None, 10, 2),
+        (None, 1, 1),
+        (None, 0, 0),
+        (Some(json!(3)), 10, 3),
+        (Some(json!("25%")), 10, 3),
+        (Some(json!(0)), 10, 0),
+    ] {
         let old = set(replicas, "old");
-        let new = limit.clone().map_or(set(replicas, "new"), |limit| with_update_limit(set(replicas, "new"), limit));
+        let new = limit
+            .clone()
+            .map_or(set(replicas, "new"), |limit| with_update_limit(set(replicas, "new"), limit));
         let count = usize::try_from(replicas).unwrap();
         let mut pool = Pool::new(new, ready(&old, count));
         let decision = pool.decide();

@@ -29,7 +29,10 @@ impl PoolMetrics {
             scaled_down: deleted.with_label_values(&["scale-down"]),
             rolled_out: deleted.with_label_values(&["rollout"]),
             dead: deleted.with_label_values(&["dead"]),
-            status_writes: counter("sandbox_manager_pool_status_writes_total", "Writes of the status of sets.")?,
+            status_writes: counter(
+                "sandbox_manager_pool_status_writes_total",
+                "Writes of the status of sets.",
+            )?,
         })
     }
 }

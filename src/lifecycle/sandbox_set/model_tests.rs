@@ -112,7 +112,8 @@ impl World {
         let free = |sandbox: &&Arc<Sandbox>| {
             sandbox.state(wall()).kind == kind && sandbox.owner().is_none() && !sandbox.is_claimed()
         };
-        let names: Vec<_> = self.server.values().filter(free).map(|sandbox| sandbox.name_or_empty()).collect();
+        let names: Vec<_> =
+            self.server.values().filter(free).map(|sandbox| sandbox.name_or_empty()).collect();
         (!names.is_empty()).then(|| names[n % names.len()].to_owned())
     }
 
@@ -223,14 +224,15 @@ impl World {
             counts.creating
         );
         assert!(decision.create == 0 || counts.total() + decision.create <= replicas, "lp7");
-        let limit = self.set.spec.update_strategy.as_ref().and_then(|strategy| strategy.max_unavailable.clone());
-        let Some(k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(limit)) = limit else { return };
+        let limit =
+            self.set.spec.update_strategy.as_ref().and_then(|strategy| strategy.max_unavailable.clone());
+        let Some(k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(limit)) = limit else {
+            return;
+        };
         let floor = replicas.saturating_sub(usize::try_from(limit).unwrap()).min(counts.available);
         let rollouts = decision.take_down.iter().filter(|what| what.cause == Cause::Rollout);
-        let available: usize = rollouts
-            .filter(|what| what.candidates[0].is_ready())
-            .map(|what| what.count)
-            .sum();
+        let available: usize =
+            rollouts.filter(|what| what.candidates[0].is_ready()).map(|what| what.count).sum();
         assert!(counts.available - available >= floor, "lp5: {available} of {counts:?}");
     }
 
@@ -243,7 +245,8 @@ impl World {
             if let Some(sandbox) = self.server.get(&name) {
                 self.memory.creations.created(&Arc::clone(sandbox));
                 did = true;
-            } else if counts.total() <= replicas && self.memory.creations.revision(&name).as_ref() == Some(revision)
+            } else if counts.total() <= replicas
+                && self.memory.creations.revision(&name).as_ref() == Some(revision)
             {
                 let sandbox = self.create(&name, revision);
                 self.memory.creations.created(&sandbox);

@@ -74,7 +74,8 @@ impl Reconciler {
             *memory = Memory::new(&set, Instant::now());
         }
         let since = memory.passed_at.map(|at| at.elapsed());
-        if let Some(left) = since.and_then(|since| PASS_INTERVAL.checked_sub(since)).filter(|left| !left.is_zero())
+        if let Some(left) =
+            since.and_then(|since| PASS_INTERVAL.checked_sub(since)).filter(|left| !left.is_zero())
         {
             return Ok(Action::requeue(left));
         }
@@ -259,7 +260,9 @@ impl Reconciler {
         is_changing: bool,
         memory: &mut Memory,
     ) -> Result<Option<Duration>, HandlerError> {
-        if set.status.as_ref() == Some(&decision.status) || memory.outage.waits_until(Instant::now()).is_some() {
+        if set.status.as_ref() == Some(&decision.status)
+            || memory.outage.waits_until(Instant::now()).is_some()
+        {
             return Ok(None);
         }
         let since = memory.written_at.or(memory.passed_at).map(|at| at.elapsed());

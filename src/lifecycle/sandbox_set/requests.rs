@@ -164,16 +164,13 @@ impl Requests {
             }
         }
     }
-
 }
 
 fn requests(sandbox: &Sandbox) -> Request {
     Request::new(Sandbox::url_path(&(), Some(sandbox.namespace_or_empty())))
 }
 
-async fn within_deadline<T>(
-    request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, Failure> {
+async fn within_deadline<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
     match tokio::time::timeout(TIMEOUT, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(Failure::Unknown(format!("no answer within {} s", TIMEOUT.as_secs()))),

@@ -72,12 +72,9 @@ pub(super) fn outdated(
     let (creating, available) = (old(Standing::Creating), old(Standing::Available));
     let unavailable = replicas.saturating_sub(counts.available);
     let most = max_unavailable_of_update(set, replicas).saturating_sub(unavailable);
-    [
-        TakeDown::new(Cause::Rollout, creating.len(), creating),
-        TakeDown::new(Cause::Rollout, most, available),
-    ]
-    .into_iter()
-    .flatten()
+    [TakeDown::new(Cause::Rollout, creating.len(), creating), TakeDown::new(Cause::Rollout, most, available)]
+        .into_iter()
+        .flatten()
 }
 
 /// LP2: the most sandboxes that may be created and not available at one time, while the pool grows. At least one:

@@ -12,8 +12,8 @@ use super::failure_budget::{Backoff, FailureBudget};
 use super::members::{Member, Unseen};
 use super::revision;
 use crate::api::v1alpha1::{
-    ANNOTATION_LOCK, ANNOTATION_OWNER, Condition, ConditionStatus, LABEL_SANDBOX_CLAIMED, LABEL_TRUE, Sandbox,
-    SandboxPhase, SandboxSet, Time,
+    ANNOTATION_LOCK, ANNOTATION_OWNER, Condition, ConditionStatus, LABEL_SANDBOX_CLAIMED, LABEL_TRUE,
+    Sandbox, SandboxPhase, SandboxSet, Time,
 };
 
 /// A set named `pool` whose template has this image.

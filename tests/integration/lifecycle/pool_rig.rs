@@ -155,7 +155,9 @@ impl Rig {
     /// Returns the members that exist and are not being deleted.
     pub(super) async fn members(&self) -> Vec<Sandbox> {
         let all = self.sandboxes().list(&ListParams::default()).await.expect("listing sandboxes").items;
-        all.into_iter().filter(|sandbox| sandbox.is_controlled_by_sandbox_set() && !sandbox.is_deleting()).collect()
+        all.into_iter()
+            .filter(|sandbox| sandbox.is_controlled_by_sandbox_set() && !sandbox.is_deleting())
+            .collect()
     }
 
     /// Claims a free member as OpenKruise Agents does, by a PUT. Returns its name, or `None` if none is free.
@@ -278,7 +280,11 @@ impl Observer {
 
     /// Panics if a claimed sandbox was deleted.
     pub(super) fn assert_no_claimed_was_deleted(&self) {
-        assert_eq!(self.seen.lock().claimed_deletions, Vec::<String>::new(), "claimed sandboxes were deleted");
+        assert_eq!(
+            self.seen.lock().claimed_deletions,
+            Vec::<String>::new(),
+            "claimed sandboxes were deleted"
+        );
     }
 }
 

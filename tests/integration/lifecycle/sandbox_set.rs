@@ -361,7 +361,11 @@ async fn lp2_a_member_whose_deletion_failed_is_deleted_later() {
     let on = On::request(Verb::Delete, SANDBOXES);
     let fault = RequestFault::Answer { code: 503, retry_after: None };
     rig.server.inject(&FaultPlan::request(on.clone(), Times::Every(2), fault));
-    rig.server.inject(&FaultPlan::request(On::request(Verb::Patch, SANDBOXES), Times::Every(3), RequestFault::DropAnswer));
+    rig.server.inject(&FaultPlan::request(
+        On::request(Verb::Patch, SANDBOXES),
+        Times::Every(3),
+        RequestFault::DropAnswer,
+    ));
     rig.scale(5).await;
     rig.full_within(5, Duration::from_mins(5)).await;
     rig.rest().await;
@@ -374,7 +378,8 @@ async fn lc7_a_refused_creation_is_shown_and_backs_off() {
     rig.server.inject(&on_create(Times::Always, RequestFault::Forbid));
     rig.create(spec(30, "i")).await;
     tokio::time::sleep(Duration::from_mins(4)).await;
-    let tries = rig.server.requests().iter().filter(|r| r.verb == Verb::Create && r.resource == SANDBOXES).count();
+    let tries =
+        rig.server.requests().iter().filter(|r| r.verb == Verb::Create && r.resource == SANDBOXES).count();
     assert!((20..=30).contains(&tries), "16 at first, then 1 after 1, 2, 4 ... s: {tries}");
     let set = rig.sets().get(POOL).await.unwrap();
     let condition = set.condition("Progressing").expect("a condition");
@@ -423,7 +428,8 @@ async fn ls7_a_set_of_openkruise_agents_and_its_members_are_taken_over_without_a
     let of_sets: Vec<_> =
         rig.writes().into_iter().filter(|(request, _)| request.contains("sandboxsets")).collect();
     assert_eq!(of_sets, [], "the set");
-    let creations: Vec<_> = rig.writes().into_iter().filter(|(request, _)| request.starts_with("Create sandboxes")).collect();
+    let creations: Vec<_> =
+        rig.writes().into_iter().filter(|(request, _)| request.starts_with("Create sandboxes")).collect();
     assert_eq!(creations, [], "its members");
 }
 
