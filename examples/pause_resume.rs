@@ -43,10 +43,7 @@ async fn main() -> anyhow::Result<()> {
     // Watches only that namespace.
     let scope = Scope { sandbox_namespace: Some(namespace), ..Scope::default() };
     let cache = Cache::builder(client).scope(scope).sync_timeout(TIMEOUT).build();
-    cache
-        .start()
-        .await
-        .context("are the CRDs installed? sandbox-manager crd | kubectl apply --server-side -f -")?;
+    cache.start().await.context("are the CRDs installed? sandbox-manager crd apply")?;
 
     let created = sandboxes.create(&PostParams::default(), &demo_sandbox()?).await?;
     let name = created.name_any();

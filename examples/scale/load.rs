@@ -45,9 +45,7 @@ pub(crate) async fn run(connector: &Connector, arguments: &LoadArguments) -> any
     if let Err(kube::Error::Api(status)) = api.list(&ListParams::default().limit(1)).await
         && status.code == 404
     {
-        bail!(
-            "sandboxes are not served; install the CRDs: sandbox-manager crd | kubectl apply --server-side -f -"
-        );
+        bail!("sandboxes are not served; install the CRDs: sandbox-manager crd apply");
     }
     let bar = ProgressBar::new(u64::from(arguments.count)).with_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len} sandboxes, {per_sec}, {eta} left")

@@ -5,6 +5,7 @@ use std::io;
 
 use controller_manager::{ClientError, ManagerError as RunError, MetricsError};
 
+use super::crd::InstallError;
 #[cfg(feature = "dev")]
 use crate::dev::DevError;
 use crate::lifecycle::LifecycleError;
@@ -57,6 +58,9 @@ pub enum CliError {
         /// What is wrong.
         problem: String,
     },
+    /// The definitions were not applied.
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// The program's own set-up of the manager failed.
     #[error("cannot set up the manager: {0}")]
     Setup(#[source] SetupError),
@@ -74,6 +78,7 @@ impl CliError {
         match self {
             Self::Write { .. }
             | Self::Probe { .. }
+            | Self::Install(_)
             | Self::Manager(ManagerError::Run(
                 RunError::GracePeriod(_) | RunError::Task { .. } | RunError::LeaseLost(_),
             )) => EXIT_FAILED,

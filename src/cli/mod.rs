@@ -3,7 +3,7 @@
 //! ```text
 //!  arguments, environment ──▶ run ──▶ start    no subcommand: run the manager
 //!                                     config   check a configuration and print it
-//!                                     crd      print the definitions
+//!                                     crd      print the definitions, or apply them in a cluster
 //!                                     dev      run everything without a cluster
 //! ```
 //!
@@ -47,8 +47,8 @@ Examples:
           run with a file, but for one namespace only
   sandbox-manager config --config config.yaml
           check a file and print the options in effect
-  sandbox-manager crd | kubectl apply --server-side -f -
-          install the CRDs";
+  sandbox-manager crd apply
+          install or upgrade the CRDs";
 
 /// What the function given to [`main`] can return: nothing, or a result with any error.
 pub trait SetupResult {
@@ -105,7 +105,7 @@ impl<E: Into<SetupError>> SetupResult for Result<(), E> {
 /// | Exit code | Meaning |
 /// |---|---|
 /// | 0 | stopped in time after SIGTERM or SIGINT, or the subcommand succeeded |
-/// | 1 | failed after the start: the lease was lost, handlers were still running after the grace period, output could not be written, or `probe` got no answer of 2xx |
+/// | 1 | failed after the start: the lease was lost, handlers were still running after the grace period, output could not be written, `crd apply` has not applied the CRDs, or `probe` got no answer of 2xx |
 /// | 2 | not started: bad options, kubeconfig or credentials, an address in use, an error of `setup` |
 /// | 130, 143 | a second SIGINT or SIGTERM ended the process at once |
 ///
@@ -134,7 +134,7 @@ pub fn run<R: SetupResult>(
     let setup = |manager: &mut Manager| setup(manager).into_result();
     let done = match matches.subcommand() {
         Some(("config", matches)) => config::print(matches, &environment),
-        Some(("crd", matches)) => crd::print(matches),
+        Some(("crd", matches)) => crd::execute(matches, &environment),
         Some(("probe", matches)) => probe::run(matches),
         #[cfg(feature = "dev")]
         Some(("dev", matches)) => dev::start(matches, &environment, setup),

@@ -160,7 +160,8 @@ fn variable<'e>(environment: &'e Environment, name: &str) -> Option<&'e OsStr> {
     found.map(|(_, value)| value.as_os_str()).filter(|value| !value.is_empty())
 }
 
-fn given<'m>(
+/// Returns the value of the flag, otherwise that of the variable.
+pub(super) fn given<'m>(
     matches: &'m ArgMatches,
     environment: &'m Environment,
     name: &str,

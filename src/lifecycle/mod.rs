@@ -45,10 +45,7 @@ use crate::options::ControllersOptions;
 
 pub use self::events::{EVENT_QUEUE, Reason};
 pub use self::metrics::LifecycleMetrics;
-
-/// Name of the controller that turns Sandboxes into pods. The controller `sandbox` of the manager is another one,
-/// because its handlers run on every replica.
-pub const SANDBOX_CONTROLLER: &str = "sandbox-controller";
+pub use self::sandbox::SANDBOX_CONTROLLER;
 
 /// Name of the controller that keeps the pools of SandboxSets full.
 pub const SANDBOX_SET_CONTROLLER: &str = "sandboxset-controller";

@@ -6,9 +6,10 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
-use sandbox_manager::api::v1alpha1::{API_VERSION, Checkpoint, Sandbox, SandboxSet, SandboxTemplate};
-use sandbox_manager::cache::{Cache, Scope};
-use sandbox_manager::shared_cache::CacheObject;
+use sandbox_manager::api::v1alpha1::{
+    API_VERSION, Checkpoint, Sandbox, SandboxClaim, SandboxSet, SandboxTemplate,
+};
+use sandbox_manager::shared_cache::{CachedResource, SharedCache, Watch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -47,6 +48,7 @@ fn full_sandbox() -> Value {
                 "postUpgrade": { "exec": { "command": ["true"] }, "timeoutSeconds": 5 },
                 "preUpgrade": { "exec": { "command": ["a", "b"] }, "timeoutSeconds": 0 }
             },
+            "pauseStrategy": { "type": "Hibernate", "hibernateStrategy": { "type": "Novel" } },
             "pauseTime": "2030-01-01T08:00:00+08:00",
             "paused": false,
             "persistentContents": ["memory"],
@@ -66,7 +68,7 @@ fn full_sandbox() -> Value {
             "podInfo": {
                 "annotations": { "x": "y" }, "labels": { "x": "" }, "nodeName": "n", "podIP": "10.0.0.1", "podUID": "p"
             },
-            "sandboxIp": "10.0.0.1", "updateRevision": "r1"
+            "recycledCount": 3, "sandboxIp": "10.0.0.1", "updateRevision": "r1"
         }
     })
 }
@@ -75,13 +77,15 @@ fn full_sandbox_set() -> Value {
     json!({
         "metadata": { "name": "full" },
         "spec": {
+            "pauseStrategy": { "type": "Stop", "hibernateStrategy": { "type": "" } },
             "persistentContents": ["memory"], "replicas": 0, "runtimes": [{ "name": "r" }],
             "scaleStrategy": { "maxUnavailable": "20%" }, "template": template(),
             "templateRef": { "apiVersion": API_VERSION, "kind": "SandboxTemplate", "name": "t" },
             "updateStrategy": { "maxUnavailable": 3 }, "volumeClaimTemplates": volume_claim_templates()
         },
         "status": {
-            "availableReplicas": 0, "observedGeneration": 1, "replicas": 2, "selector": "a=b", "updateRevision": "r",
+            "availableReplicas": 0, "currentRevision": "full-r", "observedGeneration": 1, "replicas": 2,
+            "selector": "a=b", "updateRevision": "r",
             "updatedAvailableReplicas": 0, "updatedReplicas": 0,
             "conditions": [{
                 "lastTransitionTime": "2026-01-01T00:00:00+01:00", "message": "m", "observedGeneration": 1,
@@ -95,6 +99,7 @@ fn full_sandbox_template() -> Value {
     json!({
         "metadata": { "name": "full" },
         "spec": {
+            "pauseStrategy": { "type": "Hibernate", "hibernateStrategy": { "type": "Snapshot" } },
             "persistentContents": ["memory"], "runtimes": [{ "name": "r" }], "template": template(),
             "volumeClaimTemplates": volume_claim_templates()
         }
@@ -109,7 +114,34 @@ fn full_checkpoint() -> Value {
         },
         "status": {
             "checkpointId": "id", "completionTime": "2030-01-01T00:00:00.5Z", "message": "m", "observedGeneration": 1,
-            "phase": "Creating"
+            "phase": "Creating", "podTemplateDelta": { "spec": { "novel": [1.5, 9_007_199_254_740_993_i64, {}] } }
+        }
+    })
+}
+
+fn full_sandbox_claim() -> Value {
+    json!({
+        "metadata": { "name": "full" },
+        "spec": {
+            "annotations": { "a": "" }, "claimTimeout": "60s", "createOnNoStock": false,
+            "dynamicVolumesMount": [
+                { "mountID": "m", "mountPath": "/data", "pvName": "pv", "readOnly": true, "subPath": "" }
+            ],
+            "envVars": { "KEY": "value" },
+            "inplaceUpdate": {
+                "image": "i", "resources": { "limits": { "cpu": 1, "memory": "1Gi" }, "requests": { "cpu": "0.5" } }
+            },
+            "labels": { "x": "y" }, "replicas": 3, "reserveFailedSandbox": true, "runtimes": [{ "name": "r" }],
+            "shutdownTime": "2030-01-01T08:00:00+08:00", "skipInitRuntime": true, "templateName": "pool",
+            "ttlAfterCompleted": "-1s", "waitReadyTimeout": "1m0s"
+        },
+        "status": {
+            "claimStartTime": "2030-01-01T00:00:00.5Z", "claimedReplicas": 0,
+            "completionTime": "2030-01-01T00:00:00Z", "message": "m", "observedGeneration": 1, "phase": "Novel",
+            "conditions": [{
+                "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "", "observedGeneration": 2,
+                "reason": "TimeoutReached", "status": "True", "type": "TimedOut"
+            }]
         }
     })
 }
@@ -142,7 +174,8 @@ fn assert_full(kind: &str, object: &Value) {
 /// its type and the cached object are written.
 async fn assert_round_trip<K>(client: &Client, namespace: &str, full: &Value)
 where
-    K: CacheObject + Resource<Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
+    K: CachedResource + Resource<Scope = NamespaceResourceScope>,
+    K: Serialize + DeserializeOwned + Clone + Debug,
 {
     let kind = K::kind(&()).into_owned();
     assert_full(&kind, full);
@@ -162,10 +195,11 @@ where
     }
 
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let cache = Cache::builder(client.clone())
-        .scope(Scope { sandbox_namespace: Some(namespace.to_owned()), ..Scope::default() })
+    let cache = SharedCache::builder(client.clone())
+        .cached_kind::<K>(Watch::namespaced(namespace))
         .sync_timeout(2 * SOON)
-        .build();
+        .build()
+        .unwrap();
     cache.start().await.unwrap();
     let cached = cache.reader::<K>().get(namespace, "full").unwrap().unwrap();
     cache.stop().await;
@@ -187,6 +221,7 @@ async fn e2_writing_back_what_was_read_changes_nothing() {
     assert_round_trip::<SandboxSet>(&client, &namespace, &full_sandbox_set()).await;
     assert_round_trip::<SandboxTemplate>(&client, &namespace, &full_sandbox_template()).await;
     assert_round_trip::<Checkpoint>(&client, &namespace, &full_checkpoint()).await;
+    assert_round_trip::<SandboxClaim>(&client, &namespace, &full_sandbox_claim()).await;
 }
 
 #[tokio::test]
@@ -206,12 +241,16 @@ async fn printed_definitions_are_accepted_and_kubectl_knows_columns_and_short_na
             json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": { "name": "a" }, "spec": {} });
         kubectl.succeed(&["-n", &namespace, "create", "-f", "-"], &object.to_string()).await;
     }
+    let claim = json!({
+        "apiVersion": API_VERSION, "kind": "SandboxClaim", "metadata": { "name": "a" }, "spec": { "templateName": "p" }
+    });
+    kubectl.succeed(&["-n", &namespace, "create", "-f", "-"], &claim.to_string()).await;
 
-    let columns: [(&[&str], &[&str], &[&str]); 4] = [
+    let columns: [(&[&str], &[&str], &[&str]); 5] = [
         (
             &["sbx", "sandbox", "sandboxes"],
-            &["NAME", "STATUS", "AGE", "CLAIMED", "SHUTDOWN_TIME", "PAUSE_TIME", "MESSAGE"],
-            &["a", "Running", "*", "true", "2030-01-01T00:00:00Z", "", ""],
+            &["NAME", "STATUS", "AGE", "CLAIMED", "SHUTDOWN_TIME", "PAUSE_TIME", "RECYCLEDCOUNT", "MESSAGE"],
+            &["a", "Running", "*", "true", "2030-01-01T00:00:00Z", "", "", ""],
         ),
         (
             &["sbs", "sandboxset", "sandboxsets"],
@@ -227,6 +266,11 @@ async fn printed_definitions_are_accepted_and_kubectl_knows_columns_and_short_na
             &["a", "2", "1", "", "", "", "*"],
         ),
         (&["sbt", "sandboxtemplate", "sandboxtemplates"], &["NAME", "AGE"], &["a", "*"]),
+        (
+            &["sbc", "sandboxclaim", "sandboxclaims"],
+            &["NAME", "PHASE", "TEMPLATE", "DESIRED", "CLAIMED", "AGE"],
+            &["a", "", "p", "1", "", "*"],
+        ),
         (&["cp", "checkpoint", "checkpoints"], &["NAME", "STATUS", "AGE"], &["a", "", "*"]),
     ];
     for (names, headers, values) in columns {

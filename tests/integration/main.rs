@@ -22,6 +22,8 @@ mod control_plane;
 #[cfg(test)]
 mod controllers;
 #[cfg(test)]
+mod crd_apply;
+#[cfg(test)]
 mod crds;
 #[cfg(test)]
 mod dev;
@@ -49,5 +51,7 @@ mod readme;
 mod soak;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod upstream;
 #[cfg(test)]
 mod waits;

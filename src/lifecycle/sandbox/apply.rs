@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller_manager::HandlerError;
+use controller_manager::{Context, HandlerError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use shared_cache::PatchError;
 
-use super::SandboxLifecycle;
 use super::decision::{Action, Decision, PodChange};
-use super::observe::UNSEEN_WRITE;
+use super::observe::{Observer, UNSEEN_WRITE};
 use super::observed::{Observed, PodView};
 use super::requests::{self, RequestError};
 use super::timers::{self, Timer};
@@ -20,7 +19,16 @@ use super::{pod, refusal};
 use crate::api::v1alpha1::{
     CREATED_BY_SANDBOX, FINALIZER_SANDBOX, LABEL_CREATED_BY, Sandbox, SandboxPhase, SandboxStatus,
 };
-use crate::lifecycle::events::Reason;
+use crate::lifecycle::events::{Events, Reason};
+use crate::lifecycle::metrics::LifecycleMetrics;
+
+/// Sends what a decision asks for.
+pub(super) struct Applier {
+    pub(super) context: Context,
+    pub(super) observer: Observer,
+    pub(super) events: Events,
+    pub(super) metrics: LifecycleMetrics,
+}
 
 /// How an execution has ended.
 pub(super) enum Applied {
@@ -40,14 +48,14 @@ enum Next {
 
 /// An execution under way.
 struct Execution<'e, 'o> {
-    lifecycle: &'e SandboxLifecycle,
+    applier: &'e Applier,
     /// The newest answer of the API server.
     sandbox: Arc<Sandbox>,
     observed: &'e mut Observed<'o>,
     pods: Api<Pod>,
 }
 
-impl SandboxLifecycle {
+impl Applier {
     /// Executes a decision.
     ///
     /// # Errors
@@ -61,7 +69,7 @@ impl SandboxLifecycle {
         decision: Decision,
     ) -> Result<Applied, HandlerError> {
         let pods = Api::namespaced(self.context.client().clone(), sandbox.namespace_or_empty());
-        let mut execution = Execution { lifecycle: self, sandbox: Arc::clone(sandbox), observed, pods };
+        let mut execution = Execution { applier: self, sandbox: Arc::clone(sandbox), observed, pods };
         for action in &decision.actions {
             if let Next::End(end) = execution.step(action, &decision.status).await? {
                 return Ok(end);
@@ -93,7 +101,7 @@ impl Execution<'_, '_> {
             Action::ShutDown => self.shut_down().await,
             Action::Pause => self.pause().await,
             Action::ReadPod => {
-                let pod = self.lifecycle.observer.read_pod(&self.sandbox).await?;
+                let pod = self.applier.observer.read_pod(&self.sandbox).await?;
                 self.found(pod).await
             }
             Action::CreatePod { revision } => self.create(revision, status).await,
@@ -115,7 +123,7 @@ impl Execution<'_, '_> {
 
     /// LS5: reads the sandbox first, so that an extension which the cache does not show yet wins.
     async fn read_due(&self, timer: Timer) -> Result<Option<Arc<Sandbox>>, HandlerError> {
-        let reader = self.lifecycle.observer.cache.api_reader();
+        let reader = self.applier.observer.cache.api_reader();
         let (namespace, name) = (self.sandbox.namespace_or_empty(), self.sandbox.name_or_empty());
         let live = reader.get::<Sandbox>(namespace, name).await?;
         let is_due = |live: &Arc<Sandbox>| {
@@ -128,7 +136,7 @@ impl Execution<'_, '_> {
     async fn shut_down(&self) -> Result<Next, HandlerError> {
         let Some(live) = self.read_due(Timer::Shutdown).await? else { return Ok(later()) };
         let sandboxes: Api<Sandbox> =
-            Api::namespaced(self.lifecycle.context.client().clone(), live.namespace_or_empty());
+            Api::namespaced(self.applier.context.client().clone(), live.namespace_or_empty());
         let preconditions = Preconditions {
             uid: live.metadata.uid.clone(),
             resource_version: live.metadata.resource_version.clone(),
@@ -136,9 +144,9 @@ impl Execution<'_, '_> {
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
         match requests::delete(&sandboxes, live.name_or_empty(), &params).await {
             Ok(deleted) => {
-                self.lifecycle.metrics.timers_fired.with_label_values(&["shutdownTime"]).inc();
+                self.applier.metrics.timers_fired.with_label_values(&["shutdownTime"]).inc();
                 if let Some(deleted) = deleted {
-                    self.lifecycle.observer.cache.expect(&deleted);
+                    self.applier.observer.cache.expect(&deleted);
                 }
                 Ok(Next::Step)
             }
@@ -149,13 +157,13 @@ impl Execution<'_, '_> {
 
     async fn pause(&self) -> Result<Next, HandlerError> {
         let Some(live) = self.read_due(Timer::Pause).await? else { return Ok(later()) };
-        let cache = &self.lifecycle.observer.cache;
+        let cache = &self.applier.observer.cache;
         let patched = cache.patch(&live, |sandbox| sandbox.spec.paused = Some(true)).if_unchanged().await;
         if is_outdated(&patched) {
             return Ok(later());
         }
         patched?;
-        self.lifecycle.metrics.timers_fired.with_label_values(&["pauseTime"]).inc();
+        self.applier.metrics.timers_fired.with_label_values(&["pauseTime"]).inc();
         Ok(Next::Step)
     }
 
@@ -169,15 +177,15 @@ impl Execution<'_, '_> {
                 return self.not_created(error, status).await;
             }
         }
-        match requests::create::<Pod>(self.lifecycle.context.client(), &pod).await {
+        match requests::create::<Pod>(self.applier.context.client(), &pod).await {
             Ok(created) => {
-                self.lifecycle.metrics.pods_created.inc();
+                self.applier.metrics.pods_created.inc();
                 self.created(Arc::new(created));
                 Ok(Next::Step)
             }
             Err(error) if error.refusal().is_some() => self.not_created(error, status).await,
             // Somebody has the name, or the request may have been processed.
-            Err(error) => match self.lifecycle.observer.read_pod(&self.sandbox).await {
+            Err(error) => match self.applier.observer.read_pod(&self.sandbox).await {
                 Ok(PodView::Absent) | Err(_) => Err(error.into()),
                 Ok(found) => self.found(found).await,
             },
@@ -189,12 +197,12 @@ impl Execution<'_, '_> {
         let metadata = &claim["metadata"];
         let text = |field: &str| metadata[field].as_str().unwrap_or_default();
         // A cache that cannot answer costs a request.
-        if self.lifecycle.observer.has_claim(text("namespace"), text("name")).unwrap_or_default() {
+        if self.applier.observer.has_claim(text("namespace"), text("name")).unwrap_or_default() {
             return Ok(());
         }
-        match requests::create::<PersistentVolumeClaim>(self.lifecycle.context.client(), claim).await {
+        match requests::create::<PersistentVolumeClaim>(self.applier.context.client(), claim).await {
             Ok(created) => {
-                self.lifecycle.observer.cache.expect(&created);
+                self.applier.observer.cache.expect(&created);
                 Ok(())
             }
             Err(error) if error.code() == Some(409) => Ok(()),
@@ -210,13 +218,13 @@ impl Execution<'_, '_> {
     ) -> Result<Next, HandlerError> {
         let Some(answer) = error.refusal() else { return Err(error.into()) };
         let message = error.to_string();
-        let metrics = &self.lifecycle.metrics.pod_create_failures;
+        let metrics = &self.applier.metrics.pod_create_failures;
         metrics.with_label_values(&[refusal::label(answer)]).inc();
         let generation = self.sandbox.metadata.generation.unwrap_or_default();
         let uid = self.sandbox.metadata.uid.as_deref().unwrap_or_default();
-        let delay = self.lifecycle.observer.backoff.failed(uid, generation);
+        let delay = self.applier.observer.backoff.failed(uid, generation);
         let status = refusal::status(self.observed, status, &message);
-        self.lifecycle.events.publish(&*self.sandbox, Reason::PodCreateFailed, &message);
+        self.applier.events.publish(&*self.sandbox, Reason::PodCreateFailed, &message);
         match self.write_status(&status).await? {
             Next::Step => Ok(Next::End(Applied::Later(delay))),
             end @ Next::End(_) => Ok(end),
@@ -233,7 +241,7 @@ impl Execution<'_, '_> {
             if label != Some(CREATED_BY_SANDBOX) {
                 let labels = [(LABEL_CREATED_BY.to_owned(), CREATED_BY_SANDBOX.to_owned())].into();
                 let change = PodChange { labels, ..PodChange::default() };
-                let uid = super::decide::uid_of(&pod);
+                let uid = super::outcome::uid_of(&pod);
                 let name = self.sandbox.name_or_empty();
                 pod = Arc::new(requests::patch_pod(&self.pods, name, &uid, &change).await?);
             }
@@ -249,15 +257,15 @@ impl Execution<'_, '_> {
     /// Remembers an answer until the cache shows it.
     fn created(&self, pod: Arc<Pod>) {
         let uid = self.sandbox.metadata.uid.as_deref().unwrap_or_default();
-        self.lifecycle.observer.backoff.forget(uid);
-        self.lifecycle.observer.cache.expect(&*pod);
-        self.lifecycle.observer.created.add(uid, pod);
+        self.applier.observer.backoff.forget(uid);
+        self.applier.observer.cache.expect(&*pod);
+        self.applier.observer.created.add(uid, pod);
     }
 
     async fn delete_pod(&self, uid: &str, grace: Option<u32>) -> Result<Next, HandlerError> {
         match requests::delete_pod(&self.pods, self.sandbox.name_or_empty(), uid, grace).await {
             Ok(Some(ending)) => {
-                self.lifecycle.observer.cache.expect(&ending);
+                self.applier.observer.cache.expect(&ending);
                 Ok(Next::Step)
             }
             // The event of its deletion leads to the next decision.
@@ -274,7 +282,7 @@ impl Execution<'_, '_> {
     fn updated(&mut self, answer: Result<Pod, RequestError>) -> Result<Next, HandlerError> {
         match answer {
             Ok(pod) => {
-                self.lifecycle.observer.cache.expect(&pod);
+                self.applier.observer.cache.expect(&pod);
                 Ok(Next::Step)
             }
             // The pod is gone, or was replaced.
@@ -292,12 +300,12 @@ impl Execution<'_, '_> {
 
     fn report_refusal(&self, error: &RequestError) {
         if error.refusal().is_some() {
-            self.lifecycle.events.publish(&*self.sandbox, Reason::PodUpdateFailed, &error.to_string());
+            self.applier.events.publish(&*self.sandbox, Reason::PodUpdateFailed, &error.to_string());
         }
     }
 
     async fn set_finalizer(&mut self, wanted: bool) -> Result<Next, HandlerError> {
-        let cache = &self.lifecycle.observer.cache;
+        let cache = &self.applier.observer.cache;
         let patched = cache.patch(&self.sandbox, |sandbox| {
             let finalizers = sandbox.metadata.finalizers.get_or_insert_default();
             finalizers.retain(|known| known != FINALIZER_SANDBOX);
@@ -314,7 +322,7 @@ impl Execution<'_, '_> {
     }
 
     async fn write_status(&mut self, status: &SandboxStatus) -> Result<Next, HandlerError> {
-        let cache = &self.lifecycle.observer.cache;
+        let cache = &self.applier.observer.cache;
         let patch = cache.patch(&self.sandbox, |sandbox| sandbox.status = Some(status.clone()));
         let patched = patch.status().if_unchanged().await;
         if is_outdated(&patched) {

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::fit::ContainerChange;
 use super::observed::Observed;
 use crate::api::v1alpha1::{
@@ -106,9 +104,8 @@ impl<'a> Plan<'a> {
 
     /// Sets a condition.
     pub(super) fn condition(&mut self, type_: &str, status: ConditionStatus, reason: &str, message: &str) {
-        let generation = self.observed.sandbox.metadata.generation;
-        let conditions = &mut self.status.conditions;
-        conditions::set(conditions, type_, status, (reason, message), (generation, self.now()));
+        let observed = (self.observed.sandbox.metadata.generation, self.observed.now);
+        conditions::set(&mut self.status.conditions, type_, status, (reason, message), observed);
     }
 
     /// Removes a condition.
@@ -128,10 +125,6 @@ impl<'a> Plan<'a> {
         self.not_ready(reason, message);
         self.status.message = Some(message.into());
         is_new
-    }
-
-    pub(super) fn now(&self) -> Timestamp {
-        self.observed.now
     }
 
     /// Ends the decision. The status is written last unless it was written before, and not at all if it is the same.

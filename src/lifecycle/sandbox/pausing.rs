@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::decide::uid_of;
+use super::creating;
 use super::decision::{Action, Plan};
 use super::observed::PodView;
-use super::starting;
+use super::outcome::uid_of;
 use crate::api::v1alpha1::{
     CONDITION_SANDBOX_PAUSED, CONDITION_SANDBOX_RESUMED, ConditionStatus, FINALIZER_SANDBOX,
     PauseStrategyType, REASON_CREATE_POD, REASON_DELETE_POD, REASON_HIBERNATE_NOT_SUPPORTED,
@@ -94,10 +94,10 @@ fn resume(plan: &mut Plan<'_>) {
     plan.condition(CONDITION_SANDBOX_RESUMED, ConditionStatus::False, REASON_CREATE_POD, "");
     plan.event(Reason::SandboxResuming, "Resume sandbox");
     match &plan.observed.pod {
-        PodView::Absent => starting::create(plan, REASON_POD_READY),
+        PodView::Absent => creating::create(plan, REASON_POD_READY),
         // It was created before the status could be written.
         PodView::Ours(_) => plan.not_ready(REASON_POD_READY, ""),
-        PodView::Foreign(pod) => starting::name_taken(plan, pod),
+        PodView::Foreign(pod) => creating::name_taken(plan, pod),
     }
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::decide::POD_NOT_FOUND;
 use super::decision::{Action, Decision};
 use super::model::{World, condition, now, pod_ready, running};
 use super::observed::Template;
+use super::outcome::POD_NOT_FOUND;
 use crate::api::v1alpha1::{FINALIZER_SANDBOX, Sandbox, SandboxPhase};
 use crate::lifecycle::events::Reason;
 

@@ -5,12 +5,12 @@
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 
-use super::decide::{fail, show_pod, succeed, uid_of};
 use super::decision::{Action, Plan, PodChange};
 use super::fit::{self, Fit};
 use super::observed::{PodView, Template};
+use super::outcome::{fail, show_pod, succeed, uid_of};
 use super::pod_state::PodState;
-use super::{pod, revision, starting};
+use super::{creating, pod, revision};
 use crate::api::v1alpha1::{
     CONDITION_INPLACE_UPDATE, CONDITION_READY, CONDITION_UPGRADING, ConditionStatus, LABEL_POD_TEMPLATE_HASH,
     REASON_INPLACE_UPDATING, REASON_POD_READY, REASON_RECREATE_NOT_ALLOWED, REASON_SUCCEEDED,
@@ -163,8 +163,8 @@ pub(super) fn upgrade(plan: &mut Plan<'_>) {
     let observed = plan.observed;
     plan.phase(SandboxPhase::Upgrading);
     let pod = match &observed.pod {
-        PodView::Absent => return starting::create(plan, REASON_UPGRADING),
-        PodView::Foreign(pod) => return starting::name_taken(plan, pod),
+        PodView::Absent => return creating::create(plan, REASON_UPGRADING),
+        PodView::Foreign(pod) => return creating::name_taken(plan, pod),
         // A new pod is created when it is gone.
         PodView::Ours(pod) if pod.metadata.deletion_timestamp.is_some() => return,
         PodView::Ours(pod) => pod,

@@ -60,6 +60,7 @@ pub(super) struct Decision {
     pub(super) requeue: Option<Duration>,
 }
 
+#[cfg(test)]
 impl Decision {
     /// Returns true if nothing is to be done but to write the status.
     pub(super) fn is_idle(&self) -> bool {

@@ -35,12 +35,14 @@ fn with_update_limit(mut set: SandboxSet, limit: serde_json::Value) -> SandboxSe
 #[tokio::test]
 async fn lp1_members_are_counted_by_their_state_and_own_creations_too() {
     let set = set(9, "i");
+    let mut dead = member(&set, "dead").failed("killed");
+    dead.status.as_mut().unwrap().sandbox_ip = Some("10.0.0.1".into());
     let mut pool = Pool::new(
         set.clone(),
         [
             member(&set, "creating"),
             member(&set, "available").ready(),
-            member(&set, "dead").failed("m"),
+            dead,
             member(&set, "claimed").ready().claimed(),
             member(&set, "locked by us").ready().locked_by(OWNER_SCALE_DOWN),
             member(&set, "being claimed").ready().locked_by("user"),

@@ -260,7 +260,9 @@ impl Reconciler {
         is_changing: bool,
         memory: &mut Memory,
     ) -> Result<Option<Duration>, HandlerError> {
-        if set.status.as_ref() == Some(&decision.status) {
+        if set.status.as_ref() == Some(&decision.status)
+            || memory.outage.waits_until(Instant::now()).is_some()
+        {
             return Ok(None);
         }
         let since = memory.written_at.or(memory.passed_at).map(|at| at.elapsed());

@@ -163,7 +163,13 @@ async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled() {
     let first = life.state().await;
     assert_eq!(labelled(&life.client).await, identities(&life.manifest()));
     pod_is_admitted(&life).await;
-    // Ours are served, too: helm has installed them.
+    // Ours are served, too: helm has installed them. The command takes them over.
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sandbox-manager"));
+    command.args(["crd", "apply"]).env("SANDBOX_MANAGER_KUBECONFIG", cp.write_kubeconfig(ADMIN));
+    let applied = command.output().unwrap();
+    assert!(applied.status.success(), "{applied:?}");
+    let printed = String::from_utf8(applied.stdout).unwrap();
+    assert!(printed.lines().all(|line| line.ends_with(": unchanged")), "{printed}");
     create(&life.client, "sandboxes", &sandbox("kept")).await;
     becomes_ready(&life.release).await;
 
@@ -180,7 +186,7 @@ async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled() {
 
     let said =
         life.upgrade(&json!({ "config": { "sandboxNamespace": "sandboxes", "systemNamespace": "system" } }));
-    assert!(said.unwrap().contains("helm show crds"), "the notes tell of CRDs");
+    assert!(said.unwrap().contains("sandbox-manager crd apply"), "the notes tell of CRDs");
     let roles = identities(&life.manifest());
     let role = |name: &str| ("Role".to_owned(), format!("operators-manager{name}"));
     assert!(roles.contains(&role("")) && roles.contains(&role("-system")), "{roles:?}");

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use memory_apiserver::{FaultPlan, On, PodOutcome, Pods, RequestFault, Times, Verb, WatchFault};
-use sandbox_manager::api::v1alpha1::{LABEL_TEMPLATE_HASH, SandboxPhase, StateKind};
+use sandbox_manager::api::v1alpha1::{LABEL_SANDBOX_POOL, LABEL_TEMPLATE_HASH, SandboxPhase, StateKind};
 use sandbox_manager::shared_cache::jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -298,24 +298,42 @@ async fn lc2_a_process_that_begins_in_the_middle_creates_no_sandbox_too_many() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lc2_a_new_leader_whose_cache_is_late_asks_the_api_server_first() {
-    let mut rig = Rig::start().await;
-    rig.create(spec(20, "i")).await;
-    rig.full(20).await;
-    rig.stop_manager().await;
-    rig.start_manager().await;
-    // The watch is behind from here on: it shows none of the claims and none of the new members.
-    rig.rest().await;
-    rig.stop_manager().await;
-    rig.observer.take_most();
-    let old = RequestFault::OldList { behind: rig.server.revision() - 5 };
-    rig.server.inject(&FaultPlan::request(On::request(Verb::List, SANDBOXES), Times::Always, old));
-    rig.start_manager().await;
-    rig.rest().await;
+async fn lc2_a_process_whose_cache_is_late_asks_the_api_server_before_it_creates_the_first_sandbox() {
+    let rig = Rig::start().await;
+    let set = rig.create(spec(0, "i")).await;
+    let set = eventually("a status", SOON, async || {
+        let set = rig.sets().get(&set.name_any()).await?;
+        ensure!(set.status.is_some(), "none");
+        Ok(set)
+    })
+    .await;
+    let late = WatchFault::Hold(Duration::from_secs(20));
+    rig.server.inject(&FaultPlan::event(On::kind(SANDBOXES), Times::Always, late));
+    // What an earlier leader has created.
+    for i in 0..20 {
+        let owner = json!({
+            "apiVersion": "agents.kruise.io/v1alpha1", "kind": "SandboxSet", "name": POOL,
+            "uid": set.metadata.uid, "controller": true, "blockOwnerDeletion": true,
+        });
+        let labels = json!({
+            LABEL_SANDBOX_POOL: POOL,
+            LABEL_TEMPLATE_HASH: set.status.as_ref().unwrap().update_revision,
+        });
+        let object = json!({
+            "metadata": { "name": format!("early-{i}"), "labels": labels, "ownerReferences": [owner] },
+            "spec": { "template": spec(0, "i")["template"] },
+        });
+        let object = serde_json::from_value(object).unwrap();
+        rig.sandboxes().create(&PostParams::default(), &object).await.unwrap();
+    }
+    rig.scale(25).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(rig.members().await.len(), 25);
     rig.server.clear_faults();
     rig.server.cut();
-    rig.full(20).await;
-    assert_eq!(rig.observer.take_most(), 20);
+    rig.full(25).await;
+    rig.rest().await;
+    assert_eq!(rig.observer.take_most(), 25);
 }
 
 #[tokio::test(start_paused = true)]
