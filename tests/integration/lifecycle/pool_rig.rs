@@ -75,7 +75,7 @@ impl Rig {
         let mut options = SandboxManagerOptions { sandbox_namespace: NAMESPACE.into(), ..Default::default() };
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
-        let controllers = options.controllers;
+        let controllers = options.controllers.clone();
         let builder = Manager::builder(options).client(self.server.client()).lifecycle(true);
         let mut manager = builder.build().expect("a manager");
         lifecycle::add(&mut manager, &controllers).expect("the lifecycle controllers");

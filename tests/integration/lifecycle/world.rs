@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{ListParams, PostParams};
-use kube::{Api, Resource, ResourceExt as _};
+use kube::{Api, Resource};
 use memory_apiserver::{ApiServer, ApiServerBuilder, Kubelet, Timestamp};
 use sandbox_manager::SandboxManagerOptions;
 use sandbox_manager::api::v1alpha1::{Sandbox, SandboxSet};
