@@ -12,9 +12,9 @@ use super::outcome::{fail, show_pod, succeed, uid_of};
 use super::pod_state::PodState;
 use super::{creating, pod, revision};
 use crate::api::v1alpha1::{
-    CONDITION_INPLACE_UPDATE, CONDITION_READY, CONDITION_UPGRADING, ConditionStatus, LABEL_POD_TEMPLATE_HASH,
-    REASON_INPLACE_UPDATING, REASON_POD_READY, REASON_RECREATE_NOT_ALLOWED, REASON_SUCCEEDED,
-    REASON_UPGRADING, SandboxPhase,
+    CONDITION_INPLACE_UPDATE, CONDITION_READY, CONDITION_UPGRADING, Condition, ConditionStatus,
+    LABEL_POD_TEMPLATE_HASH, REASON_INPLACE_UPDATING, REASON_POD_READY, REASON_RECREATE_NOT_ALLOWED,
+    REASON_SUCCEEDED, REASON_UPGRADING, SandboxPhase, Time,
 };
 use crate::lifecycle::events::Reason;
 
@@ -104,8 +104,9 @@ fn update_in_place(plan: &mut Plan<'_>, pod: &Pod, fit: Fit, revision: &str) {
 /// Ends an update in place when the pod has done it. Ends a refusal when the template fits again.
 fn finish_in_place(plan: &mut Plan<'_>, pod: &Pod) {
     let known = plan.observed.sandbox.condition(CONDITION_INPLACE_UPDATE);
-    let Some(known) = known.filter(|known| !known.is_true()) else { return };
-    let since = known.last_transition_time.as_ref().map(crate::api::v1alpha1::Time::timestamp);
+    let is_open = |known: &&Condition| !known.is_true() || known.reason == REASON_INPLACE_UPDATING;
+    let Some(known) = known.filter(is_open) else { return };
+    let since = known.last_transition_time.as_ref().map(Time::timestamp);
     let is_done = known.reason != REASON_INPLACE_UPDATING
         || (PodState::of(pod) == PodState::Ready && is_updated(pod, since));
     if is_done {
@@ -148,9 +149,7 @@ fn started_after(status: &ContainerStatus, since: Option<jiff::Timestamp>) -> bo
 
 /// Shows that the change needs a new pod, and that none may be made.
 fn refuse(plan: &mut Plan<'_>, needs: &str) {
-    let condition = |known: &crate::api::v1alpha1::Condition| {
-        known.reason == REASON_RECREATE_NOT_ALLOWED && known.message == needs
-    };
+    let condition = |known: &Condition| known.reason == REASON_RECREATE_NOT_ALLOWED && known.message == needs;
     let is_known = plan.observed.sandbox.condition(CONDITION_INPLACE_UPDATE).is_some_and(condition);
     plan.condition(CONDITION_INPLACE_UPDATE, ConditionStatus::False, REASON_RECREATE_NOT_ALLOWED, needs);
     if !is_known {
