@@ -202,7 +202,7 @@ impl Running {
             SandboxManagerOptions { sandbox_namespace: namespace.to_owned(), ..Default::default() };
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
-        let controllers = options.controllers;
+        let controllers = options.controllers.clone();
         let builder = Manager::builder(options).metrics(metrics).connector(connector)?;
         let mut manager = builder.lifecycle(true).build()?;
         manager.add_fleet_metrics()?;

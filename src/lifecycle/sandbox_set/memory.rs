@@ -49,8 +49,8 @@ pub(super) struct Memory {
     pub(super) is_out_of_scope: bool,
     /// The set as the last write of its status returned it. The cache may be older.
     pub(super) written: Option<Arc<SandboxSet>>,
-    /// When the status was written.
-    pub(super) written_at: Option<Instant>,
+    /// When the status was written, or when this process began with the set.
+    pub(super) written_at: Instant,
     /// When the last pass ended.
     pub(super) passed_at: Option<Instant>,
     /// When to ask again what became of creations whose answers were lost.
@@ -84,7 +84,7 @@ impl Memory {
             is_verified: false,
             is_out_of_scope: false,
             written: None,
-            written_at: None,
+            written_at: now,
             passed_at: None,
             settle_at: None,
             batch: FIRST_BATCH,

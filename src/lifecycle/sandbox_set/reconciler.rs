@@ -138,7 +138,7 @@ impl Reconciler {
         if decision.create == 0 {
             memory.reset_batch();
         }
-        let status_due = self.write_status(set, &decision, did, memory).await?;
+        let status_due = self.write_status(set, &decision, memory).await?;
         let outage = memory.outage.waits_until(now).map(|at| at.saturating_duration_since(now));
         if did {
             if outage.is_none() {
@@ -251,13 +251,11 @@ impl Reconciler {
         did
     }
 
-    /// Writes the status if it has changed. While the set changes, the status is written at intervals. Returns the time
-    /// until it may be written, if it was not.
+    /// Writes the status if it has changed, at intervals. Returns the time until it may be written, if it was not.
     async fn write_status(
         &self,
         set: &Arc<SandboxSet>,
         decision: &Decision,
-        is_changing: bool,
         memory: &mut Memory,
     ) -> Result<Option<Duration>, HandlerError> {
         if set.status.as_ref() == Some(&decision.status)
@@ -265,10 +263,8 @@ impl Reconciler {
         {
             return Ok(None);
         }
-        let since = memory.written_at.or(memory.passed_at).map(|at| at.elapsed());
-        let left = since.map_or(Duration::ZERO, |since| STATUS_INTERVAL.saturating_sub(since));
-        let is_first = since.is_none();
-        if !left.is_zero() || (is_changing && is_first) {
+        let left = STATUS_INTERVAL.saturating_sub(memory.written_at.elapsed());
+        if !left.is_zero() {
             return Ok(Some(left));
         }
         let write = |set: &mut SandboxSet| set.status = Some(SandboxSetStatus::clone(&decision.status));
@@ -277,7 +273,7 @@ impl Reconciler {
             Ok(written) => {
                 self.executor.metrics.status_writes.inc();
                 memory.written = Some(written);
-                memory.written_at = Some(now);
+                memory.written_at = now;
                 if memory.outage.waits_until(now).is_none() {
                     memory.outage.reset();
                 }
@@ -285,7 +281,7 @@ impl Reconciler {
             }
             // The set has changed or is gone. The cache shows it soon.
             Err(error) if error.is_conflict() || error.is_not_found() => {
-                memory.written_at = Some(now);
+                memory.written_at = now;
                 Ok(Some(STATUS_INTERVAL))
             }
             Err(error @ PatchError::Unread { .. }) => Err(error.into()),

@@ -12,9 +12,9 @@ mod world;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use anyhow::{bail, ensure};
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, PostParams};
-use kube::runtime::wait::await_condition;
 use kube::{Api, Client, Resource};
 use memory_apiserver::{ApiServer, Kubelet, SeenRequest, Verb};
 use prometheus::{Registry, TextEncoder};
@@ -27,10 +27,13 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::SOON;
+use crate::support::{SOON, eventually};
 
 /// How long a pod takes to become ready.
 const START: Duration = Duration::from_millis(50);
+
+/// How long to wait for what comes after any back-off. Most tests run under paused time, where waiting costs nothing.
+const DEADLINE: Duration = Duration::from_mins(30);
 
 /// An API server with a kubelet, and a manager that can be killed and started again.
 pub(crate) struct Lab {
@@ -124,41 +127,32 @@ impl Lab {
         self.api::<K>().delete(name, &DeleteParams::default()).await.unwrap();
     }
 
-    /// Waits until an object passes a check, and returns it.
+    /// Waits until an object passes a check, and returns it. It asks again and again, since faults of events strike every
+    /// watch.
     pub(crate) async fn until<K>(&self, name: &str, check: impl Fn(&K) -> bool) -> K
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
-        let passes = |object: Option<&K>| object.is_some_and(&check);
-        match tokio::time::timeout(10 * SOON, await_condition(self.api::<K>(), name, passes)).await {
-            Ok(found) => found.unwrap().unwrap(),
-            Err(late) => {
-                let requests = self.writes();
-                panic!("{late}: {name}: {:?}\nwrites: {requests:#?}", self.api::<K>().get_opt(name).await)
-            }
-        }
+        let api = self.api::<K>();
+        eventually(name, DEADLINE, async || match api.get_opt(name).await? {
+            Some(object) if check(&object) => Ok(object),
+            other => bail!("{other:?}\nwrites: {:#?}", self.writes()),
+        })
+        .await
     }
 
     /// Waits until an object does not exist.
     pub(crate) async fn until_gone<K>(&self, name: &str)
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
-        let is_gone = |object: Option<&K>| object.is_none();
-        match tokio::time::timeout(10 * SOON, await_condition(self.api::<K>(), name, is_gone)).await {
-            Ok(gone) => drop(gone.unwrap()),
-            Err(late) => panic!("{late}: {name}: {:?}", self.api::<K>().get_opt(name).await),
-        }
+        let api = self.api::<K>();
+        eventually(name, DEADLINE, async || {
+            let found = api.get_opt(name).await?;
+            ensure!(found.is_none(), "{found:?}");
+            Ok(())
+        })
+        .await;
     }
 
     /// The writes of the manager so far, without those of events.

@@ -465,10 +465,10 @@ async fn faults_of_the_api_server_delay_but_change_nothing() {
         (Verb::Get, "pods"),
     ] {
         for (every, fault) in [
-            (2, RequestFault::DropAnswer),
-            (3, RequestFault::Answer { code: 500, retry_after: None }),
-            (5, RequestFault::Answer { code: 429, retry_after: Some(1) }),
-            (7, RequestFault::Drop),
+            (3, RequestFault::DropAnswer),
+            (5, RequestFault::Answer { code: 500, retry_after: None }),
+            (7, RequestFault::Answer { code: 429, retry_after: Some(1) }),
+            (11, RequestFault::Drop),
         ] {
             plan = plan.and(FaultPlan::request(On::request(verb, kind), Times::Every(every), fault));
         }
