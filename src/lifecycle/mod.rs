@@ -43,18 +43,12 @@ mod sandbox_set;
 use crate::manager::Manager;
 use crate::options::ControllersOptions;
 
+pub use self::checkpoint::CHECKPOINT_CONTROLLER;
+pub use self::claim::CLAIM_CONTROLLER;
 pub use self::events::{EVENT_QUEUE, Reason};
 pub use self::metrics::LifecycleMetrics;
 pub use self::sandbox::SANDBOX_CONTROLLER;
-
-/// Name of the controller that keeps the pools of SandboxSets full.
-pub const SANDBOX_SET_CONTROLLER: &str = "sandboxset-controller";
-
-/// Name of the controller that claims sandboxes for SandboxClaims.
-pub const CLAIM_CONTROLLER: &str = "sandboxclaim-controller";
-
-/// Name of the controller that ends and deletes Checkpoints.
-pub const CHECKPOINT_CONTROLLER: &str = "checkpoint-controller";
+pub use self::sandbox_set::SANDBOX_SET_CONTROLLER;
 
 /// The reason why the lifecycle controllers could not be added.
 #[derive(Debug, thiserror::Error)]

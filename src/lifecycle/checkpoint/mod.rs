@@ -22,13 +22,16 @@ use crate::api::v1alpha1::{Checkpoint, Sandbox};
 use crate::cache::indexes::{CHECKPOINT_SANDBOX, template_ref_key};
 use crate::manager::Manager;
 
+/// Name of the controller that ends and deletes Checkpoints.
+pub const CHECKPOINT_CONTROLLER: &str = "checkpoint-controller";
+
 /// How long to wait for the cache if it does not show an own write yet. The change itself comes earlier.
 const UNSEEN_WRITE: Duration = Duration::from_secs(1);
 
 /// Adds the controller to a manager.
 pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &LifecycleMetrics) {
     let checkpoints: Reader<Checkpoint> = manager.cache().reader();
-    let controller = manager.controller::<Checkpoint>(super::CHECKPOINT_CONTROLLER);
+    let controller = manager.controller::<Checkpoint>(CHECKPOINT_CONTROLLER);
     controller.leader_only().max_concurrent_reconciles(concurrency);
     controller.watches_where::<Sandbox>(
         |event| matches!(event, Event::Deleted { .. }),
@@ -38,7 +41,7 @@ pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &Lifecycle
     let events = Events::new(manager, &context, metrics);
     let cache = context.cache().clone();
     let handler = CheckpointHandler { sandboxes: cache.reader(), cache, events };
-    manager.controller::<Checkpoint>(super::CHECKPOINT_CONTROLLER).add_reconcile_handler(handler);
+    manager.controller::<Checkpoint>(CHECKPOINT_CONTROLLER).add_reconcile_handler(handler);
 }
 
 /// Returns the checkpoints that wait for a sandbox.

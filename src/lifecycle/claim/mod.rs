@@ -42,6 +42,9 @@ use crate::api::v1alpha1::{LABEL_CLAIM_NAME, Sandbox, SandboxClaim, SandboxClaim
 use crate::cache::indexes::SANDBOX_USER;
 use crate::manager::Manager;
 
+/// Name of the controller that claims sandboxes for SandboxClaims.
+pub const CLAIM_CONTROLLER: &str = "sandboxclaim-controller";
+
 /// How long a claim without stock waits at most until it looks again. A sandbox that becomes available wakes it earlier.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -54,7 +57,7 @@ const REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mi
 /// Adds the controller to a manager.
 pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &LifecycleMetrics) {
     let waiting = Arc::new(Waiting::default());
-    let controller = manager.controller::<SandboxClaim>(super::CLAIM_CONTROLLER);
+    let controller = manager.controller::<SandboxClaim>(CLAIM_CONTROLLER);
     controller.leader_only().max_concurrent_reconciles(concurrency);
     let woken = Arc::clone(&waiting);
     controller.watches::<Sandbox>(move |sandbox| claims_of(sandbox, &woken));
@@ -71,7 +74,7 @@ pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &Lifecycle
         waiting,
         backoff: Backoff::new(REFUSED.0, REFUSED.1),
     };
-    manager.controller::<SandboxClaim>(super::CLAIM_CONTROLLER).add_reconcile_handler(handler);
+    manager.controller::<SandboxClaim>(CLAIM_CONTROLLER).add_reconcile_handler(handler);
 }
 
 /// Returns the claims that a change of a sandbox is of interest to: the claim that it belongs to, or those that wait for a
