@@ -36,7 +36,9 @@ impl LifecycleMetrics {
         let counters = |name: &str, help: &str, label: &str, values: &[&str]| {
             let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
             registry.register(Box::new(counters.clone()))?;
-            values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
+            for value in values {
+                counters.with_label_values(&[value]);
+            }
             Ok::<_, prometheus::Error>(counters)
         };
         let start = HistogramOpts::new(

@@ -27,7 +27,9 @@ pub(super) async fn apply(
     if decision.release {
         let release = |checkpoint: &mut Checkpoint| {
             let finalizers = &mut checkpoint.metadata.finalizers;
-            finalizers.iter_mut().for_each(|all| all.retain(|finalizer| finalizer != FINALIZER_CHECKPOINT));
+            if let Some(all) = finalizers {
+                all.retain(|finalizer| finalizer != FINALIZER_CHECKPOINT);
+            }
             finalizers.take_if(|all| all.is_empty());
         };
         match cache.patch(&newest, release).if_unchanged().await {

@@ -119,7 +119,7 @@ fn claiming(view: &View<'_>, mut status: SandboxClaimStatus) -> Decision {
         return Decision { discard: count.failed, ..Decision::only(status) };
     }
     if deadline <= view.now {
-        return timed_out(view, status, count);
+        return timed_out(view, status, &count);
     }
     if !view.has_set && count.waiting.is_empty() {
         let message = format!("SandboxSet {} not found", set_name(view.claim));
@@ -141,7 +141,7 @@ fn claiming(view: &View<'_>, mut status: SandboxClaimStatus) -> Decision {
 
 /// Ends a claim whose time is over. What is not ready by now is removed, so that every sandbox that the claim counts can
 /// be used.
-fn timed_out(view: &View<'_>, mut status: SandboxClaimStatus, count: Count) -> Decision {
+fn timed_out(view: &View<'_>, mut status: SandboxClaimStatus, count: &Count) -> Decision {
     let limit = view.claim.spec.claim_timeout.clone().unwrap_or_else(|| CLAIM_TIMEOUT.into());
     let (ready, wanted) = (count.ready, wanted(view.claim));
     let missing = if !view.has_set {

@@ -42,7 +42,7 @@ use crate::api::v1alpha1::{LABEL_CLAIM_NAME, Sandbox, SandboxClaim, SandboxClaim
 use crate::cache::indexes::SANDBOX_USER;
 use crate::manager::Manager;
 
-/// Name of the controller that claims sandboxes for SandboxClaims.
+/// Name of the controller that claims sandboxes.
 pub const CLAIM_CONTROLLER: &str = "sandboxclaim-controller";
 
 /// How long a claim without stock waits at most until it looks again. A sandbox that becomes available wakes it earlier.
@@ -153,7 +153,7 @@ impl ClaimHandler {
         let (uid, generation) =
             (claim.metadata.uid.clone().unwrap_or_default(), claim.metadata.generation.unwrap_or_default());
         let mut sandboxes = self.members(&claim).await?;
-        let mut decision = self.decide(&claim, set, &sandboxes, None);
+        let mut decision = decide_now(&claim, set, &sandboxes, None);
         let mut wait = None;
         if decision.claim > 0
             && let Set::Cached(set) = set
@@ -171,7 +171,7 @@ impl ClaimHandler {
                 };
                 sandboxes = self.members(&claim).await?;
                 decision =
-                    self.decide(&claim, &Set::Cached(Arc::clone(set)), &sandboxes, made.shortage.as_deref());
+                    decide_now(&claim, &Set::Cached(Arc::clone(set)), &sandboxes, made.shortage.as_deref());
             }
         } else if matches!(set, Set::Unseen) {
             wait = Some(RETRY);
@@ -202,12 +202,12 @@ impl ClaimHandler {
     async fn begin(&self, claim: &mut Arc<SandboxClaim>, set: &Set) -> Result<bool, HandlerError> {
         let uid = claim.metadata.uid.clone().unwrap_or_default();
         if claim.phase().is_none() {
-            let status = self.decide(claim, set, &[], None).status;
+            let status = decide_now(claim, set, &[], None).status;
             if !apply::write_status(&self.cache, claim, status).await? {
                 return Ok(false);
             }
             self.unseen.begin(&uid, Vec::new());
-            self.warn_of_ignored_fields(claim);
+            self.warn_of_ignored_fields(claim, set);
         } else if !self.unseen.has(&uid) {
             self.unseen.begin(&uid, unseen::of_others(claim, &self.cache).await?);
         }
@@ -216,7 +216,7 @@ impl ClaimHandler {
 
     /// Deletes a claim whose time to live is over.
     async fn completed(&self, claim: &Arc<SandboxClaim>) -> Result<Action, HandlerError> {
-        let Decision { delete, after, .. } = self.decide(claim, &Set::Unseen, &[], None);
+        let Decision { delete, after, .. } = decide_now(claim, &Set::Unseen, &[], None);
         if delete {
             let life = claim.spec.ttl_after_completed.as_ref().map_or_else(String::new, ToString::to_string);
             let note = format!("Deleting SandboxClaim after TTL of {life}");
@@ -224,21 +224,6 @@ impl ClaimHandler {
             apply::delete(&self.cache, &**claim).await?;
         }
         Ok(after.map_or_else(Action::await_change, Action::requeue))
-    }
-
-    fn decide(
-        &self,
-        claim: &SandboxClaim,
-        set: &Set,
-        sandboxes: &[Arc<Sandbox>],
-        shortage: Option<&str>,
-    ) -> Decision {
-        let now = Timestamp::now();
-        let members: Vec<Member> =
-            sandboxes.iter().map(|sandbox| observe::member(sandbox, claim, now)).collect();
-        let unseen = "the SandboxSet is not in the cache; does sandboxLabelSelector select it?";
-        let shortage = shortage.or_else(|| matches!(set, Set::Unseen).then_some(unseen));
-        decide(&View { claim, has_set: !matches!(set, Set::Absent), members: &members, shortage, now })
     }
 
     /// Returns the sandboxes of the claim: those that the cache shows, and own claims that it does not show yet.
@@ -277,8 +262,14 @@ impl ClaimHandler {
         }
     }
 
-    fn warn_of_ignored_fields(&self, claim: &SandboxClaim) {
+    fn warn_of_ignored_fields(&self, claim: &SandboxClaim, set: &Set) {
         let spec = &claim.spec;
+        // Only a template in the sandbox itself can differ from that of the other members.
+        let is_shared = matches!(set, Set::Cached(set) if set.spec.template.is_none());
+        if is_shared && spec.inplace_update.is_some() {
+            let note = "inplaceUpdate has no effect: the SandboxSet refers to a SandboxTemplate";
+            self.events.publish(claim, Reason::FieldNotSupported, note);
+        }
         let has_variables = spec.env_vars.as_ref().is_some_and(|variables| !variables.is_empty());
         let has_volumes = spec.dynamic_volumes_mount.as_ref().is_some_and(|volumes| !volumes.is_empty());
         for (is_set, field) in [(has_variables, "envVars"), (has_volumes, "dynamicVolumesMount")] {
@@ -295,4 +286,18 @@ impl ClaimHandler {
         self.backoff.forget(uid);
         self.waiting.remove(&ObjectKey::of(claim));
     }
+}
+
+/// Decides about a claim with these sandboxes.
+fn decide_now(
+    claim: &SandboxClaim,
+    set: &Set,
+    sandboxes: &[Arc<Sandbox>],
+    shortage: Option<&str>,
+) -> Decision {
+    let now = Timestamp::now();
+    let members: Vec<Member> = sandboxes.iter().map(|sandbox| observe::member(sandbox, claim, now)).collect();
+    let unseen = "the SandboxSet is not in the cache; does sandboxLabelSelector select it?";
+    let shortage = shortage.or_else(|| matches!(set, Set::Unseen).then_some(unseen));
+    decide(&View { claim, has_set: !matches!(set, Set::Absent), members: &members, shortage, now })
 }

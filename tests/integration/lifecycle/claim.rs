@@ -1,7 +1,7 @@
 //! SandboxClaims (LK1): from the stock, without stock, in the face of refusals, and to the end of their lives.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use kube::ResourceExt as _;
@@ -159,6 +159,7 @@ async fn lk1_a_member_that_becomes_available_wakes_a_claim_that_waits() {
     world.full_set("pool", 0).await;
     claim(&world, "c", json!({"createOnNoStock": false})).await;
     world.event("c", "NoAvailableSandboxes").await;
+    let scaled = Instant::now();
     world
         .api::<SandboxSet>()
         .patch("pool", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 1}})))
@@ -166,6 +167,8 @@ async fn lk1_a_member_that_becomes_available_wakes_a_claim_that_waits() {
         .unwrap();
     let status = ended(&world, "c").await;
     assert_eq!(status.claimed_replicas, Some(1));
+    // Without a change the claim looks again after 5 s.
+    assert!(scaled.elapsed() < Duration::from_secs(3), "{:?}", scaled.elapsed());
 }
 
 #[tokio::test]
