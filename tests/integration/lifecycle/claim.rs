@@ -282,7 +282,7 @@ async fn lc2_a_claim_goes_on_in_another_process_with_the_exact_number() {
     })
     .await;
     // Half of the locks take so long that the process ends before their answers.
-    let slow = RequestFault::Delay(Duration::from_millis(300));
+    let slow = RequestFault::Delay(Duration::from_secs(3));
     lab.server.inject(&FaultPlan::request(On::request(Verb::Patch, "sandboxes"), Times::Every(2), slow));
     let object = json!({"metadata": {"name": "c"}, "spec": {"templateName": "pool", "replicas": 8}});
     let made: SandboxClaim = lab.create(object).await;
