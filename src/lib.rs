@@ -101,6 +101,7 @@
 //! | Module | What it holds |
 //! |---|---|
 //! | [`cli`] | the command line of the binary |
+//! | [`lifecycle`] | the controllers that turn sandboxes into pods; off by default |
 //! | [`manager`] | [`Manager`]: the cache, the controllers and the listeners as the options describe them |
 //! | [`options`] | [`SandboxManagerOptions`]: read from a file, variables and flags, and validated |
 //! | [`cache`] | [`SandboxCache`]: the kinds, their indexes, their scope; [`Provider`] and the waits |
@@ -122,6 +123,7 @@ pub mod cache;
 pub mod cli;
 #[cfg(feature = "dev")]
 pub mod dev;
+pub mod lifecycle;
 pub mod manager;
 pub mod options;
 #[cfg(feature = "testing")]

@@ -3,12 +3,15 @@
 //! Kinds are added only in this file.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use label_selector::{LabelSelector, Operator, Requirement};
 use shared_cache::{CachedResource, DecodeError, IndexFunc, SharedCacheBuilder, Watch, decode_partially};
 
 use super::scope::Scope;
 use super::{indexes, system_objects};
-use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxClaim, SandboxSet, SandboxTemplate};
+use crate::api::v1alpha1::{
+    CREATED_BY_SANDBOX, Checkpoint, LABEL_CREATED_BY, Sandbox, SandboxClaim, SandboxSet, SandboxTemplate,
+};
 
 /// The decoder of the kinds of our group: a field that cannot be read does not hide its object (V9).
 macro_rules! decode_what_can_be_read {
@@ -84,6 +87,7 @@ pub(super) fn add(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuil
         .index(indexes::VOLUME_NAME, indexes::claim_volume);
     let builder =
         if scope.persistent_volumes { builder.kind::<PersistentVolume>(Watch::all()) } else { builder };
+    let builder = if scope.lifecycle { lifecycle(builder, scope) } else { builder };
     // Others' Secrets may be large, and a page is in memory as a whole.
     let system = |namespace: &String| Watch::namespaced(namespace).page_size(20);
     match &scope.system_namespace {
@@ -96,15 +100,34 @@ pub(super) fn add(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuil
     }
 }
 
+/// Adds what the lifecycle controllers need besides. Only pods that were made for sandboxes are watched, not all pods of
+/// the cluster. A controller that misses a pod here must ask the API server: somebody may have removed the label, and a
+/// pod of another kind may have the name.
+fn lifecycle(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuilder {
+    let operator = Operator::Equals(CREATED_BY_SANDBOX.to_owned());
+    let requirements = vec![Requirement { key: LABEL_CREATED_BY.to_owned(), operator }];
+    let pods = in_namespace(scope).labels(&LabelSelector { requirements });
+    builder
+        .kind::<Pod>(pods)
+        .index(indexes::SANDBOX_TEMPLATE_REF, indexes::sandbox_template_ref)
+        .index(indexes::SANDBOX_SET, indexes::sandbox_set)
+        .index(indexes::CHECKPOINT_SANDBOX, indexes::checkpoint_sandbox)
+        .cached_kind::<SandboxClaim>(sandboxes(scope))
+}
+
 /// Returns the limits of the watches of the sandbox kinds (C1, C2).
 fn sandboxes(scope: &Scope) -> Watch {
-    let watch = match &scope.sandbox_namespace {
-        None => Watch::all(),
-        Some(namespace) => Watch::namespaced(namespace),
-    };
+    let watch = in_namespace(scope);
     match &scope.label_selector {
         None => watch,
         Some(selector) => watch.labels(selector),
+    }
+}
+
+fn in_namespace(scope: &Scope) -> Watch {
+    match &scope.sandbox_namespace {
+        None => Watch::all(),
+        Some(namespace) => Watch::namespaced(namespace),
     }
 }
 
@@ -124,13 +147,14 @@ mod tests {
                 {
                     let scope = Scope {
                         persistent_volumes: volumes,
+                        lifecycle: volumes,
                         sandbox_namespace: namespace.map(str::to_owned),
                         label_selector: selector.map(|text| text.parse().unwrap()),
                         system_namespace: system.map(str::to_owned),
                     };
                     let (client, _server) = server();
                     let cache = add(SharedCache::builder(client), &scope).build().unwrap();
-                    let expected = 5 + usize::from(volumes) + 2 * usize::from(system.is_some());
+                    let expected = 5 + 3 * usize::from(volumes) + 2 * usize::from(system.is_some());
                     assert_eq!(cache.kinds().len(), expected, "y5: {scope:?}");
                 }
             }

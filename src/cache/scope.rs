@@ -16,4 +16,6 @@ pub struct Scope {
     /// True if `PersistentVolume`s are watched. No lookup of this crate needs them, and the permission for them must be
     /// granted in the whole cluster.
     pub persistent_volumes: bool,
+    /// True if the kinds of the lifecycle controllers are watched too: the pods of sandboxes.
+    pub lifecycle: bool,
 }

@@ -391,6 +391,7 @@ async fn c4_all_limits_compose() {
         label_selector: Some("a in (b,c),!d".parse().unwrap()),
         system_namespace: Some("sys".into()),
         persistent_volumes: true,
+        lifecycle: false,
     };
     let mut feed = Feed::unsynced(|builder| builder.scope(scope));
     let mut asked = std::collections::BTreeMap::new();

@@ -106,6 +106,7 @@ pub struct ReadyManagerBuilder {
     cache: SandboxCacheBuilder,
     /// For a client and a thread of the leader election's own.
     connector: Option<Connector>,
+    lifecycle: bool,
 }
 
 impl ManagerBuilder {
@@ -119,7 +120,12 @@ impl ManagerBuilder {
     /// Uses this client for watches, live reads, handlers and the leader election. The watches run on the runtime
     /// on which the manager runs.
     pub fn client(self, client: kube::Client) -> ReadyManagerBuilder {
-        ReadyManagerBuilder { builder: self, cache: SandboxCache::builder(client), connector: None }
+        ReadyManagerBuilder {
+            builder: self,
+            cache: SandboxCache::builder(client),
+            connector: None,
+            lifecycle: false,
+        }
     }
 
     /// Creates clients: one for live reads and handlers, one for the watches, and one for the leader election if it
@@ -131,7 +137,7 @@ impl ManagerBuilder {
     pub fn connector(self, connector: &Connector) -> Result<ReadyManagerBuilder, ManagerError> {
         let watches = connector.with_own_rate_limit();
         let cache = SandboxCache::builder(connector.client()?).watch_thread(|| watches.client())?;
-        Ok(ReadyManagerBuilder { builder: self, cache, connector: Some(connector.clone()) })
+        Ok(ReadyManagerBuilder { builder: self, cache, connector: Some(connector.clone()), lifecycle: false })
     }
 }
 
@@ -154,6 +160,12 @@ impl ReadyManagerBuilder {
         self
     }
 
+    /// Also watches the kinds that the [lifecycle controllers](crate::lifecycle::add) need.
+    pub fn lifecycle(mut self, enabled: bool) -> Self {
+        self.lifecycle = enabled;
+        self
+    }
+
     /// Builds the manager. Nothing is started.
     ///
     /// # Errors
@@ -162,11 +174,12 @@ impl ReadyManagerBuilder {
     /// namespace is known for the Lease; [`ManagerError::Metrics`] or
     /// [`ManagerError::Run`] if another manager already uses the metrics.
     pub fn build(self) -> Result<Manager, ManagerError> {
-        let Self { builder: ManagerBuilder { options, metrics }, cache, connector } = self;
+        let Self { builder: ManagerBuilder { options, metrics }, cache, connector, lifecycle } = self;
         let metrics = metrics.map_or_else(Metrics::new, Ok)?;
         metrics.add_build_info(METRIC_PREFIX, VERSION, REVISION)?;
+        let scope = Scope::from_options(&options)?;
         let cache = cache
-            .scope(Scope::from_options(&options)?)
+            .scope(Scope { lifecycle: scope.lifecycle || lifecycle, ..scope })
             .page_size(options.cache.page_size)
             .sync_timeout(options.cache.sync_timeout)
             .build();

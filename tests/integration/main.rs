@@ -36,6 +36,8 @@ mod fleet;
 #[cfg(test)]
 mod leader_election;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod own_main;

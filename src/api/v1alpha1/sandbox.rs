@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -180,16 +180,21 @@ impl Sandbox {
             .or_else(|| label(&self.metadata, super::LABEL_SANDBOX_POOL))
     }
 
-    /// Returns the name of the SandboxSet that controls the sandbox (J3). A claimed sandbox has none.
+    /// Returns the reference to the SandboxSet that controls the sandbox (J3). A claimed sandbox has none.
     #[must_use]
-    pub fn controller_sandbox_set_name(&self) -> Option<&str> {
+    pub fn controller_sandbox_set(&self) -> Option<&OwnerReference> {
         let owners = self.metadata.owner_references.as_deref()?;
-        let set = owners.iter().find(|owner| {
+        owners.iter().find(|owner| {
             owner.controller == Some(true)
                 && owner.kind == "SandboxSet"
                 && owner.api_version == super::API_VERSION
-        })?;
-        Some(&set.name)
+        })
+    }
+
+    /// Returns the name of the SandboxSet that controls the sandbox (J3). A claimed sandbox has none.
+    #[must_use]
+    pub fn controller_sandbox_set_name(&self) -> Option<&str> {
+        Some(&self.controller_sandbox_set()?.name)
     }
 
     /// Returns true if a SandboxSet controls the sandbox (J3).

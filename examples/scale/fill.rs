@@ -1,0 +1,264 @@
+//! `fill`: how fast the lifecycle controllers fill a pool, and empty it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use sandbox_manager::api::v1alpha1::{Sandbox, SandboxSet};
+use sandbox_manager::cache::{Cache, indexes};
+use sandbox_manager::controller_manager::{Connector, Metrics};
+use sandbox_manager::lifecycle;
+use sandbox_manager::options::BindAddress;
+use sandbox_manager::{Manager, SandboxManagerOptions};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::memory_server::MemoryServer;
+use crate::report::Report;
+use crate::{ClusterArguments, process};
+
+/// Name of the set that is created.
+const SET: &str = "scale-fill";
+
+/// Label of the sandboxes that are created without controllers.
+const BARE: &str = "scale.example.com/bare";
+
+/// Timeout of each step.
+const TIMEOUT: Duration = Duration::from_mins(30);
+
+/// What the pool is scaled down to.
+const FEW: usize = 10;
+
+#[derive(Args)]
+pub(crate) struct FillArguments {
+    /// Number of sandboxes.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(10..=20_000))]
+    count: u16,
+    /// Number of concurrent requests of the bare creations.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    writers: u16,
+    /// Start an API server in memory, as a process of its own, instead of using the kubeconfig.
+    #[arg(long, conflicts_with_all = ["kubeconfig", "context"])]
+    in_memory: bool,
+    /// Namespace of the pool.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    namespace: String,
+    /// Print one JSON object instead of one line per key.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--help` says about the keys.
+pub(crate) const HELP: &str = "\
+Keys:
+  bare_creates_s        time of N creations of the same sandboxes without controllers, s
+  fill_s                from the creation of the set until availableReplicas is N, s
+  fill_over_bare        fill_s / bare_creates_s
+  requests_per_member   requests that write, of all controllers, for each sandbox
+  fill_cpu_s            CPU time of this process during the fill, s
+  scale_down_s          from the change of the replicas to 10 until 10 sandboxes are left and the status says so, s
+  cpu_s                 CPU time of this process for all of it, s
+  rss_base_mib          resident memory before the start, MiB
+  rss_mib               resident memory when the pool is full, MiB
+
+Nothing else may act on the sandboxes of the cluster meanwhile. The client has no rate limit.";
+
+/// Fills a pool, scales it down and removes it.
+pub(crate) async fn run(cluster: &ClusterArguments, arguments: &FillArguments) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut server = None;
+    let metrics = Metrics::new()?;
+    let connector = if arguments.in_memory {
+        let kubeconfig = folder.path().join("kubeconfig");
+        server = Some(MemoryServer::start(&kubeconfig)?);
+        ClusterArguments { kubeconfig: Some(kubeconfig), context: None }.connector_with(&metrics)?
+    } else {
+        cluster.connector_with(&metrics)?
+    };
+    let mut fill = Fill { client: connector.client()?, arguments, report: Report::new(arguments.json) };
+    let measured = fill.measure(&connector, metrics).await;
+    // Also after an error.
+    let cleaned = fill.clean_up().await;
+    measured?;
+    cleaned?;
+    fill.report.finish();
+    drop(server);
+    Ok(())
+}
+
+struct Fill<'a> {
+    client: Client,
+    arguments: &'a FillArguments,
+    report: Report,
+}
+
+impl Fill<'_> {
+    fn count(&self) -> usize {
+        self.arguments.count.into()
+    }
+
+    fn sandboxes(&self) -> Api<Sandbox> {
+        Api::namespaced(self.client.clone(), &self.arguments.namespace)
+    }
+
+    fn sets(&self) -> Api<SandboxSet> {
+        Api::namespaced(self.client.clone(), &self.arguments.namespace)
+    }
+
+    async fn measure(&mut self, connector: &Connector, metrics: Metrics) -> anyhow::Result<()> {
+        let existing = self.sets().get_opt(SET).await.context("are the CRDs installed?")?;
+        ensure!(existing.is_none(), "the set {SET} exists; delete it first");
+        let bare = self.create_bare().await?;
+        self.report.add("members", f64::from(self.arguments.count), 0);
+        self.report.add("bare_creates_s", bare.as_secs_f64(), 2);
+
+        let base = process::memory()?.resident;
+        let writes = || writes(&metrics);
+        let manager = Running::start(connector, metrics.clone(), &self.arguments.namespace).await?;
+        let (cpu, before, started) = (process::cpu()?, writes(), Instant::now());
+        let object = json!({ "metadata": { "name": SET }, "spec": { "replicas": self.count(), "template": template() } });
+        self.sets().create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+        manager.wait_for(&self.arguments.namespace, self.count()).await?;
+        let filled = started.elapsed();
+        self.report.add("fill_s", filled.as_secs_f64(), 2);
+        self.report.add("fill_over_bare", filled.as_secs_f64() / bare.as_secs_f64(), 2);
+        self.report.add("requests_per_member", (writes() - before) / f64::from(self.arguments.count), 2);
+        self.report.add("fill_cpu_s", (process::cpu()?.saturating_sub(cpu)).as_secs_f64(), 2);
+        let resident = process::memory()?.resident;
+
+        let started = Instant::now();
+        let few = Patch::Merge(json!({ "spec": { "replicas": FEW } }));
+        self.sets().patch(SET, &PatchParams::default(), &few).await?;
+        manager.wait_for(&self.arguments.namespace, FEW).await?;
+        self.report.add("scale_down_s", started.elapsed().as_secs_f64(), 2);
+        self.report.add("cpu_s", process::cpu()?.saturating_sub(cpu).as_secs_f64(), 2);
+        self.report.add("rss_base_mib", base, 1);
+        self.report.add("rss_mib", resident, 1);
+        manager.stop().await
+    }
+
+    /// Creates sandboxes like those of the pool. No controller runs meanwhile.
+    async fn create_bare(&self) -> anyhow::Result<Duration> {
+        let api = self.sandboxes();
+        let started = Instant::now();
+        stream::iter(0..self.count())
+            .map(Ok)
+            .try_for_each_concurrent(usize::from(self.arguments.writers), |i| {
+                let api = api.clone();
+                async move {
+                    let metadata = json!({ "name": format!("{SET}-bare-{i:05}"), "labels": { BARE: "true", "app": "fill" } });
+                    let object = json!({ "metadata": metadata, "spec": { "template": template() } });
+                    api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+                    anyhow::Ok(())
+                }
+            })
+            .await?;
+        let took = started.elapsed();
+        self.remove(&self.bare()).await?;
+        Ok(took)
+    }
+
+    fn bare(&self) -> ListParams {
+        ListParams::default().labels(BARE)
+    }
+
+    /// Deletes the sandboxes of a selection, and waits until they are gone.
+    async fn remove(&self, selection: &ListParams) -> anyhow::Result<()> {
+        let api = self.sandboxes();
+        let end = Instant::now() + TIMEOUT;
+        api.delete_collection(&DeleteParams::default(), selection).await?;
+        while !api.list_metadata(&selection.clone().limit(1)).await?.items.is_empty() {
+            ensure!(Instant::now() < end, "the sandboxes are still there");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Removes everything that was created.
+    async fn clean_up(&self) -> anyhow::Result<()> {
+        match self.sets().delete(SET, &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.remove(&self.bare()).await?;
+        self.remove(&ListParams::default().labels(&format!("agents.kruise.io/sandbox-pool={SET}"))).await
+    }
+}
+
+/// A manager with the lifecycle controllers, and the metrics of the binary.
+struct Running {
+    cache: Cache,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), sandbox_manager::manager::ManagerError>>,
+}
+
+impl Running {
+    async fn start(connector: &Connector, metrics: Metrics, namespace: &str) -> anyhow::Result<Self> {
+        let mut options =
+            SandboxManagerOptions { sandbox_namespace: namespace.to_owned(), ..Default::default() };
+        options.metrics.bind_address = BindAddress::Off;
+        options.health.bind_address = BindAddress::Off;
+        let controllers = options.controllers.clone();
+        let builder = Manager::builder(options).metrics(metrics).connector(connector)?;
+        let mut manager = builder.lifecycle(true).build()?;
+        manager.add_fleet_metrics()?;
+        lifecycle::add(&mut manager, &controllers)?;
+        let (cache, stop) = (manager.cache().clone(), CancellationToken::new());
+        let task = tokio::spawn(manager.run(stop.clone()));
+        if tokio::time::timeout(TIMEOUT, cache.wait_for_cache_sync()).await.is_err() {
+            bail!("the cache is not synced: {cache:?}");
+        }
+        Ok(Self { cache, stop, task })
+    }
+
+    /// Waits until the status names exactly this number of available sandboxes, and no others are left.
+    async fn wait_for(&self, namespace: &str, count: usize) -> anyhow::Result<()> {
+        let number = i32::try_from(count)?;
+        let is_full = move |set: Option<&SandboxSet>| {
+            let status = set.and_then(|set| set.status.as_ref());
+            status.is_some_and(|status| status.available_replicas == number && status.replicas == number)
+        };
+        let set = self.cache.wait_for::<SandboxSet>((namespace, SET), is_full).timeout(TIMEOUT).await?;
+        let uid = set.and_then(|set| set.metadata.uid.clone()).unwrap_or_default();
+        let is_left = move |reader: &sandbox_manager::Reader<Sandbox>| {
+            let members = reader.count(indexes::SANDBOX_SET, &uid, |_| true);
+            members.is_ok_and(|members| members == count).then_some(())
+        };
+        self.cache.wait_until::<Sandbox, _, _>(is_left).timeout(TIMEOUT).await?;
+        Ok(())
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.task.await.context("the manager panicked")??;
+        Ok(())
+    }
+}
+
+/// The template of the pods. Pods tolerate everything, so that the fake nodes of kwok take them.
+fn template() -> Value {
+    json!({
+        "metadata": { "labels": { "app": "fill" } },
+        "spec": {
+            "containers": [{ "name": "sandbox", "image": "registry.example.com/agents/code-interpreter:2.11.0" }],
+            "tolerations": [{ "operator": "Exists" }],
+            "terminationGracePeriodSeconds": 0,
+        },
+    })
+}
+
+/// Number of requests that write, so far.
+fn writes(metrics: &Metrics) -> f64 {
+    let families = metrics.registry().gather();
+    let requests = families.iter().find(|family| family.name() == "rest_client_requests_total");
+    let is_write = |metric: &&sandbox_manager::controller_manager::prometheus::proto::Metric| {
+        let mut labels = metric.get_label().iter();
+        labels.any(|label| label.name() == "method" && !matches!(label.value(), "GET" | "HEAD"))
+    };
+    let metrics = requests.map(|family| family.get_metric()).unwrap_or_default();
+    metrics.iter().filter(is_write).map(|metric| metric.get_counter().value()).sum()
+}

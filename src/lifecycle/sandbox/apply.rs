@@ -1,0 +1,344 @@
+//! Executes the steps of a decision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use controller_manager::{Context, HandlerError};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
+use shared_cache::PatchError;
+
+use super::decision::{Action, Decision, PodChange};
+use super::observe::{Observer, UNSEEN_WRITE};
+use super::observed::{Observed, PodView};
+use super::requests::{self, RequestError};
+use super::timers::{self, Timer};
+use super::{pod, refusal};
+use crate::api::v1alpha1::{
+    CREATED_BY_SANDBOX, FINALIZER_SANDBOX, LABEL_CREATED_BY, Sandbox, SandboxPhase, SandboxStatus,
+};
+use crate::lifecycle::events::{Events, Reason};
+use crate::lifecycle::metrics::LifecycleMetrics;
+
+/// Sends what a decision asks for.
+pub(super) struct Applier {
+    pub(super) context: Context,
+    pub(super) observer: Observer,
+    pub(super) events: Events,
+    pub(super) metrics: LifecycleMetrics,
+}
+
+/// How an execution has ended.
+pub(super) enum Applied {
+    /// All steps have succeeded.
+    Done,
+    /// What is observed has changed.
+    DecideAgain,
+    /// The view was out of date, or others must act first. The steps that were left out are decided anew after this time.
+    Later(Duration),
+}
+
+/// What follows a step.
+enum Next {
+    Step,
+    End(Applied),
+}
+
+/// An execution under way.
+struct Execution<'e, 'o> {
+    applier: &'e Applier,
+    /// The newest answer of the API server.
+    sandbox: Arc<Sandbox>,
+    observed: &'e mut Observed<'o>,
+    pods: Api<Pod>,
+}
+
+impl Applier {
+    /// Executes a decision.
+    ///
+    /// # Errors
+    ///
+    /// If the API server does not answer, or refuses a step. The steps before are done, and the decision is made anew
+    /// from the new state.
+    pub(super) async fn apply(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        observed: &mut Observed<'_>,
+        decision: Decision,
+    ) -> Result<Applied, HandlerError> {
+        let pods = Api::namespaced(self.context.client().clone(), sandbox.namespace_or_empty());
+        let mut execution = Execution { applier: self, sandbox: Arc::clone(sandbox), observed, pods };
+        for action in &decision.actions {
+            if let Next::End(end) = execution.step(action, &decision.status).await? {
+                return Ok(end);
+            }
+        }
+        for (reason, note) in &decision.events {
+            self.events.publish(&**sandbox, *reason, note);
+        }
+        self.count(sandbox, &decision);
+        Ok(Applied::Done)
+    }
+
+    fn count(&self, sandbox: &Sandbox, decision: &Decision) {
+        let was_pending = matches!(sandbox.phase(), None | Some(SandboxPhase::Pending));
+        let created = sandbox.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        if let Some(created) = created.filter(|_| was_pending)
+            && decision.status.phase == Some(SandboxPhase::Running)
+        {
+            self.metrics
+                .start_seconds
+                .observe(Timestamp::now().duration_since(created).as_secs_f64().max(0.0));
+        }
+    }
+}
+
+impl Execution<'_, '_> {
+    async fn step(&mut self, action: &Action, status: &SandboxStatus) -> Result<Next, HandlerError> {
+        match action {
+            Action::ShutDown => self.shut_down().await,
+            Action::Pause => self.pause().await,
+            Action::ReadPod => {
+                let pod = self.applier.observer.read_pod(&self.sandbox).await?;
+                self.found(pod).await
+            }
+            Action::CreatePod { revision } => self.create(revision, status).await,
+            Action::DeletePod { uid, grace } => self.delete_pod(uid, *grace).await,
+            Action::SetFinalizer(wanted) => self.set_finalizer(*wanted).await,
+            Action::PatchPod { uid, change } => {
+                let patched =
+                    requests::patch_pod(&self.pods, self.sandbox.name_or_empty(), uid, change).await;
+                self.updated(patched)
+            }
+            Action::ResizePod { uid, resources } => {
+                let name = self.sandbox.name_or_empty();
+                let resized = requests::resize_pod(&self.pods, name, uid, resources).await;
+                self.updated(resized)
+            }
+            Action::WriteStatus => self.write_status(status).await,
+        }
+    }
+
+    /// LS5: reads the sandbox first, so that an extension which the cache does not show yet wins.
+    async fn read_due(&self, timer: Timer) -> Result<Option<Arc<Sandbox>>, HandlerError> {
+        let reader = self.applier.observer.cache.api_reader();
+        let (namespace, name) = (self.sandbox.namespace_or_empty(), self.sandbox.name_or_empty());
+        let live = reader.get::<Sandbox>(namespace, name).await?;
+        let is_due = |live: &Arc<Sandbox>| {
+            live.metadata.uid == self.sandbox.metadata.uid
+                && timers::fired(live, Timestamp::now()) == Some(timer)
+        };
+        Ok(live.filter(is_due))
+    }
+
+    async fn shut_down(&self) -> Result<Next, HandlerError> {
+        let Some(live) = self.read_due(Timer::Shutdown).await? else { return Ok(later()) };
+        let sandboxes: Api<Sandbox> =
+            Api::namespaced(self.applier.context.client().clone(), live.namespace_or_empty());
+        let preconditions = Preconditions {
+            uid: live.metadata.uid.clone(),
+            resource_version: live.metadata.resource_version.clone(),
+        };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        match requests::delete(&sandboxes, live.name_or_empty(), &params).await {
+            Ok(deleted) => {
+                self.applier.metrics.timers_fired.with_label_values(&["shutdownTime"]).inc();
+                if let Some(deleted) = deleted {
+                    self.applier.observer.cache.expect(&deleted);
+                }
+                Ok(Next::Step)
+            }
+            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(later()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn pause(&self) -> Result<Next, HandlerError> {
+        let Some(live) = self.read_due(Timer::Pause).await? else { return Ok(later()) };
+        let cache = &self.applier.observer.cache;
+        let patched = cache.patch(&live, |sandbox| sandbox.spec.paused = Some(true)).if_unchanged().await;
+        if is_outdated(&patched) {
+            return Ok(later());
+        }
+        patched?;
+        self.applier.metrics.timers_fired.with_label_values(&["pauseTime"]).inc();
+        Ok(Next::Step)
+    }
+
+    /// Creates the volume claims and the pod. LC2: if the answer is not known, the API server is asked for the pod.
+    async fn create(&mut self, revision: &str, status: &SandboxStatus) -> Result<Next, HandlerError> {
+        let Ok(parts) = self.observed.parts() else { return Ok(Next::End(Applied::DecideAgain)) };
+        let claims = pod::claims(&self.sandbox, parts.claims);
+        let pod = pod::build(&self.sandbox, parts, revision);
+        for claim in claims {
+            if let Err(error) = self.create_claim(&claim).await {
+                return self.not_created(error, status).await;
+            }
+        }
+        match requests::create::<Pod>(self.applier.context.client(), &pod).await {
+            Ok(created) => {
+                self.applier.metrics.pods_created.inc();
+                self.created(Arc::new(created));
+                Ok(Next::Step)
+            }
+            Err(error) if error.refusal().is_some() => self.not_created(error, status).await,
+            // Somebody has the name, or the request may have been processed.
+            Err(error) => match self.applier.observer.read_pod(&self.sandbox).await {
+                Ok(PodView::Absent) | Err(_) => Err(error.into()),
+                Ok(found) => self.found(found).await,
+            },
+        }
+    }
+
+    /// Creates a volume claim, unless it exists. It is kept over a pause and never updated (LS3).
+    async fn create_claim(&self, claim: &serde_json::Value) -> Result<(), RequestError> {
+        let metadata = &claim["metadata"];
+        let text = |field: &str| metadata[field].as_str().unwrap_or_default();
+        // A cache that cannot answer costs a request.
+        if self.applier.observer.has_claim(text("namespace"), text("name")).unwrap_or_default() {
+            return Ok(());
+        }
+        match requests::create::<PersistentVolumeClaim>(self.applier.context.client(), claim).await {
+            Ok(created) => {
+                self.applier.observer.cache.expect(&created);
+                Ok(())
+            }
+            Err(error) if error.code() == Some(409) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// LC7: shows a refusal in a condition and an event, and leaves the sandbox alone for a while.
+    async fn not_created(
+        &mut self,
+        error: RequestError,
+        status: &SandboxStatus,
+    ) -> Result<Next, HandlerError> {
+        let Some(answer) = error.refusal() else { return Err(error.into()) };
+        let message = error.to_string();
+        let metrics = &self.applier.metrics.pod_create_failures;
+        metrics.with_label_values(&[refusal::label(answer)]).inc();
+        let generation = self.sandbox.metadata.generation.unwrap_or_default();
+        let uid = self.sandbox.metadata.uid.as_deref().unwrap_or_default();
+        let delay = self.applier.observer.backoff.failed(uid, generation);
+        let status = refusal::status(self.observed, status, &message);
+        self.applier.events.publish(&*self.sandbox, Reason::PodCreateFailed, &message);
+        match self.write_status(&status).await? {
+            Next::Step => Ok(Next::End(Applied::Later(delay))),
+            end @ Next::End(_) => Ok(end),
+        }
+    }
+
+    /// Takes over a pod that the API server has returned, and decides again.
+    async fn found(&mut self, pod: PodView) -> Result<Next, HandlerError> {
+        if let PodView::Ours(pod) = &pod {
+            let labels = pod.metadata.labels.as_ref();
+            let label = labels.and_then(|labels| labels.get(LABEL_CREATED_BY)).map(String::as_str);
+            let mut pod = Arc::clone(pod);
+            // The cache does not show a pod without the label.
+            if label != Some(CREATED_BY_SANDBOX) {
+                let labels = [(LABEL_CREATED_BY.to_owned(), CREATED_BY_SANDBOX.to_owned())].into();
+                let change = PodChange { labels, ..PodChange::default() };
+                let uid = super::outcome::uid_of(&pod);
+                let name = self.sandbox.name_or_empty();
+                pod = Arc::new(requests::patch_pod(&self.pods, name, &uid, &change).await?);
+            }
+            self.created(Arc::clone(&pod));
+            self.observed.pod = PodView::Ours(pod);
+        } else {
+            self.observed.pod = pod;
+        }
+        self.observed.pod_is_live = true;
+        Ok(Next::End(Applied::DecideAgain))
+    }
+
+    /// Remembers an answer until the cache shows it.
+    fn created(&self, pod: Arc<Pod>) {
+        let uid = self.sandbox.metadata.uid.as_deref().unwrap_or_default();
+        self.applier.observer.backoff.forget(uid);
+        self.applier.observer.cache.expect(&*pod);
+        self.applier.observer.created.add(uid, pod);
+    }
+
+    async fn delete_pod(&self, uid: &str, grace: Option<u32>) -> Result<Next, HandlerError> {
+        match requests::delete_pod(&self.pods, self.sandbox.name_or_empty(), uid, grace).await {
+            Ok(Some(ending)) => {
+                self.applier.observer.cache.expect(&ending);
+                Ok(Next::Step)
+            }
+            // The event of its deletion leads to the next decision.
+            Ok(None) => Ok(Next::Step),
+            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(Next::Step),
+            Err(error) => {
+                self.report_refusal(&error);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The pod was changed, or the API server does not allow it.
+    fn updated(&mut self, answer: Result<Pod, RequestError>) -> Result<Next, HandlerError> {
+        match answer {
+            Ok(pod) => {
+                self.applier.observer.cache.expect(&pod);
+                Ok(Next::Step)
+            }
+            // The pod is gone, or was replaced.
+            Err(error) if matches!(error.code(), Some(409)) => Ok(later()),
+            Err(error) if error.refusal().is_some() && self.observed.update_refused.is_none() => {
+                self.observed.update_refused = Some(error.to_string());
+                Ok(Next::End(Applied::DecideAgain))
+            }
+            Err(error) => {
+                self.report_refusal(&error);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn report_refusal(&self, error: &RequestError) {
+        if error.refusal().is_some() {
+            self.applier.events.publish(&*self.sandbox, Reason::PodUpdateFailed, &error.to_string());
+        }
+    }
+
+    async fn set_finalizer(&mut self, wanted: bool) -> Result<Next, HandlerError> {
+        let cache = &self.applier.observer.cache;
+        let patched = cache.patch(&self.sandbox, |sandbox| {
+            let finalizers = sandbox.metadata.finalizers.get_or_insert_default();
+            finalizers.retain(|known| known != FINALIZER_SANDBOX);
+            if wanted {
+                finalizers.push(FINALIZER_SANDBOX.to_owned());
+            }
+        });
+        let patched = patched.if_unchanged().await;
+        if is_outdated(&patched) {
+            return Ok(later());
+        }
+        self.sandbox = patched?;
+        Ok(Next::Step)
+    }
+
+    async fn write_status(&mut self, status: &SandboxStatus) -> Result<Next, HandlerError> {
+        let cache = &self.applier.observer.cache;
+        let patch = cache.patch(&self.sandbox, |sandbox| sandbox.status = Some(status.clone()));
+        let patched = patch.status().if_unchanged().await;
+        if is_outdated(&patched) {
+            return Ok(later());
+        }
+        self.sandbox = patched?;
+        Ok(Next::Step)
+    }
+}
+
+/// Decides again when the cache is newer.
+fn later() -> Next {
+    Next::End(Applied::Later(UNSEEN_WRITE))
+}
+
+/// Returns true if the object has changed since it was read, or is gone. The cache will show that.
+fn is_outdated<T>(patched: &Result<T, PatchError>) -> bool {
+    patched.as_ref().is_err_and(|error| error.is_conflict() || error.is_not_found())
+}

@@ -1,0 +1,66 @@
+//! The creation of a pod, and why it has to wait (LS2, LC3, LC7).
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::decision::{Action, Plan};
+use super::revision;
+use crate::api::v1alpha1::REASON_POD_NAME_TAKEN;
+use crate::lifecycle::events::Reason;
+
+/// Reason of the condition Ready: a volume claim of the sandbox is being deleted.
+const REASON_VOLUME_CLAIM_ENDING: &str = "VolumeClaimEnding";
+
+/// When to look again for something whose change leads to no decision by itself: a foreign pod without our label, or a
+/// template that a selector hides.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// LC3: waits until the name is free.
+pub(super) fn name_taken(plan: &mut Plan<'_>, pod: &Pod) {
+    let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let owner = owner.map_or_else(
+        || "no controller".to_owned(),
+        |owner| format!("{} {} (UID {})", owner.kind, owner.name, owner.uid),
+    );
+    let name = plan.observed.sandbox.name_or_empty();
+    let message = format!("pod {name} exists and belongs to {owner}; waiting until it is gone");
+    if plan.problem(REASON_POD_NAME_TAKEN, &message) {
+        plan.event(Reason::PodNameTaken, message);
+    }
+    plan.requeue_within(LOOK_AGAIN);
+}
+
+/// Creates the pod, unless something is missing. `reason` is that of the condition Ready until the pod is ready.
+pub(super) fn create(plan: &mut Plan<'_>, reason: &str) {
+    let observed = plan.observed;
+    let parts = match observed.parts() {
+        Ok(parts) => parts,
+        Err((reason, message)) => {
+            plan.problem(reason, &message);
+            return plan.requeue_within(LOOK_AGAIN);
+        }
+    };
+    if let Some(claim) = &observed.ending_claim {
+        plan.problem(REASON_VOLUME_CLAIM_ENDING, &format!("volume claim {claim} is being deleted"));
+        return plan.requeue_within(LOOK_AGAIN);
+    }
+    // The condition shows the failure.
+    if let Some(held) = observed.held {
+        return plan.requeue_within(held);
+    }
+    // LS4: the revision of another controller stays as long as it describes the template.
+    let status = &mut plan.status;
+    let foreign = status.update_revision.clone().filter(|known| !known.is_empty());
+    let revision = match foreign.filter(|_| observed.generation_is_observed()) {
+        Some(revision) => revision.to_string(),
+        None => revision::of(parts.template),
+    };
+    status.update_revision = Some(revision.as_str().into());
+    status.message = None;
+    plan.not_ready(reason, "");
+    plan.act(Action::CreatePod { revision });
+    if observed.sandbox.phase().is_none() {
+        plan.event(Reason::SandboxPending, "Start sandbox");
+    }
+}

@@ -1,0 +1,287 @@
+//! A cluster of one sandbox for the tests of decisions: it does what the API server and the kubelet would do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use super::decide::decide;
+use super::decision::{Action, Decision};
+use super::observed::{Observed, PodView, Template};
+use super::pod;
+use crate::api::v1alpha1::{FINALIZER_SANDBOX, PodTemplate, Sandbox};
+
+/// The present of the tests.
+pub(super) fn now() -> Timestamp {
+    "2030-01-01T00:00:00Z".parse().unwrap()
+}
+
+/// The state of the cluster.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    /// `None` after its deletion.
+    pub(super) sandbox: Option<Sandbox>,
+    /// The pod with the name of the sandbox.
+    pub(super) pod: Option<Pod>,
+    pub(super) template: Template,
+    pub(super) ending_claim: Option<String>,
+    pub(super) held: Option<Duration>,
+    /// True if the API server refuses to change images and resources.
+    pub(super) refuses_updates: bool,
+    /// Every step so far.
+    pub(super) steps: Vec<Action>,
+    pods_created: usize,
+}
+
+impl World {
+    pub(super) fn new(sandbox: Value) -> Self {
+        Self {
+            sandbox: Some(self::sandbox(sandbox)),
+            pod: None,
+            template: Template::Inline,
+            ending_claim: None,
+            held: None,
+            refuses_updates: false,
+            steps: Vec::new(),
+            pods_created: 0,
+        }
+    }
+
+    /// With a pod that belongs to the sandbox.
+    pub(super) fn with_pod(mut self, status: Value) -> Self {
+        self.create_pod("rev");
+        self.set_pod_status(status);
+        self
+    }
+
+    /// With a pod that has the name of the sandbox and belongs to another UID.
+    pub(super) fn with_foreign_pod(mut self) -> Self {
+        self = self.with_pod(json!({"phase": "Running"}));
+        let owners = self.pod.as_mut().unwrap().metadata.owner_references.as_mut().unwrap();
+        owners[0].uid = "another".into();
+        self
+    }
+
+    pub(super) fn sandbox(&self) -> &Sandbox {
+        self.sandbox.as_ref().expect("the sandbox exists")
+    }
+
+    pub(super) fn set_pod_status(&mut self, status: Value) {
+        self.pod.as_mut().unwrap().status = serde_json::from_value(status).unwrap();
+    }
+
+    pub(super) fn observe<'a>(&self, sandbox: &'a Sandbox) -> Observed<'a> {
+        Observed {
+            sandbox,
+            pod: PodView::of(self.pod.clone().map(Arc::new), sandbox),
+            pod_is_live: false,
+            template: self.template.clone(),
+            ending_claim: self.ending_claim.clone(),
+            held: self.held,
+            update_refused: None,
+            now: now(),
+        }
+    }
+
+    /// Decides, and asks the API server for the pod if the decision wants that. Returns what remains to be done.
+    pub(super) fn decide(&self) -> Decision {
+        let sandbox = self.sandbox().clone();
+        let mut observed = self.observe(&sandbox);
+        let first = decide(&observed);
+        if first.actions != [Action::ReadPod] {
+            return first;
+        }
+        observed.pod_is_live = true;
+        decide(&observed)
+    }
+
+    /// Decides and applies once. Returns false if there is nothing to do.
+    pub(super) fn step(&mut self) -> bool {
+        if self.sandbox.is_none() {
+            return false;
+        }
+        let mut decision = self.decide();
+        let updates = |action: &Action| match action {
+            Action::ResizePod { .. } => true,
+            Action::PatchPod { change, .. } => !change.images.is_empty(),
+            _ => false,
+        };
+        if self.refuses_updates && decision.actions.iter().any(updates) {
+            let sandbox = self.sandbox().clone();
+            let mut observed = self.observe(&sandbox);
+            observed.update_refused = Some("refused".into());
+            decision = decide(&observed);
+            assert!(!decision.actions.iter().any(updates), "a refused update is tried again: {decision:?}");
+        }
+        let is_end = decision.actions.is_empty();
+        for action in &decision.actions {
+            self.steps.push(action.clone());
+            self.apply(action, &decision);
+        }
+        !is_end
+    }
+
+    /// Decides and applies until there is nothing to do.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..20 {
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("no end: {:?}\n{:?}", self.decide(), self.sandbox);
+    }
+
+    fn apply(&mut self, action: &Action, decision: &Decision) {
+        let Some(sandbox) = &mut self.sandbox else { panic!("{action:?} of a sandbox that is gone") };
+        match action {
+            Action::ReadPod => panic!("the pod is read twice"),
+            Action::ShutDown => {
+                sandbox.metadata.deletion_timestamp.get_or_insert(Time(now()));
+                self.collect();
+            }
+            Action::Pause => {
+                sandbox.spec.paused = Some(true);
+                *sandbox.metadata.generation.get_or_insert_default() += 1;
+            }
+            Action::CreatePod { revision } => {
+                assert!(self.pod.is_none(), "a pod is created although the name is taken");
+                self.create_pod(&revision.clone());
+            }
+            Action::DeletePod { uid, .. } => {
+                let pod = self.pod.as_mut().expect("a pod to delete");
+                assert_eq!(pod.metadata.uid.as_ref(), Some(uid));
+                assert_ne!(pod.metadata.owner_references.as_ref().unwrap()[0].uid, "another");
+                pod.metadata.deletion_timestamp.get_or_insert(Time(now()));
+            }
+            Action::SetFinalizer(wanted) => {
+                let finalizers = sandbox.metadata.finalizers.get_or_insert_default();
+                finalizers.retain(|known| known != FINALIZER_SANDBOX);
+                if *wanted {
+                    finalizers.push(FINALIZER_SANDBOX.into());
+                }
+                self.collect();
+            }
+            Action::PatchPod { change, .. } => {
+                let pod = self.pod.as_mut().expect("a pod to patch");
+                pod.metadata.labels.get_or_insert_default().extend(change.labels.clone());
+                pod.metadata.annotations.get_or_insert_default().extend(change.annotations.clone());
+                for image in &change.images {
+                    let containers = &mut pod.spec.as_mut().unwrap().containers;
+                    let container = containers.iter_mut().find(|known| known.name == image.container);
+                    container.unwrap().image = image.value.as_str().map(str::to_owned);
+                }
+            }
+            Action::ResizePod { resources, .. } => {
+                let containers =
+                    &mut self.pod.as_mut().expect("a pod to resize").spec.as_mut().unwrap().containers;
+                for change in resources {
+                    let container = containers.iter_mut().find(|known| known.name == change.container);
+                    container.unwrap().resources = serde_json::from_value(change.value.clone()).unwrap();
+                }
+            }
+            Action::WriteStatus => sandbox.status = Some(decision.status.clone()),
+        }
+    }
+
+    /// The garbage collector: the sandbox goes when it is deleted and nothing holds it, and takes its pod with it.
+    fn collect(&mut self) {
+        let metadata = &self.sandbox().metadata;
+        let is_held = metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty());
+        if metadata.deletion_timestamp.is_some() && !is_held {
+            self.sandbox = None;
+            let is_ours = |pod: &Pod| pod.metadata.owner_references.as_ref().unwrap()[0].uid != "another";
+            if self.pod.as_ref().is_some_and(is_ours) {
+                self.pod = None;
+            }
+        }
+    }
+
+    fn create_pod(&mut self, revision: &str) {
+        let sandbox = self.sandbox().clone();
+        let sandbox_template: PodTemplate;
+        let template = match &self.template {
+            Template::Referred(template) => template.spec.template.as_ref().unwrap(),
+            _ => {
+                sandbox_template =
+                    sandbox.spec.template.clone().unwrap_or_else(|| {
+                        serde_json::from_value(json!({"spec": {"containers": []}})).unwrap()
+                    });
+                &sandbox_template
+            }
+        };
+        let built = pod::build(&sandbox, pod::Parts { template, claims: None }, revision);
+        let mut pod: Pod = serde_json::from_value(built).unwrap();
+        self.pods_created += 1;
+        pod.metadata.uid = Some(format!("pod-{}", self.pods_created));
+        self.pod = Some(pod);
+    }
+
+    /// The kubelet and the users of foreign pods: a pod becomes ready or ends, and what is deleted goes.
+    pub(super) fn advance(&mut self) {
+        let Some(pod) = &mut self.pod else { return };
+        let is_foreign = pod.metadata.owner_references.as_ref().unwrap()[0].uid == "another";
+        if is_foreign || pod.metadata.deletion_timestamp.is_some() {
+            self.pod = None;
+            return;
+        }
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Failed" | "Succeeded")) {
+            return;
+        }
+        pod.status = serde_json::from_value(ready(pod)).unwrap();
+    }
+}
+
+/// Returns the status of a pod that is ready and runs the images of its spec.
+fn ready(pod: &Pod) -> Value {
+    let containers = pod.spec.as_ref().unwrap().containers.iter();
+    let statuses: Vec<_> = containers
+        .map(|container| {
+            let image = container.image.as_deref().unwrap_or_default();
+            json!({"name": container.name, "image": image, "imageID": "", "ready": true, "restartCount": 0})
+        })
+        .collect();
+    json!({
+        "phase": "Running", "podIP": "10.0.0.7", "containerStatuses": statuses,
+        "conditions": [{"type": "Ready", "status": "True"}],
+    })
+}
+
+/// Returns a sandbox with these fields and a template.
+pub(super) fn sandbox(fields: Value) -> Sandbox {
+    let mut object = json!({
+        "metadata": {"name": "s", "namespace": "ns", "uid": "u", "generation": 1},
+        "spec": {"template": {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "i:1"}]}}},
+    });
+    for (part, fields) in fields.as_object().cloned().unwrap_or_default() {
+        for (field, value) in fields.as_object().cloned().unwrap_or_default() {
+            object[&part][field] = value;
+        }
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+/// Returns a condition as JSON.
+pub(super) fn condition(type_: &str, status: &str, reason: &str) -> Value {
+    json!({
+        "type": type_, "status": status, "reason": reason, "message": "",
+        "lastTransitionTime": "2029-01-01T00:00:00Z",
+    })
+}
+
+/// Returns the status of a sandbox that runs the first pod of a world.
+pub(super) fn running() -> Value {
+    json!({
+        "phase": "Running", "observedGeneration": 1, "updateRevision": "foreign",
+        "conditions": [condition("Ready", "True", "PodReady")],
+        "podInfo": {"podIP": "10.0.0.7", "podUID": "pod-1"}, "sandboxIp": "10.0.0.7",
+    })
+}
+
+/// Returns the status of a pod that is ready.
+pub(super) fn pod_ready() -> Value {
+    json!({"phase": "Running", "podIP": "10.0.0.7", "conditions": [{"type": "Ready", "status": "True"}]})
+}

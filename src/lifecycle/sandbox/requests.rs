@@ -1,0 +1,209 @@
+//! The requests for pods and volume claims, each with a deadline and with a UID as precondition.
+
+use std::future::Future;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::Status;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::decision::PodChange;
+use super::fit::ContainerChange;
+
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RequestError {
+    /// The API server has refused it.
+    #[error("{what}: HTTP {}: {}", .status.code, .status.message)]
+    Refused {
+        /// What was to be done.
+        what: String,
+        /// The answer.
+        status: Box<Status>,
+    },
+    /// There is no answer, or the API server has failed. The request may have been processed.
+    #[error("{what}: {cause}")]
+    Unknown {
+        /// What was to be done.
+        what: String,
+        /// The error with its causes.
+        cause: String,
+    },
+}
+
+impl RequestError {
+    /// Returns the code of a refusal.
+    pub(super) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(status.code),
+            Self::Unknown { .. } => None,
+        }
+    }
+
+    /// Returns the answer if the same request would be refused again: others must act first (LC7).
+    pub(super) fn refusal(&self) -> Option<&Status> {
+        match self {
+            Self::Refused { status, .. } if status.code != 409 => Some(status),
+            _ => None,
+        }
+    }
+}
+
+/// Creates an object from its JSON.
+///
+/// # Errors
+///
+/// [`RequestError`].
+pub(super) async fn create<K>(client: &Client, object: &Value) -> Result<K, RequestError>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let what = format!("creating {} {name}", K::kind(&()));
+    let path = K::url_path(&(), object["metadata"]["namespace"].as_str());
+    let request = http::Request::post(path)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(object.to_string().into_bytes());
+    let request = request.map_err(|error| unknown(&what, &error))?;
+    send(what, client.request::<K>(request)).await
+}
+
+/// Deletes the pod of a UID. Returns it if it goes on to exist for its grace period.
+///
+/// # Errors
+///
+/// [`RequestError`], with HTTP 404 or 409 if there is no such pod.
+pub(super) async fn delete_pod(
+    pods: &Api<Pod>,
+    name: &str,
+    uid: &str,
+    grace: Option<u32>,
+) -> Result<Option<Pod>, RequestError> {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let params = DeleteParams {
+        grace_period_seconds: grace,
+        preconditions: Some(preconditions),
+        ..DeleteParams::default()
+    };
+    delete(pods, name, &params).await
+}
+
+/// Deletes an object. Returns it if it goes on to exist.
+///
+/// # Errors
+///
+/// [`RequestError`].
+pub(super) async fn delete<K>(
+    api: &Api<K>,
+    name: &str,
+    params: &DeleteParams,
+) -> Result<Option<K>, RequestError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let what = format!("deleting {} {name}", K::kind(&()));
+    Ok(send(what, api.delete(name, params)).await?.left())
+}
+
+/// Changes the pod of a UID.
+///
+/// # Errors
+///
+/// [`RequestError`].
+pub(super) async fn patch_pod(
+    pods: &Api<Pod>,
+    name: &str,
+    uid: &str,
+    change: &PodChange,
+) -> Result<Pod, RequestError> {
+    let mut patch = json!({
+        "metadata": {"uid": uid, "labels": change.labels, "annotations": change.annotations},
+    });
+    if !change.images.is_empty() {
+        patch["spec"] = containers(&change.images, "image");
+    }
+    let patch = Patch::Strategic(patch);
+    send(format!("patching Pod {name}"), pods.patch(name, &PatchParams::default(), &patch)).await
+}
+
+/// Changes the resources of the containers of the pod of a UID.
+///
+/// # Errors
+///
+/// [`RequestError`].
+pub(super) async fn resize_pod(
+    pods: &Api<Pod>,
+    name: &str,
+    uid: &str,
+    resources: &[ContainerChange],
+) -> Result<Pod, RequestError> {
+    let patch = json!({"metadata": {"uid": uid}, "spec": containers(resources, "resources")});
+    let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+    let request = pods.patch_subresource("resize", name, &params, &patch);
+    send(format!("resizing Pod {name}"), request).await
+}
+
+/// Returns the part of a strategic merge patch that sets one field of containers. Containers are merged by name.
+fn containers(changes: &[ContainerChange], field: &str) -> Value {
+    let mut spec = json!({});
+    for change in changes {
+        let container = json!({"name": change.container, field: change.value});
+        match &mut spec[change.list] {
+            Value::Array(list) => list.push(container),
+            list => *list = json!([container]),
+        }
+    }
+    spec
+}
+
+async fn send<T>(
+    what: String,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, RequestError> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        // An answer that asks to try again later is no refusal, and an error of the server says nothing about the object.
+        Ok(Err(kube::Error::Api(status))) if status.code < 500 && !matches!(status.code, 408 | 429) => {
+            Err(RequestError::Refused { what, status })
+        }
+        Ok(Err(error)) => Err(unknown(&what, &error)),
+        Err(_) => {
+            let cause = format!("no answer within {} s", TIMEOUT.as_secs());
+            Err(RequestError::Unknown { what, cause })
+        }
+    }
+}
+
+fn unknown(what: &str, error: &(dyn std::error::Error + 'static)) -> RequestError {
+    RequestError::Unknown { what: what.to_owned(), cause: shared_cache::error_text(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ls9_a_patch_names_the_containers_that_it_changes_in_their_lists() {
+        let change = |list, container: &str, value: &str| ContainerChange {
+            list,
+            container: container.into(),
+            value: json!(value),
+        };
+        let changes = [
+            change("containers", "a", "i:1"),
+            change("initContainers", "b", "i:2"),
+            change("containers", "c", "i:3"),
+        ];
+        let expected = json!({
+            "containers": [{"name": "a", "image": "i:1"}, {"name": "c", "image": "i:3"}],
+            "initContainers": [{"name": "b", "image": "i:2"}],
+        });
+        assert_eq!(containers(&changes, "image"), expected);
+    }
+}

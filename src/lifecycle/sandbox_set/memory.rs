@@ -1,0 +1,207 @@
+//! [`Memory`]: what this process knows of one set beyond the cache.
+//!
+//! Losing it is safe: a process that begins reads the members from the API server before it creates the first one, and
+//! takes up the locks that an earlier process left.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::creations::Creations;
+use super::failure_budget::{Backoff, FailureBudget};
+use super::members::{Member, Standing};
+use super::revision;
+use super::status::MEMBERS_FAIL;
+use crate::api::v1alpha1::{
+    ANNOTATION_CLAIM_TIMESTAMP, CONDITION_PROGRESSING, REASON_MEMBERS_KEEP_FAILING, Sandbox, SandboxSet,
+    annotation,
+};
+
+/// Number of creations in the first batch (LP2).
+const FIRST_BATCH: usize = 16;
+
+/// Number of creations in a batch at most. More requests at once would only wait for each other, and the status of the
+/// set would be late.
+const LARGEST_BATCH: usize = 128;
+
+/// Age at which a lock that an earlier process left is taken up (LP2).
+const LOCK_EXPIRES: Duration = Duration::from_mins(1);
+
+/// The delays after requests that failed because of the API server or the network.
+const FIRST_OUTAGE_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_OUTAGE_DELAY: Duration = Duration::from_secs(15);
+
+/// What this process knows of one set.
+pub(super) struct Memory {
+    uid: String,
+    pub(super) creations: Creations,
+    pub(super) budget: FailureBudget,
+    /// The creations that the API server has refused.
+    pub(super) refusals: Backoff,
+    /// The requests that failed because of the API server or the network.
+    pub(super) outage: Backoff,
+    /// True if the cache was compared with the API server.
+    pub(super) is_verified: bool,
+    /// True if the cache does not show the sandboxes that this process creates.
+    pub(super) is_out_of_scope: bool,
+    /// The set as the last write of its status returned it. The cache may be older.
+    pub(super) written: Option<Arc<SandboxSet>>,
+    /// When the status was written, or when this process began with the set.
+    pub(super) written_at: Instant,
+    /// When the last pass ended.
+    pub(super) passed_at: Option<Instant>,
+    /// When to ask again what became of creations whose answers were lost.
+    pub(super) settle_at: Option<Instant>,
+    batch: usize,
+    /// The own revision of a generation.
+    own_revision: Option<(Option<i64>, Arc<str>)>,
+    /// When to delete each locked member, by UID.
+    locks: HashMap<String, Instant>,
+    /// The UIDs of members that were deleted.
+    deleted: HashSet<String>,
+    /// The versions of members that have changed since, by UID. Only a newer version can be locked.
+    outdated: HashMap<String, String>,
+}
+
+impl Memory {
+    /// Creates the memory of a set that this process has not seen.
+    pub(super) fn new(set: &SandboxSet, now: Instant) -> Self {
+        let failing = set.condition(CONDITION_PROGRESSING).filter(|condition| {
+            condition.reason == REASON_MEMBERS_KEEP_FAILING
+                && condition.observed_generation == set.metadata.generation.map(Into::into)
+        });
+        let last = |message: &str| message.strip_prefix(MEMBERS_FAIL).unwrap_or(message).to_owned();
+        let budget = failing.map(|condition| FailureBudget::failing(now, &last(&condition.message)));
+        Self {
+            uid: set.metadata.uid.clone().unwrap_or_default(),
+            creations: Creations::default(),
+            budget: budget.unwrap_or_default(),
+            refusals: Backoff::default(),
+            outage: Backoff::new(FIRST_OUTAGE_DELAY, LONGEST_OUTAGE_DELAY),
+            is_verified: false,
+            is_out_of_scope: false,
+            written: None,
+            written_at: now,
+            passed_at: None,
+            settle_at: None,
+            batch: FIRST_BATCH,
+            own_revision: None,
+            locks: HashMap::new(),
+            deleted: HashSet::new(),
+            outdated: HashMap::new(),
+        }
+    }
+
+    /// Returns true if this is the memory of the set, and not of an earlier set of the same name.
+    pub(super) fn is_of(&self, set: &SandboxSet) -> bool {
+        set.metadata.uid.as_deref() == Some(&self.uid)
+    }
+
+    /// Returns the hash of the set's description, computed once for each generation. A new description ends the
+    /// back-off of refused creations.
+    pub(super) fn own_revision(&mut self, set: &SandboxSet) -> Arc<str> {
+        match &self.own_revision {
+            Some((generation, revision)) if *generation == set.metadata.generation => Arc::clone(revision),
+            _ => {
+                let revision = revision::hash(set);
+                if self.own_revision.as_ref().is_some_and(|(_, known)| *known != revision) {
+                    self.refusals.reset();
+                    self.is_out_of_scope = false;
+                }
+                self.own_revision = Some((set.metadata.generation, Arc::clone(&revision)));
+                revision
+            }
+        }
+    }
+
+    /// Classifies the sandboxes that the cache shows as controlled by the set, in the light of the own writes.
+    pub(super) fn members(
+        &mut self,
+        sandboxes: Vec<Arc<Sandbox>>,
+        revision: &str,
+        (now, wall): (Instant, Timestamp),
+    ) -> Vec<Member> {
+        let mut members: Vec<_> =
+            sandboxes.into_iter().map(|sandbox| Member::new(sandbox, revision, wall)).collect();
+        for member in &mut members {
+            if self.deleted.contains(member.uid()) {
+                member.standing = Standing::Gone;
+            } else if self.locks.contains_key(member.uid()) && member.is_counted() {
+                // The cache does not show the own lock yet.
+                member.standing = Standing::Locked;
+            }
+            let version = member.sandbox.metadata.resource_version.as_ref();
+            member.is_protected |= version.is_some() && self.outdated.get(member.uid()) == version;
+            if member.standing == Standing::Locked {
+                let left = || LOCK_EXPIRES.saturating_sub(age(&member.sandbox, wall));
+                member.due = Some(*self.locks.entry(member.uid().to_owned()).or_insert_with(|| now + left()));
+            }
+        }
+        self.forget_all_but(&members);
+        members
+    }
+
+    /// Forgets the own writes of sandboxes that are no members any more.
+    fn forget_all_but(&mut self, members: &[Member]) {
+        if self.locks.is_empty() && self.deleted.is_empty() && self.outdated.is_empty() {
+            return;
+        }
+        let uids: HashSet<&str> = members.iter().map(Member::uid).collect();
+        self.locks.retain(|uid, _| uids.contains(uid.as_str()));
+        self.deleted.retain(|uid| uids.contains(uid.as_str()));
+        self.outdated.retain(|uid, _| uids.contains(uid.as_str()));
+    }
+
+    /// Records a request that failed because of the API server or the network: nothing is sent until the delay is over.
+    pub(super) fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
+        let message = shared_cache::error_text(error);
+        tracing::warn!(error = message, "a request failed");
+        self.outage.failed(Instant::now(), message);
+    }
+
+    /// Records that a member is locked by this process, which may delete the member at once.
+    pub(super) fn locked(&mut self, sandbox: &Sandbox, now: Instant) {
+        self.locks.insert(uid(sandbox), now);
+    }
+
+    /// Records that a member was deleted.
+    pub(super) fn deleted(&mut self, sandbox: &Sandbox) {
+        self.locks.remove(&uid(sandbox));
+        self.deleted.insert(uid(sandbox));
+    }
+
+    /// Records that a member has changed since the cache has seen it.
+    pub(super) fn outdated(&mut self, sandbox: &Sandbox) {
+        let version = sandbox.metadata.resource_version.clone().unwrap_or_default();
+        self.outdated.insert(uid(sandbox), version);
+    }
+
+    /// Returns the number of creations of the next batch, of those that are missing.
+    pub(super) fn batch(&self, missing: usize) -> usize {
+        missing.min(self.batch)
+    }
+
+    /// Doubles the batch after one that succeeded.
+    pub(super) fn grow_batch(&mut self) {
+        self.batch = (self.batch * 2).min(LARGEST_BATCH);
+    }
+
+    /// Begins with the smallest batch again.
+    pub(super) fn reset_batch(&mut self) {
+        self.batch = FIRST_BATCH;
+    }
+}
+
+fn uid(sandbox: &Sandbox) -> String {
+    sandbox.metadata.uid.clone().unwrap_or_default()
+}
+
+/// Returns the age of a lock; zero if its time is unknown or in the future.
+fn age(sandbox: &Sandbox, wall: Timestamp) -> Duration {
+    let locked_at = annotation(&sandbox.metadata, ANNOTATION_CLAIM_TIMESTAMP);
+    let locked_at = locked_at.and_then(|text| text.parse::<Timestamp>().ok());
+    locked_at.and_then(|at| Duration::try_from(wall.duration_since(at)).ok()).unwrap_or_default()
+}
