@@ -376,7 +376,7 @@ proptest! {
             }
             assert!(world.come_to_rest(), "it never rests: {:?}", world.set.status);
             let replicas = world.set.spec.replicas.unwrap();
-            let revision = revision::hash(&world.set);
+            let revision = revision::own(&world.set);
             let status = world.set.status.clone().unwrap();
             let numbers = (status.replicas, status.available_replicas);
             assert_eq!(numbers, (replicas, replicas));
