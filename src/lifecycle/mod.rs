@@ -46,9 +46,7 @@ use crate::options::ControllersOptions;
 pub use self::events::{EVENT_QUEUE, Reason};
 pub use self::metrics::LifecycleMetrics;
 pub use self::sandbox::SANDBOX_CONTROLLER;
-
-/// Name of the controller that keeps the pools of SandboxSets full.
-pub const SANDBOX_SET_CONTROLLER: &str = "sandboxset-controller";
+pub use self::sandbox_set::SANDBOX_SET_CONTROLLER;
 
 /// The reason why the lifecycle controllers could not be added.
 #[derive(Debug, thiserror::Error)]

@@ -39,6 +39,10 @@ use super::metrics::LifecycleMetrics;
 use crate::api::v1alpha1::{Sandbox, SandboxSet};
 use crate::manager::Manager;
 
+/// Name of the controller that keeps the pools of SandboxSets full. The controller `sandboxset` of the manager is another
+/// one, because its handlers run on every replica.
+pub const SANDBOX_SET_CONTROLLER: &str = "sandboxset-controller";
+
 /// Adds the controller to a manager. A change of a sandbox reconciles the set that controls it.
 ///
 /// # Errors
@@ -50,7 +54,7 @@ pub(super) fn add(
     metrics: &LifecycleMetrics,
 ) -> Result<(), prometheus::Error> {
     let pool_metrics = PoolMetrics::register(manager.metrics().registry())?;
-    let controller = manager.controller::<SandboxSet>(super::SANDBOX_SET_CONTROLLER);
+    let controller = manager.controller::<SandboxSet>(SANDBOX_SET_CONTROLLER);
     controller.leader_only().max_concurrent_reconciles(concurrency).owns::<Sandbox>();
     let context = controller.context();
     let executor = Executor {
@@ -61,6 +65,6 @@ pub(super) fn add(
         metrics: pool_metrics,
     };
     let reconciler = Reconciler::new(context, executor);
-    manager.controller::<SandboxSet>(super::SANDBOX_SET_CONTROLLER).add_reconcile_handler(reconciler);
+    manager.controller::<SandboxSet>(SANDBOX_SET_CONTROLLER).add_reconcile_handler(reconciler);
     Ok(())
 }
