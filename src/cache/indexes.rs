@@ -33,7 +33,11 @@ pub const SANDBOX_TEMPLATE_REF: Index<Sandbox> = Index::new("templateRef");
 /// Sandboxes by the UID of the set that controls them, in any state. Only in the scope of the lifecycle controllers.
 pub const SANDBOX_SET: Index<Sandbox> = Index::new("sandboxSet");
 
-/// Returns the key of a template in [`SANDBOX_TEMPLATE_REF`].
+/// Checkpoints that have not begun, by their sandbox, as [`template_ref_key`]. Only in the scope of the lifecycle
+/// controllers.
+pub const CHECKPOINT_SANDBOX: Index<Checkpoint> = Index::new("sandboxName");
+
+/// Returns the key of a template in [`SANDBOX_TEMPLATE_REF`], and that of a sandbox in [`CHECKPOINT_SANDBOX`].
 #[must_use]
 pub fn template_ref_key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
@@ -49,6 +53,13 @@ pub(super) fn sandbox_template_ref(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) 
 /// The members of a set. A claim removes the reference to the set.
 pub(super) fn sandbox_set(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
     keys.extend(sandbox.controller_sandbox_set().map(|set| &*set.uid));
+}
+
+/// Checkpoints that have begun do not depend on their sandbox.
+pub(super) fn checkpoint_sandbox(checkpoint: &Checkpoint, keys: &mut IndexKeys<'_>) {
+    if let Some(sandbox) = checkpoint.spec.sandbox_name.as_deref().filter(|_| !checkpoint.has_started()) {
+        keys.add(&template_ref_key(checkpoint.namespace_or_empty(), sandbox));
+    }
 }
 
 /// B1, U3: the free members. Other sandboxes are in no pool.

@@ -111,6 +111,8 @@ fn lifecycle(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuilder {
         .kind::<Pod>(pods)
         .index(indexes::SANDBOX_TEMPLATE_REF, indexes::sandbox_template_ref)
         .index(indexes::SANDBOX_SET, indexes::sandbox_set)
+        .index(indexes::CHECKPOINT_SANDBOX, indexes::checkpoint_sandbox)
+        .cached_kind::<SandboxClaim>(sandboxes(scope))
 }
 
 /// Returns the limits of the watches of the sandbox kinds (C1, C2).
@@ -152,7 +154,7 @@ mod tests {
                     };
                     let (client, _server) = server();
                     let cache = add(SharedCache::builder(client), &scope).build().unwrap();
-                    let expected = 5 + 2 * usize::from(volumes) + 2 * usize::from(system.is_some());
+                    let expected = 5 + 3 * usize::from(volumes) + 2 * usize::from(system.is_some());
                     assert_eq!(cache.kinds().len(), expected, "y5: {scope:?}");
                 }
             }

@@ -21,7 +21,7 @@ const MAX_SANDBOXES: usize = 1_000_000;
 
 pub(super) fn command() -> Command {
     Command::new("dev")
-        .about("Run everything on this machine without a cluster: an API server in memory, sample objects, the manager")
+        .about("Run everything on this machine without a cluster: an API server in memory with nodes, a sample, the manager")
         .after_help(
             "Prints the addresses, and commands to try, when everything is ready. Ctrl-C stops it and removes the \
              kubeconfig.\nMetrics and health are served at 127.0.0.1:8080 and 127.0.0.1:8081, or at free ports if \
@@ -36,7 +36,8 @@ pub(super) fn command() -> Command {
             "Write the kubeconfig to this file, which must not exist yet [default: a file in a temporary folder]",
         ))
         .arg(options::arg("sandboxes", "N").default_value("0").help(
-            "Number of sandboxes to create in ten pools, besides the sample (100000 take ten seconds and 1 GB)",
+            "Number of sandboxes to create in ten pools, besides the sample. They have a status and no pods, and no controller \
+             acts on them (100000 take ten seconds and 1 GB)",
         ))
         .args(options::args(&DevOptions::manager_defaults()))
 }

@@ -8,6 +8,7 @@ use controller_manager::{ClientError, ManagerError as RunError, MetricsError};
 use super::crd::InstallError;
 #[cfg(feature = "dev")]
 use crate::dev::DevError;
+use crate::lifecycle::LifecycleError;
 use crate::manager::ManagerError;
 use crate::options::OptionsError;
 use crate::telemetry::TelemetryError;
@@ -46,6 +47,17 @@ pub enum CliError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The lifecycle controllers cannot be added.
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
+    /// The address of `probe` did not answer as it should.
+    #[error("{url}: {problem}")]
+    Probe {
+        /// The address.
+        url: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The definitions were not applied.
     #[error(transparent)]
     Install(#[from] InstallError),
@@ -65,6 +77,7 @@ impl CliError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Write { .. }
+            | Self::Probe { .. }
             | Self::Install(_)
             | Self::Manager(ManagerError::Run(
                 RunError::GracePeriod(_) | RunError::Task { .. } | RunError::LeaseLost(_),

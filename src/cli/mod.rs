@@ -17,6 +17,7 @@ mod dev;
 mod error;
 mod options;
 mod output;
+mod probe;
 mod start;
 
 use std::{
@@ -40,6 +41,8 @@ override the file. An empty variable counts as not set.
 Examples:
   sandbox-manager
           run with the defaults, with the current kubeconfig or the service account of the pod
+  sandbox-manager --lifecycle-enabled
+          also create sandboxes and their pods, where no other controllers do
   sandbox-manager --config config.yaml --sandbox-namespace team-a
           run with a file, but for one namespace only
   sandbox-manager config --config config.yaml
@@ -102,7 +105,7 @@ impl<E: Into<SetupError>> SetupResult for Result<(), E> {
 /// | Exit code | Meaning |
 /// |---|---|
 /// | 0 | stopped in time after SIGTERM or SIGINT, or the subcommand succeeded |
-/// | 1 | failed after the start: the lease was lost, handlers were still running after the grace period, output could not be written, or `crd apply` has not applied the CRDs |
+/// | 1 | failed after the start: the lease was lost, handlers were still running after the grace period, output could not be written, `crd apply` has not applied the CRDs, or `probe` got no answer of 2xx |
 /// | 2 | not started: bad options, kubeconfig or credentials, an address in use, an error of `setup` |
 /// | 130, 143 | a second SIGINT or SIGTERM ended the process at once |
 ///
@@ -132,6 +135,7 @@ pub fn run<R: SetupResult>(
     let done = match matches.subcommand() {
         Some(("config", matches)) => config::print(matches, &environment),
         Some(("crd", matches)) => crd::execute(matches, &environment),
+        Some(("probe", matches)) => probe::run(matches),
         #[cfg(feature = "dev")]
         Some(("dev", matches)) => dev::start(matches, &environment, setup),
         _ => start::start(&matches, &environment, setup),
@@ -162,7 +166,8 @@ fn command() -> Command {
         .args(options::args(&SandboxManagerOptions::default()))
         .args(start::args())
         .subcommand(config::command())
-        .subcommand(crd::command());
+        .subcommand(crd::command())
+        .subcommand(probe::command());
     #[cfg(feature = "dev")]
     let command = command.subcommand(dev::command());
     command

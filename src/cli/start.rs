@@ -10,7 +10,7 @@ use super::{
     error::{CliError, SetupError},
     options::{self, Environment, Loading},
 };
-use crate::{manager::Manager, options::SandboxManagerOptions, version};
+use crate::{lifecycle, manager::Manager, options::SandboxManagerOptions, version};
 
 /// How long blocking work may delay the exit.
 const BLOCKING_LIMIT: Duration = Duration::from_secs(1);
@@ -65,8 +65,19 @@ async fn run(
         revision = version::REVISION,
         "starting"
     );
+    let (enabled, elected) = (options.lifecycle.enabled, options.leader_election.enabled);
+    let controllers = options.controllers.clone();
     let mut manager = Manager::builder(options).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
+    if enabled {
+        lifecycle::add(&mut manager, &controllers)?;
+        if !elected {
+            tracing::warn!(
+                "the lifecycle controllers run without a leader election: no other process may run them, also not \
+                 during a rolling update"
+            );
+        }
+    }
     setup(&mut manager).map_err(CliError::Setup)?;
     Ok(manager.run(stop).await?)
 }

@@ -1,7 +1,11 @@
-//! `sandbox-manager dev`: runs an API server, the CRDs, a sample fleet and the manager in one process.
+//! `sandbox-manager dev`: runs an API server with nodes, the CRDs, a sample and the manager in one process.
 //!
 //! No cluster is needed. The manager connects to the API server like to any other: over TCP, with the
-//! kubeconfig that is written for kubectl.
+//! kubeconfig that is written for kubectl. The lifecycle controllers run in it, and the API server plays the kubelet
+//! of its nodes: each pod becomes ready without a container.
+//!
+//! The sandboxes of a [`workload`] have a status from the beginning and no pods. The lifecycle controllers leave them as
+//! they are.
 
 pub mod sample;
 pub mod workload;
@@ -13,16 +17,27 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use controller_manager::{BindAddress, ClientError, Connector, Metrics, MetricsError};
-use memory_apiserver::{ApiServer, LoadError, Serving};
+use memory_apiserver::{ApiServer, BuildError, Kubelet, LoadError, Serving};
+use shared_cache::Event;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::v1alpha1::{Sandbox, crds};
+use crate::api::v1alpha1::{Sandbox, SandboxClaim, SandboxClaimPhase, SandboxSet, crds};
 use crate::cache::Cache;
+use crate::lifecycle::{self, LifecycleError, SANDBOX_CONTROLLER};
 use crate::manager::{Manager, ManagerError};
 use crate::options::{LogFormat, SandboxManagerOptions};
 
 /// Time between two reports of the loading progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a pod takes to become ready.
+const POD_START: Duration = Duration::from_millis(200);
+
+/// How long the containers of a deleted pod take to end.
+const POD_END: Duration = Duration::from_millis(200);
+
+/// How long to wait for the members of the sample before the commands are printed.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Number of objects that are loaded before other tasks run.
 const BATCH: usize = 256;
@@ -44,7 +59,8 @@ pub struct DevOptions {
 }
 
 impl DevOptions {
-    /// Returns the manager's default options in `dev`: listeners on loopback, logs as text.
+    /// Returns the manager's default options in `dev`: listeners on loopback, logs as text, the lifecycle controllers
+    /// enabled.
     #[must_use]
     pub fn manager_defaults() -> SandboxManagerOptions {
         Self::manager_defaults_at(8080, 8081)
@@ -61,6 +77,7 @@ impl DevOptions {
         options.metrics.bind_address = BindAddress::listen("127.0.0.1", metrics);
         options.health.bind_address = BindAddress::listen("127.0.0.1", health);
         options.log.format = LogFormat::Text;
+        options.lifecycle.enabled = true;
         options
     }
 }
@@ -92,6 +109,9 @@ pub enum DevError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The API server cannot start.
+    #[error(transparent)]
+    Server(#[from] BuildError),
     /// The server rejected an object of the sample or the workload.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -101,6 +121,9 @@ pub enum DevError {
     /// The metrics cannot be created.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The lifecycle controllers cannot be added.
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
     /// The program's own setup of the manager failed.
     #[error("cannot set up the manager: {0}")]
     Setup(#[source] BoxError),
@@ -124,7 +147,8 @@ pub async fn run(
     stop: CancellationToken,
     setup: impl FnOnce(&mut Manager) -> Result<(), BoxError>,
 ) -> Result<(), DevError> {
-    let api = ApiServer::new();
+    let kubelet = Kubelet::ready_after(POD_START).ending_after(POD_END).nodes(["node-1", "node-2"]);
+    let api = ApiServer::builder().kubelet(&kubelet).start()?;
     let serving = api.listen(options.listen).await;
     let serving = serving.map_err(|source| DevError::Listen { address: options.listen, source })?;
     let file = KubeconfigFile::write(&serving, options.kubeconfig.as_deref())?;
@@ -134,9 +158,15 @@ pub async fn run(
 
     let metrics = Metrics::new()?;
     let client = (&options.manager.client).into();
+    let lifecycle = options.manager.lifecycle.enabled.then(|| options.manager.controllers.clone());
     let connector = Connector::without_proxy(&serving.kubeconfig(), &client, &metrics)?;
     let mut manager = Manager::builder(options.manager).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
+    let has_lifecycle = lifecycle.is_some();
+    if let Some(controllers) = lifecycle {
+        lifecycle::add(&mut manager, &controllers)?;
+        manager.controller::<Sandbox>(SANDBOX_CONTROLLER).predicate(is_of_no_workload);
+    }
     setup(&mut manager).map_err(DevError::Setup)?;
     let manager = manager.bind().await?;
     let print = print_when_ready(
@@ -147,6 +177,7 @@ pub async fn run(
             metrics: manager.metrics_address(),
             kubeconfig: file.path.clone(),
         },
+        has_lifecycle,
     );
     let run = manager.run(stop.clone());
     tokio::pin!(run);
@@ -158,14 +189,17 @@ pub async fn run(
     Ok(())
 }
 
+/// Rejects the changes of sandboxes that have a status without a pod.
+fn is_of_no_workload(event: &Event<Sandbox>) -> bool {
+    !event.object().is_some_and(|sandbox| workload::is_static(sandbox))
+}
+
 /// Installs the CRDs and loads the objects.
 async fn load(api: &ApiServer, sandboxes: usize) -> Result<(), LoadError> {
     for definition in crds() {
         api.load(&serde_json::to_value(definition).unwrap_or_default())?;
     }
-    api.load(&sample::template())?;
-    let set = api.load(&sample::set())?;
-    for object in sample::members(set["metadata"]["uid"].as_str().unwrap_or_default()) {
+    for object in sample::objects() {
         api.load(&object)?;
     }
     let (started, mut reported) = (Instant::now(), Instant::now());
@@ -244,12 +278,30 @@ struct Endpoints {
     kubeconfig: PathBuf,
 }
 
-/// Prints the addresses and commands once the cache has synced.
-async fn print_when_ready(cache: Cache, endpoints: Endpoints) -> Result<(), DevError> {
+/// Prints the addresses and commands once the cache has synced, and once the controllers have filled the sample.
+async fn print_when_ready(cache: Cache, endpoints: Endpoints, has_lifecycle: bool) -> Result<(), DevError> {
     cache.wait_for_cache_sync().await;
+    if has_lifecycle {
+        // The commands work as well on a pool that is being filled, so the end of this wait is no error.
+        let _ = tokio::time::timeout(SAMPLE_TIMEOUT, sample_is_there(&cache)).await;
+    }
     let text = endpoints.text(cache.reader::<Sandbox>().len().unwrap_or_default());
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(DevError::Output)
+}
+
+/// Resolves once the claim of the sample has its sandbox and the pool is full again.
+async fn sample_is_there(cache: &Cache) {
+    let is_complete = |claim: Option<&SandboxClaim>| {
+        claim.is_some_and(|claim| claim.phase() == Some(&SandboxClaimPhase::Completed))
+    };
+    let is_full = |set: Option<&SandboxSet>| {
+        let status = set.and_then(|set| set.status.as_ref());
+        status.is_some_and(|status| status.available_replicas >= sample::REPLICAS)
+    };
+    let (namespace, pool) = (workload::NAMESPACE, sample::POOL);
+    let _ = cache.wait_for((namespace, sample::CLAIM), is_complete).timeout(SAMPLE_TIMEOUT).await;
+    let _ = cache.wait_for((namespace, pool), is_full).timeout(SAMPLE_TIMEOUT).await;
 }
 
 impl Endpoints {
@@ -277,11 +329,12 @@ impl Endpoints {
 
 /// Returns commands that a user can try.
 fn commands(health: Option<&str>, metrics: Option<&str>) -> Vec<String> {
-    let pool = sample::POOL;
-    let paused = r#"'{"status":{"phase":"Paused"}}'"#;
+    let (pool, sandbox) = (sample::POOL, sample::SANDBOX);
+    let paused = r#"'{"spec":{"paused":true}}'"#;
     let mut commands = vec![
-        "kubectl get sandboxes".to_owned(),
-        format!("kubectl patch sandbox {pool}-running --subresource=status --type=merge -p {paused}"),
+        "kubectl get sandboxsets,sandboxes,sandboxclaims,pods".to_owned(),
+        format!("kubectl scale sbs {pool} --replicas=20"),
+        format!("kubectl patch sandbox {sandbox} --type=merge -p {paused}"),
     ];
     commands
         .extend(metrics.map(|base| format!("curl -s {base}/metrics | grep 'manager_sandboxes{{.*{pool}'")));

@@ -1,58 +1,43 @@
-//! A small sample fleet: a template, a pool, sandboxes in every state, a checkpoint.
+//! A small sample: a template, a pool of it, a sandbox of a user, a claim, a checkpoint.
+//!
+//! None of them has a status, except the checkpoint. The lifecycle controllers create the members of the pool, claim one
+//! of them, and run a pod for each sandbox.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::workload::{self, NAMESPACE};
 use crate::api::v1alpha1::{
-    ANNOTATION_OWNER, API_VERSION, LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_NAME, LABEL_SANDBOX_POOL,
-    LABEL_SANDBOX_TEMPLATE,
+    ANNOTATION_OWNER, API_VERSION, LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_NAME, LABEL_SANDBOX_TEMPLATE,
+    LABEL_TRUE,
 };
 
 /// The pool of the sample.
 pub const POOL: &str = "code-interpreter";
 
-/// The user who claimed the claimed sandboxes.
-pub const USER: &str = "alice";
+/// Number of unclaimed sandboxes that the pool keeps.
+pub const REPLICAS: i32 = 3;
 
-/// The holder of a sandbox.
-#[derive(Clone, Copy, PartialEq)]
-enum Holder {
-    Pool,
-    User,
-}
+/// The sandbox that belongs to no pool.
+pub const SANDBOX: &str = "workbench";
 
-/// Each sandbox: its name, holder, phase, and true if it is ready.
-const SANDBOXES: [(&str, Holder, &str, bool); 9] = [
-    ("available-1", Holder::Pool, "Running", true),
-    ("available-2", Holder::Pool, "Running", true),
-    ("creating", Holder::Pool, "Pending", false),
-    ("running", Holder::User, "Running", true),
-    ("paused", Holder::User, "Paused", false),
-    ("resuming", Holder::User, "Resuming", false),
-    ("upgrading", Holder::User, "Upgrading", false),
-    ("failed", Holder::User, "Failed", false),
-    ("expired", Holder::User, "Running", true),
-];
+/// The claim of one sandbox of the pool.
+pub const CLAIM: &str = "alice";
 
-/// Returns all objects except the template and the set. `set_uid` is the UID of the set, which is the owner
-/// of the pool's members.
+/// Number of sandboxes once the controllers have done their work: the members of the pool, the claimed one, and the one
+/// without a pool.
+pub const SANDBOXES: i32 = REPLICAS + 2;
+
+/// The user who owns [`SANDBOX`].
+const USER: &str = "alice";
+
+/// Returns all objects, each after those that it refers to.
 #[must_use]
-pub fn members(set_uid: &str) -> Vec<Value> {
-    let mut objects = vec![checkpoint()];
-    objects.extend(SANDBOXES.iter().map(|(name, holder, phase, ready)| {
-        let mut sandbox = sandbox(name, *holder, phase, *ready, set_uid);
-        if *name == "expired" {
-            sandbox["spec"]["shutdownTime"] = json!("2026-01-01T00:00:00Z");
-        }
-        sandbox
-    }));
-    objects
+pub fn objects() -> Vec<Value> {
+    vec![template(), set(), sandbox(), claim(), checkpoint()]
 }
 
 /// Returns the template of the sandboxes.
-#[must_use]
-pub fn template() -> Value {
+fn template() -> Value {
     json!({
         "apiVersion": API_VERSION, "kind": "SandboxTemplate",
         "metadata": {"name": POOL, "namespace": NAMESPACE},
@@ -60,85 +45,50 @@ pub fn template() -> Value {
     })
 }
 
-/// Returns the set that owns the pool.
-#[must_use]
-pub fn set() -> Value {
+/// Returns the set that keeps the pool.
+fn set() -> Value {
     json!({
         "apiVersion": API_VERSION, "kind": "SandboxSet",
         "metadata": {"name": POOL, "namespace": NAMESPACE},
-        "spec": {"replicas": 3, "templateRef": {"apiVersion": API_VERSION, "kind": "SandboxTemplate", "name": POOL}},
-        "status": {
-            "observedGeneration": 1, "replicas": 3, "availableReplicas": 2,
-            "selector": format!("{LABEL_SANDBOX_POOL}={POOL}"),
-        },
+        "spec": {"replicas": REPLICAS, "templateRef": template_ref()},
     })
 }
 
-fn sandbox(name: &str, holder: Holder, phase: &str, ready: bool, set_uid: &str) -> Value {
-    let claimed = holder == Holder::User;
-    let mut metadata = json!({
-        "name": format!("{POOL}-{name}"), "namespace": NAMESPACE,
-        "labels": {
-            LABEL_SANDBOX_POOL: POOL, LABEL_SANDBOX_TEMPLATE: POOL, LABEL_SANDBOX_CLAIMED: claimed.to_string(),
-        },
-    });
-    if claimed {
-        metadata["annotations"] = json!({ANNOTATION_OWNER: USER});
-    } else {
-        metadata["ownerReferences"] = json!([{
-            "apiVersion": API_VERSION, "kind": "SandboxSet", "name": POOL, "uid": set_uid,
-            "controller": true, "blockOwnerDeletion": true,
-        }]);
-    }
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let condition = |kind: &str, holds: bool, reason: &str| {
-        json!({
-            "type": kind, "status": if holds { "True" } else { "False" }, "reason": reason, "message": "",
-            "lastTransitionTime": now,
-        })
-    };
-    let mut conditions = vec![condition("Ready", ready, "PodReady")];
-    if phase == "Paused" {
-        conditions.push(condition("SandboxPaused", true, "DeletePod"));
-    }
+/// Returns the sandbox that a user has created without a pool.
+fn sandbox() -> Value {
     json!({
-        "apiVersion": API_VERSION, "kind": "Sandbox", "metadata": metadata,
-        "spec": {
-            "paused": phase == "Paused",
-            "templateRef": {"apiVersion": API_VERSION, "kind": "SandboxTemplate", "name": POOL},
+        "apiVersion": API_VERSION, "kind": "Sandbox",
+        "metadata": {
+            "name": SANDBOX, "namespace": NAMESPACE,
+            "labels": {LABEL_SANDBOX_TEMPLATE: POOL, LABEL_SANDBOX_CLAIMED: LABEL_TRUE},
+            "annotations": {ANNOTATION_OWNER: USER},
         },
-        "status": {"phase": phase, "observedGeneration": 1, "conditions": conditions, "podInfo": {"podIP": "10.0.0.1"}},
+        "spec": {"templateRef": template_ref()},
     })
 }
 
+/// Returns the claim of one sandbox.
+fn claim() -> Value {
+    json!({
+        "apiVersion": API_VERSION, "kind": "SandboxClaim",
+        "metadata": {"name": CLAIM, "namespace": NAMESPACE},
+        "spec": {"templateName": POOL, "labels": {"app.example.com/user": USER}},
+    })
+}
+
+fn template_ref() -> Value {
+    json!({"apiVersion": API_VERSION, "kind": "SandboxTemplate", "name": POOL})
+}
+
+/// Returns a checkpoint as the agent of a node leaves it.
 fn checkpoint() -> Value {
-    let sandbox = format!("{POOL}-running");
     json!({
         "apiVersion": API_VERSION, "kind": "Checkpoint",
         "metadata": {
-            "name": format!("{sandbox}-1"), "namespace": NAMESPACE,
-            "labels": {LABEL_SANDBOX_NAME: sandbox}, "annotations": {ANNOTATION_OWNER: USER},
+            "name": format!("{SANDBOX}-1"), "namespace": NAMESPACE,
+            "labels": {LABEL_SANDBOX_NAME: SANDBOX}, "annotations": {ANNOTATION_OWNER: USER},
         },
-        "spec": {"sandboxName": sandbox, "keepRunning": true, "persistentContents": ["memory", "filesystem"]},
+        "spec": {"sandboxName": SANDBOX, "keepRunning": true, "persistentContents": ["memory", "filesystem"]},
         "status": {"phase": "Succeeded", "checkpointId": "cp-0001", "completionTime": "2026-01-01T00:00:00Z"},
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-    use crate::api::v1alpha1::Sandbox;
-
-    #[test]
-    fn the_sample_has_a_sandbox_in_every_state() {
-        let now = Timestamp::now();
-        let sandboxes = members("u").into_iter().filter(|object| object["kind"] == "Sandbox");
-        let states: BTreeSet<String> = sandboxes
-            .map(|object| serde_json::from_value::<Sandbox>(object).unwrap().state(now).kind.to_string())
-            .collect();
-        let all = ["available", "creating", "dead", "paused", "resuming", "running", "upgrading"];
-        assert_eq!(states, all.map(str::to_owned).into());
-    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_TIMESTAMP, ANNOTATION_LOCK, ANNOTATION_OWNER, API_VERSION, LABEL_SANDBOX_CLAIMED,
-    LABEL_SANDBOX_NAME, LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE, LABEL_TEMPLATE_HASH,
+    LABEL_SANDBOX_NAME, LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE, LABEL_TEMPLATE_HASH, Sandbox, label,
 };
 
 /// The annotation in which `kubectl apply` keeps what it applied. The cache does not keep it.
@@ -38,6 +38,16 @@ pub const USERS: usize = 100;
 
 /// The namespace of all objects.
 pub const NAMESPACE: &str = "default";
+
+/// The label that every sandbox of the workload has, and no other.
+const LABEL_TIER: &str = "app.example.com/tier";
+
+/// Returns true for a sandbox of the workload. In `dev` no controller acts on it: there is no set for its pool and no
+/// pod for its status.
+#[must_use]
+pub fn is_static(sandbox: &Sandbox) -> bool {
+    label(&sandbox.metadata, LABEL_TIER).is_some()
+}
 
 /// Returns the pool of sandbox `i`.
 #[must_use]
@@ -70,7 +80,7 @@ pub fn sandbox(i: usize) -> Value {
             LABEL_SANDBOX_CLAIMED: (i % 2 == 1).to_string(),
             LABEL_TEMPLATE_HASH: format!("{:010x}", 0x5eed_0000_u64 + (i % POOLS) as u64),
             "app.example.com/team": format!("team-{}", i % 7),
-            "app.example.com/tier": "interactive",
+            LABEL_TIER: "interactive",
         },
     });
     match user(i) {
@@ -217,7 +227,7 @@ pub fn sandbox_with_status(i: usize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1alpha1::{Sandbox, StateKind};
+    use crate::api::v1alpha1::StateKind;
 
     fn typed(i: usize) -> Sandbox {
         serde_json::from_value(sandbox_with_status(i)).unwrap()
@@ -233,6 +243,15 @@ mod tests {
         );
         assert_eq!((claimed.state(now).kind, claimed.owner()), (StateKind::Running, Some("user-43")));
         assert_eq!(claimed.metadata.name.as_deref(), Some("pool-3-000043"));
+    }
+
+    #[test]
+    fn the_static_sandboxes_are_those_of_the_workload() {
+        let sample = crate::dev::sample::objects().into_iter().filter(|object| object["kind"] == "Sandbox");
+        let sample: Vec<Sandbox> = sample.map(|object| serde_json::from_value(object).unwrap()).collect();
+        assert!(is_static(&typed(42)) && is_static(&typed(43)));
+        assert_eq!(sample.len(), 1);
+        assert!(!sample.iter().any(is_static));
     }
 
     #[test]

@@ -89,6 +89,26 @@ reasons! {
     FailedSandboxDeleted = Normal, "DeleteSandbox";
     /// On a SandboxSet: members of an old revision are replaced.
     RollingUpdate = Normal, "DeleteSandbox";
+    /// On a SandboxClaim: sandboxes were claimed.
+    SandboxClaimed = Normal, "ClaimSandbox";
+    /// On a SandboxClaim: the set has no available sandbox for the claim.
+    NoAvailableSandboxes = Warning, "ClaimSandbox";
+    /// On a SandboxClaim: the API server refused to claim or to create a sandbox.
+    ClaimSandboxFailed = Warning, "ClaimSandbox";
+    /// On a SandboxClaim: a claimed sandbox did not become ready, and is removed or kept for inspection.
+    ClaimedSandboxFailed = Warning, "DiscardSandbox";
+    /// On a SandboxClaim: a field has no effect.
+    FieldNotSupported = Warning, "ClaimSandbox";
+    /// On a SandboxClaim: the claim has ended.
+    ClaimCompleted = Normal, "Complete";
+    /// On a SandboxClaim: the time to live after the completion is over, and the claim is deleted.
+    SandboxClaimTTLDelete = Normal, "DeleteClaim";
+    /// On a Checkpoint: its sandbox is gone, and nothing was saved.
+    CheckpointFailed = Warning, "Fail";
+    /// On a Checkpoint: the time to live after the end is over, and the checkpoint is deleted.
+    CheckpointExpired = Normal, "DeleteCheckpoint";
+    /// On a Checkpoint: the time to live is no duration, so the checkpoint is kept.
+    InvalidTTL = Warning, "DeleteCheckpoint";
 }
 
 /// One event that waits to be sent.

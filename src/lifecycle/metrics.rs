@@ -32,10 +32,14 @@ impl LifecycleMetrics {
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
-        let counters = |name: &str, help: &str, label: &str| -> Result<IntCounterVec, prometheus::Error> {
+        // With the first values at 0, so that the family exists from the beginning and `increase` sees the first event.
+        let counters = |name: &str, help: &str, label: &str, values: &[&str]| {
             let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
             registry.register(Box::new(counters.clone()))?;
-            Ok(counters)
+            for value in values {
+                counters.with_label_values(&[value]);
+            }
+            Ok::<_, prometheus::Error>(counters)
         };
         let start = HistogramOpts::new(
             "sandbox_manager_sandbox_start_seconds",
@@ -49,11 +53,13 @@ impl LifecycleMetrics {
                 "sandbox_manager_pod_create_failures_total",
                 "Pods and volume claims that the API server refused, by the reason of its answer.",
                 "reason",
+                &["Forbidden"],
             )?,
             timers_fired: counters(
                 "sandbox_manager_sandbox_timers_total",
                 "Sandboxes that were deleted or paused because their time had come, by timer.",
                 "timer",
+                &["shutdownTime", "pauseTime"],
             )?,
             start_seconds,
             events_dropped: counter(

@@ -33,6 +33,8 @@
 //! - LC7. A refusal that only others can end is shown in a condition and an event, and backs off per object.
 
 pub(crate) mod backoff;
+mod checkpoint;
+mod claim;
 pub(crate) mod conditions;
 pub(crate) mod events;
 pub(crate) mod metrics;
@@ -43,6 +45,8 @@ mod sandbox_set;
 use crate::manager::Manager;
 use crate::options::ControllersOptions;
 
+pub use self::checkpoint::CHECKPOINT_CONTROLLER;
+pub use self::claim::CLAIM_CONTROLLER;
 pub use self::events::{EVENT_QUEUE, Reason};
 pub use self::metrics::LifecycleMetrics;
 pub use self::sandbox::SANDBOX_CONTROLLER;
@@ -73,5 +77,7 @@ pub fn add(manager: &mut Manager, options: &ControllersOptions) -> Result<(), Li
     let metrics = LifecycleMetrics::register(manager.metrics().registry())?;
     sandbox::add(manager, options.sandbox.max_concurrent_reconciles.into(), &metrics);
     sandbox_set::add(manager, options.sandbox_set.max_concurrent_reconciles.into(), &metrics)?;
+    claim::add(manager, options.sandbox_claim.max_concurrent_reconciles.into(), &metrics);
+    checkpoint::add(manager, options.checkpoint.max_concurrent_reconciles.into(), &metrics);
     Ok(())
 }

@@ -68,6 +68,8 @@ pub struct SandboxManagerOptions {
     /// The election of the replica that runs leader-only controllers.
     #[schemars(extend("x-flag" = "leader-elect"))]
     pub leader_election: LeaderElectionOptions,
+    /// The lifecycle controllers.
+    pub lifecycle: LifecycleOptions,
     /// How the cache reads from the API server.
     pub cache: CacheOptions,
     /// Limit of the requests that this process sends to the API server.
@@ -130,6 +132,10 @@ pub struct ControllersOptions {
     pub sandbox: ControllerOptions,
     /// The controller of SandboxSet.
     pub sandbox_set: ControllerOptions,
+    /// The controller of SandboxClaim.
+    pub sandbox_claim: ControllerOptions,
+    /// The controller of Checkpoint.
+    pub checkpoint: ControllerOptions,
 }
 
 impl Default for ControllersOptions {
@@ -137,6 +143,8 @@ impl Default for ControllersOptions {
         Self {
             sandbox: ControllerOptions { max_concurrent_reconciles: 50 },
             sandbox_set: ControllerOptions { max_concurrent_reconciles: 4 },
+            sandbox_claim: ControllerOptions { max_concurrent_reconciles: 10 },
+            checkpoint: ControllerOptions { max_concurrent_reconciles: 4 },
         }
     }
 }
@@ -188,6 +196,15 @@ impl Default for LeaderElectionOptions {
             retry_period: Duration::from_secs(2),
         }
     }
+}
+
+/// `lifecycle` of the options.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct LifecycleOptions {
+    /// Run the controllers of Sandbox, SandboxSet, SandboxClaim and Checkpoint in this process. Never run them beside
+    /// the controllers of OpenKruise Agents. Several replicas need `leaderElection.enabled`.
+    pub enabled: bool,
 }
 
 /// `cache` of the options.

@@ -125,7 +125,7 @@ mod tests {
                 assert_eq!(schema["additionalProperties"], false, "{schema}");
             }
         });
-        assert_eq!(sections, 12);
+        assert_eq!(sections, 15);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Scope {
             label_selector: (!selects_all).then_some(selector),
             system_namespace: namespace("systemNamespace", &options.system_namespace)?,
             persistent_volumes: options.cache.persistent_volumes,
-            lifecycle: false,
+            lifecycle: options.lifecycle.enabled,
         })
     }
 }

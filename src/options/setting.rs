@@ -246,12 +246,18 @@ mod tests {
                 ("debug.enabled", "debug-endpoints"),
                 ("controllers.sandbox.maxConcurrentReconciles", "sandbox-max-concurrent-reconciles"),
                 ("controllers.sandboxSet.maxConcurrentReconciles", "sandbox-set-max-concurrent-reconciles"),
+                (
+                    "controllers.sandboxClaim.maxConcurrentReconciles",
+                    "sandbox-claim-max-concurrent-reconciles"
+                ),
+                ("controllers.checkpoint.maxConcurrentReconciles", "checkpoint-max-concurrent-reconciles"),
                 ("leaderElection.enabled", "leader-elect"),
                 ("leaderElection.namespace", "leader-elect-resource-namespace"),
                 ("leaderElection.name", "leader-elect-resource-name"),
                 ("leaderElection.leaseDuration", "leader-elect-lease-duration"),
                 ("leaderElection.renewDeadline", "leader-elect-renew-deadline"),
                 ("leaderElection.retryPeriod", "leader-elect-retry-period"),
+                ("lifecycle.enabled", "lifecycle-enabled"),
                 ("cache.syncTimeout", "cache-sync-timeout"),
                 ("cache.pageSize", "cache-page-size"),
                 ("cache.persistentVolumes", "cache-persistent-volumes"),
@@ -297,7 +303,7 @@ mod tests {
                 assert!(range.start().checked_sub(1).is_none_or(|below| !accepts(below)), "{}", setting.path);
             }
         }
-        assert_eq!(numbers, 5);
+        assert_eq!(numbers, 7);
     }
 
     #[test]

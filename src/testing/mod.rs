@@ -44,6 +44,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api::v1alpha1::{Sandbox, SandboxSet, crds};
 use crate::cache::Cache;
+use crate::lifecycle::{self, LifecycleError};
 use crate::manager::{Manager, ManagerError};
 use crate::options::SandboxManagerOptions;
 
@@ -62,6 +63,9 @@ pub enum TestCacheError {
     /// No manager can be built from the options.
     #[error(transparent)]
     Manager(#[from] ManagerError),
+    /// The lifecycle controllers cannot be added.
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
 }
 
 /// A cache that runs on its own API server. Dropping it stops the cache. See the [module](self).
@@ -86,7 +90,7 @@ pub struct TestCacheBuilder {
 }
 
 impl TestCacheBuilder {
-    /// Sets the options of the manager: scope, concurrency. Its listeners stay off.
+    /// Sets the options of the manager: scope, concurrency, the lifecycle controllers. Its listeners stay off.
     pub fn options(mut self, options: SandboxManagerOptions) -> Self {
         self.options = options;
         self
@@ -161,7 +165,11 @@ impl TestCacheBuilder {
         server.inject(&plan);
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
+        let controllers = options.lifecycle.enabled.then(|| options.controllers.clone());
         let mut manager = Manager::builder(options).client(server.client()).build()?;
+        if let Some(controllers) = controllers {
+            lifecycle::add(&mut manager, &controllers)?;
+        }
         for add in handlers {
             add(&mut manager);
         }

@@ -28,9 +28,9 @@ CRATES = {
 TEST_SERVER, ROOT = "memory-apiserver", "sandbox-manager"
 
 # Lines of Rust in `src/` of the root package, without the folders below. The bound keeps generic code out of this
-# package: such code belongs into one of the crates. It was 12,000 before the package had SandboxClaim and
-# `sandbox-manager crd apply`.
-MOST_LINES = 13_500
+# package: such code belongs into one of the crates. It was 12,000 before the package had SandboxClaim,
+# `sandbox-manager crd apply` and `sandbox-manager probe`.
+MOST_LINES = 14_500
 # Each of these folders is a part of its own on top of the cache, so it has no share in the bound.
 UNBOUNDED = {"lifecycle", "claims", "e2b", "gateway"}
 

@@ -249,6 +249,19 @@ async fn z1_a_dry_run_creates_nothing() {
 }
 
 #[tokio::test]
+async fn z1_a_definition_that_the_api_server_rejects_keeps_all_others_from_being_written() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let checkpoints = "checkpoints.agents.kruise.io";
+    cluster.install_crds([edited(checkpoints, |spec| spec["scope"] = "Cluster".into())]).await;
+    let (command, before) = (Command::of(&cluster, ADMIN).await, versions(&client).await);
+    let errors = command.fail(&[], 1).await;
+    assert!(errors.starts_with(&format!("error: cannot apply {checkpoints} at ")), "{errors}");
+    assert!(errors.contains("spec.scope"), "{errors}");
+    assert_eq!(versions(&client).await, before, "nothing was created, although the others are valid");
+}
+
+#[tokio::test]
 async fn z1_a_definition_without_its_names_is_reported_and_not_called_established() {
     let cluster = Cluster::start().await;
     let other = edited(SANDBOXES, |spec| {

@@ -9,6 +9,7 @@ use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::dev::sample;
 
 use crate::support::{SOON, eventually, get, is_installed};
 
@@ -99,7 +100,8 @@ async fn what_is_printed_works_and_nothing_is_left_after_ctrl_c() {
     let mut dev = Dev::start(&["--sandboxes", "30"]).await;
     let health = dev.place("health").strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
     assert_eq!(get(&health, "/readyz").await.unwrap().body, "ok");
-    assert!(dev.banner.contains("39 sandboxes"), "{}", dev.banner);
+    let all = 30 + sample::SANDBOXES;
+    assert!(dev.banner.contains(&format!("{all} sandboxes")), "{}", dev.banner);
 
     let kubeconfig = dev.kubeconfig();
     let programs = std::env::var("PATH").unwrap_or_default();
@@ -118,16 +120,46 @@ async fn what_is_printed_works_and_nothing_is_left_after_ctrl_c() {
     };
     if ["kubectl", "curl"].into_iter().all(is_installed) {
         let commands = dev.commands();
-        let [list, patch, metrics, ready] = commands[..] else { panic!("{commands:?}") };
-        assert!(run(list).contains("code-interpreter-running"), "{list}");
-        assert!(run(patch).contains("patched"), "{patch}");
-        eventually("the patch shows in the metrics", SOON, async || {
+        let [list, scale, pause, metrics, ready] = commands[..] else { panic!("{commands:?}") };
+        let printed = run(list);
+        for part in ["sandboxset", "sandbox.agents.kruise.io/workbench", "Completed", "pod/workbench"] {
+            assert!(printed.contains(part), "{part}: {printed}");
+        }
+        assert!(run(scale).contains("scaled"), "{scale}");
+        eventually("the pool has grown, with a pod for each member", SOON, async || {
+            let printed = run("kubectl get sbs code-interpreter -o jsonpath={.status.availableReplicas}");
+            ensure!(printed == "20", "{printed}");
+            let pods = run("kubectl get pods --no-headers");
+            ensure!(pods.matches("Running").count() == 22, "{pods}");
+            Ok(())
+        })
+        .await;
+        assert!(run(pause).contains("patched"), "{pause}");
+        let has_pod =
+            || run("kubectl get pods --ignore-not-found workbench --no-headers").contains("Running");
+        eventually("a paused sandbox has no pod", SOON, async || {
+            let phase = run("kubectl get sandbox workbench -o jsonpath={.status.phase}");
+            ensure!(phase == "Paused" && !has_pod(), "{phase}");
+            Ok(())
+        })
+        .await;
+        run(&pause.replace("true", "false"));
+        eventually("a resumed sandbox has a pod again", SOON, async || {
+            ensure!(has_pod(), "no pod");
+            Ok(())
+        })
+        .await;
+        eventually("the members show in the metrics", SOON, async || {
             let printed = run(metrics);
-            ensure!(printed.contains("state=\"paused\"} 2"), "{printed}");
+            ensure!(printed.contains("state=\"available\"} 20"), "{printed}");
             Ok(())
         })
         .await;
         assert!(run(ready).contains("[+]informer/sandboxes ok"), "{ready}");
+        // No controller acts on the static fleet: it has no pods, and would have failed else.
+        let of_fleet =
+            run("kubectl get sandboxes -l app.example.com/tier -o jsonpath={.items[*].status.phase}");
+        assert_eq!(of_fleet.split_whitespace().filter(|phase| *phase == "Running").count(), 30, "{of_fleet}");
     }
 
     assert_eq!(dev.interrupt().await.code(), Some(0));
@@ -151,7 +183,8 @@ async fn the_kubeconfig_is_the_owner_s_alone_and_leads_to_a_server_that_asks_for
     };
     let mut kubeconfig = Kubeconfig::read_from(&path).unwrap();
     let sandboxes: Api<Sandbox> = Api::default_namespaced(client(kubeconfig.clone()).await);
-    assert_eq!(sandboxes.list(&ListParams::default()).await.unwrap().items.len(), 9);
+    let all = sandboxes.list(&ListParams::default()).await.unwrap().items.len();
+    assert_eq!(i32::try_from(all).unwrap(), sample::SANDBOXES);
     for auth in &mut kubeconfig.auth_infos {
         auth.auth_info = None;
     }

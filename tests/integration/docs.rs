@@ -110,10 +110,19 @@ fn reference_of_the_options_in_the_chart_is_that_of_the_code() {
 }
 
 /// The parts of the reference of metrics, by name prefix.
-const PARTS: [(&str, &[&str]); 6] = [
+const PARTS: [(&str, &[&str]); 7] = [
     ("The fleet", &["sandbox_manager_sandboxes", "sandbox_manager_pool_"]),
     ("The cache", &["sandbox_manager_cache_"]),
     ("Waits", &["sandbox_manager_wait"]),
+    (
+        "The lifecycle controllers",
+        &[
+            "sandbox_manager_pod_",
+            "sandbox_manager_pods_",
+            "sandbox_manager_sandbox_",
+            "sandbox_manager_events_",
+        ],
+    ),
     ("Controllers and their queues", &["controller_runtime_", "workqueue_"]),
     ("Leader election", &["leader_election_"]),
     ("The process and the API server", &["sandbox_manager_build_info", "rest_client_"]),

@@ -19,7 +19,7 @@ use kube::client::Body;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 use sandbox_manager::api::v1alpha1::Sandbox;
 use sandbox_manager::options::{BindAddress, SandboxManagerOptions};
-use sandbox_manager::{Manager, Provider as _};
+use sandbox_manager::{Manager, Provider as _, lifecycle};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -110,8 +110,11 @@ pub(crate) async fn families() -> Vec<MetricFamily> {
     options.health.bind_address = BindAddress::Off;
     options.leader_election.enabled = true;
     options.leader_election.namespace = "default".to_owned();
+    options.lifecycle.enabled = true;
+    let controllers = options.controllers.clone();
     let mut manager = Manager::builder(options).client(client()).build().unwrap();
     manager.add_fleet_metrics().unwrap();
+    lifecycle::add(&mut manager, &controllers).unwrap();
     let metrics = manager.metrics().clone();
     // Counted by the clients that a connector creates.
     metrics.rest_client_requests().with_label_values(&["200", "GET", "host:443"]).inc();

@@ -27,39 +27,70 @@
 
 {{/* The labels that select the pods. These labels never change, because the selector of a Deployment is immutable. */}}
 {{- define "sandbox-manager.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "sandbox-manager.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "sandbox-manager.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
-{{/* The labels of every object. */}}
-{{- define "sandbox-manager.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{/* The labels that the chart itself gives every object. */}}
+{{- define "sandbox-manager.ownLabels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
 {{ include "sandbox-manager.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+{{- end }}
+
+{{/* The labels of every object. The chart's labels override commonLabels. */}}
+{{- define "sandbox-manager.labels" -}}
+{{- merge (include "sandbox-manager.ownLabels" . | fromYaml) (default dict .Values.commonLabels) | toYaml }}
 {{- end }}
 
 {{/* The labels of every object and more labels. The chart's labels override the others. Argument: (dict "chart" . "more" MAP). */}}
 {{- define "sandbox-manager.labelsAnd" -}}
-{{- merge (include "sandbox-manager.labels" .chart | fromYaml) .more | toYaml }}
+{{- merge (include "sandbox-manager.labels" .chart | fromYaml) (default dict .more) | toYaml }}
+{{- end }}
+
+{{/* The label app.kubernetes.io/name of the pod of `helm test`, which neither the Service nor the budget selects. */}}
+{{- define "sandbox-manager.testName" -}}
+{{- include "sandbox-manager.name" . | trunc 58 | printf "%s-test" }}
 {{- end }}
 
 {{- define "sandbox-manager.serviceAccountName" -}}
-{{- default (include "sandbox-manager.fullname" .) .Values.serviceAccount.name }}
+{{- default (include "sandbox-manager.fullname" .) (default dict .Values.serviceAccount).name }}
 {{- end }}
 
 {{- define "sandbox-manager.image" -}}
-{{- with .Values.image }}
-{{- with .registry }}{{ . }}/{{ end }}
-{{- .repository }}:{{ default $.Chart.AppVersion .tag }}
-{{- with .digest }}@{{ . }}{{ end }}
+{{- $image := default dict .Values.image }}
+{{- $repository := default "sandbox-manager" $image.repository }}
+{{- if not (or $image.registry (contains "/" $repository)) }}
+{{- fail "image.registry: set the registry to which you have pushed the image, such as registry.example.com; for an image that is only on the nodes, set image.repository: library/sandbox-manager" }}
 {{- end }}
+{{- with $image.registry }}{{ . }}/{{ end }}
+{{- $repository }}:{{ default .Chart.AppVersion $image.tag }}
+{{- with $image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{/* A map without its empty fields, at every depth. Argument: the map. */}}
+{{- define "sandbox-manager.withoutEmpty" -}}
+{{- $kept := dict }}
+{{- range $name, $value := . }}
+{{- if kindIs "map" $value }}
+{{- $_ := set $kept $name (include "sandbox-manager.withoutEmpty" $value | fromYaml) }}
+{{- else if not (kindIs "invalid" $value) }}
+{{- $_ := set $kept $name $value }}
+{{- end }}
+{{- end }}
+{{- toYaml $kept }}
+{{- end }}
+
+{{/* The options. An empty section or field (`config:`, `metrics: null`) stands for its defaults, as in the binary. */}}
+{{- define "sandbox-manager.config" -}}
+{{- include "sandbox-manager.withoutEmpty" (default dict .Values.config) }}
 {{- end }}
 
 {{/* The options file of the process. */}}
 {{- define "sandbox-manager.optionsFile" -}}
 {{- $header := dict "apiVersion" "config.agents.kruise.io/v1alpha1" "kind" "SandboxManagerOptions" }}
-{{- merge $header .Values.config | toYaml }}
+{{- merge $header (include "sandbox-manager.config" . | fromYaml) | toYaml }}
 {{- end }}
 
 {{/* The port of an address in the options. Empty if the listener is disabled. Argument: (dict "field" NAME "address" TEXT). */}}
@@ -74,11 +105,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "sandbox-manager.metricsPort" -}}
-{{- include "sandbox-manager.port" (dict "field" "config.metrics.bindAddress" "address" (dig "metrics" "bindAddress" "0.0.0.0:8080" .Values.config)) }}
+{{- include "sandbox-manager.port" (dict "field" "config.metrics.bindAddress" "address" (dig "metrics" "bindAddress" ":8080" (include "sandbox-manager.config" . | fromYaml))) }}
 {{- end }}
 
 {{- define "sandbox-manager.healthPort" -}}
-{{- include "sandbox-manager.port" (dict "field" "config.health.bindAddress" "address" (dig "health" "bindAddress" "0.0.0.0:8081" .Values.config)) }}
+{{- include "sandbox-manager.port" (dict "field" "config.health.bindAddress" "address" (dig "health" "bindAddress" ":8081" (include "sandbox-manager.config" . | fromYaml))) }}
 {{- end }}
 
 {{/* The seconds of a duration in the options, rounded up. */}}
@@ -92,9 +123,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- ceil $seconds | int64 }}
 {{- end }}
 
+{{/* The flags of options from which the chart derives permissions, ports or times. A test compares them with the options. */}}
+{{- define "sandbox-manager.derivedFlags" -}}
+cache-persistent-volumes config health-probe-bind-address leader-elect leader-elect-resource-name
+leader-elect-resource-namespace lifecycle-enabled metrics-bind-address sandbox-namespace shutdown-grace-period
+system-namespace
+{{- end }}
+
 {{/* Rejects values that contradict each other, which values.schema.json cannot express. */}}
 {{- define "sandbox-manager.check" -}}
-{{- $health := dig "health" "bindAddress" "" .Values.config }}
+{{- $config := include "sandbox-manager.config" . | fromYaml }}
+{{- $health := dig "health" "bindAddress" "" $config }}
 {{- if regexMatch "^(localhost|127[.][0-9.]+|\\[::1\\]):" $health }}
 {{- fail (printf "config.health.bindAddress: the kubelet cannot connect to %q and would restart the pod again and again; use 0.0.0.0, or \"0\" to have no probes" $health) }}
 {{- end }}
@@ -102,12 +141,30 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and $metricsPort (eq $metricsPort (include "sandbox-manager.healthPort" .)) }}
 {{- fail (printf "config.health.bindAddress: port %s is the port of config.metrics.bindAddress" $metricsPort) }}
 {{- end }}
-{{- if and .Values.serviceMonitor.enabled (not $metricsPort) }}
+{{- if and (default dict .Values.serviceMonitor).enabled (not $metricsPort) }}
 {{- fail "serviceMonitor.enabled: there are no metrics to scrape, because config.metrics.bindAddress is \"0\"" }}
+{{- end }}
+{{- $recreate := eq (default "" (default dict .Values.strategy).type) "Recreate" }}
+{{- if and (dig "lifecycle" "enabled" false $config) (not (dig "leaderElection" "enabled" false $config)) }}
+{{- if not (and $recreate (le (int (include "sandbox-manager.replicas" .)) 1)) }}
+{{- fail "config.lifecycle.enabled: set config.leaderElection.enabled too, because two pods run during a rolling update and both would create sandboxes (or run one pod with strategy.type: Recreate)" }}
+{{- end }}
 {{- end }}
 {{- range .Values.extraEnv }}
 {{- if hasPrefix "SANDBOX_MANAGER_" .name }}
 {{- fail (printf "extraEnv: %s would override config, from which the chart derives permissions and ports; set the option in config" .name) }}
 {{- end }}
 {{- end }}
+{{- $derived := include "sandbox-manager.derivedFlags" . | replace "\n" " " | splitList " " }}
+{{- range .Values.extraArgs }}
+{{- $flag := . | trimPrefix "--" | splitList "=" | first }}
+{{- if and (hasPrefix "--" .) (has $flag $derived) }}
+{{- fail (printf "extraArgs: --%s would override config, from which the chart derives permissions and ports; set the option in config" $flag) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The number of pods: 0 is a number, an empty value stands for the default. */}}
+{{- define "sandbox-manager.replicas" -}}
+{{- if kindIs "invalid" .Values.replicas }}1{{ else }}{{ .Values.replicas }}{{ end }}
 {{- end }}

@@ -106,6 +106,12 @@ impl Checkpoint {
     pub fn phase(&self) -> Option<&CheckpointPhase> {
         self.status.as_ref()?.phase.as_ref().filter(|phase| !phase.as_str().is_empty())
     }
+
+    /// Returns true if the agent of a node has begun to save the content. No content exists before.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        !matches!(self.phase(), None | Some(CheckpointPhase::Pending)) || self.checkpoint_id().is_some()
+    }
 }
 
 pub(super) const SHAPE: Shape = Shape {

@@ -25,7 +25,7 @@ const SUFFIX: usize = 5;
 const LONGEST_NAME: usize = 63;
 
 /// Returns a new member without a name. All members of a revision are copies of it.
-pub(super) fn prototype(set: &SandboxSet, revision: &str) -> Sandbox {
+pub(in crate::lifecycle) fn prototype(set: &SandboxSet, revision: &str) -> Sandbox {
     let labels = member_labels(set, revision);
     let template = set.spec.template.as_ref();
     let (mut own_labels, annotations) = template.map(template_metadata).unwrap_or_default();
@@ -59,7 +59,7 @@ pub(super) fn prototype(set: &SandboxSet, revision: &str) -> Sandbox {
 /// Returns a name for a new member, as the API server would generate it.
 ///
 /// The name is chosen here, so that a creation whose answer is lost can be repeated without a second sandbox (LC2).
-pub(super) fn new_name(set: &SandboxSet) -> String {
+pub(in crate::lifecycle) fn new_name(set: &SandboxSet) -> String {
     let random = Uuid::new_v4();
     let letters = random.as_bytes()[..SUFFIX].iter().map(|byte| LETTERS[usize::from(*byte) % LETTERS.len()]);
     let mut name = prefix(set);

@@ -11,7 +11,7 @@
 //! | `metrics.rs` | how many sandboxes are created and deleted |
 
 mod apply;
-mod blueprint;
+pub(super) mod blueprint;
 mod creations;
 mod decide;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use sandbox_manager::SandboxManagerOptions;
+use sandbox_manager::options::SETTINGS;
 use serde_json::{Map, Value};
 
 use super::{read, read_yaml, repository};
@@ -150,7 +151,8 @@ fn the_schema_knows_no_value_that_the_values_do_not_show() {
             return;
         }
         for (name, inner) in properties {
-            let optional = ["global", "apiVersion", "kind", "ephemeral-storage"];
+            // A parent chart sets `enabled`, which helm itself reads.
+            let optional = ["global", "enabled", "apiVersion", "kind", "ephemeral-storage"];
             if values[name].is_null() && optional.contains(&name.as_str()) {
                 continue;
             }
@@ -177,6 +179,19 @@ fn the_table_of_values_is_that_of_the_chart() {
         writeln!(table, "| `{path}` | {default} | {} |", comment.replace('|', "\\|")).unwrap();
     }
     assert_section("docs/install.md", "values", &table);
+}
+
+/// The flags that the chart refuses as arguments are flags of options, and `--config`.
+#[test]
+fn z2_the_flags_that_the_chart_refuses_exist() {
+    let helpers = read("charts/sandbox-manager/templates/_helpers.tpl");
+    let (_, rest) = helpers.split_once("define \"sandbox-manager.derivedFlags\" -}}\n").unwrap();
+    let (flags, _) = rest.split_once("{{- end }}").unwrap();
+    let flags: Vec<_> = flags.split_whitespace().collect();
+    assert!(flags.len() > 5 && flags.is_sorted(), "{flags:?}");
+    for flag in flags.iter().filter(|flag| **flag != "config") {
+        assert!(SETTINGS.iter().any(|setting| setting.flag == *flag), "--{flag} is no flag");
+    }
 }
 
 /// The alerts of the chart.

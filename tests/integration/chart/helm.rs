@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use kube::config::Kubeconfig;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::rendered::merge;
 use super::{documents, repository};
 
 /// A program that `tests/chart/build.sh` builds.
@@ -77,7 +78,7 @@ impl Helm {
 
     /// The same as the text that helm prints.
     pub(super) fn template_text(&self, release: &str, values: &Value) -> Result<String, String> {
-        self.run(&["template", release, &Self::chart(), "--values", "-"], values)
+        self.run(&["template", release, &Self::chart(), "--values", "-"], &with_registry(values))
     }
 
     /// The chart of this repository.
@@ -85,4 +86,14 @@ impl Helm {
         let path: &Path = &repository("charts/sandbox-manager");
         path.to_str().expect("a path that is text").to_owned()
     }
+}
+
+/// The registry of releases that name none.
+pub(super) const REGISTRY: &str = "registry.example.com";
+
+/// Values with a registry, which the chart insists on.
+pub(super) fn with_registry(values: &Value) -> Value {
+    let mut all = json!({ "image": { "registry": REGISTRY } });
+    merge(&mut all, values);
+    all
 }

@@ -13,7 +13,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::helm::Helm;
+use super::helm::{Helm, with_registry};
 use crate::support::{ADMIN, ControlPlane, Process, SOON, eventually};
 
 /// The name of every release here.
@@ -51,7 +51,7 @@ impl<'cp> Release<'cp> {
         let namespace = cp.namespace("release").await;
         let helm = Helm::new(&namespace, &cp.kubeconfig(ADMIN));
         let arguments = ["install", NAME, &Helm::chart(), "--values", "-"];
-        helm.run(&arguments, &json!({ "config": config }))
+        helm.run(&arguments, &with_registry(&json!({ "config": config })))
             .unwrap_or_else(|error| panic!("{config}: {error}"));
         Self::adopt(cp, namespace, helm).await
     }
@@ -113,10 +113,14 @@ impl<'cp> Release<'cp> {
     /// Writes the files of a volume.
     async fn fill(&self, pod: &PodSpec, volume: &str, place: &std::path::Path) {
         let mut volumes = pod.volumes.iter().flatten();
-        let source = volumes.find(|known| known.name == volume).and_then(|volume| volume.config_map.as_ref());
-        let source = source.unwrap_or_else(|| panic!("{volume} is no volume of a ConfigMap"));
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let known = volumes.find(|known| known.name == volume);
+        let known = known.unwrap_or_else(|| panic!("{volume} is no volume of the pod"));
         std::fs::create_dir(place).unwrap();
+        let Some(source) = &known.config_map else {
+            assert!(known.empty_dir.is_some(), "{volume} is neither a ConfigMap nor empty");
+            return;
+        };
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         for (name, text) in api.get(&source.name).await.unwrap().data.unwrap() {
             std::fs::write(place.join(name), text).unwrap();
         }

@@ -39,6 +39,9 @@ fn unknown_keys_are_refused_by_name_at_every_depth() {
         ("affinity.nodeAffinity.preferred", "'/affinity/nodeAffinity'"),
         ("networkPolicy.egress.dns", "'/networkPolicy/egress'"),
         ("serviceMonitor.namespace", "'/serviceMonitor'"),
+        ("strategy.rollingUpdates", "'/strategy'"),
+        ("lifecycle.prestop", "'/lifecycle'"),
+        ("config.lifecycle.enable", "'/config/lifecycle'"),
     ] {
         let key = path.rsplit('.').next().unwrap();
         let message = format!("at {place}: additional properties '{key}' not allowed");
@@ -109,6 +112,13 @@ fn bad_values_are_refused_by_path_and_value() {
         ("networkPolicy.egress.apiServerCIDRs", json!(["everywhere"])),
         ("networkPolicy.metricsFrom", json!([{}])),
         ("extraEnv", json!([{ "value": "nameless" }])),
+        ("strategy.type", json!("OnDelete")),
+        ("commonLabels", json!({ "a": 1 })),
+        ("extraArgs", json!([1])),
+        ("extraVolumes", json!([{ "name": "config", "emptyDir": {} }])),
+        ("extraVolumes", json!([{ "name": "a", "emptydir": {} }])),
+        ("extraVolumeMounts", json!([{ "name": "a", "mountPath": "relative" }])),
+        ("envFrom", json!([{ "configMapRef": {} }])),
     ] {
         let place = format!("at '/{}", path.replace('.', "/"));
         refused(&only(path, &value), &[&place]);
@@ -149,6 +159,33 @@ fn values_that_contradict_each_other_are_refused_by_name() {
     let variable =
         json!({ "extraEnv": [{ "name": "SANDBOX_MANAGER_SYSTEM_NAMESPACE", "value": "kube-system" }] });
     refused(&variable, &["extraEnv: SANDBOX_MANAGER_SYSTEM_NAMESPACE"]);
+    for argument in ["--lifecycle-enabled=false", "--sandbox-namespace", "--config=other.yaml"] {
+        let flag = argument.split('=').next().unwrap();
+        refused(&json!({ "extraArgs": [argument] }), &[&format!("extraArgs: {flag} would override config")]);
+    }
+    refused(&json!({ "image": { "registry": "" } }), &["image.registry: set the registry"]);
+}
+
+/// Two pods of a rolling update must not both create sandboxes.
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn z3_lifecycle_controllers_need_a_leader_election_or_a_single_pod_that_is_recreated() {
+    let lifecycle = |more: Value| {
+        let mut values = json!({ "config": { "lifecycle": { "enabled": true } } });
+        merge(&mut values, &more);
+        values
+    };
+    let recreate = json!({ "strategy": { "type": "Recreate" } });
+    let named = &["config.lifecycle.enabled: set config.leaderElection.enabled"];
+    refused(&lifecycle(json!({})), named);
+    let mut two = recreate.clone();
+    merge(&mut two, &json!({ "replicas": 2 }));
+    refused(&lifecycle(two), named);
+    let helm = Helm::offline("operators");
+    let elected = json!({ "replicas": 2, "config": { "leaderElection": { "enabled": true } } });
+    for accepted in [recreate, elected] {
+        helm.template("release", &lifecycle(accepted)).unwrap();
+    }
 }
 
 #[test]

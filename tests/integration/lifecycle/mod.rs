@@ -2,9 +2,12 @@
 //!
 //! Most tests run under paused time, so that back-offs cost nothing. Timers of a spec follow the wall clock.
 
+mod checkpoint;
+mod claim;
 mod pool_rig;
 mod sandbox;
 mod sandbox_set;
+mod world;
 
 use std::fmt::Debug;
 use std::time::Duration;
