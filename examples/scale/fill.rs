@@ -260,5 +260,5 @@ fn writes(metrics: &Metrics) -> f64 {
         labels.any(|label| label.name() == "method" && !matches!(label.value(), "GET" | "HEAD"))
     };
     let metrics = requests.map(|family| family.get_metric()).unwrap_or_default();
-    metrics.iter().filter(is_write).map(|metric| metric.get_counter().value()).sum()
+    metrics.iter().filter(is_write).map(|metric| metric.get_counter().get_value()).sum()
 }

@@ -18,6 +18,7 @@
 //! | `conditions.rs` | changes of conditions by the conventions of the API (LC4) |
 //! | `events.rs` | Kubernetes events, sent beside the reconciles (LC5) |
 //! | `metrics.rs` | the metrics of all controllers |
+//! | `revision.rs` | the revision of a template: a hash that does not depend on the order of fields (LS4) |
 //!
 //! # Rules
 //!
@@ -37,6 +38,7 @@ mod claim;
 pub(crate) mod conditions;
 pub(crate) mod events;
 pub(crate) mod metrics;
+mod revision;
 mod sandbox;
 mod sandbox_set;
 

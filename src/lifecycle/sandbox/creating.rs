@@ -5,9 +5,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::decision::{Action, Plan};
-use super::revision;
 use crate::api::v1alpha1::REASON_POD_NAME_TAKEN;
 use crate::lifecycle::events::Reason;
+use crate::lifecycle::revision;
 
 /// Reason of the condition Ready: a volume claim of the sandbox is being deleted.
 const REASON_VOLUME_CLAIM_ENDING: &str = "VolumeClaimEnding";

@@ -9,7 +9,7 @@
 //! | `pod_state.rs` | what the status of a pod means |
 //! | `apply.rs`, `requests.rs`, `refusal.rs` | execute the steps |
 //! | `pod.rs` | builds the pod and the volume claims from the template |
-//! | `revision.rs`, `fit.rs`, `quantity.rs` | compare a template with a revision, and with a pod |
+//! | `fit.rs`, `quantity.rs` | compare a template with a pod |
 
 mod apply;
 mod created;
@@ -27,7 +27,6 @@ mod pod_state;
 mod quantity;
 mod refusal;
 mod requests;
-mod revision;
 mod starting;
 mod timers;
 mod update;

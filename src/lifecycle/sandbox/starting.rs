@@ -7,12 +7,13 @@ use super::decision::{Action, Plan};
 use super::observed::PodView;
 use super::outcome::{fail, show_pod, succeed};
 use super::pod_state::PodState;
-use super::{revision, update};
+use super::update;
 use crate::api::v1alpha1::{
     CONDITION_READY, CONDITION_SANDBOX_RESUMED, ConditionStatus, FINALIZER_SANDBOX, REASON_POD_READY,
     REASON_RESUME_POD, SandboxPhase,
 };
 use crate::lifecycle::events::Reason;
+use crate::lifecycle::revision;
 
 /// Brings a sandbox to Running. `phase` is Pending or Resuming.
 pub(super) fn start(plan: &mut Plan<'_>, phase: SandboxPhase) {

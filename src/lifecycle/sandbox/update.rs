@@ -10,13 +10,14 @@ use super::fit::{self, Fit};
 use super::observed::{PodView, Template};
 use super::outcome::{fail, show_pod, succeed, uid_of};
 use super::pod_state::PodState;
-use super::{creating, pod, revision};
+use super::{creating, pod};
 use crate::api::v1alpha1::{
     CONDITION_INPLACE_UPDATE, CONDITION_READY, CONDITION_UPGRADING, Condition, ConditionStatus,
     LABEL_POD_TEMPLATE_HASH, REASON_INPLACE_UPDATING, REASON_POD_READY, REASON_RECREATE_NOT_ALLOWED,
     REASON_SUCCEEDED, REASON_UPGRADING, SandboxPhase, Time,
 };
 use crate::lifecycle::events::Reason;
+use crate::lifecycle::revision;
 
 /// The policy that allows a new pod.
 const RECREATE: &str = "Recreate";

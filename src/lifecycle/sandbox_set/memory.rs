@@ -106,7 +106,7 @@ impl Memory {
         match &self.own_revision {
             Some((generation, revision)) if *generation == set.metadata.generation => Arc::clone(revision),
             _ => {
-                let revision = revision::hash(set);
+                let revision = revision::own(set);
                 if self.own_revision.as_ref().is_some_and(|(_, known)| *known != revision) {
                     self.refusals.reset();
                     self.is_out_of_scope = false;

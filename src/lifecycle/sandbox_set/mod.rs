@@ -39,7 +39,8 @@ use super::metrics::LifecycleMetrics;
 use crate::api::v1alpha1::{Sandbox, SandboxSet};
 use crate::manager::Manager;
 
-/// Name of the controller that keeps the pools of SandboxSets full.
+/// Name of the controller that keeps the pools of SandboxSets full. The controller `sandboxset` of the manager is another
+/// one, because its handlers run on every replica.
 pub const SANDBOX_SET_CONTROLLER: &str = "sandboxset-controller";
 
 /// Adds the controller to a manager. A change of a sandbox reconciles the set that controls it.

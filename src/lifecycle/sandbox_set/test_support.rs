@@ -38,7 +38,7 @@ pub(super) fn wall() -> Timestamp {
 
 /// A new member of the set, as the API server returns it.
 pub(super) fn member(set: &SandboxSet, name: &str) -> Sandbox {
-    let mut sandbox = blueprint::prototype(set, &revision::hash(set));
+    let mut sandbox = blueprint::prototype(set, &revision::own(set));
     sandbox.metadata.name = Some(name.to_owned());
     sandbox.metadata.uid = Some(format!("uid-{name}"));
     sandbox.metadata.resource_version = Some("1".to_owned());
@@ -117,7 +117,7 @@ impl Pool {
     }
 
     pub(super) fn revision(&self) -> Arc<str> {
-        revision::hash(&self.set)
+        revision::own(&self.set)
     }
 
     /// Lets the cache show these sandboxes.

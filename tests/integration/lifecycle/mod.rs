@@ -27,7 +27,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{SOON, eventually};
+use crate::support::eventually;
 
 /// How long a pod takes to become ready.
 const START: Duration = Duration::from_millis(50);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt};
 use memory_apiserver::{ApiServer, Kubelet, Verb};
 use parking_lot::Mutex;
@@ -39,7 +39,8 @@ pub(super) struct Rig {
 
 /// A running manager.
 struct Running {
-    stop: CancellationToken,
+    /// Keeps the manager running until the end of the test.
+    _stop: CancellationToken,
     task: JoinHandle<Result<(), ManagerError>>,
 }
 
@@ -81,15 +82,8 @@ impl Rig {
         lifecycle::add(&mut manager, &controllers).expect("the lifecycle controllers");
         let (cache, stop) = (manager.cache().clone(), CancellationToken::new());
         let task = tokio::spawn(manager.run(stop.clone()));
-        self.manager = Some(Running { stop, task });
+        self.manager = Some(Running { _stop: stop, task });
         cache.wait_for_cache_sync().await;
-    }
-
-    /// Stops the manager in order.
-    pub(super) async fn stop_manager(&mut self) {
-        let Running { stop, task } = self.manager.take().expect("it runs");
-        stop.cancel();
-        task.await.expect("no panic").expect("an orderly end");
     }
 
     /// Ends the manager as `kill -9` does: nothing that it has begun goes on.
@@ -181,11 +175,12 @@ impl Rig {
         None
     }
 
-    /// Number of requests of the manager for sandboxes, sets and pods that write.
+    /// The requests of the manager that write, without those of events.
     pub(super) fn writes(&self) -> BTreeMap<String, usize> {
         let mut writes = BTreeMap::new();
         for request in self.server.requests() {
-            if matches!(request.verb, Verb::Create | Verb::Update | Verb::Patch | Verb::Delete) {
+            let is_write = matches!(request.verb, Verb::Create | Verb::Update | Verb::Patch | Verb::Delete);
+            if is_write && request.resource != "events" {
                 let part = request.subresource.map(|part| format!("/{part}")).unwrap_or_default();
                 *writes.entry(format!("{:?} {}{part}", request.verb, request.resource)).or_default() += 1;
             }
@@ -240,11 +235,12 @@ impl Observer {
         let seen = Arc::new(Mutex::new(Seen { least_available: usize::MAX, ..Seen::default() }));
         let noted = Arc::clone(&seen);
         let task = tokio::spawn(async move {
-            let events = watcher(Api::<Sandbox>::all(client), watcher::Config::default());
-            let mut events = Box::pin(events);
+            // After an error the watch goes on where it was.
+            let events = watcher(Api::<Sandbox>::all(client), watcher::Config::default()).default_backoff();
+            let mut events = Box::pin(events.filter_map(|event| std::future::ready(event.ok())));
             while let Some(event) = events.next().await {
                 let mut seen = noted.lock();
-                match event.expect("the watch of the observer goes on") {
+                match event {
                     watcher::Event::Apply(sandbox) | watcher::Event::InitApply(sandbox) => {
                         seen.members.insert(sandbox.name_any(), sandbox);
                     }

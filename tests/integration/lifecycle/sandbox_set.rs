@@ -29,7 +29,7 @@ async fn lp2_lp7_a_pool_is_filled_with_at_most_five_requests_a_member_and_never_
     assert_eq!(rig.observer.take_most(), 50);
     let writes = rig.writes();
     let requests: usize = writes.values().sum();
-    assert!(requests <= 5 * 50 + 30, "{requests} requests: {writes:?}");
+    assert!(requests <= 5 * 50, "{requests} requests: {writes:?}");
     assert_eq!(writes["Create sandboxes"], 50);
     assert!(writes["Patch sandboxsets/status"] <= 10, "lp6: the writes of the status are merged: {writes:?}");
     assert_eq!(set.status.unwrap().conditions, None);
@@ -269,11 +269,12 @@ async fn lc2_a_watch_that_is_late_leads_to_no_sandbox_too_many() {
     rig.server.inject(&FaultPlan::event(On::kind(SANDBOXES), Times::Every(7), late));
     rig.server.inject(&on_create(Times::Every(6), RequestFault::DropAnswer));
     rig.create(spec(40, "i")).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    rig.scale(15).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    rig.scale(40).await;
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    let mut claimed = 0;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        claimed += usize::from(rig.claim().await.is_some());
+    }
+    assert!(claimed > 10, "{claimed} claims");
     rig.server.clear_faults();
     rig.server.cut();
     rig.full_within(40, Duration::from_mins(5)).await;
@@ -449,6 +450,6 @@ async fn ls4_scaling_a_set_of_openkruise_agents_replaces_no_member() {
     .await;
     let after: BTreeSet<_> = rig.members().await.iter().map(ResourceExt::name_any).collect();
     assert!(before.is_subset(&after), "{before:?} {after:?}");
-    let claimed = rig.sandboxes().get("code-interpreter-n8xbc").await.unwrap();
-    assert_ne!(claimed.phase(), Some(&SandboxPhase::Failed));
+    let claimed = rig.sandboxes().get("code-interpreter-225bt").await.unwrap();
+    assert_eq!(claimed.phase(), Some(&SandboxPhase::Running));
 }

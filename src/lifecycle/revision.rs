@@ -13,11 +13,15 @@ const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// Returns the revision of a template. It is valid as the value of a label.
-pub(super) fn of(template: &PodTemplate) -> String {
-    let mut hash = OFFSET;
+pub(crate) fn of(template: &PodTemplate) -> String {
     // The text was JSON when it was read.
-    let value: Value = serde_json::from_str(&template.to_json()).unwrap_or_default();
-    add(&mut hash, &value);
+    of_json(&serde_json::from_str(&template.to_json()).unwrap_or_default())
+}
+
+/// Returns the revision of any JSON value.
+pub(crate) fn of_json(value: &Value) -> String {
+    let mut hash = OFFSET;
+    add(&mut hash, value);
     encode(hash)
 }
 
