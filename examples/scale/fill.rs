@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use sandbox_manager::api::v1alpha1::{Sandbox, SandboxSet};
 use sandbox_manager::cache::{Cache, indexes};
+use sandbox_manager::controller_manager::prometheus::proto::{Metric, MetricFamily};
 use sandbox_manager::controller_manager::{Connector, Metrics};
 use sandbox_manager::lifecycle;
 use sandbox_manager::options::BindAddress;
@@ -115,7 +116,7 @@ impl Fill<'_> {
         self.report.add("members", f64::from(self.arguments.count), 0);
         self.report.add("bare_creates_s", bare.as_secs_f64(), 2);
 
-        let base = process::memory()?.resident;
+        let rss_base = process::memory()?.resident;
         let writes = || writes(&metrics);
         let manager = Running::start(connector, metrics.clone(), &self.arguments.namespace).await?;
         let (cpu, before, started) = (process::cpu()?, writes(), Instant::now());
@@ -135,7 +136,7 @@ impl Fill<'_> {
         manager.wait_for(&self.arguments.namespace, FEW).await?;
         self.report.add("scale_down_s", started.elapsed().as_secs_f64(), 2);
         self.report.add("cpu_s", process::cpu()?.saturating_sub(cpu).as_secs_f64(), 2);
-        self.report.add("rss_base_mib", base, 1);
+        self.report.add("rss_base_mib", rss_base, 1);
         self.report.add("rss_mib", resident, 1);
         manager.stop().await
     }
@@ -157,12 +158,8 @@ impl Fill<'_> {
             })
             .await?;
         let took = started.elapsed();
-        self.remove(&self.bare()).await?;
+        self.remove(&ListParams::default().labels(BARE)).await?;
         Ok(took)
-    }
-
-    fn bare(&self) -> ListParams {
-        ListParams::default().labels(BARE)
     }
 
     /// Deletes the sandboxes of a selection, and waits until they are gone.
@@ -184,7 +181,7 @@ impl Fill<'_> {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error.into()),
         }
-        self.remove(&self.bare()).await?;
+        self.remove(&ListParams::default().labels(BARE)).await?;
         self.remove(&ListParams::default().labels(&format!("agents.kruise.io/sandbox-pool={SET}"))).await
     }
 }
@@ -255,10 +252,10 @@ fn template() -> Value {
 fn writes(metrics: &Metrics) -> f64 {
     let families = metrics.registry().gather();
     let requests = families.iter().find(|family| family.name() == "rest_client_requests_total");
-    let is_write = |metric: &&sandbox_manager::controller_manager::prometheus::proto::Metric| {
+    let is_write = |metric: &&Metric| {
         let mut labels = metric.get_label().iter();
         labels.any(|label| label.name() == "method" && !matches!(label.value(), "GET" | "HEAD"))
     };
-    let metrics = requests.map(|family| family.get_metric()).unwrap_or_default();
+    let metrics = requests.map(MetricFamily::get_metric).unwrap_or_default();
     metrics.iter().filter(is_write).map(|metric| metric.get_counter().get_value()).sum()
 }

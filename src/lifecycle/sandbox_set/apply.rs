@@ -121,11 +121,10 @@ impl Executor {
             };
             match found {
                 Some(sandbox) if is_of(set, &sandbox) => self.record_creation(&sandbox, memory),
-                // The name is taken, so the request was refused.
-                Some(_) => memory.creations.refused(&name),
                 None if is_wanted => self.repeat(set, &name, memory).await,
                 None if memory.creations.may_arrive(&name, Instant::now()) => {}
-                None => memory.creations.refused(&name),
+                // Another sandbox has the name, or the request cannot arrive any more.
+                _ => memory.creations.refused(&name),
             }
         }
     }

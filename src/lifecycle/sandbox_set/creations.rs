@@ -155,7 +155,7 @@ mod tests {
         let mut creations = Creations::default();
         let now = Instant::now();
         creations.send("a", &"r".into(), now);
-        assert!(creations.may_arrive("a", now + Duration::from_secs(60)));
+        assert!(creations.may_arrive("a", now + Duration::from_mins(1)));
         assert!(!creations.may_arrive("a", now + LATEST_ARRIVAL));
         assert!(!creations.may_arrive("b", now));
     }

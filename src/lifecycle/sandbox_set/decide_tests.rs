@@ -22,12 +22,12 @@ fn ready(set: &SandboxSet, count: usize) -> Vec<Sandbox> {
     some(set, count).into_iter().map(Sandbox::ready).collect()
 }
 
-fn with_scale_limit(mut set: SandboxSet, limit: serde_json::Value) -> SandboxSet {
+fn with_scale_limit(mut set: SandboxSet, limit: &serde_json::Value) -> SandboxSet {
     set.spec.scale_strategy = serde_json::from_value(json!({ "maxUnavailable": limit })).unwrap();
     set
 }
 
-fn with_update_limit(mut set: SandboxSet, limit: serde_json::Value) -> SandboxSet {
+fn with_update_limit(mut set: SandboxSet, limit: &serde_json::Value) -> SandboxSet {
     set.spec.update_strategy = serde_json::from_value(json!({ "maxUnavailable": limit })).unwrap();
     set
 }
@@ -62,11 +62,11 @@ async fn lp1_members_are_counted_by_their_state_and_own_creations_too() {
 async fn lp2_what_is_missing_is_created_within_the_limit_of_the_scale_strategy() {
     for (limit, expected) in [(json!(4), 2), (json!("50%"), 3), (json!(0), 0), (json!(1), 0), (json!("x"), 7)]
     {
-        let set = with_scale_limit(set(10, "i"), limit.clone());
+        let set = with_scale_limit(set(10, "i"), &limit);
         let mut pool = Pool::new(set.clone(), some(&set, 2).into_iter().chain([member(&set, "r").ready()]));
         assert_eq!(pool.decide().create, expected, "{limit}");
     }
-    let none = with_scale_limit(set(10, "i"), json!(0));
+    let none = with_scale_limit(set(10, "i"), &json!(0));
     assert_eq!(Pool::new(none, []).decide().create, 1, "a pool can always grow");
 }
 
@@ -220,7 +220,7 @@ async fn lp5_a_rollout_takes_old_creating_members_and_as_many_available_ones_as_
     ] {
         let old = set(replicas, "old");
         let new = limit
-            .clone()
+            .as_ref()
             .map_or(set(replicas, "new"), |limit| with_update_limit(set(replicas, "new"), limit));
         let count = usize::try_from(replicas).unwrap();
         let mut pool = Pool::new(new, ready(&old, count));

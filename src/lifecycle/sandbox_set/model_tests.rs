@@ -352,7 +352,7 @@ impl World {
                 }
             }
             self.sync();
-            self.now += Duration::from_secs(60);
+            self.now += Duration::from_mins(1);
             let known = self.set.status.clone();
             let decision = self.pass(&[Fate::Done]);
             let rests = decision.is_some_and(|decision| decision.is_idle() && decision.requeue.is_none());
