@@ -46,8 +46,8 @@ pub(super) fn decide(observed: &Observed<'_>) -> Decision {
         plan.requeue_within(delay);
     }
     match sandbox.phase() {
-        None | Some(SandboxPhase::Pending) => starting::start(&mut plan, SandboxPhase::Pending),
-        Some(SandboxPhase::Resuming) => starting::start(&mut plan, SandboxPhase::Resuming),
+        None | Some(SandboxPhase::Pending) => starting::start(&mut plan, &SandboxPhase::Pending),
+        Some(SandboxPhase::Resuming) => starting::start(&mut plan, &SandboxPhase::Resuming),
         Some(SandboxPhase::Upgrading) => update::upgrade(&mut plan),
         Some(SandboxPhase::Running) => run(&mut plan),
         Some(SandboxPhase::Paused) => pausing::paused(&mut plan),

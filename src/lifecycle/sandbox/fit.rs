@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
 use super::quantity;
-use crate::api::v1alpha1::LABEL_POD_TEMPLATE_HASH;
+use crate::api::v1alpha1::{ANNOTATION_CREATED_BY, LABEL_CREATED_BY, LABEL_POD_TEMPLATE_HASH};
 
 /// The fields by which Kubernetes tells the elements of a list apart, in this order.
 const LIST_KEYS: [&str; 6] = ["name", "mountPath", "devicePath", "containerPort", "key", "ip"];
@@ -70,8 +70,10 @@ impl Fit {
 /// keep them.
 pub(super) fn compare(wanted: Value, pod: &Pod) -> Result<Fit, serde_json::Error> {
     let mut wanted: Pod = serde_json::from_value(wanted)?;
-    // It names the template that the pod was made of.
-    wanted.metadata.labels.get_or_insert_default().remove(LABEL_POD_TEMPLATE_HASH);
+    // These are not of the template: the revision, and the marks of pods that were made for sandboxes.
+    let labels = wanted.metadata.labels.get_or_insert_default();
+    labels.retain(|label, _| label != LABEL_POD_TEMPLATE_HASH && label != LABEL_CREATED_BY);
+    wanted.metadata.annotations.get_or_insert_default().remove(ANNOTATION_CREATED_BY);
     let mut fit = Fit {
         labels: missing(wanted.metadata.labels.as_ref(), pod.metadata.labels.as_ref()),
         annotations: missing(wanted.metadata.annotations.as_ref(), pod.metadata.annotations.as_ref()),

@@ -39,7 +39,7 @@ pub(super) fn build(sandbox: &Sandbox, parts: Parts<'_>, revision: &str) -> Valu
     })
 }
 
-/// Returns the spec of the pod: that of the template, with a volume for each volume claim. As in a StatefulSet, such a
+/// Returns the spec of the pod: that of the template, with a volume for each volume claim. As in a `StatefulSet`, such a
 /// volume replaces one of the same name.
 pub(super) fn spec(sandbox: &Sandbox, parts: Parts<'_>) -> Value {
     let spec = parts.template.spec_json().and_then(|json| serde_json::from_str(json).ok());
@@ -112,7 +112,9 @@ mod tests {
 
     fn sandbox(spec: Value) -> Sandbox {
         let metadata = json!({"name": "s", "namespace": "ns", "uid": "u-1"});
-        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+        let mut object = json!({"metadata": metadata});
+        object["spec"] = spec;
+        serde_json::from_value(object).unwrap()
     }
 
     fn parts(sandbox: &Sandbox) -> Parts<'_> {

@@ -16,7 +16,7 @@ use crate::lifecycle::events::Reason;
 use crate::lifecycle::revision;
 
 /// Brings a sandbox to Running. `phase` is Pending or Resuming.
-pub(super) fn start(plan: &mut Plan<'_>, phase: SandboxPhase) {
+pub(super) fn start(plan: &mut Plan<'_>, phase: &SandboxPhase) {
     plan.phase(phase.clone());
     let observed = plan.observed;
     match &observed.pod {
@@ -26,7 +26,7 @@ pub(super) fn start(plan: &mut Plan<'_>, phase: SandboxPhase) {
         PodView::Ours(pod) if pod.metadata.deletion_timestamp.is_some() => {
             plan.not_ready(REASON_POD_READY, "the pod is being deleted");
         }
-        PodView::Ours(pod) => follow(plan, pod, &phase),
+        PodView::Ours(pod) => follow(plan, pod, phase),
     }
 }
 

@@ -300,6 +300,29 @@ fn ls9_changed_labels_are_carried_to_the_running_pod() {
     assert_eq!(world.pod.unwrap().metadata.labels.unwrap()["pod-template-hash"], *revision);
 }
 
+#[test]
+fn ls9_an_edited_template_that_is_referred_to_does_not_change_the_running_pod() {
+    let spec = json!({"template": null, "templateRef": {"name": "t"}});
+    let mut world = World::new(json!({"spec": spec}));
+    let template = |image: &str| {
+        let spec = json!({"template": {"spec": {"containers": [{"name": "a", "image": image}]}}});
+        let template = json!({"metadata": {"name": "t"}, "spec": spec});
+        Template::Referred(std::sync::Arc::new(serde_json::from_value(template).unwrap()))
+    };
+    world.template = template("i:1");
+    world.settle();
+    world.advance();
+    world.settle();
+    let before = world.sandbox().status.as_ref().unwrap().update_revision.clone();
+    world.template = template("i:2");
+    world.sandbox.as_mut().unwrap().metadata.generation = Some(2);
+    world.steps.clear();
+    world.settle();
+    assert_eq!(world.steps, [Action::WriteStatus], "the generation is observed");
+    assert_eq!((phase(&world), of(world.sandbox(), "Ready").0), ("Running", "True"));
+    assert_eq!(world.sandbox().status.as_ref().unwrap().update_revision, before);
+}
+
 fn with_image(world: World, image: &str, policy: Option<&str>) -> World {
     let template = json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": image}]}});
     let mut world = world;

@@ -64,17 +64,20 @@ pub(super) fn follow_template(plan: &mut Plan<'_>, pod: &Pod) {
     refuse(plan, &needs);
 }
 
-/// Returns true if the pod has to be looked at (LS8). A template that is referred to does not count: the sandbox uses
-/// its new state when it is resumed.
+/// Returns true if the pod has to be looked at (LS8). A template that is referred to does not count: other changes of the
+/// sandbox must not bring a change of the template to its pod. The next pod has the new template.
 fn may_have_changed(plan: &Plan<'_>, ours: &str) -> bool {
     let observed = plan.observed;
+    if !matches!(observed.template, Template::Inline) {
+        return false;
+    }
     let status = observed.sandbox.status.as_ref();
     let stored = status.and_then(|status| status.update_revision.as_deref()).unwrap_or_default();
     let is_updating = observed
         .sandbox
         .condition(CONDITION_INPLACE_UPDATE)
         .is_some_and(|condition| condition.reason == REASON_INPLACE_UPDATING);
-    let is_foreign = matches!(observed.template, Template::Inline) && !stored.is_empty() && stored != ours;
+    let is_foreign = !stored.is_empty() && stored != ours;
     let had_status = status.is_some_and(|status| status.observed_generation.is_some());
     is_updating || is_foreign || (had_status && !observed.generation_is_observed())
 }
