@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{Kubeconfig, NamedCluster};
 use kube::core::{ApiResource, DynamicObject};
+use kube::runtime::{conditions, wait::Condition as _};
 use kube::{Api, Client, ResourceExt};
 use sandbox_manager::api::v1alpha1::{Sandbox, SandboxClaim, crds};
 use serde_json::{Value, json};
@@ -83,6 +84,10 @@ async fn versions(client: &Client) -> Vec<(String, Option<String>)> {
     list.into_iter().map(|definition| (definition.name_any(), definition.resource_version())).collect()
 }
 
+fn is_established(definition: &CustomResourceDefinition) -> bool {
+    conditions::is_crd_established().matches_object(Some(definition))
+}
+
 /// Returns our definition of this name, changed by `edit`.
 fn edited(name: &str, edit: impl Fn(&mut Value)) -> CustomResourceDefinition {
     let ours = crds().into_iter().find(|definition| definition.name_any() == name).unwrap();
@@ -133,13 +138,7 @@ async fn z1_definitions_are_created_and_a_second_apply_changes_nothing() {
     let expected = |what: &str| names.iter().map(|name| format!("{name}: {what}")).collect::<Vec<_>>();
     assert_eq!(lines, expected("created"));
     for definition in definitions(&client).list(&ListParams::default()).await.unwrap() {
-        let status = definition.status.clone().unwrap();
-        let established = status
-            .conditions
-            .unwrap()
-            .iter()
-            .any(|condition| condition.type_ == "Established" && condition.status == "True");
-        assert!(established, "{}", definition.name_any());
+        assert!(is_established(&definition), "{}", definition.name_any());
         let managers = definition.metadata.managed_fields.unwrap();
         let is_ours = |manager: &str, operation: &str| manager == "sandbox-manager" && operation == "Apply";
         let ours = managers
@@ -197,6 +196,13 @@ async fn z1_an_older_definition_that_helm_has_installed_is_upgraded() {
         let definition = if definition.name_any() == SANDBOXES { older() } else { definition };
         definitions(&client).create(&by_helm, &definition).await.unwrap();
     }
+    // The API server writes the status of new definitions.
+    eventually("all definitions are established", SOON, async || {
+        let list = definitions(&client).list(&ListParams::default()).await?;
+        ensure!(list.iter().all(is_established), "not all are");
+        Ok(())
+    })
+    .await;
     // Without taking over the fields of helm, an upgrade is a conflict.
     let ours = edited(SANDBOXES, |_| ());
     let apply = PatchParams::apply("somebody");

@@ -170,7 +170,7 @@ async fn our_own_samples_are_accepted_strictly() {
             "Sandbox" => drop(assert_all_kept::<Sandbox>(&client, &namespace, objects.0).await),
             "SandboxSet" => drop(assert_all_kept::<SandboxSet>(&client, &namespace, objects.0).await),
             "SandboxTemplate" => {
-                drop(assert_all_kept::<SandboxTemplate>(&client, &namespace, objects.0).await)
+                drop(assert_all_kept::<SandboxTemplate>(&client, &namespace, objects.0).await);
             }
             "SandboxClaim" => drop(assert_all_kept::<SandboxClaim>(&client, &namespace, objects.0).await),
             "Checkpoint" => drop(assert_all_kept::<Checkpoint>(&client, &namespace, objects.0).await),

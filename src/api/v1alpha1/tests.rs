@@ -221,6 +221,25 @@ fn v9_each_rare_field_that_cannot_be_read_is_named_and_hides_no_other() {
 }
 
 #[test]
+fn v9_a_field_of_a_claim_that_cannot_be_read_is_named_and_hides_no_other() {
+    for (field, value) in [
+        ("claimTimeout", json!("soon")),
+        ("ttlAfterCompleted", json!("30d")),
+        ("replicas", json!("two")),
+        ("templateName", json!(5)),
+        ("inplaceUpdate.resources.limits", json!({ "cpu": [] })),
+        ("dynamicVolumesMount", json!("all")),
+    ] {
+        let mut object = full_sandbox_claim();
+        *object["spec"].pointer_mut(&format!("/{}", field.replace('.', "/"))).unwrap() = value;
+        let (claim, unread) = decode_partially::<SandboxClaim>(&object.to_string()).unwrap();
+        let unread: Vec<_> = unread.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(unread, [format!("spec.{field}")]);
+        assert_eq!(claim.spec.skip_init_runtime, Some(true), "{field}");
+    }
+}
+
+#[test]
 fn rare_fields_take_a_box_only_if_one_of_them_is_set() {
     let spec = |fields: Value| serde_json::from_value::<SandboxSpec>(fields).unwrap();
     assert_eq!(spec(json!({ "paused": true })).rare, None);

@@ -13,7 +13,8 @@ use crate::cli::options::{self, Environment};
 use crate::cli::{output, start};
 use crate::options::{OptionsError, SandboxManagerOptions};
 
-const ABOUT: &str = "Create the CustomResourceDefinitions in a cluster, or upgrade them, without a loss";
+const ABOUT: &str =
+    "Create the CustomResourceDefinitions in a cluster, or upgrade them, without removing a field";
 const DETAILS: &str = "\
 Uses server-side apply with the field manager `sandbox-manager`, and takes over definitions that Helm or kubectl has \
 installed. Compares all definitions with the installed ones first. If an installed definition has a field, a version, a \

@@ -98,9 +98,9 @@ fn pairs<'a>(
 ) -> impl Iterator<Item = (&'a str, Option<&'a Value>, Option<&'a Value>)> {
     let elements = |list: &'a Value| list.as_array().into_iter().flatten();
     let name = move |element: &'a Value| element[key].as_str().unwrap_or_default();
-    let find = move |list: &'a Value, wanted: &str| elements(list).find(|element| name(*element) == wanted);
+    let find = move |list: &'a Value, wanted: &str| elements(list).find(|element| name(element) == wanted);
     let both = elements(theirs).map(move |element| (name(element), Some(element), find(ours, name(element))));
-    let only_ours = elements(ours).filter(move |element| find(theirs, name(*element)).is_none());
+    let only_ours = elements(ours).filter(move |element| find(theirs, name(element)).is_none());
     both.chain(only_ours.map(move |element| (name(element), None, Some(element))))
 }
 
