@@ -201,18 +201,13 @@ impl World {
 
     fn create_pod(&mut self, revision: &str) {
         let sandbox = self.sandbox().clone();
-        let sandbox_template: PodTemplate;
-        let template = match &self.template {
-            Template::Referred(template) => template.spec.template.as_ref().unwrap(),
-            _ => {
-                sandbox_template =
-                    sandbox.spec.template.clone().unwrap_or_else(|| {
-                        serde_json::from_value(json!({"spec": {"containers": []}})).unwrap()
-                    });
-                &sandbox_template
-            }
+        let empty = || serde_json::from_value(json!({"spec": {"containers": []}})).unwrap();
+        let template: PodTemplate = if let Template::Referred(template) = &self.template {
+            template.spec.template.clone().unwrap()
+        } else {
+            sandbox.spec.template.clone().unwrap_or_else(empty)
         };
-        let built = pod::build(&sandbox, pod::Parts { template, claims: None }, revision);
+        let built = pod::build(&sandbox, pod::Parts { template: &template, claims: None }, revision);
         let mut pod: Pod = serde_json::from_value(built).unwrap();
         self.pods_created += 1;
         pod.metadata.uid = Some(format!("pod-{}", self.pods_created));
@@ -256,9 +251,15 @@ pub(super) fn sandbox(fields: Value) -> Sandbox {
         "metadata": {"name": "s", "namespace": "ns", "uid": "u", "generation": 1},
         "spec": {"template": {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "i:1"}]}}},
     });
-    for (part, fields) in fields.as_object().cloned().unwrap_or_default() {
-        for (field, value) in fields.as_object().cloned().unwrap_or_default() {
-            object[&part][field] = value;
+    let Value::Object(parts) = fields else { panic!("no object: {fields}") };
+    for (part, fields) in parts {
+        match fields {
+            Value::Object(fields) => {
+                for (field, value) in fields {
+                    object[&part][field] = value;
+                }
+            }
+            other => object[&part] = other,
         }
     }
     serde_json::from_value(object).unwrap()

@@ -112,7 +112,9 @@ mod tests {
 
     fn sandbox(spec: Value) -> Sandbox {
         let metadata = json!({"name": "s", "namespace": "ns", "uid": "u-1"});
-        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+        let mut object = json!({"metadata": metadata});
+        object["spec"] = spec;
+        serde_json::from_value(object).unwrap()
     }
 
     fn parts(sandbox: &Sandbox) -> Parts<'_> {

@@ -94,7 +94,9 @@ mod tests {
     use super::*;
 
     fn state(status: Value) -> PodState {
-        PodState::of(&serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap())
+        let mut pod = json!({"metadata": {}});
+        pod["status"] = status;
+        PodState::of(&serde_json::from_value(pod).unwrap())
     }
 
     fn not_ready(reason: &'static str, message: &str) -> PodState {

@@ -9,7 +9,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
 use memory_apiserver::{FaultPlan, Kubelet, On, PodOutcome, Pods, RequestFault, Times, Verb, WatchFault};
-use sandbox_manager::api::v1alpha1::{Sandbox, SandboxPhase, SandboxTemplate};
+use sandbox_manager::api::v1alpha1::{Generation, Sandbox, SandboxPhase, SandboxTemplate};
 use sandbox_manager::lifecycle::SANDBOX_CONTROLLER;
 use serde_json::{Value, json};
 
@@ -25,7 +25,8 @@ fn sandbox(name: &str, more: Value) -> Value {
             "spec": {"containers": [{"name": "a", "image": "i:1"}], "terminationGracePeriodSeconds": 1},
         }},
     });
-    for (field, value) in more.as_object().cloned().unwrap_or_default() {
+    let Value::Object(more) = more else { panic!("no fields: {more}") };
+    for (field, value) in more {
         object["spec"][field] = value;
     }
     object
@@ -190,7 +191,7 @@ async fn ls5_an_extension_that_the_cache_has_not_seen_wins() {
     }
     let silence = FaultPlan::event(On::kind("sandboxes"), Times::Always, WatchFault::Silence);
     lab.server.inject(&silence);
-    let later = (Timestamp::now() + Duration::from_secs(3600)).to_string();
+    let later = (Timestamp::now() + Duration::from_hours(1)).to_string();
     lab.merge_sandbox("shut", json!({"spec": {"shutdownTime": later}})).await;
     lab.merge_sandbox("pause", json!({"spec": {"pauseTime": later}})).await;
     let writes = lab.writes();
@@ -505,7 +506,8 @@ async fn faults_of_the_api_server_delay_but_change_nothing() {
 /// Returns the change of the template's container to these fields.
 fn container(fields: Value) -> Value {
     let mut container = json!({"name": "a", "image": "i:1"});
-    for (field, value) in fields.as_object().cloned().unwrap_or_default() {
+    let Value::Object(fields) = fields else { panic!("no fields: {fields}") };
+    for (field, value) in fields {
         container[field] = value;
     }
     json!({"spec": {"template": {"spec": {"containers": [container]}}}})
@@ -521,7 +523,8 @@ async fn ls9_labels_and_images_are_changed_without_a_new_pod() {
     let pod = lab.until("s", |pod: &Pod| pod.labels().get("new").is_some()).await;
     assert_eq!(pod.labels()["app"], "y");
     let is_current = |sandbox: &Sandbox| {
-        sandbox.status.as_ref().unwrap().observed_generation.map(|it| it.get()) == sandbox.metadata.generation
+        sandbox.status.as_ref().unwrap().observed_generation.map(Generation::get)
+            == sandbox.metadata.generation
     };
     let sandbox = lab.until("s", is_current).await;
     assert!(sandbox.is_ready());
