@@ -93,6 +93,22 @@ async fn ls1_ls2_lp7_a_sandbox_gets_its_pod_with_three_writes() {
     assert!(lab.reads().is_empty(), "{:?}", lab.reads());
 }
 
+#[tokio::test(start_paused = true)]
+async fn lp7_many_sandboxes_at_once_need_three_writes_each_and_no_read() {
+    const COUNT: usize = 300;
+    let lab = Lab::start();
+    for i in 0..COUNT {
+        lab.create::<Sandbox>(sandbox(&format!("s-{i}"), json!({}))).await;
+    }
+    for i in 0..COUNT {
+        lab.until_running(&format!("s-{i}")).await;
+    }
+    let writes = lab.writes();
+    let created = writes.iter().filter(|write| *write == "create pods").count();
+    assert_eq!((created, writes.len()), (COUNT, 3 * COUNT));
+    assert!(lab.reads().is_empty(), "{:?}", lab.reads());
+}
+
 fn with_claim() -> Value {
     let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     json!({"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": spec}]})
