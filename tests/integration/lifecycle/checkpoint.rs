@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::world::World;
 use crate::support::{SOON, eventually};
 
-async fn checkpoint(world: &World, name: &str, spec: Value, status: Value) {
+#[expect(clippy::needless_pass_by_value, reason = "callers write the values in place")]
+fn checkpoint(world: &World, name: &str, spec: Value, status: Value) {
     let object = json!({
         "apiVersion": "agents.kruise.io/v1alpha1", "kind": "Checkpoint",
         "metadata": {"name": name, "namespace": "default", "finalizers": [FINALIZER_CHECKPOINT]},
@@ -35,7 +36,7 @@ fn is_released(checkpoint: &Checkpoint) -> bool {
 async fn lk2_a_checkpoint_without_its_sandbox_fails_a_minute_after_its_creation_and_can_be_deleted() {
     // The clock of the server is an hour behind, so the checkpoint is older than its grace.
     let world = World::an_hour_ago().await;
-    checkpoint(&world, "lost", json!({"sandboxName": "gone"}), Value::Null).await;
+    checkpoint(&world, "lost", json!({"sandboxName": "gone"}), Value::Null);
     eventually_is(&world, "lost", |checkpoint| {
         checkpoint.is_some_and(|checkpoint| {
             checkpoint.phase() == Some(&CheckpointPhase::Failed) && is_released(checkpoint)
@@ -58,8 +59,8 @@ async fn lk2_the_deletion_of_a_sandbox_fails_the_checkpoints_that_wait_for_it() 
         "spec": {"template": {"spec": {"containers": [{"name": "a", "image": "busybox"}]}}},
     });
     world.server.load(&sandbox).unwrap();
-    checkpoint(&world, "waiting", json!({"sandboxName": "s"}), json!({"phase": "Pending"})).await;
-    checkpoint(&world, "at-work", json!({"sandboxName": "s"}), json!({"phase": "Creating"})).await;
+    checkpoint(&world, "waiting", json!({"sandboxName": "s"}), json!({"phase": "Pending"}));
+    checkpoint(&world, "at-work", json!({"sandboxName": "s"}), json!({"phase": "Creating"}));
     world
         .api::<sandbox_manager::api::v1alpha1::Sandbox>()
         .delete("s", &DeleteParams::default())
@@ -80,12 +81,12 @@ async fn lk2_a_finished_checkpoint_expires_and_its_content_is_left_to_the_agent(
     let spec = json!({"sandboxName": "s", "ttlAfterFinished": "30m"});
     let status =
         json!({"phase": "Succeeded", "checkpointId": "cp-1", "completionTime": "2026-01-01T00:00:00Z"});
-    checkpoint(&world, "old", spec.clone(), status.clone()).await;
+    checkpoint(&world, "old", spec.clone(), status.clone());
     let kept =
         json!({"phase": "Succeeded", "checkpointId": "cp-2", "completionTime": "2999-01-01T00:00:00Z"});
-    checkpoint(&world, "new", spec, kept).await;
+    checkpoint(&world, "new", spec, kept);
     let invalid = json!({"sandboxName": "s", "ttlAfterFinished": "soon"});
-    checkpoint(&world, "odd", invalid, status).await;
+    checkpoint(&world, "odd", invalid, status);
     eventually_is(&world, "old", |checkpoint| {
         checkpoint.is_some_and(|checkpoint| checkpoint.metadata.deletion_timestamp.is_some())
     })
@@ -104,7 +105,7 @@ async fn lk2_a_finished_checkpoint_expires_and_its_content_is_left_to_the_agent(
 #[tokio::test]
 async fn lk2_a_checkpoint_that_never_began_can_be_deleted_without_an_agent() {
     let world = World::start().await;
-    checkpoint(&world, "new", json!({"sandboxName": "gone"}), Value::Null).await;
+    checkpoint(&world, "new", json!({"sandboxName": "gone"}), Value::Null);
     world.api::<Checkpoint>().delete("new", &DeleteParams::default()).await.unwrap();
     eventually_is(&world, "new", |checkpoint| checkpoint.is_none()).await;
 }
@@ -119,7 +120,7 @@ async fn lk2_a_refused_write_is_tried_again() {
         Times::First(3),
         broken,
     ));
-    checkpoint(&world, "lost", json!({"sandboxName": "gone"}), Value::Null).await;
+    checkpoint(&world, "lost", json!({"sandboxName": "gone"}), Value::Null);
     eventually_is(&world, "lost", |checkpoint| {
         checkpoint.is_some_and(|checkpoint| {
             checkpoint.phase() == Some(&CheckpointPhase::Failed) && is_released(checkpoint)

@@ -1,4 +1,4 @@
-//! SandboxClaims (LK1): from the stock, without stock, in the face of refusals, and to the end of their lives.
+//! Claims of sandboxes (LK1): from the stock, without stock, in the face of refusals, and to the end of their lives.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
