@@ -182,13 +182,13 @@ mod tests {
 
     #[test]
     fn z1_other_forms_of_the_same_parts_are_changes() {
-        let changes = after(|spec| {
+        let found = after(|spec| {
             let version = &mut spec["versions"][0];
             version["served"] = false.into();
             version["additionalPrinterColumns"][0]["jsonPath"] = ".status.message".into();
         });
         let changed =
             vec!["version v1alpha1: served false -> true".to_owned(), "column Status (v1alpha1)".to_owned()];
-        assert_eq!(changes, Changes { changed, ..Changes::default() });
+        assert_eq!(found, Changes { changed, ..Changes::default() });
     }
 }
