@@ -50,7 +50,7 @@ mod tests {
         assert_eq!(waiting.of("ns", "pool"), [a.clone(), b.clone()]);
         assert!(waiting.of("other", "pool").is_empty());
         waiting.remove(&a);
-        assert_eq!(waiting.of("ns", "pool"), [b.clone()]);
+        assert_eq!(waiting.of("ns", "pool"), std::slice::from_ref(&b));
         waiting.remove(&b);
         assert!(waiting.claims.lock().is_empty());
     }
