@@ -278,7 +278,7 @@ async fn z1_a_definition_without_its_names_is_reported_and_not_called_establishe
     let mut other = other;
     other.metadata.name = Some("boxes.agents.kruise.io".to_owned());
     cluster.install_crds([other]).await;
-    let ended = Command::of(&cluster, ADMIN).await.run(&["--timeout", "3s"]).await;
+    let ended = Command::of(&cluster, ADMIN).await.run(&["--timeout", "10s"]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let expected = "error: sandboxclaims.agents.kruise.io is not established within the time of --timeout: \
                     NamesAccepted is False: \"sbc\" is already in use\n";

@@ -235,13 +235,22 @@ impl Installer {
     pub(super) async fn wait_until_established(&self, steps: &[Step]) -> Result<(), InstallError> {
         for step in steps {
             let name = step.ours.name_any();
+            let mut last = None;
             loop {
-                let seen = self.request("read", &name, self.api.get(&name)).await?;
+                let seen = match (self.request("read", &name, self.api.get(&name)).await, last) {
+                    (Ok(seen), _) => seen,
+                    // The time has ended during a read. What was seen before says more.
+                    (Err(InstallError::NoAnswer { .. }), Some(reason)) => {
+                        return Err(InstallError::NotEstablished { name, reason });
+                    }
+                    (Err(error), _) => return Err(error),
+                };
                 let Some(reason) = pending(&seen) else { break };
                 let next = Instant::now() + POLL_INTERVAL;
                 if next > self.deadline {
                     return Err(InstallError::NotEstablished { name, reason });
                 }
+                last = Some(reason);
                 sleep_until(next).await;
             }
         }

@@ -342,7 +342,7 @@ async fn a_restored_server_is_accepted_in_the_end() {
         Ok(())
     };
     eventually("the cache shows the older state", Duration::from_mins(3), names).await;
-    assert_eq!(met(&test).0, ["stale_list", "transport"]);
+    assert_eq!(met(&test).0, ["inconsistent", "transport"], "the consistency check has recognised it");
     create(&test, "c").await;
     test.wait_until_synced().await;
     assert_eq!(test.cache().reader::<Sandbox>().len().unwrap(), 3);

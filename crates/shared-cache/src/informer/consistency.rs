@@ -46,10 +46,10 @@ const STEP: usize = 32;
 const PAGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Range of the time between a reconnect and the check that follows it.
-const AFTER_RECONNECT: std::ops::RangeInclusive<u64> = 15..=30;
+const AFTER_RECONNECT: std::ops::RangeInclusive<u64> = 5..=15;
 
 /// How long a check waits for the watch to reach a version. An idle watch reaches it only with a bookmark.
-const CATCH_UP: Duration = Duration::from_secs(20);
+const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// Time after which a failed check is repeated.
 const RETRY: Duration = Duration::from_mins(1);
