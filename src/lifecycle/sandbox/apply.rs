@@ -169,6 +169,9 @@ impl Execution<'_, '_> {
 
     /// Creates the volume claims and the pod. LC2: if the answer is not known, the API server is asked for the pod.
     async fn create(&mut self, revision: &str, status: &SandboxStatus) -> Result<Next, HandlerError> {
+        if !self.still_exists().await? {
+            return Ok(later());
+        }
         let Ok(parts) = self.observed.parts() else { return Ok(Next::End(Applied::DecideAgain)) };
         let claims = pod::claims(&self.sandbox, parts.claims);
         let pod = pod::build(&self.sandbox, parts, revision);
@@ -190,6 +193,21 @@ impl Execution<'_, '_> {
                 Ok(found) => self.found(found).await,
             },
         }
+    }
+
+    /// Asks the API server for the sandbox before it gets another pod. If the cache does not show yet that the sandbox is
+    /// gone, its pod is collected, and each new pod would be, too. The first pod needs no such question.
+    async fn still_exists(&self) -> Result<bool, HandlerError> {
+        let uid = self.sandbox.metadata.uid.as_deref().unwrap_or_default();
+        if !self.applier.observer.created.has_had_pod(uid) {
+            return Ok(true);
+        }
+        let reader = self.applier.observer.cache.api_reader();
+        let (namespace, name) = (self.sandbox.namespace_or_empty(), self.sandbox.name_or_empty());
+        let live = reader.get::<Sandbox>(namespace, name).await?;
+        Ok(live.is_some_and(|live| {
+            live.metadata.uid == self.sandbox.metadata.uid && live.metadata.deletion_timestamp.is_none()
+        }))
     }
 
     /// Creates a volume claim, unless it exists. It is kept over a pause and never updated (LS3).

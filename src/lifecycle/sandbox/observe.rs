@@ -81,7 +81,7 @@ impl Observer {
                 // The answer of the API server is newer than the cache.
                 return Ok(Some(PodView::Ours(created)));
             }
-            self.created.forget(uid);
+            self.created.seen(uid);
         }
         let Some(cached) = cached else { return Ok(Some(PodView::Absent)) };
         match self.newest(&cached).await? {

@@ -385,6 +385,25 @@ async fn lc2_while_the_watch_of_pods_is_silent_the_own_pod_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn lc2_a_sandbox_that_is_gone_gets_no_further_pod_while_the_cache_still_shows_it() {
+    let mut lab = Lab::without_kubelet();
+    lab.start_manager();
+    lab.create::<Sandbox>(sandbox("s", json!({}))).await;
+    lab.until("s", |sandbox: &Sandbox| phase(sandbox) == "Pending").await;
+    lab.server.inject(&FaultPlan::event(On::kind("sandboxes"), Times::Always, WatchFault::Silence));
+    lab.delete::<Sandbox>("s").await;
+    // The pod is collected with its owner, which leads to decisions about the sandbox that the cache shows.
+    lab.until_gone::<Pod>("s").await;
+    for _ in 0..30 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+    }
+    lab.until_gone::<Pod>("s").await;
+    let creations = lab.writes().iter().filter(|write| *write == "create pods").count();
+    assert_eq!(creations, 1, "{:?}", lab.writes());
+}
+
+#[tokio::test(start_paused = true)]
 async fn ls7_ls8_objects_of_upstream_are_adopted_without_a_write() {
     let mut lab = Lab::without_kubelet();
     let fixture = include_str!("../../data/upstream-objects.jsonl");
