@@ -5,6 +5,7 @@
 //! handler. A full queue drops events and counts them, as client-go does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use controller_manager::{CancellationToken, Context};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -158,15 +159,20 @@ impl Events {
     }
 }
 
+/// How long a request may take. One without an answer must not hold up all later events.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Sends events until `stop` is cancelled.
 async fn send(mut queued: mpsc::Receiver<Queued>, recorder: Recorder, stop: CancellationToken) {
     let recorder = Arc::new(recorder);
     while let Some(Some(Queued { object, event })) = stop.run_until_cancelled(queued.recv()).await {
-        let sent = stop.run_until_cancelled(recorder.publish(&event, &object)).await;
-        if let Some(Err(error)) = sent {
-            let error = shared_cache::error_text(&error);
-            tracing::debug!(error, reason = event.reason, "cannot send an event");
-        }
+        let request = tokio::time::timeout(TIMEOUT, recorder.publish(&event, &object));
+        let error = match stop.run_until_cancelled(request).await {
+            Some(Ok(Err(error))) => shared_cache::error_text(&error),
+            Some(Err(_)) => "no answer".to_owned(),
+            Some(Ok(Ok(()))) | None => continue,
+        };
+        tracing::debug!(error, reason = event.reason, "cannot send an event");
     }
 }
 

@@ -223,7 +223,7 @@ impl Execution<'_, '_> {
                 self.applier.observer.cache.expect(&created);
                 Ok(())
             }
-            Err(error) if error.code() == Some(409) => Ok(()),
+            Err(error) if error.is_taken_name() => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -304,11 +304,12 @@ impl Execution<'_, '_> {
                 Ok(Next::Step)
             }
             // The pod is gone, or was replaced.
-            Err(error) if matches!(error.code(), Some(409)) => Ok(later()),
-            Err(error) if error.refusal().is_some() && self.observed.update_refused.is_none() => {
+            Err(error) if error.code() == Some(409) => Ok(later()),
+            Err(error) if error.rules_out_change() && self.observed.update_refused.is_none() => {
                 self.observed.update_refused = Some(error.to_string());
                 Ok(Next::End(Applied::DecideAgain))
             }
+            Err(error) if error.code() == Some(404) => Ok(later()),
             Err(error) => {
                 self.report_refusal(&error);
                 Err(error.into())

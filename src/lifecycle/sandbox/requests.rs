@@ -53,6 +53,24 @@ impl RequestError {
             _ => None,
         }
     }
+
+    /// Returns true if an object of the name exists. A quota that changes meanwhile is answered with HTTP 409, too.
+    pub(super) fn is_taken_name(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.reason == "AlreadyExists")
+    }
+
+    /// Returns true if the API server does not support the change of a pod, or finds it invalid. A missing permission or
+    /// an exhausted quota says nothing about the change.
+    pub(super) fn rules_out_change(&self) -> bool {
+        match self {
+            // An old API server has no subresource `resize`. A pod that is gone is named in the answer.
+            Self::Refused { status, .. } if status.code == 404 => {
+                status.details.as_ref().is_none_or(|details| details.name.is_empty())
+            }
+            Self::Refused { status, .. } => matches!(status.code, 400 | 405 | 422),
+            Self::Unknown { .. } => false,
+        }
+    }
 }
 
 /// Creates an object from its JSON.

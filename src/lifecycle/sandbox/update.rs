@@ -73,13 +73,17 @@ fn may_have_changed(plan: &Plan<'_>, ours: &str) -> bool {
     }
     let status = observed.sandbox.status.as_ref();
     let stored = status.and_then(|status| status.update_revision.as_deref()).unwrap_or_default();
-    let is_updating = observed
-        .sandbox
-        .condition(CONDITION_INPLACE_UPDATE)
-        .is_some_and(|condition| condition.reason == REASON_INPLACE_UPDATING);
-    let is_foreign = !stored.is_empty() && stored != ours;
+    let is_open = |condition: &Condition| {
+        matches!(&*condition.reason, REASON_INPLACE_UPDATING | REASON_RECREATE_NOT_ALLOWED)
+    };
+    let is_open = observed.sandbox.condition(CONDITION_INPLACE_UPDATE).is_some_and(is_open);
+    if !stored.is_empty() {
+        // With our revision only other parts of the spec have changed, such as a timer. Admission may have changed the
+        // pod, and that is no reason to touch it.
+        return is_open || stored != ours;
+    }
     let had_status = status.is_some_and(|status| status.observed_generation.is_some());
-    is_updating || is_foreign || (had_status && !observed.generation_is_observed())
+    is_open || (had_status && !observed.generation_is_observed())
 }
 
 /// LS9: labels and annotations never restart a pod.

@@ -68,6 +68,10 @@ impl Reconciler {
     }
 
     async fn run(&self, set: Arc<SandboxSet>) -> Result<Action, HandlerError> {
+        // A template that was read in part would be another revision (LC2). The cache logs and counts such an object.
+        if !set.partially_decoded().is_empty() {
+            return Ok(Action::await_change());
+        }
         let memory = self.memory(&set);
         let mut memory = memory.lock().await;
         if !memory.is_of(&set) {
