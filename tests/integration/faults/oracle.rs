@@ -82,14 +82,7 @@ impl Oracle {
     /// Checks after the faults have ended: cache and events match the objects of the server.
     pub(crate) async fn converged(&mut self, test: &TestCache) -> Result<()> {
         test.wait_until_synced().await;
-        let sandboxes: Api<Sandbox> = Api::all(test.client());
-        let truth = sandboxes.list(&ListParams::default()).await?.items;
-        let truth: BTreeMap<_, _> =
-            truth.iter().map(|object| Ok((object.name_any(), known(object)?))).collect::<Result<_>>()?;
-        let cached = test.cache().reader::<Sandbox>().list(None)?;
-        let cached: BTreeMap<_, _> =
-            cached.iter().map(|object| Ok((object.name_any(), known(object)?))).collect::<Result<_>>()?;
-        ensure!(cached == truth, "the cache shows {cached:?}, the server has {truth:?}");
+        let truth = shown_as_served(test).await?;
         self.is_right(&truth)
     }
 
@@ -104,6 +97,19 @@ impl Oracle {
     pub(crate) fn told(&mut self) -> Vec<String> {
         std::mem::take(&mut self.told)
     }
+}
+
+/// Checks that the cache shows the objects of the server. Returns their UIDs and versions by name.
+pub(crate) async fn shown_as_served(test: &TestCache) -> Result<BTreeMap<String, Known>> {
+    let sandboxes: Api<Sandbox> = Api::all(test.client());
+    let truth = sandboxes.list(&ListParams::default()).await?.items;
+    let truth: BTreeMap<_, _> =
+        truth.iter().map(|object| Ok((object.name_any(), known(object)?))).collect::<Result<_>>()?;
+    let cached = test.cache().reader::<Sandbox>().list(None)?;
+    let cached: BTreeMap<_, _> =
+        cached.iter().map(|object| Ok((object.name_any(), known(object)?))).collect::<Result<_>>()?;
+    ensure!(cached == truth, "the cache shows {cached:?}, the server has {truth:?}");
+    Ok(truth)
 }
 
 /// Records the calls of handlers.
