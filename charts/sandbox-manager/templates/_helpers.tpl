@@ -126,8 +126,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{/* The flags of options from which the chart derives permissions, ports or times. A test compares them with the options. */}}
 {{- define "sandbox-manager.derivedFlags" -}}
 cache-persistent-volumes config health-probe-bind-address leader-elect leader-elect-resource-name
-leader-elect-resource-namespace lifecycle-enabled metrics-bind-address sandbox-namespace shutdown-grace-period
-system-namespace
+leader-elect-resource-namespace lifecycle-enabled metrics-bind-address sandbox-label-selector sandbox-namespace
+shutdown-grace-period system-namespace
 {{- end }}
 
 {{/* Rejects values that contradict each other, which values.schema.json cannot express. */}}
