@@ -144,40 +144,60 @@ async fn e3_e7_what_vanished_while_the_api_server_restarted_is_told_as_of_unknow
     cache.stop().await;
 }
 
+/// Writes until the API server gives versions newer than this one.
+async fn overtake(client: &Client, namespace: &str, version: &str) {
+    let api: Api<Sandbox> = Api::namespaced(client.clone(), namespace);
+    let passed: u64 = version.parse().unwrap();
+    let mut writes = 0;
+    loop {
+        writes += 1;
+        let written =
+            merge(&api, "untouched", json!({ "metadata": { "labels": { "write": writes.to_string() } } }));
+        if written.await.resource_version().unwrap().parse::<u64>().unwrap() > passed {
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs the control plane: tests/e2e.sh"]
 async fn v4_the_cache_equals_an_api_server_whose_etcd_was_restored_from_a_backup() {
-    let cluster = Cluster::start().await;
-    let Cluster::Real(server) = &cluster else { panic!("TEST_API_SERVER is not real") };
-    cluster.install_crds(crds()).await;
-    four(&cluster.client().await, "default").await;
-    let backup = server.back_up().await;
-    let client = cluster.client().await;
-    let proxy = Proxy::to(&cluster).await;
-    let cache = started(client_through(&proxy, &cluster).await, scope("default", "", "")).await;
-    change_four(&client, "default", "lost").await;
-    let newest = create(&client, "default", &sandbox("newest")).await.resource_version().unwrap();
-    cache.await_version::<Sandbox>(&newest, SOON).await.unwrap();
+    for overtaken in [false, true] {
+        let cluster = Cluster::start().await;
+        let Cluster::Real(server) = &cluster else { panic!("TEST_API_SERVER is not real") };
+        cluster.install_crds(crds()).await;
+        four(&cluster.client().await, "default").await;
+        let backup = server.back_up().await;
+        let client = cluster.client().await;
+        let proxy = Proxy::to(&cluster).await;
+        let cache = started(client_through(&proxy, &cluster).await, scope("default", "", "")).await;
+        change_four(&client, "default", "lost").await;
+        let newest = create(&client, "default", &sandbox("newest")).await.resource_version().unwrap();
+        cache.await_version::<Sandbox>(&newest, SOON).await.unwrap();
 
-    proxy.cut();
-    server.restore(&backup).await;
-    let client = cluster.client().await;
-    let api: Api<Sandbox> = Api::namespaced(client.clone(), "default");
-    create(&client, "default", &sandbox("after")).await;
-    proxy.restore();
-    eventually("the cache equals the API server", Duration::from_mins(2), async || {
-        let versions =
-            |objects: Vec<(String, Option<String>)>| objects.into_iter().collect::<BTreeMap<_, _>>();
-        let listed = api.list(&ListParams::default()).await?.items;
-        let listed = versions(listed.iter().map(|o| (o.name_any(), o.resource_version())).collect());
-        let cached = cache.reader::<Sandbox>().list(None)?;
-        let cached = versions(cached.iter().map(|o| (o.name_any(), o.resource_version())).collect());
-        ensure!(cached == listed, "{cached:?} is not {listed:?}");
-        Ok(())
-    })
-    .await;
-    assert_eq!(names::<Sandbox>(&cache), ["after", "changed", "deleted", "replaced", "untouched"]);
-    cache.stop().await;
+        proxy.cut();
+        server.restore(&backup).await;
+        let client = cluster.client().await;
+        let api: Api<Sandbox> = Api::namespaced(client.clone(), "default");
+        create(&client, "default", &sandbox("after")).await;
+        if overtaken {
+            overtake(&client, "default", &newest).await;
+        }
+        proxy.restore();
+        eventually("the cache equals the API server", Duration::from_mins(2), async || {
+            let versions =
+                |objects: Vec<(String, Option<String>)>| objects.into_iter().collect::<BTreeMap<_, _>>();
+            let listed = api.list(&ListParams::default()).await?.items;
+            let listed = versions(listed.iter().map(|o| (o.name_any(), o.resource_version())).collect());
+            let cached = cache.reader::<Sandbox>().list(None)?;
+            let cached = versions(cached.iter().map(|o| (o.name_any(), o.resource_version())).collect());
+            ensure!(cached == listed, "overtaken: {overtaken}: {cached:?} is not {listed:?}");
+            Ok(())
+        })
+        .await;
+        assert_eq!(names::<Sandbox>(&cache), ["after", "changed", "deleted", "replaced", "untouched"]);
+        cache.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::tests::{Fixture, object, start, start_with, start_with_params};
 use super::*;
+use crate::informer::list_watch::PageContent;
 use crate::kind::KindParams;
 use crate::scripted_server::Exchange;
 use crate::test_support::{UNREAD_OWNER, Widget};
@@ -377,4 +378,11 @@ async fn v4_a_check_of_many_objects_lets_the_watch_go_first_again_and_again() {
         turns += 1;
     }
     assert!(turns >= 3200 / 32 + 3200 / 64, "{turns} turns of other tasks");
+}
+
+#[test]
+fn v4_a_list_of_no_metadata_is_null_on_kube_apiserver() {
+    let page: PageContent<'_> =
+        serde_json::from_str(r#"{"metadata":{"resourceVersion":"7"},"items":null}"#).unwrap();
+    assert_eq!((page.version(), page.items.len()), (Some(7), 0));
 }

@@ -80,8 +80,13 @@ pub(crate) struct Page {
 pub(crate) struct PageContent<'a> {
     #[serde(default)]
     pub(crate) metadata: ListMeta,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_empty")]
     pub(crate) items: Vec<&'a RawValue>,
+}
+
+/// kube-apiserver writes a list of the metadata of no objects as `null`.
+fn null_as_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<&'de RawValue>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl PageContent<'_> {
