@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::duration;
+use super::from_text::from_text;
 
 /// A duration in the form of Go. It may be negative: some fields turn a feature off by a negative duration.
 ///
@@ -90,19 +91,7 @@ impl Serialize for GoDuration {
 
 impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl serde::de::Visitor<'_> for Text {
-            type Value = GoDuration;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration, such as 30s")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<GoDuration, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Text)
+        from_text(deserializer, "a duration, such as 30s")
     }
 }
 

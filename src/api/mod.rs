@@ -21,6 +21,7 @@
 mod names;
 
 pub(crate) mod duration;
+mod from_text;
 mod go_duration;
 mod interned;
 mod json_text;

@@ -9,6 +9,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+/// Returns the delay after a failure that follows so many others: `first`, doubled each time, at most `longest`.
+pub(crate) fn delay(first: Duration, longest: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1 << failures.min(20)).min(longest)
+}
+
 /// The failures of the objects of one controller. Lost when the process ends: then each object is tried once.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -36,7 +41,7 @@ impl Backoff {
         let mut failures = self.failures.lock();
         let before = failures.get(uid).filter(|failure| failure.generation == generation);
         let count = before.map_or(0, |failure| failure.count);
-        let delay = self.first.saturating_mul(1 << count.min(20)).min(self.longest);
+        let delay = delay(self.first, self.longest, count);
         let failure = Failure { generation, count: count + 1, retry_at: Instant::now() + delay };
         failures.insert(uid.to_owned(), failure);
         delay

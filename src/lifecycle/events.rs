@@ -5,7 +5,6 @@
 //! handler. A full queue drops events and counts them, as client-go does.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use controller_manager::{CancellationToken, Context};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -15,6 +14,7 @@ use prometheus::IntCounter;
 use tokio::sync::mpsc;
 
 use super::metrics::LifecycleMetrics;
+use super::requests::REQUEST_TIMEOUT;
 use crate::manager::Manager;
 
 /// Number of events that wait at most.
@@ -159,14 +159,12 @@ impl Events {
     }
 }
 
-/// How long a request may take. One without an answer must not hold up all later events.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Sends events until `stop` is cancelled.
 async fn send(mut queued: mpsc::Receiver<Queued>, recorder: Recorder, stop: CancellationToken) {
     let recorder = Arc::new(recorder);
     while let Some(Some(Queued { object, event })) = stop.run_until_cancelled(queued.recv()).await {
-        let request = tokio::time::timeout(TIMEOUT, recorder.publish(&event, &object));
+        // A request without an answer must not hold up all later events.
+        let request = tokio::time::timeout(REQUEST_TIMEOUT, recorder.publish(&event, &object));
         let error = match stop.run_until_cancelled(request).await {
             Some(Ok(Err(error))) => shared_cache::error_text(&error),
             Some(Err(_)) => "no answer".to_owned(),

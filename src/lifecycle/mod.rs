@@ -18,7 +18,9 @@
 //! | `conditions.rs` | changes of conditions by the conventions of the API (LC4) |
 //! | `events.rs` | Kubernetes events, sent beside the reconciles (LC5) |
 //! | `metrics.rs` | the metrics of all controllers |
+//! | `requests.rs` | deadlines, and the deletion of an object that has not changed |
 //! | `revision.rs` | the revision of a template: a hash that does not depend on the order of fields (LS4) |
+//! | `template.rs` | changes of pod templates |
 //!
 //! # Rules
 //!
@@ -38,9 +40,11 @@ mod claim;
 pub(crate) mod conditions;
 pub(crate) mod events;
 pub(crate) mod metrics;
+mod requests;
 mod revision;
 mod sandbox;
 mod sandbox_set;
+mod template;
 
 use crate::manager::Manager;
 use crate::options::ControllersOptions;

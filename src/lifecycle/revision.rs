@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use crate::api::v1alpha1::PodTemplate;
 
-/// The letters and digits of generated names: no vowels, and nothing that is mistaken for another one.
-const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+/// The letters and digits that Kubernetes appends to `generateName`: no vowels, and nothing that is mistaken for another
+/// one.
+pub(crate) const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// The constants of FNV-1a with 64 bits. The hash must be the same in every version, so it is not that of the standard
 /// library.

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use controller_manager::HandlerError;
-use kube::Api;
-use kube::api::{DeleteParams, Preconditions};
 use shared_cache::SharedCache;
 
 use super::decide::Decision;
 use crate::api::v1alpha1::{Checkpoint, FINALIZER_CHECKPOINT};
+use crate::lifecycle::requests::delete_unchanged;
 
 /// Executes a decision. Each write has the resource version as precondition: if the checkpoint has changed meanwhile,
 /// the rest is left to the decision that follows from the change.
@@ -34,29 +33,16 @@ pub(super) async fn apply(
         };
         match cache.patch(&newest, release).if_unchanged().await {
             Ok(released) => newest = released,
-            Err(error) if error.is_conflict() || error.is_not_found() => return Ok(()),
+            Err(error) if error.is_outdated() => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }
     if let Some(status) = decision.status.clone() {
         let written = cache.patch(&newest, |checkpoint| checkpoint.status = Some(status));
         match written.status().if_unchanged().await {
-            Err(error) if !error.is_conflict() && !error.is_not_found() => return Err(error.into()),
+            Err(error) if !error.is_outdated() => return Err(error.into()),
             _ => {}
         }
     }
-    if decision.delete { delete(cache, &newest).await } else { Ok(()) }
-}
-
-async fn delete(cache: &SharedCache, checkpoint: &Checkpoint) -> Result<(), HandlerError> {
-    let metadata = &checkpoint.metadata;
-    let api: Api<Checkpoint> = Api::namespaced(cache.client().clone(), checkpoint.namespace_or_empty());
-    let preconditions =
-        Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
-    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-    match api.delete(checkpoint.name_or_empty(), &parameters).await {
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(_) => Ok(()),
-    }
+    if decision.delete { delete_unchanged(cache, &*newest).await } else { Ok(()) }
 }

@@ -9,7 +9,6 @@ mod decide;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use controller_manager::{Action, HandlerError, Observed, ReconcileHandler};
 use jiff::Timestamp;
@@ -18,15 +17,13 @@ use shared_cache::{Event, KeyRef, ObjectKey, Reader, Satisfaction, SharedCache};
 use self::decide::{View, decide};
 use super::events::{Events, Reason};
 use super::metrics::LifecycleMetrics;
+use super::requests::UNSEEN_WRITE;
 use crate::api::v1alpha1::{Checkpoint, Sandbox};
 use crate::cache::indexes::{CHECKPOINT_SANDBOX, template_ref_key};
 use crate::manager::Manager;
 
 /// Name of the controller that ends and deletes Checkpoints.
 pub const CHECKPOINT_CONTROLLER: &str = "checkpoint-controller";
-
-/// How long to wait for the cache if it does not show an own write yet. The change itself comes earlier.
-const UNSEEN_WRITE: Duration = Duration::from_secs(1);
 
 /// Adds the controller to a manager.
 pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &LifecycleMetrics) {

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use controller_manager::HandlerError;
 use futures::StreamExt as _;
 use futures::stream;
-use kube::Api;
-use kube::api::{DeleteParams, Preconditions};
 use shared_cache::{ObjectKey, SharedCache, error_text};
 
 use super::decide::set_name;
@@ -15,6 +13,7 @@ use super::unseen::{Unseen, Write};
 use crate::api::v1alpha1::{
     LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox, SandboxClaim, SandboxClaimStatus, SandboxSet,
 };
+use crate::lifecycle::requests::delete_unchanged;
 
 /// Number of sandboxes that one claim claims at the same time.
 const PARALLEL: usize = 16;
@@ -93,11 +92,11 @@ pub(super) async fn discard(
             labels.insert(LABEL_RESERVED_FAILED_SANDBOX.to_owned(), LABEL_TRUE.to_owned());
         };
         return match cache.patch(sandbox, reserve).if_unchanged().await {
-            Err(error) if !error.is_conflict() && !error.is_not_found() => Err(error.into()),
+            Err(error) if !error.is_outdated() => Err(error.into()),
             _ => Ok(()),
         };
     }
-    delete(cache, &**sandbox).await
+    delete_unchanged(cache, &**sandbox).await
 }
 
 /// Writes the status if it has changed. Returns false if the claim has changed meanwhile, which leads to a new decision.
@@ -115,31 +114,7 @@ pub(super) async fn write_status(
             *claim = written;
             Ok(true)
         }
-        Err(error) if error.is_conflict() || error.is_not_found() => Ok(false),
+        Err(error) if error.is_outdated() => Ok(false),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Deletes an object unless it has changed.
-///
-/// # Errors
-///
-/// If the API server refuses for another reason.
-pub(super) async fn delete<K>(cache: &SharedCache, object: &K) -> Result<(), HandlerError>
-where
-    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
-{
-    let meta = object.meta();
-    let api: Api<K> = Api::namespaced(cache.client().clone(), meta.namespace.as_deref().unwrap_or_default());
-    let preconditions =
-        Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
-    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-    match api.delete(meta.name.as_deref().unwrap_or_default(), &parameters).await {
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(_) => Ok(()),
     }
 }

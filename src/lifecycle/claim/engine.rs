@@ -149,7 +149,7 @@ impl Engine {
             self.cache.patch(candidate, |sandbox| mark(sandbox, claim, &lock, now)).if_unchanged().await;
         match locked {
             Ok(locked) => Ok(Some(locked)),
-            Err(error) if error.is_conflict() || error.is_not_found() => Ok(None),
+            Err(error) if error.is_outdated() => Ok(None),
             // The claim would overwrite what the cache cannot read of this candidate.
             Err(PatchError::Unread { .. }) => Ok(None),
             Err(error) if may_be_written(&error) => self.look(candidate, &lock).await,

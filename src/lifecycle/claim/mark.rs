@@ -7,10 +7,11 @@ use serde_json::{Map, Value, json};
 
 use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_TIMESTAMP, ANNOTATION_LOCK, ANNOTATION_OWNER, ANNOTATION_UPDATED_METADATA_IN_CLAIM,
-    ClaimInplaceUpdate, LABEL_CLAIM_NAME, LABEL_OWNER, LABEL_SANDBOX_CLAIMED, LABEL_TRUE, PodTemplate,
-    Sandbox, SandboxClaim,
+    ClaimInplaceUpdate, LABEL_CLAIM_NAME, LABEL_OWNER, LABEL_SANDBOX_CLAIMED, LABEL_TRUE, Sandbox,
+    SandboxClaim,
 };
 use crate::lifecycle::conditions;
+use crate::lifecycle::template::{add_labels, changed, object_at};
 
 /// Claims a sandbox: labels, annotations, the template of its pod, and its times. The controller reference is removed,
 /// so the pool refills. `lock` is the id of this claim of this sandbox.
@@ -40,7 +41,8 @@ pub(super) fn mark(sandbox: &mut Sandbox, claim: &SandboxClaim, lock: &str, now:
     if let Some(template) = &mut sandbox.spec.template {
         let mut labels = claim.spec.labels.clone().unwrap_or_default();
         labels.insert(LABEL_OWNER.to_owned(), uid);
-        *template = changed(template, labels, claim.spec.inplace_update.as_ref());
+        let update = claim.spec.inplace_update.as_ref();
+        *template = changed(template, |template| change(template, labels, update));
     }
 }
 
@@ -56,23 +58,16 @@ fn written_keys(claim: &SandboxClaim) -> Option<String> {
     (!all.is_empty()).then(|| Value::Object(all).to_string())
 }
 
-/// Returns the template with these labels, and with the image and the resources of the update in its first container. A
-/// template of another shape stays as it is: the API server has accepted it, and refuses the pod with the reason.
-fn changed(
-    template: &PodTemplate,
+/// Adds labels to a template, and writes the image and the resources of the update into its first container.
+fn change(
+    template: &mut Map<String, Value>,
     labels: BTreeMap<String, String>,
     update: Option<&ClaimInplaceUpdate>,
-) -> PodTemplate {
-    let change = || -> Option<PodTemplate> {
-        let mut value: Value = serde_json::from_str(&template.to_json()).ok()?;
-        let metadata = object_at(value.as_object_mut()?, "metadata")?;
-        object_at(metadata, "labels")?.extend(labels.into_iter().map(|(key, value)| (key, value.into())));
-        if let Some(update) = update {
-            update_container(value.pointer_mut("/spec/containers/0")?.as_object_mut()?, update)?;
-        }
-        serde_json::from_value(value).ok()
-    };
-    change().unwrap_or_else(|| template.clone())
+) -> Option<()> {
+    add_labels(template, labels)?;
+    let Some(update) = update else { return Some(()) };
+    let container = template.get_mut("spec")?.pointer_mut("/containers/0")?;
+    update_container(container.as_object_mut()?, update)
 }
 
 fn update_container(container: &mut Map<String, Value>, update: &ClaimInplaceUpdate) -> Option<()> {
@@ -87,13 +82,4 @@ fn update_container(container: &mut Map<String, Value>, update: &ClaimInplaceUpd
         }
     }
     Some(())
-}
-
-/// Returns the object in a field; an empty one if the field is absent or null.
-fn object_at<'o>(object: &'o mut Map<String, Value>, field: &str) -> Option<&'o mut Map<String, Value>> {
-    let field = object.entry(field).or_insert_with(|| json!({}));
-    if field.is_null() {
-        *field = json!({});
-    }
-    field.as_object_mut()
 }

@@ -38,6 +38,7 @@ use self::waiting::Waiting;
 use super::backoff::Backoff;
 use super::events::{Events, Reason};
 use super::metrics::LifecycleMetrics;
+use super::requests::{UNSEEN_WRITE, delete_unchanged};
 use crate::api::v1alpha1::{LABEL_CLAIM_NAME, Sandbox, SandboxClaim, SandboxClaimPhase, SandboxSet, label};
 use crate::cache::indexes::SANDBOX_USER;
 use crate::manager::Manager;
@@ -47,9 +48,6 @@ pub const CLAIM_CONTROLLER: &str = "sandboxclaim-controller";
 
 /// How long a claim without stock waits at most until it looks again. A sandbox that becomes available wakes it earlier.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// How long to wait for the cache if it does not show the own status yet. The change itself comes earlier.
-const UNSEEN_STATUS: Duration = Duration::from_secs(1);
 
 /// The first and the longest pause after the API server has refused a request.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -132,7 +130,7 @@ impl ClaimHandler {
             return Ok(Action::await_change());
         }
         if let Satisfaction::Unsatisfied { .. } = self.cache.is_satisfied(&*claim) {
-            return Ok(Action::requeue(UNSEEN_STATUS));
+            return Ok(Action::requeue(UNSEEN_WRITE));
         }
         if claim.phase() == Some(&SandboxClaimPhase::Completed) {
             self.forget(&claim);
@@ -221,7 +219,7 @@ impl ClaimHandler {
             let life = claim.spec.ttl_after_completed.as_ref().map_or_else(String::new, ToString::to_string);
             let note = format!("Deleting SandboxClaim after TTL of {life}");
             self.events.publish(&**claim, Reason::SandboxClaimTTLDelete, &note);
-            apply::delete(&self.cache, &**claim).await?;
+            delete_unchanged(&self.cache, &**claim).await?;
         }
         Ok(after.map_or_else(Action::await_change, Action::requeue))
     }

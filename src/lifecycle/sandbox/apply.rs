@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, Preconditions};
 use shared_cache::PatchError;
 
 use super::decision::{Action, Decision, PodChange};
-use super::observe::{Observer, UNSEEN_WRITE};
+use super::observe::Observer;
 use super::observed::{Observed, PodView};
 use super::requests::{self, RequestError};
 use super::timers::{self, Timer};
@@ -21,6 +21,7 @@ use crate::api::v1alpha1::{
 };
 use crate::lifecycle::events::{Events, Reason};
 use crate::lifecycle::metrics::LifecycleMetrics;
+use crate::lifecycle::requests::UNSEEN_WRITE;
 
 /// Sends what a decision asks for.
 pub(super) struct Applier {
@@ -121,16 +122,18 @@ impl Execution<'_, '_> {
         }
     }
 
-    /// LS5: reads the sandbox first, so that an extension which the cache does not show yet wins.
-    async fn read_due(&self, timer: Timer) -> Result<Option<Arc<Sandbox>>, HandlerError> {
+    /// Asks the API server for the sandbox. Another one of the same name does not count.
+    async fn read_live(&self) -> Result<Option<Arc<Sandbox>>, HandlerError> {
         let reader = self.applier.observer.cache.api_reader();
         let (namespace, name) = (self.sandbox.namespace_or_empty(), self.sandbox.name_or_empty());
         let live = reader.get::<Sandbox>(namespace, name).await?;
-        let is_due = |live: &Arc<Sandbox>| {
-            live.metadata.uid == self.sandbox.metadata.uid
-                && timers::fired(live, Timestamp::now()) == Some(timer)
-        };
-        Ok(live.filter(is_due))
+        Ok(live.filter(|live| live.metadata.uid == self.sandbox.metadata.uid))
+    }
+
+    /// LS5: reads the sandbox first, so that an extension which the cache does not show yet wins.
+    async fn read_due(&self, timer: Timer) -> Result<Option<Arc<Sandbox>>, HandlerError> {
+        let live = self.read_live().await?;
+        Ok(live.filter(|live| timers::fired(live, Timestamp::now()) == Some(timer)))
     }
 
     async fn shut_down(&self) -> Result<Next, HandlerError> {
@@ -202,12 +205,8 @@ impl Execution<'_, '_> {
         if !self.applier.observer.created.has_had_pod(uid) {
             return Ok(true);
         }
-        let reader = self.applier.observer.cache.api_reader();
-        let (namespace, name) = (self.sandbox.namespace_or_empty(), self.sandbox.name_or_empty());
-        let live = reader.get::<Sandbox>(namespace, name).await?;
-        Ok(live.is_some_and(|live| {
-            live.metadata.uid == self.sandbox.metadata.uid && live.metadata.deletion_timestamp.is_none()
-        }))
+        let live = self.read_live().await?;
+        Ok(live.is_some_and(|live| live.metadata.deletion_timestamp.is_none()))
     }
 
     /// Creates a volume claim, unless it exists. It is kept over a pause and never updated (LS3).
@@ -359,5 +358,5 @@ fn later() -> Next {
 
 /// Returns true if the object has changed since it was read, or is gone. The cache will show that.
 fn is_outdated<T>(patched: &Result<T, PatchError>) -> bool {
-    patched.as_ref().is_err_and(|error| error.is_conflict() || error.is_not_found())
+    patched.as_ref().is_err_and(PatchError::is_outdated)
 }

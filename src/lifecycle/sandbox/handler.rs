@@ -6,8 +6,9 @@ use controller_manager::{Action, HandlerError, Observed as Shown, ReconcileHandl
 
 use super::apply::{Applied, Applier};
 use super::decide::decide;
-use super::observe::{Newest, UNSEEN_WRITE};
+use super::observe::Newest;
 use crate::api::v1alpha1::Sandbox;
+use crate::lifecycle::requests::UNSEEN_WRITE;
 
 /// How often a decision may ask for more in one reconcile: the pod is read, then created, then refused.
 const MOST_ROUNDS: usize = 4;

@@ -1,7 +1,6 @@
 //! Gathers what a decision depends on: from the cache, and by live reads where the cache cannot know.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use controller_manager::HandlerError;
 use jiff::Timestamp;
@@ -13,9 +12,6 @@ use super::observed::{Observed, PodView, Template};
 use super::pod;
 use crate::api::v1alpha1::{Sandbox, SandboxTemplate};
 use crate::lifecycle::backoff::Backoff;
-
-/// When to look again if the cache does not show an own write yet. Its event leads to a reconcile before that.
-pub(super) const UNSEEN_WRITE: Duration = Duration::from_secs(1);
 
 /// The sources of what is observed.
 pub(super) struct Observer {

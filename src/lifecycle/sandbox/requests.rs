@@ -1,7 +1,6 @@
 //! The requests for pods and volume claims, each with a deadline and with a UID as precondition.
 
 use std::future::Future;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -12,9 +11,7 @@ use serde_json::{Value, json};
 
 use super::decision::PodChange;
 use super::fit::ContainerChange;
-
-/// How long a request may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+use crate::lifecycle::requests::REQUEST_TIMEOUT;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -184,7 +181,7 @@ async fn send<T>(
     what: String,
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, RequestError> {
-    match tokio::time::timeout(TIMEOUT, request).await {
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         // An answer that asks to try again later is no refusal, and an error of the server says nothing about the object.
         Ok(Err(kube::Error::Api(status))) if status.code < 500 && !matches!(status.code, 408 | 429) => {
@@ -192,7 +189,7 @@ async fn send<T>(
         }
         Ok(Err(error)) => Err(unknown(&what, &error)),
         Err(_) => {
-            let cause = format!("no answer within {} s", TIMEOUT.as_secs());
+            let cause = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
             Err(RequestError::Unknown { what, cause })
         }
     }

@@ -10,13 +10,12 @@ use crate::api::v1alpha1::{
     API_VERSION, LABEL_FALSE, LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE,
     LABEL_TEMPLATE_HASH, PodTemplate, RareFields, Sandbox, SandboxSet, SandboxSpec, UnreadFields,
 };
+use crate::lifecycle::revision::ALPHABET;
+use crate::lifecycle::template::{add_labels, changed};
 
 /// The labels that a set gives to each member, and to the template of its pod.
 pub(super) const MEMBER_LABELS: [&str; 4] =
     [LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE, LABEL_SANDBOX_CLAIMED, LABEL_TEMPLATE_HASH];
-
-/// The letters that Kubernetes appends to `generateName`.
-const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// Number of letters that are appended.
 const SUFFIX: usize = 5;
@@ -41,7 +40,7 @@ pub(in crate::lifecycle) fn prototype(set: &SandboxSet, revision: &str) -> Sandb
             ..ObjectMeta::default()
         },
         spec: SandboxSpec {
-            template: template.map(|template| labelled(template, &labels)),
+            template: template.map(|template| changed(template, |template| add_labels(template, labels))),
             template_ref: spec.template_ref.clone().filter(|_| template.is_none()).map(Box::new),
             volume_claim_templates: spec.volume_claim_templates.clone(),
             persistent_contents: spec.persistent_contents.clone().map(Into::into),
@@ -61,7 +60,8 @@ pub(in crate::lifecycle) fn prototype(set: &SandboxSet, revision: &str) -> Sandb
 /// The name is chosen here, so that a creation whose answer is lost can be repeated without a second sandbox (LC2).
 pub(in crate::lifecycle) fn new_name(set: &SandboxSet) -> String {
     let random = Uuid::new_v4();
-    let letters = random.as_bytes()[..SUFFIX].iter().map(|byte| LETTERS[usize::from(*byte) % LETTERS.len()]);
+    let letters =
+        random.as_bytes()[..SUFFIX].iter().map(|byte| ALPHABET[usize::from(*byte) % ALPHABET.len()]);
     let mut name = prefix(set);
     name.truncate(name.floor_char_boundary(LONGEST_NAME - SUFFIX));
     name.extend(letters.map(char::from));
@@ -107,24 +107,6 @@ fn template_metadata(template: &PodTemplate) -> (Texts, Texts) {
         fields.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
     };
     (texts("/metadata/labels"), texts("/metadata/annotations"))
-}
-
-/// Returns the template with these labels. A template whose labels are no object stays as it is.
-fn labelled(template: &PodTemplate, labels: &Texts) -> PodTemplate {
-    let add = || -> Option<PodTemplate> {
-        let mut value: Value = serde_json::from_str(&template.to_json()).ok()?;
-        let mut at = value.as_object_mut()?;
-        for name in ["metadata", "labels"] {
-            let field = at.entry(name).or_insert_with(|| Value::Object(serde_json::Map::new()));
-            if field.is_null() {
-                *field = Value::Object(serde_json::Map::new());
-            }
-            at = field.as_object_mut()?;
-        }
-        at.extend(labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
-        serde_json::from_value(value).ok()
-    };
-    add().unwrap_or_else(|| template.clone())
 }
 
 #[cfg(test)]
@@ -196,7 +178,7 @@ mod tests {
         let mut set = set(1, "i");
         let name = new_name(&set);
         let suffix = name.strip_prefix("pool-").unwrap();
-        assert!(suffix.len() == 5 && suffix.bytes().all(|letter| LETTERS.contains(&letter)), "{name}");
+        assert!(suffix.len() == 5 && suffix.bytes().all(|letter| ALPHABET.contains(&letter)), "{name}");
         assert_ne!(name, new_name(&set));
         set.metadata.name = Some("n".repeat(80));
         assert_eq!(new_name(&set).len(), LONGEST_NAME);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::members::{Member, Standing};
+use crate::lifecycle::backoff::delay;
 
 /// The first delay after a failure.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -37,9 +38,8 @@ impl Backoff {
     pub(super) fn failed(&mut self, now: Instant, message: String) {
         self.message = message;
         if self.waits_until(now).is_none() {
-            let delay = self.first.saturating_mul(1 << self.failures.min(20)).min(self.longest);
+            self.retry_at = Some(now + delay(self.first, self.longest, self.failures));
             self.failures += 1;
-            self.retry_at = Some(now + delay);
         }
     }
 

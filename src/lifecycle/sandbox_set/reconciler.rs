@@ -284,7 +284,7 @@ impl Reconciler {
                 Ok(None)
             }
             // The set has changed or is gone. The cache shows it soon.
-            Err(error) if error.is_conflict() || error.is_not_found() => {
+            Err(error) if error.is_outdated() => {
                 memory.written_at = now;
                 Ok(Some(STATUS_INTERVAL))
             }

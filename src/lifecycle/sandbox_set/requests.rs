@@ -1,7 +1,6 @@
 //! The requests that a set sends: to create, lock and delete sandboxes, and to read what the cache cannot know.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,9 +16,7 @@ use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_TIMESTAMP, ANNOTATION_LOCK, ANNOTATION_OWNER, LABEL_SANDBOX_POOL, OWNER_SCALE_DOWN,
     Sandbox, SandboxSet,
 };
-
-/// How long a request may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+use crate::lifecycle::requests::REQUEST_TIMEOUT;
 
 /// Number of sandboxes in a page of a live list.
 const PAGE: u32 = 500;
@@ -171,8 +168,8 @@ fn requests(sandbox: &Sandbox) -> Request {
 }
 
 async fn within_deadline<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
-    match tokio::time::timeout(TIMEOUT, request).await {
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(Failure::Unknown(format!("no answer within {} s", TIMEOUT.as_secs()))),
+        Err(_) => Err(Failure::Unknown(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))),
     }
 }

@@ -111,6 +111,12 @@ impl PatchError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { status, .. } if status.code == 404)
     }
+
+    /// Returns true if the object has changed since it was read, or no longer exists. The cache will show that.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.is_conflict() || self.is_not_found()
+    }
 }
 
 /// A write of a cached object. Await it. Created by [`SharedCache::patch`].

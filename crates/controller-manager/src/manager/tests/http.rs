@@ -71,9 +71,11 @@ async fn readiness_follows_the_required_kinds_and_lists_the_optional_ones() {
     let health = bound.health_address().unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(bound.run(stop.clone()));
-    let body =
-        until(health, "/readyz", |_, body| body.contains("informer/configmaps failed: not synced: ")).await;
-    assert!(body.contains("[~]informer/secrets not synced: "), "{body}");
+    let both_failed = |_, body: &str| {
+        body.contains("informer/configmaps failed: not synced: ")
+            && body.contains("[~]informer/secrets not synced: ")
+    };
+    until(health, "/readyz", both_failed).await;
     assert_eq!(call(health, "/livez").await, (200, "ok".into()));
     assert_eq!(call(health, "/readyz").await.0, 503);
 
