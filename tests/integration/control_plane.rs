@@ -17,7 +17,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta};
 use kube::{Api, Client, Config};
 use serde_json::json;
 
-use crate::support::{ADMIN, ControlPlane, LIMITED, SOON, eventually};
+use crate::support::{ADMIN, AuditedRequest, ControlPlane, LIMITED, SOON, Setup, eventually};
 
 /// Set for the process that a test spawns from this binary and kills.
 const HOLD: &str = "TEST_HOLD_CONTROL_PLANE";
@@ -42,8 +42,12 @@ fn processes_of(data_dir: &Path) -> Vec<String> {
 }
 
 fn assert_all_runs(data_dir: &Path) {
+    assert_runs(data_dir, &["etcd", "kube-apiserver"]);
+}
+
+fn assert_runs(data_dir: &Path, programs: &[&str]) {
     let running = processes_of(data_dir);
-    for program in ["etcd", "kube-apiserver"] {
+    for program in programs {
         assert!(running.iter().any(|name| name == program), "{program} is not among {running:?}");
     }
 }
@@ -196,6 +200,45 @@ async fn nothing_is_left_of_a_dropped_control_plane_even_when_paused() {
         assert_eq!(processes_of(&data_dir), Vec::<String>::new(), "paused: {paused}");
         assert!(!data_dir.exists(), "paused: {paused}");
     }
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn nothing_is_left_of_a_dropped_control_plane_with_nodes() {
+    let cp = ControlPlane::start_as(Setup::default().nodes()).await;
+    let data_dir = cp.data_dir().to_owned();
+    assert_all_runs(&data_dir);
+    assert_runs(&data_dir, &["kube-controller-manager", "kube-scheduler", "kwok"]);
+    drop(cp);
+    assert_eq!(processes_of(&data_dir), Vec::<String>::new());
+    assert!(!data_dir.exists());
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: tests/e2e.sh"]
+async fn an_audited_control_plane_notes_who_asked_for_what() {
+    let cp = ControlPlane::start_as(Setup::default().audit()).await;
+    let namespace = cp.namespace("audit").await;
+    let user = "someone-of-this-test";
+    let api: Api<ConfigMap> = Api::namespaced(cp.client_for(user).await, &namespace);
+    api.create(&PostParams::default(), &config_map("new")).await.unwrap_err();
+    api.get("known").await.unwrap_err();
+    let noted = eventually("both are noted", SOON, async || {
+        let noted = cp.requests(user);
+        ensure!(noted.len() == 2, "{noted:?}");
+        Ok(noted)
+    })
+    .await;
+    let texts = |request: &AuditedRequest| {
+        let texts = [&request.verb, &request.resource, &request.namespace].map(String::clone);
+        (texts.join(" "), request.code, request.is_write())
+    };
+    let expected = |verb: &str, is_write| (format!("{verb} configmaps {namespace}"), Some(403), is_write);
+    assert_eq!(
+        noted.iter().map(texts).collect::<Vec<_>>(),
+        [expected("create", true), expected("get", false)]
+    );
+    assert_eq!(cp.requests("someone-else"), []);
 }
 
 #[tokio::test]

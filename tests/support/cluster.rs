@@ -2,18 +2,23 @@
 //! `TEST_API_SERVER=real`, as `tests/e2e.sh` sets it. The tests are the same.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use memory_apiserver::{ApiServer, Serving};
+use memory_apiserver::{ApiServer, Kubelet, Serving};
 use tokio::sync::Mutex;
 
+use super::audit::{self, AuditedRequest};
 use super::setup::{create_namespace, install_crds};
-use super::{ADMIN, ControlPlane};
+use super::{ADMIN, ControlPlane, Setup};
 
 /// Names the server that tests run on.
 const SERVER: &str = "TEST_API_SERVER";
+
+/// How long a pod takes to become ready on the nodes of a server in memory.
+const POD_START: Duration = Duration::from_millis(50);
 
 /// An API server with nothing of this project's in it.
 pub(crate) enum Cluster {
@@ -60,9 +65,18 @@ impl Cluster {
     /// One that others may use, too: to be left running as it is.
     pub(crate) async fn shared() -> Self {
         if is_real() {
-            Self::Real(RealServer::Shared(ControlPlane::shared().await))
+            Self::of(ControlPlane::shared().await)
         } else {
-            Self::memory().await
+            Self::memory(ApiServer::new()).await
+        }
+    }
+
+    /// As [`Self::shared`], with nodes, on which pods become ready, and a garbage collector.
+    pub(crate) async fn shared_with_nodes() -> Self {
+        if is_real() {
+            Self::of(ControlPlane::shared_with_nodes().await)
+        } else {
+            Self::memory(memory_with_nodes()).await
         }
     }
 
@@ -71,12 +85,25 @@ impl Cluster {
         if is_real() {
             Self::Real(RealServer::Own(ControlPlane::start().await))
         } else {
-            Self::memory().await
+            Self::memory(ApiServer::new()).await
         }
     }
 
-    async fn memory() -> Self {
-        let api = ApiServer::new();
+    /// As [`Self::start`], with nodes and a garbage collector.
+    pub(crate) async fn start_with_nodes() -> Self {
+        if is_real() {
+            Self::Real(RealServer::Own(ControlPlane::start_as(Setup::default().nodes()).await))
+        } else {
+            Self::memory(memory_with_nodes()).await
+        }
+    }
+
+    /// A control plane that other tests use, too.
+    pub(crate) fn of(control_plane: &'static ControlPlane) -> Self {
+        Self::Real(RealServer::Shared(control_plane))
+    }
+
+    async fn memory(api: ApiServer) -> Self {
         let serving = api.listen(([127, 0, 0, 1], 0).into()).await.expect("a free port");
         Self::Memory(MemoryServer {
             api,
@@ -118,6 +145,15 @@ impl Cluster {
         }
     }
 
+    /// The latest requests of a user, in the order in which they came. A real server must be one with nodes that tests
+    /// share.
+    pub(crate) fn requests(&self, user: &str) -> Vec<AuditedRequest> {
+        match self {
+            Self::Memory(server) => audit::seen(&server.api.requests(), user),
+            Self::Real(server) => server.requests(user),
+        }
+    }
+
     /// A client that is configured by a kubeconfig, over the network.
     pub(crate) async fn connect(kubeconfig: Kubeconfig) -> Client {
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
@@ -156,6 +192,11 @@ impl Cluster {
             Self::Real(server) => server.start_api_server().await,
         }
     }
+}
+
+fn memory_with_nodes() -> ApiServer {
+    let kubelet = Kubelet::ready_after(POD_START);
+    ApiServer::builder().strict_owners().kubelet(&kubelet).start().expect("a server with a kubelet")
 }
 
 impl MemoryServer {

@@ -4,6 +4,9 @@
 //! [`ControlPlane::start`] is one for a test that stops, kills or pauses it. Only addresses and credentials are
 //! kept here: each test has a runtime of its own, and a client belongs to the runtime that it was made on.
 //! There are no controllers in it: a namespace never finishes terminating, owners' deletions do not cascade.
+//!
+//! [`ControlPlane::shared_with_nodes`] and [`Setup::nodes`] add kube-controller-manager, kube-scheduler and nodes that
+//! kwok plays: pods become ready, volume claims are bound, and objects without an owner are collected.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -19,6 +22,8 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
+use super::audit::{self, AuditedRequest};
+use super::repository_file;
 use super::setup::{create_namespace, install_crds};
 use super::supervisor::Supervisor;
 
@@ -31,9 +36,53 @@ pub(crate) const LIMITED: &str = "limited";
 /// How often a start is tried: between choosing a free port and listening on it, another program may take it.
 const START_ATTEMPTS: usize = 3;
 
+/// Number of nodes of the control planes that have any.
+const NODES: u16 = 4;
+
+/// File in the data directory with a line for each request of an audited control plane.
+const AUDIT_LOG: &str = "audit.log";
+
 static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
 
-/// A running control plane. Dropping it ends both programs and removes their data.
+static SHARED_WITH_NODES: OnceCell<ControlPlane> = OnceCell::const_new();
+
+/// What a control plane has besides etcd and kube-apiserver.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    nodes: u16,
+    audit: bool,
+    flags: Vec<String>,
+}
+
+impl Setup {
+    /// Adds controllers, a scheduler and nodes.
+    pub(crate) fn nodes(self) -> Self {
+        Self { nodes: NODES, ..self }
+    }
+
+    /// Notes all requests, for [`ControlPlane::requests`].
+    pub(crate) fn audit(self) -> Self {
+        Self { audit: true, ..self }
+    }
+
+    /// Adds flags of kube-apiserver.
+    pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().copied().map(String::from));
+        self
+    }
+
+    fn all_flags(&self, data_dir: &Path) -> Vec<String> {
+        let mut flags = self.flags.clone();
+        if self.audit {
+            let policy = repository_file("tests/controlplane/audit-policy.yaml");
+            flags.push(format!("--audit-policy-file={}", policy.display()));
+            flags.push(format!("--audit-log-path={}", data_dir.join(AUDIT_LOG).display()));
+        }
+        flags
+    }
+}
+
+/// A running control plane. Dropping it ends its programs and removes their data.
 pub(crate) struct ControlPlane {
     /// The lock is held while a command is carried out, on a thread that may block.
     supervisor: Arc<Mutex<Supervisor>>,
@@ -51,22 +100,31 @@ impl ControlPlane {
         SHARED.get_or_init(Self::start).await
     }
 
+    /// As [`Self::shared`], with nodes and an audit log.
+    pub(crate) async fn shared_with_nodes() -> &'static Self {
+        SHARED_WITH_NODES.get_or_init(|| Self::start_as(Setup::default().nodes().audit())).await
+    }
+
     /// Starts a private one and waits until it is ready.
     ///
     /// # Panics
     ///
     /// When it does not start. The end of both logs is then on standard error.
     pub(crate) async fn start() -> Self {
-        Self::start_with(&[]).await
+        Self::start_as(Setup::default()).await
     }
 
     /// As [`Self::start`], with further flags for kube-apiserver.
     pub(crate) async fn start_with(flags: &[&str]) -> Self {
-        let flags: Vec<String> = flags.iter().copied().map(String::from).collect();
+        Self::start_as(Setup::default().flags(flags)).await
+    }
+
+    /// As [`Self::start`], with what the setup adds.
+    pub(crate) async fn start_as(setup: Setup) -> Self {
         spawn_blocking(move || {
             let mut attempts = 1;
             loop {
-                match Self::try_start(&flags) {
+                match Self::try_start(&setup) {
                     Ok(started) => return started,
                     Err(error) if attempts == START_ATTEMPTS => {
                         panic!("the control plane does not start: {error:#}")
@@ -80,10 +138,11 @@ impl ControlPlane {
         .unwrap()
     }
 
-    fn try_start(flags: &[String]) -> Result<Self> {
+    fn try_start(setup: &Setup) -> Result<Self> {
         let data_dir = tempfile::Builder::new().prefix("controlplane.").tempdir()?.keep();
         let (etcd_port, apiserver_port) = (free_port(), free_port());
-        let mut supervisor = Supervisor::spawn(&data_dir, etcd_port, apiserver_port, flags)?;
+        let flags = setup.all_flags(&data_dir);
+        let mut supervisor = Supervisor::spawn(&data_dir, etcd_port, apiserver_port, setup.nodes, &flags)?;
         supervisor.wait_ready()?;
         Ok(Self {
             supervisor: Arc::new(Mutex::new(supervisor)),
@@ -141,6 +200,16 @@ impl ControlPlane {
         let yaml = serde_yaml::to_string(&self.kubeconfig(user)).expect("a kubeconfig as YAML");
         std::fs::write(&path, yaml).expect("writing into the data directory");
         path
+    }
+
+    /// The requests of a user so far, in the order in which they came. Only a control plane with [`Setup::audit`] notes
+    /// requests.
+    ///
+    /// # Panics
+    ///
+    /// If there is no log.
+    pub(crate) fn requests(&self, user: &str) -> Vec<AuditedRequest> {
+        audit::read(&self.data_dir.join(AUDIT_LOG), user)
     }
 
     /// Creates a namespace that no other test has and returns its name, which starts with `prefix`.

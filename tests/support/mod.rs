@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of it")]
 
+mod audit;
 mod cluster;
 mod control_plane;
 mod kubectl;
@@ -16,8 +17,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub(crate) use audit::AuditedRequest;
 pub(crate) use cluster::{Cluster, is_real};
-pub(crate) use control_plane::{ADMIN, ControlPlane, LIMITED, free_port};
+pub(crate) use control_plane::{ADMIN, ControlPlane, LIMITED, Setup, free_port};
 pub(crate) use kubectl::{Kubectl, is_installed};
 
 /// How long to wait for what should happen soon. Generous: it is only used up by a test that fails.

@@ -1,6 +1,6 @@
-//! The process that runs etcd and kube-apiserver: `tests/controlplane/run.sh`, spoken to line by line.
+//! The process that runs the control plane: `tests/controlplane/run.sh`, spoken to line by line.
 //!
-//! The script ends, and takes both programs and their data with it, when its standard input ends. This side of
+//! The script ends, and takes all programs and their data with it, when its standard input ends. This side of
 //! that pipe lives in [`Supervisor`] and nowhere else, so dropping it or dying, however violently, is enough.
 //! All calls block; nothing here belongs to a tokio runtime, so that tests with runtimes of their own can share it.
 
@@ -27,15 +27,21 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts a control plane whose data is in `data_dir` (new or empty; removed at the end).
+    /// Starts a control plane whose data is in `data_dir` (new or empty; removed at the end). With `nodes` it also runs
+    /// controllers, a scheduler and so many nodes. `flags` are for kube-apiserver.
     pub(super) fn spawn(
         data_dir: &Path,
         etcd_port: u16,
         apiserver_port: u16,
+        nodes: u16,
         flags: &[String],
     ) -> Result<Self> {
         let script = repository_file("tests/controlplane/run.sh");
-        let mut process = Command::new(&script)
+        let mut command = Command::new(&script);
+        if nodes > 0 {
+            command.args(["--nodes", &nodes.to_string()]);
+        }
+        let mut process = command
             .arg("--data-dir")
             .arg(data_dir)
             .args(["--etcd-port", &etcd_port.to_string()])
@@ -65,7 +71,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// After a start: waits until `/readyz` of the API server says that it is ready.
+    /// After a start: waits until `/readyz` of the API server says that it is ready, and the first time until the nodes
+    /// are.
     pub(super) fn wait_ready(&mut self) -> Result<()> {
         let answer = self.answer()?;
         ensure!(answer.starts_with("ready "), "{answer}; standard error has the logs");
@@ -81,7 +88,7 @@ impl Supervisor {
 }
 
 impl Drop for Supervisor {
-    /// Returns once both programs are gone and the data is removed.
+    /// Returns once all programs are gone and the data is removed.
     fn drop(&mut self) {
         drop(self.commands.take());
         let deadline = Instant::now() + ANSWER;

@@ -15,6 +15,7 @@ mod release;
 mod rendered;
 mod server;
 mod values;
+mod writes;
 
 use std::path::PathBuf;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::release::{Grant, Release};
 use super::server;
 use crate::support::fixtures::{SandboxFixture, create, sandbox};
-use crate::support::{ControlPlane, Process, SOON, eventually};
+use crate::support::{AuditedRequest, ControlPlane, Process, SOON, eventually};
 
 /// A release, where its sandboxes are, and the namespaces of its roles.
 struct Installed<'cp> {
@@ -147,9 +147,9 @@ async fn c3_without_a_system_namespace_nothing_of_it_can_be_read() {
 }
 
 /// A request as the rules see it: verb, group, resource, namespace.
-type Access = (String, String, String, String);
+pub(super) type Access = (String, String, String, String);
 
-fn granted(grants: &[Grant]) -> BTreeSet<Access> {
+pub(super) fn granted(grants: &[Grant]) -> BTreeSet<Access> {
     let of = |grant: &Grant| -> Vec<Access> {
         let namespace = grant.role.namespace.clone().unwrap_or_default();
         let access =
@@ -159,25 +159,13 @@ fn granted(grants: &[Grant]) -> BTreeSet<Access> {
     grants.iter().flat_map(of).collect()
 }
 
-/// What a user has asked for, by the API server's audit log; anything that was not allowed is an error.
-fn sent(log: &std::path::Path, user: &str) -> BTreeSet<Access> {
-    let text = std::fs::read_to_string(log).unwrap();
-    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let by_user = events.filter(|event| event["user"]["username"] == user);
-    by_user
-        .map(|event| {
-            let code = event["responseStatus"]["code"].as_u64().unwrap();
-            assert!(code == 200 || code == 422, "{event}");
-            let text = |field: &str| event["objectRef"][field].as_str().unwrap_or_default().to_owned();
-            assert!(!text("resource").is_empty() && text("name").is_empty(), "{event}");
-            (
-                event["verb"].as_str().unwrap().to_owned(),
-                text("apiGroup"),
-                text("resource"),
-                text("namespace"),
-            )
-        })
-        .collect()
+/// What a user has asked for, by the API server's audit log. A request that was forbidden is an error.
+pub(super) fn sent(cp: &ControlPlane, user: &str) -> BTreeSet<Access> {
+    let access = |request: AuditedRequest| {
+        assert!(!matches!(request.code, Some(401 | 403)), "{request:?}");
+        (request.verb, request.group, request.resource, request.namespace)
+    };
+    cp.requests(user).into_iter().map(access).collect()
 }
 
 /// Takes a verb out of all rules of a release, and puts it back.
@@ -207,22 +195,13 @@ async fn every_rule_needs(installed: &Installed<'_>, verb: &str) {
 #[tokio::test]
 #[ignore = "needs helm and the control plane: tests/chart/run.sh"]
 async fn the_process_sends_exactly_what_its_rules_allow() {
-    let folder = tempfile::tempdir().unwrap();
-    let (policy, log) = (folder.path().join("policy.yaml"), folder.path().join("audit.log"));
-    let rules = json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-                        "rules": [{ "level": "Metadata", "userGroups": ["system:serviceaccounts"] }] });
-    std::fs::write(&policy, rules.to_string()).unwrap();
-    let cp = ControlPlane::start_with(&[
-        "--feature-gates=WatchList=false",
-        &format!("--audit-policy-file={}", policy.display()),
-        &format!("--audit-log-path={}", log.display()),
-    ])
-    .await;
-    cp.install_crds(sandbox_manager::api::v1alpha1::crds()).await;
-    for installed in [in_every_namespace(&cp).await, in_one_namespace(&cp).await] {
-        works(&cp, &installed).await;
+    let cp = server::audited().await;
+    for installed in [in_every_namespace(cp).await, in_one_namespace(cp).await] {
+        works(cp, &installed).await;
         let user = installed.release.user().await;
-        assert_eq!(sent(&log, &user), granted(&installed.grants().await));
+        let refused = cp.requests(&user).into_iter().find(|request| !matches!(request.code, Some(200 | 422)));
+        assert_eq!(refused, None);
+        assert_eq!(sent(cp, &user), granted(&installed.grants().await));
         for verb in ["list", "watch"] {
             every_rule_needs(&installed, verb).await;
         }

@@ -3,8 +3,16 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use sandbox_manager::api::v1alpha1::crds;
 
+use tokio::sync::OnceCell;
+
 use super::read;
-use crate::support::ControlPlane;
+use crate::support::{ControlPlane, Setup};
+
+static AUDITED: OnceCell<ControlPlane> = OnceCell::const_new();
+
+/// Without streaming lists, so that `list` is used, too. The plugin asks for permissions that no request needs by itself.
+const AUDITED_FLAGS: [&str; 2] =
+    ["--feature-gates=WatchList=false", "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"];
 
 /// The definitions of ServiceMonitor and PrometheusRule.
 fn operator_crds() -> Vec<CustomResourceDefinition> {
@@ -26,5 +34,13 @@ pub(super) async fn shared() -> &'static ControlPlane {
 pub(super) async fn without_our_kinds() -> ControlPlane {
     let cp = ControlPlane::start().await;
     cp.install_crds(operator_crds()).await;
+    cp
+}
+
+/// A control plane with nodes and our kinds that notes all requests, for the tests that compare these with the rules.
+pub(super) async fn audited() -> &'static ControlPlane {
+    let setup = Setup::default().nodes().audit().flags(&AUDITED_FLAGS);
+    let cp = AUDITED.get_or_init(|| ControlPlane::start_as(setup)).await;
+    cp.install_crds(crds()).await;
     cp
 }

@@ -4,7 +4,8 @@
 
 mod checkpoint;
 mod claim;
-mod pool_rig;
+pub(crate) mod pool_rig;
+pub(crate) mod proof;
 mod sandbox;
 mod sandbox_set;
 mod world;

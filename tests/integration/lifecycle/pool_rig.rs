@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{SOON, eventually};
 
 pub(super) const NAMESPACE: &str = "default";
-pub(super) const POOL: &str = "pool";
+pub(crate) const POOL: &str = "pool";
 
 /// An API server, and a manager on it.
 pub(super) struct Rig {
@@ -65,7 +65,7 @@ impl Rig {
             };
             server.force(plural, object.clone());
         }
-        let observer = Observer::start(server.client_without_faults());
+        let observer = Observer::start(Api::namespaced(server.client_without_faults(), NAMESPACE));
         let mut rig = Self { server, kubelet, observer, manager: None };
         rig.start_manager().await;
         rig
@@ -202,8 +202,8 @@ impl Rig {
     }
 }
 
-/// Watches all sandboxes and notes what must never happen.
-pub(super) struct Observer {
+/// Watches the sandboxes of a namespace and notes what must never happen.
+pub(crate) struct Observer {
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<()>,
 }
@@ -211,6 +211,8 @@ pub(super) struct Observer {
 #[derive(Default)]
 struct Seen {
     members: BTreeMap<String, Sandbox>,
+    /// What a list has shown so far, until it is complete and replaces `members`.
+    listed: BTreeMap<String, Sandbox>,
     most: usize,
     least_available: usize,
     claimed_deletions: Vec<String>,
@@ -231,17 +233,17 @@ impl Seen {
 }
 
 impl Observer {
-    fn start(client: Client) -> Self {
+    pub(crate) fn start(sandboxes: Api<Sandbox>) -> Self {
         let seen = Arc::new(Mutex::new(Seen { least_available: usize::MAX, ..Seen::default() }));
         let noted = Arc::clone(&seen);
         let task = tokio::spawn(async move {
             // After an error the watch goes on where it was.
-            let events = watcher(Api::<Sandbox>::all(client), watcher::Config::default()).default_backoff();
+            let events = watcher(sandboxes, watcher::Config::default()).default_backoff();
             let mut events = Box::pin(events.filter_map(|event| std::future::ready(event.ok())));
             while let Some(event) = events.next().await {
                 let mut seen = noted.lock();
                 match event {
-                    watcher::Event::Apply(sandbox) | watcher::Event::InitApply(sandbox) => {
+                    watcher::Event::Apply(sandbox) => {
                         seen.members.insert(sandbox.name_any(), sandbox);
                     }
                     watcher::Event::Delete(sandbox) => {
@@ -250,7 +252,11 @@ impl Observer {
                             seen.claimed_deletions.push(sandbox.name_any());
                         }
                     }
-                    watcher::Event::Init | watcher::Event::InitDone => continue,
+                    watcher::Event::Init => seen.listed.clear(),
+                    watcher::Event::InitApply(sandbox) => {
+                        seen.listed.insert(sandbox.name_any(), sandbox);
+                    }
+                    watcher::Event::InitDone => seen.members = std::mem::take(&mut seen.listed),
                 }
                 seen.count();
             }
@@ -258,8 +264,18 @@ impl Observer {
         Self { seen, task }
     }
 
+    /// Returns true if the observer has seen these sandboxes as they are here, and sees no others.
+    pub(crate) fn has_seen(&self, sandboxes: &[Sandbox]) -> bool {
+        let seen = self.seen.lock();
+        let is_seen = |sandbox: &Sandbox| {
+            let known = seen.members.get(&sandbox.name_any());
+            known.is_some_and(|known| known.metadata.resource_version == sandbox.metadata.resource_version)
+        };
+        seen.members.len() == sandboxes.len() && sandboxes.iter().all(is_seen)
+    }
+
     /// Returns the largest number of members that existed at one time since the last call.
-    pub(super) fn take_most(&self) -> usize {
+    pub(crate) fn take_most(&self) -> usize {
         let mut seen = self.seen.lock();
         let most = std::mem::take(&mut seen.most);
         seen.count();
@@ -267,7 +283,7 @@ impl Observer {
     }
 
     /// Returns the smallest number of available members since the last call.
-    pub(super) fn take_least_available(&self) -> usize {
+    pub(crate) fn take_least_available(&self) -> usize {
         let mut seen = self.seen.lock();
         let least = std::mem::replace(&mut seen.least_available, usize::MAX);
         seen.count();
@@ -275,7 +291,7 @@ impl Observer {
     }
 
     /// Panics if a claimed sandbox was deleted.
-    pub(super) fn assert_no_claimed_was_deleted(&self) {
+    pub(crate) fn assert_no_claimed_was_deleted(&self) {
         assert_eq!(
             self.seen.lock().claimed_deletions,
             Vec::<String>::new(),
@@ -291,7 +307,7 @@ impl Drop for Observer {
 }
 
 /// The spec of a set whose template has this image.
-pub(super) fn spec(replicas: i32, image: &str) -> Value {
+pub(crate) fn spec(replicas: i32, image: &str) -> Value {
     json!({
         "replicas": replicas,
         "template": {

@@ -22,7 +22,8 @@ pub(crate) use process::{CONFIG, KUBECONFIG, Process, get};
 pub(crate) use proxy::Proxy;
 pub(crate) use samples::{Labels, Samples};
 pub(crate) use shared::{
-    ADMIN, Cluster, ControlPlane, Kubectl, LIMITED, SOON, eventually, free_port, is_installed,
+    ADMIN, AuditedRequest, Cluster, ControlPlane, Kubectl, LIMITED, SOON, Setup, eventually, free_port,
+    is_installed,
 };
 
 /// A cluster with our kinds installed, an administrator's client, and a new namespace.

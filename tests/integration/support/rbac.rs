@@ -28,7 +28,16 @@ impl Cluster {
     /// Allows a user to watch the Secrets of a namespace.
     pub(crate) async fn grant_secrets(&self, user: &str, namespace: &str) {
         let rules = json!([{ "apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"] }]);
-        let (role, binding) = role_and_binding("Role", user, &rules);
+        self.grant_in(user, namespace, &rules).await;
+    }
+
+    /// Allows a user to do everything in a namespace.
+    pub(crate) async fn grant_all_in(&self, user: &str, namespace: &str) {
+        self.grant_in(user, namespace, &json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }])).await;
+    }
+
+    async fn grant_in(&self, user: &str, namespace: &str, rules: &Value) {
+        let (role, binding) = role_and_binding("Role", user, rules);
         let client = self.client().await;
         let role: Role = serde_json::from_value(role).expect("a role");
         let binding: RoleBinding = serde_json::from_value(binding).expect("a binding");

@@ -3,12 +3,14 @@
 //! A cluster collects some time later, so a test waits for what is to happen. For what is not to happen, it waits until
 //! an object is collected that came later ([`Dependents::fence`]).
 
+use std::time::Duration;
+
 use http::Method;
 use serde_json::{Value, json};
 
 use super::collection::Collection;
 use super::server::Server;
-use crate::support::{SOON, eventually};
+use crate::support::eventually;
 
 on_every_collecting_server![
     a_dependent_goes_with_its_owner,
@@ -26,6 +28,9 @@ on_every_collecting_server![
     in_the_foreground_another_owner_keeps_a_dependent,
     orphans_forget_their_owner,
 ];
+
+/// How long to wait for the collector. That of kube-controller-manager begins only when it knows all objects.
+const DEADLINE: Duration = Duration::from_mins(2);
 
 const HOLD: &str = "example.com/hold";
 
@@ -56,7 +61,7 @@ impl Dependents {
 
     /// Waits until an object has gone.
     async fn gone(&self, name: &str) {
-        eventually("an object is collected", SOON, async || {
+        eventually("an object is collected", DEADLINE, async || {
             let answer = self.0.get(name).await;
             anyhow::ensure!(answer.code == 404, "{name} is still there: {answer:?}");
             Ok(())
@@ -66,7 +71,7 @@ impl Dependents {
 
     /// Waits until an object passes a check.
     async fn becomes(&self, name: &str, check: impl Fn(&Value) -> bool) {
-        eventually("an object changes", SOON, async || {
+        eventually("an object changes", DEADLINE, async || {
             let object = self.0.get(name).await.ok();
             anyhow::ensure!(check(&object), "{object}");
             Ok(())

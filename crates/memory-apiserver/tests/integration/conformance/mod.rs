@@ -17,12 +17,12 @@ macro_rules! on_every_server {
     };
 }
 
-/// As `on_every_server`, for tests that need the garbage collector of kube-controller-manager. The control plane of the
-/// tests has no such program yet; the server in memory plays it. A line for `real_collecting` belongs here, as soon as
-/// `server` has a function of that name.
+/// As `on_every_server`, for tests that need the garbage collector: that of kube-controller-manager, or that of the
+/// server in memory.
 macro_rules! on_every_collecting_server {
     ($($test:ident),+ $(,)?) => {
         on_server!(in_memory_collecting [] $($test)+);
+        on_server!(real_collecting [#[ignore = "needs the control plane: tests/e2e.sh"]] $($test)+);
     };
 }
 

@@ -58,6 +58,11 @@ pub(super) async fn real() -> Server {
     Server::new(Arc::new(Real(ControlPlane::shared().await))).await
 }
 
+/// kube-apiserver with kube-controller-manager, shared by all tests that need both.
+pub(super) async fn real_collecting() -> Server {
+    Server::new(Arc::new(Real(ControlPlane::shared_with_nodes().await))).await
+}
+
 /// The server in memory, new for each test.
 pub(super) async fn in_memory() -> Server {
     Server::new(Arc::new(InMemory::new())).await
