@@ -64,11 +64,7 @@ pub(crate) fn is_real() -> bool {
 impl Cluster {
     /// One that others may use, too: to be left running as it is.
     pub(crate) async fn shared() -> Self {
-        if is_real() {
-            Self::of(ControlPlane::shared().await)
-        } else {
-            Self::memory(ApiServer::new()).await
-        }
+        if is_real() { Self::of(ControlPlane::shared().await) } else { Self::memory(ApiServer::new()).await }
     }
 
     /// As [`Self::shared`], with nodes, on which pods become ready, and a garbage collector.

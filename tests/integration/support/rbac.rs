@@ -33,7 +33,8 @@ impl Cluster {
 
     /// Allows a user to do everything in a namespace.
     pub(crate) async fn grant_all_in(&self, user: &str, namespace: &str) {
-        self.grant_in(user, namespace, &json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }])).await;
+        self.grant_in(user, namespace, &json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]))
+            .await;
     }
 
     async fn grant_in(&self, user: &str, namespace: &str, rules: &Value) {

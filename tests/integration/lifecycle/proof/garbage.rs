@@ -14,7 +14,7 @@ async fn full_set_with_volumes(pool: &Pool) {
     assert_eq!(pool.list::<PersistentVolumeClaim>().await.unwrap().len(), 5);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn ls3_ls6_lp3_nothing_is_left_of_a_deleted_set_whether_a_manager_runs_or_not() {
     let pool = Pool::shared().await;
     let mut manager = pool.start_manager("").await;

@@ -2,7 +2,8 @@
 //!
 //! `cargo test` takes the server in memory with its kubelet and its garbage collector. `tests/e2e.sh` takes the real ones:
 //! kube-apiserver, kube-controller-manager, kube-scheduler, and kwok, which plays the nodes. The tests are the same, and
-//! each has a namespace of its own, to which its manager is limited.
+//! each has a namespace of its own, to which its manager is limited. The server in memory runs on the runtime of the test,
+//! which therefore has several threads.
 
 mod garbage;
 mod outage;

@@ -20,7 +20,7 @@ pub(super) async fn has_begun(pool: &Pool, members: usize) {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn lc2_lp2_a_scale_up_ends_with_the_exact_number_when_the_api_server_is_killed_meanwhile() {
     let mut pool = Pool::on(Cluster::start_with_nodes().await).await;
     let mut manager = pool.start_manager(SLOW).await;

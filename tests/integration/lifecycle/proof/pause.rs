@@ -31,7 +31,7 @@ async fn pause(pool: &Pool) -> Sandbox {
     pool.until("s", |sandbox: &Sandbox| sandbox.condition_is_true("SandboxPaused")).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn ls1_ls3_ls6_a_pause_keeps_the_volume_a_resume_brings_a_new_pod_and_a_deletion_leaves_nothing() {
     let pool = Pool::shared().await;
     let manager = pool.start_manager("").await;

@@ -12,7 +12,7 @@ use super::super::pool_rig::{POOL, spec};
 use super::pool::{DEADLINE, Pool};
 use crate::support::eventually;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn lp2_a_pool_of_50_is_filled_shrinks_to_10_and_grows_to_30() {
     let pool = Pool::shared().await;
     let manager = pool.start_manager("").await;
@@ -34,7 +34,7 @@ async fn lp2_a_pool_of_50_is_filled_shrinks_to_10_and_grows_to_30() {
     drop(manager);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn lp5_a_changed_template_replaces_every_member_within_its_limit() {
     let pool = Pool::shared().await;
     let manager = pool.start_manager("").await;
@@ -63,7 +63,7 @@ async fn lp5_a_changed_template_replaces_every_member_within_its_limit() {
     drop(manager);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn lp7_lk1_a_burst_of_claims_empties_the_pool_which_refills_without_over_creation() {
     let pool = Pool::shared().await;
     let manager = pool.start_manager("").await;
