@@ -46,10 +46,8 @@ impl Replicas {
         ensure_leads(&self.new).await.unwrap();
     }
 
-    /// Exactly so many members, no write of the old leader after the first one of the new, and never more members.
+    /// No write of the old leader after the first one of the new, exactly so many members, and never more.
     async fn is_exact(&self) {
-        self.pool.is_full(REPLICAS).await;
-        assert_eq!(self.pool.observer.take_most(), REPLICAS, "the most members at one time");
         let [old, new] = ["old", "new"].map(|name| self.writes(name));
         let first = new.first().expect("writes of the new leader");
         let late: Vec<_> = old.iter().filter(|write| write.place >= first.place).collect();
@@ -59,6 +57,8 @@ impl Replicas {
                 writes.iter().filter(|write| write.verb == "create" && write.resource == "sandboxes");
             assert!(created.count() > 0, "the {name} leader created nothing: {writes:?}");
         }
+        self.pool.is_full(REPLICAS).await;
+        assert_eq!(self.pool.observer.take_most(), REPLICAS, "the most members at one time");
     }
 
     /// What a replica has written, without its events and the Lease, for which a follower tries, too.
