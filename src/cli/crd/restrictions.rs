@@ -90,7 +90,7 @@ pub(super) fn shown(value: &Value) -> String {
     let rules: Option<Vec<_>> = items(value).iter().map(|rule| rule.get("rule")).collect();
     match rules {
         _ if value.is_null() => "none".to_owned(),
-        Some(rules) if !rules.is_empty() => Value::from_iter(rules.into_iter().cloned()).to_string(),
+        Some(rules) if !rules.is_empty() => rules.into_iter().cloned().collect::<Value>().to_string(),
         _ => value.to_string(),
     }
 }

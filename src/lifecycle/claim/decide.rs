@@ -189,14 +189,10 @@ fn claiming(view: &View<'_>, mut status: SandboxClaimStatus) -> Decision {
 
 /// Says how far the claim is, and what keeps it from being complete.
 fn progress(view: &View<'_>, held: usize, wanted: usize) -> String {
-    let mut message = format!("Claiming sandboxes: {held}/{wanted} claimed");
-    if view.failures.count > 0 {
-        message += &format!(", {} have failed, the last: {}", view.failures.count, view.failures.last);
-    }
-    if let Some(shortage) = view.shortage {
-        message += &format!(": {shortage}");
-    }
-    message
+    let Failures { count, last } = view.failures;
+    let failures = if count > 0 { format!(", {count} have failed, the last: {last}") } else { String::new() };
+    let shortage = view.shortage.map_or_else(String::new, |shortage| format!(": {shortage}"));
+    format!("Claiming sandboxes: {held}/{wanted} claimed{failures}{shortage}")
 }
 
 /// Ends a claim that cannot get all its sandboxes. What is not ready by now is given up, so that every sandbox that the

@@ -409,7 +409,7 @@ fn lk1_a_member_that_was_ready_once_is_claimed_whether_it_is_ready_now_or_not() 
     assert_eq!(standing(shut_down), Standing::Failed("ShutdownTimeReached".to_owned()));
 }
 
-/// What a sandbox with this condition InplaceUpdate is for a claim that asks for an update.
+/// What a sandbox with this condition `InplaceUpdate` is for a claim that asks for an update.
 fn updating(update: &Value, change: impl FnOnce(&mut Value)) -> Member {
     let claim = claim(&json!({"inplaceUpdate": {"image": "new"}}), &json!({"phase": "Claiming"}));
     let sandbox = sandbox(|object| {
