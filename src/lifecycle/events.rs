@@ -96,7 +96,7 @@ reasons! {
     NoAvailableSandboxes = Warning, "ClaimSandbox";
     /// On a SandboxClaim: the API server refused to claim or to create a sandbox.
     ClaimSandboxFailed = Warning, "ClaimSandbox";
-    /// On a SandboxClaim: a claimed sandbox did not become ready, and is removed or kept for inspection.
+    /// On a SandboxClaim: a claimed sandbox has failed or did not become ready, and is removed or kept for inspection.
     ClaimedSandboxFailed = Warning, "DiscardSandbox";
     /// On a SandboxClaim: a field has no effect.
     FieldNotSupported = Warning, "ClaimSandbox";

@@ -81,7 +81,7 @@ pub fn add(manager: &mut Manager, options: &ControllersOptions) -> Result<(), Li
     let metrics = LifecycleMetrics::register(manager.metrics().registry())?;
     sandbox::add(manager, options.sandbox.max_concurrent_reconciles.into(), &metrics);
     sandbox_set::add(manager, options.sandbox_set.max_concurrent_reconciles.into(), &metrics)?;
-    claim::add(manager, options.sandbox_claim.max_concurrent_reconciles.into(), &metrics);
+    claim::add(manager, options.sandbox_claim.max_concurrent_reconciles.into(), &metrics)?;
     checkpoint::add(manager, options.checkpoint.max_concurrent_reconciles.into(), &metrics);
     Ok(())
 }

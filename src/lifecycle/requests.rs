@@ -16,12 +16,13 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// When to look again if the cache does not show an own write yet. Its event leads to a reconcile before that.
 pub(crate) const UNSEEN_WRITE: Duration = Duration::from_secs(1);
 
-/// Deletes an object unless it has changed or is gone: the change leads to a new decision.
+/// Deletes an object unless it has changed: the change leads to a new decision. Returns true if the object is gone, or
+/// goes when its finalizers are removed.
 ///
 /// # Errors
 ///
 /// If the API server refuses for another reason, or does not answer within [`REQUEST_TIMEOUT`].
-pub(crate) async fn delete_unchanged<K>(cache: &SharedCache, object: &K) -> Result<(), HandlerError>
+pub(crate) async fn delete_unchanged<K>(cache: &SharedCache, object: &K) -> Result<bool, HandlerError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
@@ -32,9 +33,10 @@ where
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
     let name = meta.name.as_deref().unwrap_or_default();
     match tokio::time::timeout(REQUEST_TIMEOUT, api.delete(name, &parameters)).await {
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => Ok(()),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(false),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(true),
         Ok(Err(error)) => Err(error.into()),
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(_)) => Ok(true),
         Err(_) => Err(format!("deletion of {name}: no answer within {} s", REQUEST_TIMEOUT.as_secs()).into()),
     }
 }

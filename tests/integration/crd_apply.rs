@@ -167,7 +167,7 @@ async fn z1_a_newer_definition_is_refused_by_name_of_each_part_and_nothing_is_wr
         .unwrap();
     let (command, before) = (Command::of(&cluster, ADMIN).await, versions(&client).await);
     let expected = [
-        "error: the installed definitions have parts that this version of sandbox-manager does not have:",
+        "error: the installed definitions have parts or accept values that those of this version do not:",
         "error: sandboxes.agents.kruise.io: short name box",
         "error: sandboxes.agents.kruise.io: column Host (v1alpha1)",
         "error: sandboxes.agents.kruise.io: field spec.probes (v1alpha1)",
@@ -175,8 +175,8 @@ async fn z1_a_newer_definition_is_refused_by_name_of_each_part_and_nothing_is_wr
         "error: sandboxes.agents.kruise.io: field spec.probes[].name (v1alpha1)",
         "error: sandboxes.agents.kruise.io: field status.podInfo.hostIP (v1alpha1)",
         "error: sandboxes.agents.kruise.io: version v1beta1",
-        "error: Nothing was written: the API server would remove the values of these parts from all objects. Keep the \
-         installed definitions, or use a version of sandbox-manager that has these parts",
+        "error: Nothing was written: the API server would remove the values of these parts from all objects, and reject the \
+         objects with such values. Keep the installed definitions, or use a version of sandbox-manager that has them",
     ];
     for arguments in [&[][..], &["--dry-run"]] {
         let errors = command.fail(arguments, 1).await;
@@ -241,6 +241,50 @@ async fn z1_an_older_definition_that_helm_has_installed_is_upgraded() {
         Ok(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn z1_a_definition_that_accepts_more_is_refused_and_one_that_accepts_less_is_replaced() {
+    const CLAIMS: &str = "sandboxclaims.agents.kruise.io";
+    let other = |limits: Value, required: Value| {
+        edited(CLAIMS, move |spec| {
+            let spec = &mut schema(spec)["spec"];
+            let replicas = spec["properties"]["replicas"].as_object_mut().unwrap();
+            replicas.extend(limits.as_object().unwrap().clone());
+            replicas.retain(|_, value| !value.is_null());
+            spec["required"] = required.clone();
+        })
+    };
+    let more = json!({"minimum": 0, "nullable": true, "default": null, "x-kubernetes-validations": null});
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    cluster.install_crds([other(more, json!([]))]).await;
+    let (command, before) = (Command::of(&cluster, ADMIN).await, versions(&client).await);
+    let errors = command.fail(&[], 1).await;
+    let expected = [
+        r#"field spec (v1alpha1): stricter required [] -> ["templateName"]"#,
+        "field spec.replicas (v1alpha1): stricter minimum 0.0 -> 1.0",
+        "field spec.replicas (v1alpha1): stricter nullable true -> none",
+        r#"field spec.replicas (v1alpha1): stricter x-kubernetes-validations none -> ["self == oldSelf"]"#,
+    ];
+    let mut named: Vec<_> = errors.lines().filter(|line| line.contains("stricter")).collect();
+    named.sort_unstable();
+    assert_eq!(named, expected.map(|line| format!("error: {CLAIMS}: {line}")));
+    assert_eq!(versions(&client).await, before);
+
+    let less = json!({"minimum": 2, "maximum": 9, "default": 2});
+    let cluster = Cluster::start().await;
+    cluster.install_crds([other(less, json!(["replicas", "templateName"]))]).await;
+    let lines = Command::of(&cluster, ADMIN).await.succeed(&["--dry-run"]).await;
+    let changed = [
+        r#"field spec (v1alpha1): required ["replicas","templateName"] -> ["templateName"]"#,
+        "field spec.replicas (v1alpha1): default 2 -> 1",
+        "field spec.replicas (v1alpha1): maximum 9.0 -> none",
+        "field spec.replicas (v1alpha1): minimum 2.0 -> 1.0",
+    ];
+    let mut named: Vec<_> = lines.iter().filter(|line| line.starts_with("  ~")).collect();
+    named.sort_unstable();
+    assert_eq!(named, changed.map(|line| format!("  ~ {line}")).iter().collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -72,6 +72,9 @@ pub const ANNOTATION_OWNER: &str = "agents.kruise.io/owner";
 pub const OWNER_SCALE_DOWN: &str = "__manager_scale_down";
 /// On a Sandbox: the time of the claim, in RFC 3339.
 pub const ANNOTATION_CLAIM_TIMESTAMP: &str = "agents.kruise.io/claim-timestamp";
+/// On a Sandbox: UID of the `SandboxClaim` for which the sandbox was ready, with the update in place that the claim asked
+/// for. Other versions of OpenKruise Agents do not know this annotation.
+pub const ANNOTATION_READY_FOR_CLAIM: &str = "agents.kruise.io/ready-for-claim";
 /// On a Sandbox: the checkpoint from which its content was restored.
 pub const ANNOTATION_RESTORE_FROM: &str = "agents.kruise.io/restore-from";
 /// On a Sandbox: the request that initialises the runtime in the sandbox.

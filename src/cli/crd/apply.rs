@@ -18,8 +18,8 @@ const ABOUT: &str =
 const DETAILS: &str = "\
 Uses server-side apply with the field manager `sandbox-manager`, and takes over definitions that Helm or kubectl has \
 installed. Compares all definitions with the installed ones first. If an installed definition has a field, a version, a \
-column, a short name or a subresource that this version does not have, the command names all of them, writes nothing and \
-ends with exit code 1. Waits until the API server serves the definitions.
+column, a short name or a subresource that this version does not have, or accepts a value that this version rejects, the \
+command names all of them, writes nothing and ends with exit code 1. Waits until the API server serves the definitions.
 
 Prints one line for each definition: created, changed or unchanged; then + for each part that is added, and ~ for each \
 part that is changed.

@@ -3,7 +3,8 @@
 /// What applying a definition would change in a cluster. Each text names one part, with the version that it is in.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    /// The parts that the installed definition has and ours does not have. They must not get lost.
+    /// The parts that the installed definition has and ours does not have, and the values that only the installed one
+    /// accepts. They must not get lost.
     pub(super) lost: Vec<String>,
     /// The parts that only our definition has.
     pub(super) added: Vec<String>,

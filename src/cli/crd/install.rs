@@ -3,7 +3,7 @@
 //! # Guarantees
 //!
 //! - Nothing is written before all definitions were compared, and the API server has accepted all of them in a dry run.
-//! - A write never removes a part that the installed definition has ([`Changes::lost`]). A write of an installed
+//! - A write never removes a part that the installed definition has, and never makes it stricter ([`Changes::lost`]). A write of an installed
 //!   definition names the version that was compared. If another client has changed the definition since then, it is
 //!   compared again. A definition that another client creates between the comparison and the write is not compared,
 //!   because server-side apply knows no precondition for a definition that does not exist.
@@ -32,7 +32,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Why the definitions were not applied. The text may have several lines.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// Installed definitions have parts that ours do not have.
+    /// Installed definitions have parts that ours do not have, or accept more than ours.
     #[error("{0}")]
     Refused(Refusal),
     /// The API server forbids a request.
@@ -90,7 +90,7 @@ pub enum InstallError {
     },
 }
 
-/// The parts of installed definitions that would get lost.
+/// The parts of installed definitions that would get lost, and the values that would be rejected.
 #[derive(Debug)]
 pub struct Refusal {
     /// The names of the definitions, each with its parts.
@@ -103,7 +103,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "the installed definitions have parts that this version of sandbox-manager does not have:"
+            "the installed definitions have parts or accept values that those of this version do not:"
         )?;
         for (name, parts) in &self.lost {
             for part in parts {
@@ -116,8 +116,8 @@ impl fmt::Display for Refusal {
             "Nothing was written"
         })?;
         f.write_str(
-            ": the API server would remove the values of these parts from all objects. Keep the installed definitions, \
-             or use a version of sandbox-manager that has these parts",
+            ": the API server would remove the values of these parts from all objects, and reject the objects with such \
+             values. Keep the installed definitions, or use a version of sandbox-manager that has them",
         )
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  apply ──▶ install     reads, checks and writes the definitions of a cluster
-//!               └──▶ definitions ──▶ schemas    what applying one would change (pure)
+//!               └──▶ definitions ──▶ schemas ──▶ restrictions    what applying one would change (pure)
 //! ```
 
 mod apply;
 mod changes;
 mod definitions;
 mod install;
+mod restrictions;
 mod schemas;
 
 use std::path::{Path, PathBuf};

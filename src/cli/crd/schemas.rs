@@ -4,11 +4,13 @@
 //! path is written as in `spec.runtimes[].name`: `[]` stands for the items of a list, `{}` for the values of a map.
 //!
 //! Both schemas are structural, as the API server demands of a definition. So a field is only in `properties`,
-//! `additionalProperties` or `items`, and all other keywords just restrict its values.
+//! `additionalProperties` or `items`, and all other keywords just restrict its values: see
+//! [`restrictions`](super::restrictions).
 
 use serde_json::{Map, Value};
 
 use super::changes::Changes;
+use super::restrictions::{narrows, shown};
 
 /// The keywords that this file compares by their meaning.
 const MEANINGS: [&str; 7] = [
@@ -94,9 +96,18 @@ impl Comparison<'_> {
         let keywords = fields(theirs).chain(fields(ours)).map(|(keyword, _)| keyword.as_str());
         for keyword in keywords.filter(|keyword| !MEANINGS.contains(keyword)) {
             let (old, new) = (&theirs[keyword], &ours[keyword]);
-            if seen.insert(keyword) && !is_same(keyword, old, new) {
-                let place = self.place(path);
-                self.changes.changed.push(format!("{place}: {keyword} {} -> {}", shown(old), shown(new)));
+            if !seen.insert(keyword) || is_same(keyword, old, new) {
+                continue;
+            }
+            let place = self.place(path);
+            let (mut before, mut after) = (shown(old), shown(new));
+            if before == after {
+                (before, after) = (old.to_string(), new.to_string());
+            }
+            if narrows(keyword, old, &demanded(keyword, new, ours)) {
+                self.changes.lost.push(format!("{place}: stricter {keyword} {before} -> {after}"));
+            } else {
+                self.changes.changed.push(format!("{place}: {keyword} {before} -> {after}"));
             }
         }
     }
@@ -160,8 +171,15 @@ fn is_same(keyword: &str, one: &Value, other: &Value) -> bool {
     one == other || matches!(keyword, "required" | "enum") && sorted(one) == sorted(other)
 }
 
-fn shown(value: &Value) -> String {
-    if value.is_null() { "none".to_owned() } else { value.to_string() }
+/// Returns the value of a keyword without the required fields that have a default: the API server fills them in before
+/// it checks an object.
+fn demanded(keyword: &str, value: &Value, schema: &Value) -> Value {
+    let Some(fields) = value.as_array().filter(|_| keyword == "required") else { return value.clone() };
+    let has_default = |field: &Value| {
+        let name = field.as_str().unwrap_or_default();
+        schema["properties"][name].get("default").is_some()
+    };
+    fields.iter().filter(|field| !has_default(field)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -267,18 +285,60 @@ mod tests {
     }
 
     #[test]
-    fn z1_restrictions_are_changes_and_no_losses() {
+    fn z1_a_stricter_field_is_lost_and_a_more_lenient_one_is_a_change() {
+        let strict = json!({"type": "object", "required": ["a", "b"], "properties": {
+            "a": {"type": "string", "enum": ["y"], "maxLength": 5},
+            "b": {"type": "integer", "minimum": 1, "x-kubernetes-validations": [{"rule": "self != 7", "message": "m"}]},
+        }});
+        let lenient = json!({"type": "object", "required": ["b"], "properties": {
+            "a": {"type": "string", "enum": ["x", "y"], "maxLength": 9}, "b": {"type": "integer", "nullable": true},
+        }});
+        let expected = [
+            r#"the object (v1): stricter required ["b"] -> ["a","b"]"#,
+            r#"field a (v1): stricter enum ["x","y"] -> ["y"]"#,
+            "field a (v1): stricter maxLength 9 -> 5",
+            "field b (v1): stricter nullable true -> none",
+            "field b (v1): stricter minimum none -> 1",
+            r#"field b (v1): stricter x-kubernetes-validations none -> ["self != 7"]"#,
+        ];
+        let found = changes(&lenient, &strict);
+        assert_eq!(found, Changes { lost: expected.map(str::to_owned).into(), ..Changes::default() });
+        let expected = [
+            r#"the object (v1): required ["a","b"] -> ["b"]"#,
+            r#"field a (v1): enum ["y"] -> ["x","y"]"#,
+            "field a (v1): maxLength 5 -> 9",
+            "field b (v1): minimum 1 -> none",
+            r#"field b (v1): x-kubernetes-validations ["self != 7"] -> none"#,
+            "field b (v1): nullable none -> true",
+        ];
+        let found = changes(&strict, &lenient);
+        assert_eq!(found, Changes { changed: expected.map(str::to_owned).into(), ..Changes::default() });
+    }
+
+    #[test]
+    fn z1_a_field_that_becomes_required_with_a_default_is_no_loss() {
+        let of = |required: Value, b: Value| json!({"type": "object", "required": required, "properties": {"b": b}});
+        let without = of(json!([]), json!({"type": "string"}));
+        let filled_in = of(json!(["b"]), json!({"type": "string", "default": "x"}));
+        assert_eq!(lost(&without, &filled_in), [""; 0]);
+        let demanded = of(json!(["b"]), json!({"type": "string"}));
+        assert_eq!(lost(&without, &demanded), [r#"the object (v1): stricter required [] -> ["b"]"#]);
+    }
+
+    #[test]
+    fn z1_other_texts_and_orders_are_changes_or_nothing() {
         let theirs = json!({"type": "object", "description": "old", "required": ["a", "b"], "properties": {
-            "a": {"type": "string", "enum": ["x", "y"], "description": "same"}, "b": {"type": "integer", "minimum": 1.0}
+            "a": {"type": "string", "enum": ["x", "y"], "description": "same"},
+            "b": {"type": "integer", "x-kubernetes-validations": [{"rule": "self != 7", "message": "old"}]},
         }});
         let ours = json!({"type": "object", "description": "new", "required": ["b", "a"], "properties": {
-            "a": {"type": "string", "enum": ["y"], "description": "same"}, "b": {"type": "integer", "default": 3}
+            "a": {"type": "string", "enum": ["y", "x"], "description": "same"},
+            "b": {"type": "integer", "default": 3, "x-kubernetes-validations": [{"rule": "self != 7", "message": "new"}]},
         }});
         let changes = changes(&theirs, &ours);
         assert_eq!((changes.lost, changes.added), (vec![], vec![]));
         let expected = [
-            r#"field a (v1): enum ["x","y"] -> ["y"]"#,
-            "field b (v1): minimum 1.0 -> none",
+            r#"field b (v1): x-kubernetes-validations [{"message":"old","rule":"self != 7"}] -> [{"message":"new","rule":"self != 7"}]"#,
             "field b (v1): default none -> 3",
             "1 description (v1)",
         ];

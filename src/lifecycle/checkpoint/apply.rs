@@ -44,5 +44,8 @@ pub(super) async fn apply(
             _ => {}
         }
     }
-    if decision.delete { delete_unchanged(cache, &*newest).await } else { Ok(()) }
+    if decision.delete {
+        delete_unchanged(cache, &*newest).await?;
+    }
+    Ok(())
 }

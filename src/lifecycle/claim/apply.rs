@@ -1,21 +1,23 @@
-//! Executes a decision: claims sandboxes, removes failed ones, writes the status, deletes the claim.
+//! Executes a decision: claims sandboxes, gives up failed ones, writes the status, deletes the claim.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use controller_manager::HandlerError;
 use futures::StreamExt as _;
 use futures::stream;
 use shared_cache::{ObjectKey, SharedCache, error_text};
 
-use super::decide::set_name;
+use super::decide::{Discard, set_name};
 use super::engine::{ClaimError, Engine, Outcome};
 use super::unseen::{Unseen, Write};
 use crate::api::v1alpha1::{
-    LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox, SandboxClaim, SandboxClaimStatus, SandboxSet,
+    ANNOTATION_READY_FOR_CLAIM, LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox, SandboxClaim,
+    SandboxClaimStatus, SandboxSet,
 };
 use crate::lifecycle::requests::delete_unchanged;
 
-/// Number of sandboxes that one claim claims at the same time.
+/// Number of requests that one claim sends at the same time.
 const PARALLEL: usize = 16;
 
 /// What the claims of a decision have led to.
@@ -31,7 +33,8 @@ pub(super) struct Claims {
     pub(super) is_refused: bool,
 }
 
-/// Claims this many sandboxes, some at a time. Each write is noted before the next reconcile can miss it.
+/// Claims this many sandboxes, some at a time. Each write is noted before the next reconcile can miss it. After the first
+/// try that gets none, no other one begins: the next try would most likely get none either, and other claims wait.
 ///
 /// # Errors
 ///
@@ -44,25 +47,35 @@ pub(super) async fn claim(
 ) -> Result<Claims, HandlerError> {
     let uid = claim.metadata.uid.as_deref().unwrap_or_default();
     let (mut claims, mut unanswered) = (Claims::default(), None);
-    let mut outcomes =
-        stream::iter(0..count).map(|_| engine.claim_one(set, claim)).buffer_unordered(PARALLEL);
+    let is_over = AtomicBool::new(false);
+    let attempt = async || {
+        if is_over.load(Ordering::Relaxed) {
+            return None;
+        }
+        let outcome = engine.claim_one(set, claim).await;
+        let has_one = matches!(outcome, Ok(Outcome::Claimed(_) | Outcome::Created(_)));
+        is_over.fetch_or(!has_one, Ordering::Relaxed);
+        Some(outcome)
+    };
+    let mut outcomes = stream::iter(0..count).map(|_| attempt()).buffer_unordered(PARALLEL);
     while let Some(outcome) = outcomes.next().await {
         match outcome {
-            Ok(Outcome::Claimed(sandbox)) => {
+            None => {}
+            Some(Ok(Outcome::Claimed(sandbox))) => {
                 claims.taken += 1;
                 unseen.add(uid, Write::Known(sandbox));
             }
-            Ok(Outcome::Created(sandbox)) => {
+            Some(Ok(Outcome::Created(sandbox))) => {
                 claims.created += 1;
                 unseen.add(uid, Write::Known(sandbox));
             }
-            Ok(Outcome::NoStock) => {
+            Some(Ok(Outcome::NoStock)) => {
                 let shortage = || format!("SandboxSet {} has no available sandbox", set_name(claim));
                 claims.shortage.get_or_insert_with(shortage);
             }
             // The others go on: a claim that is dropped half-way may have been written.
-            Err(ClaimError::Lookup(error)) => unanswered = Some(error),
-            Err(error) => {
+            Some(Err(ClaimError::Lookup(error))) => unanswered = Some(error),
+            Some(Err(error)) => {
                 if let ClaimError::Unknown { name, lock, .. } = &error {
                     let key = ObjectKey::new(claim.namespace_or_empty(), name.as_str());
                     unseen.add(uid, Write::Unknown { key, lock: lock.clone() });
@@ -75,28 +88,79 @@ pub(super) async fn claim(
     unanswered.map_or(Ok(claims), |error| Err(error.into()))
 }
 
-/// Removes a sandbox that its claim cannot use, or keeps it for inspection if the claim asks for that. Nothing happens if
-/// the sandbox has changed meanwhile: the change leads to a new decision.
+/// What has become of a sandbox that its claim gives up.
+#[derive(Debug)]
+pub(super) enum Settled {
+    /// The sandbox is gone.
+    Deleted,
+    /// The sandbox is kept for inspection, and no longer belongs to the claim.
+    Kept(Arc<Sandbox>),
+    /// The sandbox has changed meanwhile. This is the new state, about which nothing is decided yet.
+    Changed(Arc<Sandbox>),
+}
+
+/// Gives up sandboxes, some at a time. Returns what has become of each, in the same order.
 ///
 /// # Errors
 ///
-/// If the API server refuses for another reason.
-pub(super) async fn discard(
+/// If the API server refuses for another reason than a change of the sandbox. Some may be given up then.
+pub(super) async fn give_up_all(
     cache: &SharedCache,
-    claim: &SandboxClaim,
+    discards: &[Discard],
+    members: &[Arc<Sandbox>],
+) -> Result<Vec<Settled>, HandlerError> {
+    let all: Vec<_> =
+        discards.iter().map(|discard| give_up(cache, discard, &members[discard.place])).collect();
+    let settled: Vec<_> = stream::iter(all).buffered(PARALLEL).collect().await;
+    settled.into_iter().collect()
+}
+
+/// Removes a sandbox that its claim cannot use, or keeps it for inspection.
+async fn give_up(
+    cache: &SharedCache,
+    discard: &Discard,
     sandbox: &Arc<Sandbox>,
-) -> Result<(), HandlerError> {
-    if claim.spec.reserve_failed_sandbox == Some(true) {
+) -> Result<Settled, HandlerError> {
+    if discard.is_kept {
         let reserve = |sandbox: &mut Sandbox| {
             let labels = sandbox.metadata.labels.get_or_insert_default();
             labels.insert(LABEL_RESERVED_FAILED_SANDBOX.to_owned(), LABEL_TRUE.to_owned());
         };
-        return match cache.patch(sandbox, reserve).if_unchanged().await {
-            Err(error) if !error.is_outdated() => Err(error.into()),
-            _ => Ok(()),
-        };
+        match cache.patch(sandbox, reserve).if_unchanged().await {
+            Ok(reserved) => return Ok(Settled::Kept(reserved)),
+            Err(error) if error.is_outdated() => {}
+            Err(error) => return Err(error.into()),
+        }
+    } else if delete_unchanged(cache, &**sandbox).await? {
+        return Ok(Settled::Deleted);
     }
-    delete_unchanged(cache, &**sandbox).await
+    let (namespace, name) = (sandbox.namespace_or_empty(), sandbox.name_or_empty());
+    let live = cache.api_reader().get::<Sandbox>(namespace, name).await?;
+    let live = live.filter(|live| live.metadata.uid == sandbox.metadata.uid);
+    Ok(live.map_or(Settled::Deleted, Settled::Changed))
+}
+
+/// Marks a sandbox as ready for its claim. Returns none if the sandbox has changed meanwhile, which leads to a new
+/// decision.
+///
+/// # Errors
+///
+/// If the API server refuses for another reason.
+pub(super) async fn mark_ready(
+    cache: &SharedCache,
+    claim: &SandboxClaim,
+    sandbox: &Arc<Sandbox>,
+) -> Result<Option<Arc<Sandbox>>, HandlerError> {
+    let uid = claim.metadata.uid.clone().unwrap_or_default();
+    let mark = |sandbox: &mut Sandbox| {
+        let annotations = sandbox.metadata.annotations.get_or_insert_default();
+        annotations.insert(ANNOTATION_READY_FOR_CLAIM.to_owned(), uid);
+    };
+    match cache.patch(sandbox, mark).if_unchanged().await {
+        Ok(marked) => Ok(Some(marked)),
+        Err(error) if error.is_outdated() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Writes the status if it has changed. Returns false if the claim has changed meanwhile, which leads to a new decision.

@@ -1,14 +1,17 @@
 //! Decides what follows from the state of a claim (LK1). Pure: no I/O, and no clock but the `now` that it is given.
 //!
 //! ```text
-//!  no phase ──▶ Claiming ──┬── every wanted sandbox is ready ─▶ Completed (AllReplicasClaimed)
-//!                          ├── claimTimeout has passed ───────▶ Completed (TimeoutReached) and TimedOut
-//!                          └── there is no such set ──────────▶ Completed (SandboxSetNotFound)
+//!  no phase ──▶ Claiming ──┬── every wanted sandbox was ready ─▶ Completed (AllReplicasClaimed)
+//!                          ├── shutdownTime has passed ────────▶ Completed (ShutdownTimeReached)
+//!                          ├── claimTimeout has passed ────────▶ Completed (TimeoutReached) and TimedOut
+//!                          ├── there is no such set ───────────▶ Completed (SandboxSetNotFound)
+//!                          └── too many sandboxes have failed ─▶ Completed (SandboxesKeepFailing)
 //!  Completed ── ttlAfterCompleted has passed ─▶ the claim is deleted, its sandboxes stay
 //! ```
 //!
-//! Invariants: never more sandboxes are asked for than are missing, and a ready sandbox is never discarded. After the
-//! completion nothing is claimed or discarded any more.
+//! Invariants: never more sandboxes are asked for than are missing. A sandbox that was ready since its claim is never
+//! removed. After the completion nothing is claimed or given up any more: a completion is written only when a decision
+//! gives up nothing.
 
 use std::time::Duration;
 
@@ -26,6 +29,13 @@ const REASON_TIMEOUT_REACHED: &str = "TimeoutReached";
 const REASON_CLAIM_TIMEOUT_REACHED: &str = "ClaimTimeoutReached";
 /// Reason of the condition `Completed`: there is no set of the name.
 const REASON_SANDBOX_SET_NOT_FOUND: &str = "SandboxSetNotFound";
+/// Reason of the condition `Completed`: the claimed sandboxes would be shut down at once.
+const REASON_SHUTDOWN_TIME_REACHED: &str = "ShutdownTimeReached";
+/// Reason of the condition `Completed`: more sandboxes have failed than [`SPARE_FAILURES`] allows.
+const REASON_SANDBOXES_KEEP_FAILING: &str = "SandboxesKeepFailing";
+
+/// Number of sandboxes beyond the wanted ones that may fail. A claim that no sandbox can satisfy must not eat the pool.
+const SPARE_FAILURES: usize = 5;
 
 /// The defaults of the schema, for claims that were stored without them.
 const CLAIM_TIMEOUT: Duration = Duration::from_mins(1);
@@ -41,7 +51,17 @@ pub(super) struct View<'v> {
     pub(super) members: &'v [Member],
     /// Why the last try to claim sandboxes got fewer than it asked for.
     pub(super) shortage: Option<&'v str>,
+    /// The sandboxes that were given up before.
+    pub(super) failures: Failures<'v>,
     pub(super) now: Timestamp,
+}
+
+/// The sandboxes that a claim has given up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Failures<'v> {
+    pub(super) count: usize,
+    /// What was wrong with the last one.
+    pub(super) last: &'v str,
 }
 
 /// A sandbox that is claimed for the claim.
@@ -50,17 +70,31 @@ pub(super) struct Member {
     pub(super) standing: Standing,
     /// When the sandbox was claimed.
     pub(super) since: Timestamp,
+    /// True if the sandbox must be marked, because its status will not always show that it was ready.
+    pub(super) is_unmarked: bool,
 }
 
 /// What a claimed sandbox is for its claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Can be used.
+    /// Was ready since its claim, and has not ended. It counts, whether it is ready now or not.
     Ready,
     /// May become ready.
     Waiting,
     /// Will not become ready, for this reason.
     Failed(String),
+    /// Was ready since its claim, and has ended for this reason.
+    Ended(String),
+}
+
+/// A member that the claim gives up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Discard {
+    /// Its place in the view.
+    pub(super) place: usize,
+    pub(super) reason: String,
+    /// True if the sandbox is kept for inspection.
+    pub(super) is_kept: bool,
 }
 
 /// What follows.
@@ -68,8 +102,10 @@ pub(super) enum Standing {
 pub(super) struct Decision {
     /// Number of sandboxes to claim.
     pub(super) claim: usize,
-    /// The members to remove, by their place in the view, with the reason.
-    pub(super) discard: Vec<(usize, String)>,
+    /// The members to give up.
+    pub(super) discard: Vec<Discard>,
+    /// The members to mark as ready, by their place in the view.
+    pub(super) mark: Vec<usize>,
     /// True if the claim is to be deleted.
     pub(super) delete: bool,
     pub(super) status: SandboxClaimStatus,
@@ -80,7 +116,7 @@ pub(super) struct Decision {
 impl Decision {
     /// Nothing but this status.
     fn only(status: SandboxClaimStatus) -> Self {
-        Self { claim: 0, discard: Vec::new(), delete: false, status, after: None }
+        Self { claim: 0, discard: Vec::new(), mark: Vec::new(), delete: false, status, after: None }
     }
 }
 
@@ -109,57 +145,99 @@ fn claiming(view: &View<'_>, mut status: SandboxClaimStatus) -> Decision {
     let started = status.claim_start_time.get_or_insert_with(|| conditions::seconds(view.now)).timestamp();
     status.phase = Some(SandboxClaimPhase::Claiming);
     let count = Count::of(view);
-    let (wanted, deadline) =
-        (wanted(view.claim), later(started, timeout(spec.claim_timeout.as_ref(), CLAIM_TIMEOUT)));
-    let held = count.ready + count.waiting.len();
+    let (wanted, held) = (wanted(view.claim), count.ready + count.waiting.len());
+    let deadline = later(started, timeout(spec.claim_timeout.as_ref(), CLAIM_TIMEOUT));
+    let shutdown = spec.shutdown_time.as_ref().map(Time::timestamp);
     if count.ready >= wanted {
         let message = format!("Successfully claimed {}/{wanted} sandboxes", count.ready);
         let detail = format!("Successfully claimed all {} sandboxes", count.ready);
         complete(&mut status, view, count.ready, (REASON_ALL_REPLICAS_CLAIMED, &detail), message);
         return Decision { discard: count.failed, ..Decision::only(status) };
     }
+    if let Some(time) = spec.shutdown_time.as_ref().filter(|_| shutdown.is_some_and(|at| at <= view.now)) {
+        let message = format!("shutdownTime {time} has passed, claimed {}/{wanted} sandboxes", count.ready);
+        return ended(view, status, count, REASON_SHUTDOWN_TIME_REACHED, message);
+    }
     if deadline <= view.now {
-        return timed_out(view, status, &count);
+        return timed_out(view, status, count);
     }
     if !view.has_set && count.waiting.is_empty() {
         let message = format!("SandboxSet {} not found", set_name(view.claim));
-        let detail = message.clone();
-        complete(&mut status, view, count.ready, (REASON_SANDBOX_SET_NOT_FOUND, &detail), message);
-        return Decision { discard: count.failed, ..Decision::only(status) };
+        return ended(view, status, count, REASON_SANDBOX_SET_NOT_FOUND, message);
     }
+    let failures = view.failures.count + count.failed.len();
+    let spare = (wanted + SPARE_FAILURES).saturating_sub(failures);
+    if spare == 0 && count.waiting.is_empty() {
+        let last = count.failed.last().map_or(view.failures.last, |failed| &failed.reason);
+        let message =
+            format!("Claimed {}/{wanted} sandboxes, {failures} have failed, the last: {last}", count.ready);
+        return ended(view, status, count, REASON_SANDBOXES_KEEP_FAILING, message);
+    }
+    // Those that are waited for may fail, too.
+    let missing = wanted.saturating_sub(held).min(spare.saturating_sub(count.waiting.len()));
     status.claimed_replicas = Some(number(held));
-    let shortage = view.shortage.map_or_else(String::new, |shortage| format!(": {shortage}"));
-    status.message = Some(format!("Claiming sandboxes: {held}/{wanted} claimed{shortage}"));
-    let next = count.waiting.iter().map(|(_, until)| *until).chain([deadline]).min();
+    status.message = Some(progress(view, held, wanted));
+    let next = count.waiting.iter().map(|(_, until)| *until).chain([deadline]).chain(shutdown).min();
     Decision {
-        claim: if view.has_set { wanted.saturating_sub(held) } else { 0 },
+        claim: if view.has_set { missing } else { 0 },
         discard: count.failed,
+        mark: count.unmarked,
         after: next.map(|next| until(view.now, next)),
         ..Decision::only(status)
     }
 }
 
-/// Ends a claim whose time is over. What is not ready by now is removed, so that every sandbox that the claim counts can
-/// be used.
-fn timed_out(view: &View<'_>, mut status: SandboxClaimStatus, count: &Count) -> Decision {
-    let limit = view.claim.spec.claim_timeout.clone().unwrap_or_else(|| CLAIM_TIMEOUT.into());
+/// Says how far the claim is, and what keeps it from being complete.
+fn progress(view: &View<'_>, held: usize, wanted: usize) -> String {
+    let Failures { count, last } = view.failures;
+    let failures = if count > 0 { format!(", {count} have failed, the last: {last}") } else { String::new() };
+    let shortage = view.shortage.map_or_else(String::new, |shortage| format!(": {shortage}"));
+    format!("Claiming sandboxes: {held}/{wanted} claimed{failures}{shortage}")
+}
+
+/// Ends a claim that cannot get all its sandboxes. What is not ready by now is given up, so that every sandbox that the
+/// claim counts can be used.
+fn ended(
+    view: &View<'_>,
+    mut status: SandboxClaimStatus,
+    count: Count,
+    reason: &'static str,
+    message: String,
+) -> Decision {
+    complete(&mut status, view, count.ready, (reason, &message.clone()), message);
+    let late = if reason == REASON_TIMEOUT_REACHED {
+        format!("not ready within {}", claim_timeout(view.claim))
+    } else {
+        "not ready when the claim ended".to_owned()
+    };
+    let is_kept = reserves(view.claim);
+    let late =
+        count.waiting.iter().map(|(place, _)| Discard { place: *place, reason: late.clone(), is_kept });
+    let discard = count.failed.into_iter().chain(late).collect();
+    Decision { discard, ..Decision::only(status) }
+}
+
+/// Ends a claim whose time is over.
+fn timed_out(view: &View<'_>, mut status: SandboxClaimStatus, count: Count) -> Decision {
+    let limit = claim_timeout(view.claim);
     let (ready, wanted) = (count.ready, wanted(view.claim));
+    let unready = count.waiting.len() + count.failed.len() + view.failures.count;
     let missing = if !view.has_set {
         format!("SandboxSet {} not found", set_name(view.claim))
-    } else if count.waiting.is_empty() && count.failed.is_empty() {
-        format!("SandboxSet {} has no available sandbox", set_name(view.claim))
+    } else if view.failures.count > 0 {
+        format!("{unready} sandboxes did not become ready, the last: {}", view.failures.last)
+    } else if unready > 0 {
+        format!("{unready} sandboxes did not become ready")
     } else {
-        format!("{} sandboxes did not become ready", count.waiting.len() + count.failed.len())
+        let no_stock = || format!("SandboxSet {} has no available sandbox", set_name(view.claim));
+        view.shortage.map_or_else(no_stock, str::to_owned)
     };
     let detail = format!("Timeout after {limit}, claimed {ready}/{wanted}");
     let reason = (REASON_CLAIM_TIMEOUT_REACHED, &*detail);
     let at = (view.claim.metadata.generation, view.now);
     conditions::set(&mut status.conditions, CONDITION_TIMED_OUT, ConditionStatus::True, reason, at);
     let message = format!("Timeout reached after {limit}, claimed {ready}/{wanted} sandboxes: {missing}");
-    complete(&mut status, view, ready, (REASON_TIMEOUT_REACHED, &message.clone()), message);
-    let late = count.waiting.iter().map(|(place, _)| (*place, format!("not ready within {limit}")));
-    let discard = count.failed.iter().cloned().chain(late).collect();
-    Decision { discard, ..Decision::only(status) }
+    ended(view, status, count, REASON_TIMEOUT_REACHED, message)
 }
 
 fn complete(
@@ -194,29 +272,51 @@ fn completed(view: &View<'_>, status: SandboxClaimStatus) -> Decision {
 /// The members by their standing.
 struct Count {
     ready: usize,
+    /// Those of the ready ones that must be marked.
+    unmarked: Vec<usize>,
     /// Each with the end of its time.
     waiting: Vec<(usize, Timestamp)>,
-    failed: Vec<(usize, String)>,
+    failed: Vec<Discard>,
 }
 
 impl Count {
     fn of(view: &View<'_>) -> Self {
         let limit = timeout(view.claim.spec.wait_ready_timeout.as_ref(), WAIT_READY_TIMEOUT);
-        let mut count = Self { ready: 0, waiting: Vec::new(), failed: Vec::new() };
+        let mut count = Self { ready: 0, unmarked: Vec::new(), waiting: Vec::new(), failed: Vec::new() };
         for (place, member) in view.members.iter().enumerate() {
+            let is_kept = reserves(view.claim);
             let end = later(member.since, limit);
             match &member.standing {
-                Standing::Ready => count.ready += 1,
+                Standing::Ready => {
+                    count.ready += 1;
+                    count.unmarked.extend(member.is_unmarked.then_some(place));
+                }
                 Standing::Waiting if end > view.now => count.waiting.push((place, end)),
                 Standing::Waiting => {
-                    let limit = GoDuration::from(limit);
-                    count.failed.push((place, format!("not ready within {limit}")));
+                    let reason = format!("not ready within {}", GoDuration::from(limit));
+                    count.failed.push(Discard { place, reason, is_kept });
                 }
-                Standing::Failed(reason) => count.failed.push((place, reason.clone())),
+                Standing::Failed(reason) => {
+                    count.failed.push(Discard { place, reason: reason.clone(), is_kept });
+                }
+                // Somebody may have used it, and may look for what is left of the work.
+                Standing::Ended(reason) => {
+                    count.failed.push(Discard { place, reason: reason.clone(), is_kept: true });
+                }
             }
         }
         count
     }
+}
+
+/// Returns true if the claim keeps the sandboxes that it gives up.
+fn reserves(claim: &SandboxClaim) -> bool {
+    claim.spec.reserve_failed_sandbox == Some(true)
+}
+
+/// Returns the time of a claim for messages, as the user has written it.
+fn claim_timeout(claim: &SandboxClaim) -> GoDuration {
+    claim.spec.claim_timeout.clone().unwrap_or_else(|| CLAIM_TIMEOUT.into())
 }
 
 /// Returns the name of the set of a claim.

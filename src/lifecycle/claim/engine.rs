@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 use shared_cache::{LookupError, PatchError, ReadError, Reader, SharedCache};
 use uuid::Uuid;
 
-use super::mark::mark;
+use super::mark::{self, mark};
+use super::metrics::ClaimMetrics;
 use crate::api::v1alpha1::{
     ANNOTATION_LOCK, ANNOTATION_SANDBOX_PRIORITY, LABEL_TEMPLATE_HASH, Sandbox, SandboxClaim, SandboxSet,
     StateKind, annotation, label,
@@ -55,6 +56,9 @@ pub(super) enum ClaimError {
     /// The API server refused to create a sandbox.
     #[error("creating a sandbox")]
     Create(#[source] kube::Error),
+    /// The cache would not show the sandbox any more, so the claim would never count it.
+    #[error("the labels of a claimed sandbox do not match sandboxLabelSelector")]
+    OutOfScope,
     /// It is not known whether the sandbox was claimed.
     #[error("sandbox {name} may be claimed: {reason}")]
     Unknown {
@@ -71,14 +75,15 @@ pub(super) enum ClaimError {
 pub(super) struct Engine {
     cache: SharedCache,
     sandboxes: Reader<Sandbox>,
+    metrics: ClaimMetrics,
     /// UIDs of the candidates that are being tried.
     tried: Mutex<HashSet<String>>,
 }
 
 impl Engine {
-    pub(super) fn new(context: &Context) -> Self {
+    pub(super) fn new(context: &Context, metrics: ClaimMetrics) -> Self {
         let cache = context.cache().clone();
-        Self { sandboxes: cache.reader(), cache, tried: Mutex::default() }
+        Self { sandboxes: cache.reader(), cache, metrics, tried: Mutex::default() }
     }
 
     /// Claims one sandbox of the set.
@@ -91,21 +96,47 @@ impl Engine {
         set: &SandboxSet,
         claim: &SandboxClaim,
     ) -> Result<Outcome, ClaimError> {
-        // Candidates that somebody else has changed since the cache saw them.
-        let mut lost = HashSet::new();
-        while lost.len() < MAX_TRIES {
-            let Some(candidate) = self.candidate(set, &lost)? else { break };
+        let outcome = self.take_or_create(set, claim).await;
+        let result = match &outcome {
+            Ok(Outcome::Claimed(_)) => &self.metrics.taken,
+            Ok(Outcome::Created(_)) => &self.metrics.created,
+            Ok(Outcome::NoStock) => &self.metrics.no_stock,
+            Err(_) => &self.metrics.error,
+        };
+        result.inc();
+        outcome
+    }
+
+    async fn take_or_create(&self, set: &SandboxSet, claim: &SandboxClaim) -> Result<Outcome, ClaimError> {
+        // Candidates that somebody else has changed since the cache saw them, or that the cache would not show any more.
+        let mut unfit = HashSet::new();
+        let mut is_out_of_scope = false;
+        while unfit.len() < MAX_TRIES {
+            let Some(candidate) = self.candidate(set, &unfit)? else { break };
             let uid = candidate.metadata.uid.clone().unwrap_or_default();
             let _trying = Trying { engine: self, uid: uid.clone() };
-            match self.lock(&candidate, claim).await? {
-                Some(claimed) => return Ok(Outcome::Claimed(claimed)),
-                None => lost.insert(uid),
-            };
+            if !self.stays_in_scope(&candidate, claim) {
+                is_out_of_scope = true;
+                unfit.insert(uid);
+                continue;
+            }
+            if let Some(claimed) = self.lock(&candidate, claim).await? {
+                return Ok(Outcome::Claimed(claimed));
+            }
+            self.metrics.conflict.inc();
+            unfit.insert(uid);
         }
         if claim.spec.create_on_no_stock.unwrap_or(true) {
             return Ok(Outcome::Created(self.create(set, claim).await?));
         }
-        Ok(Outcome::NoStock)
+        if is_out_of_scope { Err(ClaimError::OutOfScope) } else { Ok(Outcome::NoStock) }
+    }
+
+    /// Returns true if the cache shows the sandbox after the claim. Otherwise the claim would not count the sandbox, and
+    /// would claim another one again and again.
+    fn stays_in_scope(&self, sandbox: &Sandbox, claim: &SandboxClaim) -> bool {
+        let labels = mark::labels(sandbox.metadata.labels.clone().unwrap_or_default(), claim);
+        self.cache.selects_labels::<Sandbox>(&labels)
     }
 
     /// Returns a candidate that no other claim of this process tries, and marks it as tried. Candidates of the current
@@ -113,7 +144,7 @@ impl Engine {
     fn candidate(
         &self,
         set: &SandboxSet,
-        lost: &HashSet<String>,
+        unfit: &HashSet<String>,
     ) -> Result<Option<Arc<Sandbox>>, LookupError> {
         let now = Timestamp::now();
         let set_uid = set.metadata.uid.as_deref().unwrap_or_default();
@@ -124,9 +155,10 @@ impl Engine {
                 let uid = sandbox.metadata.uid.as_deref().unwrap_or_default();
                 let hash = label(&sandbox.metadata, LABEL_TEMPLATE_HASH);
                 of_revision.is_none_or(|revision| hash == Some(revision))
-                    && is_candidate(sandbox, set, now)
+                    && sandbox.metadata.namespace == set.metadata.namespace
+                    && is_free(sandbox, now)
                     && !tried.contains(uid)
-                    && !lost.contains(uid)
+                    && !unfit.contains(uid)
                     && self.cache.is_satisfied(sandbox).is_satisfied()
             };
             if let Some(found) = self.sandboxes.find(SANDBOX_SET, set_uid, suits)? {
@@ -163,6 +195,9 @@ impl Engine {
         let lock = Uuid::new_v4().to_string();
         let revision = set.status.as_ref().and_then(|status| status.update_revision.as_deref());
         let mut sandbox = blueprint::prototype(set, revision.unwrap_or_default());
+        if !self.stays_in_scope(&sandbox, claim) {
+            return Err(ClaimError::OutOfScope);
+        }
         sandbox.metadata.name = Some(blueprint::new_name(set));
         let annotations = sandbox.metadata.annotations.get_or_insert_default();
         annotations.insert(ANNOTATION_SANDBOX_PRIORITY.to_owned(), PRIORITY.to_owned());
@@ -211,12 +246,9 @@ pub(super) fn holds(sandbox: &Sandbox, lock: &str) -> bool {
     annotation(&sandbox.metadata, ANNOTATION_LOCK) == Some(lock)
 }
 
-/// Returns true if the sandbox is available. It is a member of the set if the index says so, by the UID of its controller
-/// reference.
-fn is_candidate(sandbox: &Sandbox, set: &SandboxSet, now: Timestamp) -> bool {
-    sandbox.metadata.namespace == set.metadata.namespace
-        && sandbox.state(now).kind == StateKind::Available
-        && sandbox.is_free_member(now)
+/// Returns true if a claim may take the sandbox: it is an available member of a set, and nobody has claimed or locked it.
+pub(super) fn is_free(sandbox: &Sandbox, now: Timestamp) -> bool {
+    sandbox.state(now).kind == StateKind::Available && sandbox.is_free_member(now)
 }
 
 /// Returns true if the API server may have written the patch.

@@ -17,16 +17,12 @@ use crate::lifecycle::template::{add_labels, changed, object_at};
 /// so the pool refills. `lock` is the id of this claim of this sandbox.
 pub(super) fn mark(sandbox: &mut Sandbox, claim: &SandboxClaim, lock: &str, now: Timestamp) {
     let uid = claim.metadata.uid.clone().unwrap_or_default();
-    let name = claim.metadata.name.clone().unwrap_or_default();
     let metadata = &mut sandbox.metadata;
     if let Some(owners) = &mut metadata.owner_references {
         owners.retain(|owner| owner.controller != Some(true));
     }
     metadata.owner_references.take_if(|owners| owners.is_empty());
-    let labels = metadata.labels.get_or_insert_default();
-    labels.extend(claim.spec.labels.clone().unwrap_or_default());
-    labels.insert(LABEL_SANDBOX_CLAIMED.to_owned(), LABEL_TRUE.to_owned());
-    labels.insert(LABEL_CLAIM_NAME.to_owned(), name);
+    metadata.labels = Some(labels(metadata.labels.take().unwrap_or_default(), claim));
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.extend(claim.spec.annotations.clone().unwrap_or_default());
     annotations.insert(ANNOTATION_LOCK.to_owned(), lock.to_owned());
@@ -44,6 +40,14 @@ pub(super) fn mark(sandbox: &mut Sandbox, claim: &SandboxClaim, lock: &str, now:
         let update = claim.spec.inplace_update.as_ref();
         *template = changed(template, |template| change(template, labels, update));
     }
+}
+
+/// Returns the labels of a sandbox after a claim.
+pub(super) fn labels(mut labels: BTreeMap<String, String>, claim: &SandboxClaim) -> BTreeMap<String, String> {
+    labels.extend(claim.spec.labels.clone().unwrap_or_default());
+    labels.insert(LABEL_SANDBOX_CLAIMED.to_owned(), LABEL_TRUE.to_owned());
+    labels.insert(LABEL_CLAIM_NAME.to_owned(), claim.metadata.name.clone().unwrap_or_default());
+    labels
 }
 
 /// Returns the keys that the user has chosen, as JSON: a cleanup of the sandbox removes them. None if there are none.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::decide::{Decision, Member, Standing, View, decide};
+use super::decide::{Decision, Discard, Failures, Member, Standing, View, decide};
 use super::mark::mark;
 use super::observe::{belongs_to, member};
 use crate::api::v1alpha1::{
@@ -36,11 +36,19 @@ fn begun() -> SandboxClaim {
 }
 
 fn of(standing: Standing) -> Member {
-    Member { standing, since: now() }
+    Member { standing, since: now(), is_unmarked: false }
+}
+
+fn discard(place: usize, reason: &str) -> Discard {
+    Discard { place, reason: reason.to_owned(), is_kept: false }
+}
+
+fn view<'v>(claim: &'v SandboxClaim, members: &'v [Member], at: Timestamp) -> View<'v> {
+    View { claim, has_set: true, members, shortage: None, failures: Failures::default(), now: at }
 }
 
 fn decided(claim: &SandboxClaim, members: &[Member], at: Timestamp) -> Decision {
-    decide(&View { claim, has_set: true, members, shortage: None, now: at })
+    decide(&view(claim, members, at))
 }
 
 fn condition<'s>(status: &'s SandboxClaimStatus, type_: &str) -> Option<(&'s str, &'s str)> {
@@ -90,12 +98,77 @@ fn lk1_a_sandbox_that_fails_or_is_late_is_removed_and_replaced() {
     let failed = of(Standing::Failed("ResourceFailed: no luck".to_owned()));
     let members = [failed, of(Standing::Waiting), of(Standing::Ready)];
     let decision = decided(&begun(), &members, after(29));
-    assert_eq!(decision.discard, [(0, "ResourceFailed: no luck".to_owned())]);
+    assert_eq!(decision.discard, [discard(0, "ResourceFailed: no luck")]);
     assert_eq!(decision.claim, 0);
     let decision = decided(&begun(), &members, after(30));
     assert_eq!(decision.discard.len(), 2);
-    assert_eq!(decision.discard[1], (1, "not ready within 30s".to_owned()));
+    assert_eq!(decision.discard[1], discard(1, "not ready within 30s"));
     assert_eq!(decision.claim, 1);
+}
+
+#[test]
+fn lk1_what_failed_is_kept_if_the_claim_asks_for_that_and_always_if_it_was_ready_before() {
+    let members = [of(Standing::Failed("a".to_owned())), of(Standing::Ended("b".to_owned()))];
+    let kept = |claim: &SandboxClaim| -> Vec<bool> {
+        decided(claim, &members, after(1)).discard.iter().map(|discard| discard.is_kept).collect()
+    };
+    assert_eq!(kept(&begun()), [false, true]);
+    let mut reserving = begun();
+    reserving.spec.reserve_failed_sandbox = Some(true);
+    assert_eq!(kept(&reserving), [true, true]);
+}
+
+#[test]
+fn lk1_a_member_that_was_ready_counts_however_long_ago_it_was_claimed() {
+    let long = claim(
+        &json!({"claimTimeout": "2h"}),
+        &json!({"phase": "Claiming", "claimStartTime": "2030-01-01T12:00:00Z"}),
+    );
+    let decision = decided(&long, &[of(Standing::Ready)], after(3600));
+    assert_eq!((decision.discard.len(), decision.claim), (0, 1));
+    assert_eq!(decision.status.claimed_replicas, Some(1));
+}
+
+#[test]
+fn lk1_only_members_that_need_it_are_marked_and_none_when_the_claim_completes() {
+    let unmarked = || Member { is_unmarked: true, ..of(Standing::Ready) };
+    assert_eq!(decided(&begun(), &[of(Standing::Waiting), unmarked()], after(1)).mark, [1]);
+    assert_eq!(decided(&begun(), &[of(Standing::Waiting), of(Standing::Ready)], after(1)).mark, [0; 0]);
+    assert_eq!(decided(&begun(), &[unmarked(), unmarked()], after(1)).mark, [0; 0]);
+}
+
+#[test]
+fn lk1_a_claim_stops_after_too_many_failures_and_says_so() {
+    let failed = |count: usize, members: &[Member]| {
+        let failures = Failures { count, last: "ErrImagePull" };
+        decide(&View { failures, ..view(&begun(), members, after(1)) })
+    };
+    let decision = failed(2, &[]);
+    assert_eq!(decision.claim, 2);
+    let message = "Claiming sandboxes: 0/2 claimed, 2 have failed, the last: ErrImagePull";
+    assert_eq!(decision.status.message.as_deref(), Some(message));
+    assert_eq!(failed(6, &[]).claim, 1, "as many as may still fail");
+    let waiting = failed(7, &[of(Standing::Waiting)]);
+    assert_eq!((waiting.claim, waiting.status.phase), (0, Some(SandboxClaimPhase::Claiming)));
+    let status = failed(7, &[of(Standing::Ready)]).status;
+    let message = "Claimed 1/2 sandboxes, 7 have failed, the last: ErrImagePull";
+    assert_eq!(condition(&status, CONDITION_COMPLETED), Some(("SandboxesKeepFailing", message)));
+    assert_eq!((status.claimed_replicas, status.message.as_deref()), (Some(1), Some(message)));
+}
+
+#[test]
+fn lk1_a_claim_whose_shutdown_time_has_passed_ends_at_once_and_claims_nothing() {
+    let ending = |at: &str, status: Value| claim(&json!({"shutdownTime": at, "replicas": 1}), &status);
+    let decision = decided(&ending("2030-01-01T12:00:00Z", Value::Null), &[], now());
+    assert_eq!(decision.claim, 0);
+    let message = "shutdownTime 2030-01-01T12:00:00Z has passed, claimed 0/1 sandboxes";
+    assert_eq!(condition(&decision.status, CONDITION_COMPLETED), Some(("ShutdownTimeReached", message)));
+    assert_eq!(condition(&decision.status, CONDITION_TIMED_OUT), None);
+    let later = ending("2030-01-01T12:00:09Z", Value::Null);
+    let decision = decided(&later, &[], now());
+    assert_eq!((decision.claim, decision.after), (1, Some(Duration::from_secs(9))), "lc6");
+    let decision = decided(&later, &[of(Standing::Waiting)], after(9));
+    assert_eq!(decision.discard, [discard(0, "not ready when the claim ended")]);
 }
 
 #[test]
@@ -106,7 +179,7 @@ fn lk1_a_claim_whose_time_is_over_ends_with_what_is_ready_and_says_what_is_missi
     );
     let decision = decided(&long, &[of(Standing::Waiting), of(Standing::Ready)], after(60));
     assert_eq!(decision.claim, 0);
-    assert_eq!(decision.discard, [(0, "not ready within 1m".to_owned())], "nobody would wait for it");
+    assert_eq!(decision.discard, [discard(0, "not ready within 1m")], "nobody would wait for it");
     let status = decision.status;
     assert_eq!(status.claimed_replicas, Some(1));
     let message = "Timeout reached after 1m, claimed 1/3 sandboxes: 1 sandboxes did not become ready";
@@ -122,12 +195,19 @@ fn lk1_a_claim_whose_time_is_over_ends_with_what_is_ready_and_says_what_is_missi
         message.ends_with("claimed 0/2 sandboxes: SandboxSet pool has no available sandbox"),
         "{message}"
     );
+    let ended = |shortage, failures| {
+        let view = View { shortage, failures, ..view(&long, &[], after(60)) };
+        decide(&view).status.message.unwrap()
+    };
+    let quota = Some("creating a sandbox: quota");
+    assert!(ended(quota, Failures::default()).ends_with("claimed 0/3 sandboxes: creating a sandbox: quota"));
+    let failures = Failures { count: 2, last: "no luck" };
+    assert!(ended(quota, failures).ends_with("2 sandboxes did not become ready, the last: no luck"));
 }
 
 #[test]
 fn lk1_a_claim_of_a_set_that_does_not_exist_ends_and_names_it() {
-    let view = View { claim: &begun(), has_set: false, members: &[], shortage: None, now: now() };
-    let decision = decide(&view);
+    let decision = decide(&View { has_set: false, ..view(&begun(), &[], now()) });
     assert_eq!(decision.claim, 0);
     assert_eq!(decision.status.message.as_deref(), Some("SandboxSet pool not found"));
     assert_eq!(
@@ -138,8 +218,8 @@ fn lk1_a_claim_of_a_set_that_does_not_exist_ends_and_names_it() {
 
 #[test]
 fn lk1_the_message_names_what_is_missing_while_claiming() {
-    let view = View { claim: &begun(), has_set: true, members: &[], shortage: Some("no stock"), now: now() };
-    assert_eq!(decide(&view).status.message.as_deref(), Some("Claiming sandboxes: 0/2 claimed: no stock"));
+    let decision = decide(&View { shortage: Some("no stock"), ..view(&begun(), &[], now()) });
+    assert_eq!(decision.status.message.as_deref(), Some("Claiming sandboxes: 0/2 claimed: no stock"));
 }
 
 #[test]
@@ -185,7 +265,7 @@ proptest! {
     ) {
         let spec = json!({"replicas": wanted, "claimTimeout": "1m", "waitReadyTimeout": "20s"});
         let mut claim = claim(&spec, &Value::Null);
-        let (mut stock, mut held, mut time) = (stock, Vec::<Simulated>::new(), 0);
+        let (mut stock, mut held, mut time, mut failed) = (stock, Vec::<Simulated>::new(), 0, 0);
         for step in steps.into_iter().chain([60, 60, 60]) {
             for simulated in &mut held {
                 if simulated.due <= time && simulated.member.standing == Standing::Waiting {
@@ -195,22 +275,35 @@ proptest! {
             }
             let members: Vec<_> = held.iter().map(|simulated| simulated.member.clone()).collect();
             let was_complete = claim.phase() == Some(&SandboxClaimPhase::Completed);
-            let decision = decided(&claim, &members, after(time));
-            for (place, _) in &decision.discard {
-                prop_assert!(members[*place].standing != Standing::Ready);
+            let decide = |members: &[Member], failed| {
+                let failures = Failures { count: failed, last: "failed" };
+                decide(&View { failures, ..view(&claim, members, after(time)) })
+            };
+            let first = decide(&members, failed);
+            for discard in &first.discard {
+                prop_assert!(members[discard.place].standing != Standing::Ready);
             }
-            prop_assert!(!was_complete || decision.claim + decision.discard.len() == 0);
-            let usable = members.len() - decision.discard.len();
-            prop_assert!(usable + decision.claim <= wanted.max(usable), "{decision:?}");
-            claim.status = Some(decision.status.clone());
-            // Decided again, it is the same: a fixed point.
-            prop_assert_eq!(&decided(&claim, &members, after(time)).status, &decision.status);
-            let discarded: Vec<_> = decision.discard.iter().map(|(place, _)| *place).collect();
+            // What is given up is settled before the next decision.
+            let discarded: Vec<_> = first.discard.iter().map(|discard| discard.place).collect();
             let mut place = 0;
             held.retain(|_| { place += 1; !discarded.contains(&(place - 1)) });
+            failed += discarded.len();
+            let members: Vec<_> = held.iter().map(|simulated| simulated.member.clone()).collect();
+            let decision = decide(&members, failed);
+            prop_assert_eq!(decision.discard.len(), 0, "the next decision gives up nothing");
+            prop_assert_eq!(&first.status.phase, &decision.status.phase);
+            prop_assert!(!was_complete || decision.claim + decision.discard.len() == 0);
+            prop_assert!(members.len() + decision.claim <= wanted.max(members.len()), "{decision:?}");
+            let may_fail = members.iter().filter(|member| member.standing != Standing::Ready).count();
+            prop_assert!(failed + may_fail + decision.claim <= wanted + 5, "{failed} have failed");
+            claim.status = Some(decision.status.clone());
+            // Decided again, it is the same: a fixed point.
+            let failures = Failures { count: failed, last: "failed" };
+            let again = super::decide::decide(&View { failures, ..view(&claim, &members, after(time)) });
+            prop_assert_eq!(&again.status, &decision.status);
             for _ in 0..decision.claim {
                 let Some((delay, fails)) = stock.pop() else { break };
-                let member = Member { standing: Standing::Waiting, since: after(time) };
+                let member = Member { since: after(time), ..of(Standing::Waiting) };
                 held.push(Simulated { member, due: time + delay, fails });
             }
             prop_assert!(held.len() <= wanted);
@@ -267,24 +360,121 @@ fn lk1_a_member_is_ready_when_it_can_be_used() {
     assert_eq!(standing(|_| ()), Standing::Ready);
     assert_eq!(standing(|object| object["status"]["phase"] = json!("Paused")), Standing::Ready);
     assert_eq!(standing(|object| object["status"]["podInfo"] = json!({})), Standing::Waiting);
-    assert_eq!(standing(|object| object["status"]["conditions"] = json!([])), Standing::Waiting);
     assert_eq!(standing(|object| object["status"] = Value::Null), Standing::Waiting);
     let failed = standing(|object| object["status"] = json!({"phase": "Failed", "message": "no luck"}));
     assert_eq!(failed, Standing::Failed("ResourceFailed: no luck".to_owned()));
     let broken = standing(|object| {
-        object["status"]["conditions"] = json!([{"type": "Ready", "status": "False",
-            "reason": "StartContainerFailed", "message": "ErrImagePull"}]);
+        object["status"] = json!({"phase": "Pending", "conditions": [{"type": "Ready", "status": "False",
+            "reason": "StartContainerFailed", "message": "ErrImagePull"}]});
     });
     assert_eq!(broken, Standing::Failed("StartContainerFailed: ErrImagePull".to_owned()));
     assert_eq!(member(&sandbox(|_| ()), &begun(), now()).since, after(-10));
 }
 
+/// The change of a sandbox that is running and not ready.
+fn unready(object: &mut Value, reason: &str) {
+    let ready = json!([{"type": "Ready", "status": "False", "reason": reason, "message": "m"}]);
+    object["status"]["conditions"] = ready;
+}
+
 #[test]
-fn lk1_an_update_in_place_is_waited_for() {
-    let updating = claim(&json!({"inplaceUpdate": {"image": "new"}}), &json!({"phase": "Claiming"}));
-    assert_eq!(member(&sandbox(|_| ()), &updating, now()).standing, Standing::Waiting, "an old status");
-    let current = sandbox(|object| object["status"]["observedGeneration"] = json!(2));
-    assert_eq!(member(&current, &updating, now()).standing, Standing::Ready);
+fn lk1_a_member_that_was_ready_once_is_claimed_whether_it_is_ready_now_or_not() {
+    let standing = |change: fn(&mut Value)| member(&sandbox(change), &begun(), now()).standing;
+    // A sandbox gets the phase Running when its pod is ready for the first time.
+    for change in [
+        |object: &mut Value| unready(object, "PodReady"),
+        |object: &mut Value| unready(object, "StartContainerFailed"),
+        |object: &mut Value| object["status"]["conditions"] = json!([]),
+        |object: &mut Value| object["status"]["phase"] = json!("Resuming"),
+    ] {
+        assert_eq!(standing(change), Standing::Ready);
+    }
+    let pending = |object: &mut Value| {
+        unready(object, "PodReady");
+        object["status"]["phase"] = json!("Pending");
+    };
+    assert_eq!(standing(pending), Standing::Waiting);
+    let failed = |object: &mut Value| {
+        object["status"]["phase"] = json!("Failed");
+        object["status"]["message"] = json!("evicted");
+    };
+    assert_eq!(standing(failed), Standing::Ended("ResourceFailed: evicted".to_owned()));
+    let after_a_pause = |object: &mut Value| {
+        object["status"] = json!({"phase": "Failed", "conditions": [{
+            "type": "SandboxResumed", "status": "False", "reason": "CreatePod", "message": "",
+        }]});
+    };
+    assert_eq!(standing(after_a_pause), Standing::Ended("ResourceFailed".to_owned()));
+    let shut_down = |object: &mut Value| object["spec"]["shutdownTime"] = json!("2030-01-01T11:59:59Z");
+    assert_eq!(standing(shut_down), Standing::Failed("ShutdownTimeReached".to_owned()));
+}
+
+/// What a sandbox with this condition `InplaceUpdate` is for a claim that asks for an update.
+fn updating(update: &Value, change: impl FnOnce(&mut Value)) -> Member {
+    let claim = claim(&json!({"inplaceUpdate": {"image": "new"}}), &json!({"phase": "Claiming"}));
+    let sandbox = sandbox(|object| {
+        object["spec"]["template"] = json!({"spec": {"containers": [{"name": "a", "image": "new"}]}});
+        object["status"]["observedGeneration"] = json!(2);
+        if update.is_object() {
+            let conditions = object["status"]["conditions"].as_array_mut().unwrap();
+            let mut condition = json!({"type": "InplaceUpdate", "message": "m"});
+            condition.as_object_mut().unwrap().extend(update.as_object().unwrap().clone());
+            conditions.push(condition);
+        }
+        change(object);
+    });
+    member(&sandbox, &claim, now())
+}
+
+#[test]
+fn lk1_a_member_is_ready_when_its_update_in_place_is_done_and_failed_when_it_is_refused() {
+    let old = |object: &mut Value| object["status"]["observedGeneration"] = json!(1);
+    assert_eq!(updating(&Value::Null, old).standing, Standing::Waiting, "an old status");
+    assert_eq!(updating(&Value::Null, |_| ()).standing, Standing::Ready, "the pod fits");
+    let done = json!({"status": "True", "reason": "Succeeded"});
+    assert_eq!(updating(&done, |_| ()).standing, Standing::Ready);
+    assert_eq!(
+        updating(&done, |object| object["status"]["observedGeneration"] = json!(1)).standing,
+        Standing::Waiting
+    );
+    let open = json!({"status": "False", "reason": "InplaceUpdating"});
+    assert_eq!(updating(&open, |_| ()).standing, Standing::Waiting);
+    for reason in ["RecreateNotAllowed", "Failed"] {
+        let refused = json!({"status": "False", "reason": reason});
+        assert_eq!(updating(&refused, |_| ()).standing, Standing::Failed(format!("{reason}: m")));
+    }
+    let broken = |object: &mut Value| {
+        object["status"]["conditions"][0] = json!({"type": "Ready", "status": "False", "reason": "StartContainerFailed", "message": "ErrImagePull"});
+    };
+    assert_eq!(
+        updating(&open, broken).standing,
+        Standing::Failed("StartContainerFailed: ErrImagePull".to_owned())
+    );
+    let upgrading = |object: &mut Value| object["status"]["phase"] = json!("Upgrading");
+    assert_eq!(updating(&open, upgrading).standing, Standing::Waiting);
+    let failed = |object: &mut Value| object["status"]["phase"] = json!("Failed");
+    assert_eq!(
+        updating(&open, failed).standing,
+        Standing::Failed("ResourceFailed".to_owned()),
+        "never ready"
+    );
+    assert_eq!(updating(&done, failed).standing, Standing::Ended("ResourceFailed".to_owned()));
+}
+
+#[test]
+fn lk1_a_mark_remembers_that_an_updated_member_was_ready() {
+    let open = json!({"status": "False", "reason": "InplaceUpdating"});
+    let marked = |object: &mut Value| {
+        object["metadata"]["annotations"]["agents.kruise.io/ready-for-claim"] = json!("claim-uid");
+    };
+    let of_another = |object: &mut Value| {
+        object["metadata"]["annotations"]["agents.kruise.io/ready-for-claim"] = json!("another");
+    };
+    assert_eq!(updating(&open, marked).standing, Standing::Ready);
+    assert_eq!(updating(&open, of_another).standing, Standing::Waiting);
+    assert!(updating(&Value::Null, |_| ()).is_unmarked);
+    assert!(!updating(&Value::Null, marked).is_unmarked);
+    assert!(!member(&sandbox(|_| ()), &begun(), now()).is_unmarked, "its status is enough");
 }
 
 /// What the current upstream leaves on a sandbox that a SandboxClaim took (`"what": "claimed by SandboxClaim"`).

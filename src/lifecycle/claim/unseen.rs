@@ -45,9 +45,15 @@ impl Unseen {
         self.writes.lock().contains_key(uid)
     }
 
-    /// Notes a write of a claim.
+    /// Notes a write of a claim. It takes the place of an earlier one of the same sandbox, which would count twice.
     pub(super) fn add(&self, uid: &str, write: Write) {
-        self.begin(uid, vec![write]);
+        let mut writes = self.writes.lock();
+        let writes = writes.entry(uid.to_owned()).or_default();
+        if let Write::Known(new) = &write {
+            writes
+                .retain(|known| !matches!(known, Write::Known(old) if old.metadata.uid == new.metadata.uid));
+        }
+        writes.push(write);
     }
 
     /// Forgets a claim that has ended or is gone.
@@ -104,4 +110,29 @@ pub(super) async fn of_others(claim: &SandboxClaim, cache: &SharedCache) -> Resu
     let found = api.list(&ListParams::default().labels(&labels)).await?;
     let claimed = found.items.into_iter().map(Arc::new);
     Ok(claimed.inspect(|sandbox| cache.expect(&**sandbox)).map(Write::Known).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lc2_a_sandbox_that_is_written_twice_counts_once() {
+        let sandbox = |uid: &str, version: &str| {
+            let mut sandbox = Sandbox::default();
+            sandbox.metadata.uid = Some(uid.to_owned());
+            sandbox.metadata.resource_version = Some(version.to_owned());
+            Write::Known(Arc::new(sandbox))
+        };
+        let unseen = Unseen::default();
+        for (uid, version) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            unseen.add("claim", sandbox(uid, version));
+        }
+        let writes = unseen.writes.lock();
+        let versions = writes["claim"].iter().map(|write| match write {
+            Write::Known(sandbox) => sandbox.metadata.resource_version.as_deref().unwrap_or_default(),
+            Write::Unknown { .. } => "unknown",
+        });
+        assert_eq!(versions.collect::<Vec<_>>(), ["2", "3"]);
+    }
 }

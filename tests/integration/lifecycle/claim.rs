@@ -196,6 +196,259 @@ async fn lk1_a_created_sandbox_that_does_not_become_ready_is_removed_or_kept_for
     world.event("kept", "ClaimedSandboxFailed").await;
 }
 
+/// Gives all pods but one an outcome: those of the members that refill the pool.
+fn others_get(world: &World, member: &str, outcome: PodOutcome) {
+    let member = member.to_owned();
+    world.kubelet.rule(Pods::matching(move |pod| pod["metadata"]["name"] != *member), outcome);
+}
+
+/// Starts a pool of one member, whose successors never become ready. Returns the name of the member.
+async fn pool_of_one(world: &World) -> String {
+    world.full_set("pool", 1).await;
+    let [member] =
+        <[Sandbox; 1]>::try_from(world.sandboxes("agents.kruise.io/sandbox-pool=pool").await).unwrap();
+    others_get(world, &member.name_any(), PodOutcome::Unready);
+    member.name_any()
+}
+
+/// Waits until a sandbox of the claim passes a check.
+async fn until_taken(world: &World, member: &str, check: impl Fn(&Sandbox) -> bool) {
+    eventually("the member is claimed", SOON, async || {
+        let sandbox = world.api::<Sandbox>().get(member).await?;
+        ensure!(sandbox.is_claimed() && check(&sandbox), "{sandbox:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lk1_a_member_that_is_in_use_is_not_removed_because_it_is_not_ready_now() {
+    let world = World::start().await;
+    let member = pool_of_one(&world).await;
+    let spec = json!({
+        "replicas": 2, "createOnNoStock": false, "waitReadyTimeout": "1s", "claimTimeout": "4s",
+    });
+    claim(&world, "c", spec).await;
+    until_taken(&world, &member, |_| true).await;
+    world.kubelet.rule(Pods::named("default", &member), PodOutcome::Unready);
+    until_taken(&world, &member, |sandbox| !sandbox.is_ready()).await;
+    let status = ended(&world, "c").await;
+    assert_eq!(status.claimed_replicas, Some(1), "{status:?}");
+    assert_eq!(names(&claimed(&world, "c").await), [member]);
+}
+
+#[tokio::test]
+async fn lk1_a_member_that_was_ready_and_failed_is_replaced_and_kept_for_inspection() {
+    let world = World::start().await;
+    let member = pool_of_one(&world).await;
+    claim(&world, "c", json!({"replicas": 2, "createOnNoStock": false})).await;
+    until_taken(&world, &member, |_| true).await;
+    world.kubelet.rule(Pods::named("default", &member), PodOutcome::failed("evicted"));
+    let note = world.event("c", "ClaimedSandboxFailed").await;
+    assert_eq!(note, format!("Sandbox {member} is kept for inspection: ResourceFailed: evicted"));
+    others_get(&world, &member, PodOutcome::ReadyAfter(Duration::ZERO));
+    let status = ended(&world, "c").await;
+    assert_eq!(status.claimed_replicas, Some(2), "{status:?}");
+    let all = claimed(&world, "c").await;
+    let (kept, used): (Vec<_>, Vec<_>) = all.into_iter().partition(Sandbox::is_reserved_failed);
+    assert_eq!((names(&kept), used.len()), (vec![member], 2));
+}
+
+/// Lets every pod fail whose first container has this image.
+fn image_is_missing(world: &World, image: &'static str) {
+    let has_image = move |pod: &Value| pod["spec"]["containers"][0]["image"] == image;
+    world.kubelet.rule(Pods::matching(has_image), PodOutcome::waiting("ErrImagePull", "no such image"));
+}
+
+#[tokio::test]
+async fn lc7_a_claim_that_no_sandbox_satisfies_does_not_eat_the_pool() {
+    let world = World::start().await;
+    world.full_set("pool", 8).await;
+    let members = names(&world.sandboxes("agents.kruise.io/sandbox-pool=pool").await);
+    image_is_missing(&world, "missing");
+    claim(&world, "c", json!({"inplaceUpdate": {"image": "missing"}, "claimTimeout": "3s"})).await;
+    let status = ended(&world, "c").await;
+    assert_eq!(status.claimed_replicas, Some(0));
+    let message = status.message.unwrap();
+    assert!(message.contains("sandboxes did not become ready, the last: "), "{message}");
+    let note = world.event("c", "ClaimedSandboxFailed").await;
+    assert!(note.ends_with("is removed: StartContainerFailed: no such image"), "{note}");
+    assert_eq!(names(&claimed(&world, "c").await), [""; 0], "nothing is left of it");
+    // Tries after 0 s, 1 s and 3 s.
+    let left = names(&world.sandboxes("agents.kruise.io/sandbox-pool=pool").await);
+    let lost = members.iter().filter(|name| !left.contains(name)).count();
+    assert!((1..=3).contains(&lost), "{lost} of {members:?} are gone");
+}
+
+#[tokio::test]
+async fn lk1_a_claim_whose_shutdown_time_has_passed_takes_nothing() {
+    let world = World::start().await;
+    world.full_set("pool", 2).await;
+    let members = names(&world.sandboxes("agents.kruise.io/sandbox-pool=pool").await);
+    claim(&world, "c", json!({"shutdownTime": "2020-01-01T00:00:00Z"})).await;
+    let status = ended(&world, "c").await;
+    assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("ShutdownTimeReached"));
+    let message = "shutdownTime 2020-01-01T00:00:00Z has passed, claimed 0/1 sandboxes";
+    assert_eq!(world.event("c", "ClaimCompleted").await, message);
+    assert_eq!(names(&world.sandboxes("agents.kruise.io/sandbox-pool=pool").await), members);
+}
+
+#[tokio::test]
+async fn lk1_a_refused_update_in_place_is_a_failure_with_its_message() {
+    let world = World::start().await;
+    world.full_set("pool", 1).await;
+    // The in-memory server cannot resize pods.
+    let update = json!({"resources": {"limits": {"cpu": "2"}}});
+    let spec = json!({"inplaceUpdate": update, "createOnNoStock": false, "claimTimeout": "1s"});
+    claim(&world, "c", spec).await;
+    let note = world.event("c", "ClaimedSandboxFailed").await;
+    assert!(note.contains("is removed: RecreateNotAllowed: containers[a].resources cannot"), "{note}");
+    let status = ended(&world, "c").await;
+    assert_eq!(status.claimed_replicas, Some(0), "{status:?}");
+    assert_eq!(names(&claimed(&world, "c").await), [""; 0]);
+}
+
+#[tokio::test]
+async fn lk1_an_updated_member_is_marked_while_the_claim_waits_for_others() {
+    let world = World::start().await;
+    let member = pool_of_one(&world).await;
+    let spec = json!({
+        "inplaceUpdate": {"image": "new"}, "replicas": 2, "createOnNoStock": false, "claimTimeout": "5s",
+        "waitReadyTimeout": "2s",
+    });
+    let made = claim(&world, "c", spec).await;
+    let mark = |sandbox: &Sandbox| sandbox.annotations().get("agents.kruise.io/ready-for-claim").cloned();
+    until_taken(&world, &member, |sandbox| mark(sandbox) == made.metadata.uid).await;
+    world.kubelet.rule(Pods::named("default", &member), PodOutcome::Unready);
+    // Its owner changes what needs a new pod.
+    let template = json!({"spec": {"containers": [{"name": "a", "image": "new", "command": ["run"]}]}});
+    let change = Patch::Merge(json!({"spec": {"template": template}}));
+    world.api::<Sandbox>().patch(&member, &PatchParams::default(), &change).await.unwrap();
+    let status = ended(&world, "c").await;
+    assert_eq!(status.claimed_replicas, Some(1), "{status:?}");
+    assert_eq!(names(&claimed(&world, "c").await), [member]);
+}
+
+#[tokio::test]
+async fn lk1_the_completion_is_written_when_everything_that_is_given_up_is_gone() {
+    for reserve in [false, true] {
+        let world = World::start().await;
+        world.full_set("pool", 0).await;
+        world.kubelet.rule(Pods::all(), PodOutcome::Unready);
+        let spec = json!({"replicas": 3, "claimTimeout": "4s", "reserveFailedSandbox": reserve});
+        claim(&world, "c", spec).await;
+        eventually("all are created", SOON, async || {
+            let created = claimed(&world, "c").await;
+            // The sandbox controller writes nothing more.
+            let is_started = |sandbox: &Sandbox| sandbox.condition("Ready").is_some();
+            ensure!(created.len() == 3 && created.iter().all(is_started), "{created:?}");
+            Ok(())
+        })
+        .await;
+        let conflict = RequestFault::Answer { code: 409, retry_after: None };
+        let verb = if reserve { Verb::Patch } else { Verb::Delete };
+        world.server.inject(&FaultPlan::request(On::request(verb, "sandboxes"), Times::First(4), conflict));
+        let status = ended(&world, "c").await;
+        assert_eq!(status.claimed_replicas, Some(0));
+        assert_eq!(world.server.faults_fired()[0].1, 4);
+        let left = claimed(&world, "c").await;
+        assert!(left.iter().all(Sandbox::is_reserved_failed), "{:?}", names(&left));
+        assert_eq!(left.len(), if reserve { 3 } else { 0 });
+    }
+}
+
+#[tokio::test]
+async fn lk1_a_sandbox_that_is_kept_for_inspection_is_written_once_and_not_counted() {
+    let world = World::start().await;
+    world.full_set("pool", 0).await;
+    world.kubelet.rule(Pods::all(), PodOutcome::failed("no luck"));
+    claim(&world, "c", json!({"reserveFailedSandbox": true, "claimTimeout": "3s"})).await;
+    let status = ended(&world, "c").await;
+    assert_eq!(status.claimed_replicas, Some(0));
+    let kept = claimed(&world, "c").await;
+    assert!((1..=3).contains(&kept.len()) && kept.iter().all(Sandbox::is_reserved_failed), "{kept:?}");
+    let message = format!("{} sandboxes did not become ready, the last: ResourceFailed: no luck", kept.len());
+    assert!(status.message.as_ref().unwrap().ends_with(&message), "{status:?}");
+    let is_write = |request: &&memory_apiserver::SeenRequest| {
+        request.resource == "sandboxes"
+            && request.subresource.is_none()
+            && matches!(request.verb, Verb::Patch | Verb::Delete)
+    };
+    let writes = world.server.requests().iter().filter(is_write).count();
+    assert_eq!(writes, kept.len(), "one write each");
+}
+
+#[tokio::test]
+async fn lk1_no_sandbox_is_claimed_that_would_leave_the_label_selector() {
+    let world = World::selecting("team=a").await;
+    let template = |labels: Value| {
+        json!({
+            "metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "busybox"}]},
+        })
+    };
+    for (name, replicas, labels) in [("pool", 0, json!({"app": "x"})), ("full", 1, json!({"team": "a"}))] {
+        let set = json!({
+            "metadata": {"name": name, "labels": {"team": "a"}},
+            "spec": {"replicas": replicas, "template": template(labels)},
+        });
+        world.create::<SandboxSet>(set).await;
+    }
+    world.set_has("full", 1).await;
+    for (name, spec) in [
+        ("creates", json!({"templateName": "pool"})),
+        ("takes", json!({"templateName": "full", "labels": {"team": "b"}})),
+        ("takes-only", json!({"templateName": "full", "labels": {"team": "b"}, "createOnNoStock": false})),
+    ] {
+        let mut object =
+            json!({"metadata": {"name": name, "labels": {"team": "a"}}, "spec": {"claimTimeout": "1s"}});
+        object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        world.create::<SandboxClaim>(object).await;
+        let note = world.event(name, "ClaimSandboxFailed").await;
+        assert_eq!(note, "the labels of a claimed sandbox do not match sandboxLabelSelector");
+        let message = ended(&world, name).await.message.unwrap();
+        assert!(message.ends_with(&note), "{message}");
+        assert_eq!(claimed(&world, name).await.len(), 0, "{name}");
+    }
+    assert_eq!(world.sandboxes("").await.len(), 1, "the member of the full set");
+}
+
+#[tokio::test]
+async fn lk1_one_free_sandbox_wakes_one_claim_and_a_round_ends_with_the_first_look_in_vain() {
+    const CLAIMS: u32 = 8;
+    let lab = Lab::start();
+    let template =
+        json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}});
+    let set = json!({"metadata": {"name": "pool"}, "spec": {"replicas": 0, "template": template}});
+    lab.create::<SandboxSet>(set).await;
+    lab.until::<SandboxSet>("pool", |set| set.status.is_some()).await;
+    let looks = |result: &str| lab.metric("sandbox_manager_claims_total", &[("result", result)]);
+    for number in 0..CLAIMS {
+        let spec = json!({"templateName": "pool", "replicas": 40, "createOnNoStock": false});
+        lab.create::<SandboxClaim>(json!({"metadata": {"name": format!("c-{number}")}, "spec": spec})).await;
+    }
+    // Each claim looks once, and once more when it is noted as waiting; then every 5 s.
+    let started = Instant::now();
+    let in_vain = f64::from(2 * CLAIMS);
+    let expected = || in_vain * (1.0 + (started.elapsed().as_secs_f64() / 5.0).floor());
+    eventually("all claims wait", SOON, async || {
+        ensure!(looks("no_stock") >= in_vain, "{}", looks("no_stock"));
+        Ok(())
+    })
+    .await;
+    assert!(looks("no_stock") <= expected(), "{}", looks("no_stock"));
+    let more = Patch::Merge(json!({"spec": {"replicas": 1}}));
+    lab.api::<SandboxSet>().patch("pool", &PatchParams::default(), &more).await.unwrap();
+    eventually("the first two members are claimed", SOON, async || {
+        ensure!(looks("taken") >= 2.0, "{}", looks("taken"));
+        Ok(())
+    })
+    .await;
+    // Each member wakes one claim, which then looks for the others that it wants: twice in vain.
+    let most = expected() + 2.0 * looks("taken") + 2.0;
+    assert!(looks("no_stock") <= most, "{} of at most {most}", looks("no_stock"));
+    assert!(lab.metric("sandbox_manager_claim_seconds_count", &[]) >= 2.0);
+}
+
 #[tokio::test]
 async fn lk1_a_claim_of_no_set_ends_at_once_and_names_it() {
     let world = World::start().await;

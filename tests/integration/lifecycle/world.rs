@@ -30,21 +30,27 @@ pub(super) struct World {
 impl World {
     /// Pods are ready after 50 ms.
     pub(super) async fn start() -> Self {
-        Self::with(|server| server).await
+        Self::with(|server| server, "").await
+    }
+
+    /// As [`Self::start`], but the manager only sees the objects that a label selector selects.
+    pub(super) async fn selecting(selector: &str) -> Self {
+        Self::with(|server| server, selector).await
     }
 
     /// As [`Self::start`], but the API server believes that it is an hour earlier, so its objects are old.
     pub(super) async fn an_hour_ago() -> Self {
         let clock = || Timestamp::now() - SignedDuration::from_hours(1);
-        Self::with(|server| server.clock(clock)).await
+        Self::with(|server| server.clock(clock), "").await
     }
 
-    async fn with(change: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder) -> Self {
+    async fn with(change: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder, selector: &str) -> Self {
         let kubelet = Kubelet::ready_after(Duration::from_millis(50));
         let server = change(ApiServer::builder().kubelet(&kubelet)).start().unwrap();
         let mut options = SandboxManagerOptions::default();
         options.lifecycle.enabled = true;
         options.client.qps = 0;
+        selector.clone_into(&mut options.sandbox_label_selector);
         let manager = TestCache::builder().server(server.clone()).options(options).build().await.unwrap();
         Self { server, kubelet, _manager: manager }
     }

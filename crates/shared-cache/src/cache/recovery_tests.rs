@@ -247,6 +247,9 @@ async fn x3_an_object_that_leaves_the_selection_is_not_removed_and_a_deletion_ti
     change(&server, "finalized", json!({"metadata": {"finalizers": ["test/hold"]}})).await;
     let cache = started(&server, Watch::all().labels(&"app=x".parse().unwrap())).await;
     assert!(cache.has_selector::<ConfigMap>());
+    let labels = |app: &str| [("app".to_owned(), app.to_owned())].into();
+    assert!(cache.selects_labels::<ConfigMap>(&labels("x")));
+    assert!(!cache.selects_labels::<ConfigMap>(&labels("y")));
     let mut events = cache.subscribe::<ConfigMap>().unwrap();
     let mut next_deletion = async || loop {
         if let Event::Deleted { last_known, reason } = events.next().await.unwrap() {

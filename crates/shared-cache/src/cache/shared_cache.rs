@@ -1,11 +1,13 @@
 //! [`SharedCache`]: starts and stops the watches, and gives access to the kinds.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
+use label_selector::LabelSelector;
 use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -253,6 +255,18 @@ impl SharedCache {
     #[must_use]
     pub fn has_selector<K: CacheObject>(&self) -> bool {
         self.watched::<K>().is_some_and(|watched| watched.informer.options().has_selector())
+    }
+
+    /// Returns true if the label selector of the kind selects an object with these labels, or if there is no such
+    /// selector. Ask before a write that would let an object leave the cache. A field selector is not considered.
+    #[must_use]
+    pub fn selects_labels<K: CacheObject>(&self, labels: &BTreeMap<String, String>) -> bool {
+        let watched = self.watched::<K>();
+        let selector =
+            watched.as_ref().and_then(|watched| watched.informer.options().label_selector.as_ref());
+        // The text was made of a selector.
+        let selector = selector.and_then(|text| text.parse::<LabelSelector>().ok());
+        selector.is_none_or(|selector| selector.matches(labels))
     }
 
     /// Returns a stream of the objects of a kind and then of every change; `None` if the cache does not have

@@ -1,0 +1,360 @@
+//! [`ClaimHandler`]: the course of one reconcile of a claim.
+//!
+//! ```text
+//!  members ─▶ decide ─▶ give up what failed ─▶ claim what is missing ─▶ mark what is ready ─▶ status
+//!     ▲                        │                        │
+//!     └── until nothing is ────┴────────────────────────┘
+//!         given up any more
+//! ```
+//!
+//! The status is written last. So a completion is only written after everything that it says is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use controller_manager::{Action, HandlerError, Observed, ReconcileHandler};
+use jiff::Timestamp;
+use shared_cache::{Reader, Satisfaction, SharedCache};
+
+use super::apply::{self, Settled};
+use super::attempts::Attempts;
+use super::decide::{Decision, Discard, Failures, Member, View, decide, set_name, wanted};
+use super::engine::Engine;
+use super::metrics::ClaimMetrics;
+use super::observe;
+use super::unseen::{self, Unseen, Write};
+use super::waiting::{RETRY, Waiting};
+use crate::api::v1alpha1::{Sandbox, SandboxClaim, SandboxClaimPhase, SandboxSet};
+use crate::cache::indexes::SANDBOX_USER;
+use crate::lifecycle::events::{Events, Reason};
+use crate::lifecycle::requests::{UNSEEN_WRITE, delete_unchanged};
+
+/// How often the sandboxes that a claim gives up are looked at anew, because they have changed meanwhile.
+const SETTLE_ROUNDS: usize = 5;
+
+/// Reconciles claims.
+pub(super) struct ClaimHandler {
+    pub(super) cache: SharedCache,
+    pub(super) sandboxes: Reader<Sandbox>,
+    pub(super) sets: Reader<SandboxSet>,
+    pub(super) engine: Engine,
+    pub(super) events: Events,
+    pub(super) unseen: Unseen,
+    pub(super) waiting: Arc<Waiting>,
+    pub(super) attempts: Attempts,
+    pub(super) metrics: ClaimMetrics,
+}
+
+/// The members of a claim, and a decision about them that gives up none.
+type Standings = (Vec<Arc<Sandbox>>, Decision);
+
+/// Whether the set of a claim is there.
+enum Set {
+    Cached(Arc<SandboxSet>),
+    /// The API server has the set, and the cache does not: its watch lags behind, or the set is out of its scope.
+    Unseen,
+    Absent,
+}
+
+impl ReconcileHandler<SandboxClaim> for ClaimHandler {
+    async fn reconcile(&self, observed: Observed<SandboxClaim>) -> Result<Action, HandlerError> {
+        match observed {
+            Observed::Present(claim) if claim.metadata.deletion_timestamp.is_none() => {
+                self.present(claim).await
+            }
+            observed => {
+                if let Some(claim) = observed.object() {
+                    self.forget(claim);
+                }
+                Ok(Action::await_change())
+            }
+        }
+    }
+}
+
+impl ClaimHandler {
+    async fn present(&self, mut claim: Arc<SandboxClaim>) -> Result<Action, HandlerError> {
+        // Half of a spec is no wish (LC2). The cache logs and counts such an object.
+        if !claim.partially_decoded().is_empty() {
+            return Ok(Action::await_change());
+        }
+        if let Satisfaction::Unsatisfied { .. } = self.cache.is_satisfied(&*claim) {
+            return Ok(Action::requeue(UNSEEN_WRITE));
+        }
+        if claim.phase() == Some(&SandboxClaimPhase::Completed) {
+            self.forget(&claim);
+            return self.completed(&claim).await;
+        }
+        let set = self.set_of(&claim).await?;
+        if !self.begin(&mut claim, &set).await? {
+            return Ok(Action::await_change());
+        }
+        if claim.phase() != Some(&SandboxClaimPhase::Claiming) {
+            return Ok(Action::await_change());
+        }
+        self.claiming(claim, &set).await
+    }
+
+    /// Gives up what has failed, claims what is missing, and writes the status.
+    async fn claiming(&self, mut claim: Arc<SandboxClaim>, set: &Set) -> Result<Action, HandlerError> {
+        // The completion must not be written before it is known what has become of each sandbox that is given up.
+        let Some(mut standings) = self.settle(&claim, set).await? else {
+            return Ok(Action::requeue(UNSEEN_WRITE));
+        };
+        let mut wait = None;
+        if standings.1.claim > 0 {
+            let Some(claimed) = self.claim_missing(&claim, set, standings).await? else {
+                return Ok(Action::requeue(UNSEEN_WRITE));
+            };
+            (standings, wait) = claimed;
+        }
+        let (members, decision) = standings;
+        if decision.claim == 0 {
+            self.waiting.remove(&claim);
+        }
+        self.mark_ready(&claim, &members, &decision).await?;
+        let after = decision.after.into_iter().chain(wait).min();
+        if !self.write_status(&mut claim, decision).await? {
+            return Ok(Action::await_change());
+        }
+        Ok(after.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// Decides about a claim, and gives up sandboxes until a decision gives up none. Each of them is settled before the
+    /// next decision: it is gone, or kept for inspection, or it has changed and is decided about anew. Returns none if
+    /// they keep changing.
+    async fn settle(&self, claim: &SandboxClaim, set: &Set) -> Result<Option<Standings>, HandlerError> {
+        for _ in 0..SETTLE_ROUNDS {
+            let members = self.members(claim).await?;
+            let decision = self.decide(claim, set, &members);
+            if decision.discard.is_empty() {
+                return Ok(Some((members, decision)));
+            }
+            let settled = apply::give_up_all(&self.cache, &decision.discard, &members).await?;
+            let mut has_failed = false;
+            for (discard, settled) in decision.discard.iter().zip(settled) {
+                has_failed |= self.record_discard(claim, (discard, &members[discard.place]), settled);
+            }
+            // Sandboxes that were claimed together often fail one after the other. That is one failure.
+            if has_failed && self.attempts.remaining(claim).is_none() {
+                self.attempts.pause(claim);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes what has become of a sandbox. Returns true if the sandbox is given up.
+    fn record_discard(
+        &self,
+        claim: &SandboxClaim,
+        (discard, sandbox): (&Discard, &Sandbox),
+        settled: Settled,
+    ) -> bool {
+        let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+        let what = match settled {
+            Settled::Changed(live) => {
+                self.cache.expect(&*live);
+                self.unseen.add(uid, Write::Known(live));
+                return false;
+            }
+            Settled::Deleted => {
+                self.attempts.add_deleted(claim, sandbox);
+                "removed"
+            }
+            Settled::Kept(reserved) => {
+                self.unseen.add(uid, Write::Known(reserved));
+                "kept for inspection"
+            }
+        };
+        self.attempts.add_failure(claim, &discard.reason);
+        let note = format!("Sandbox {} is {what}: {}", sandbox.name_or_empty(), discard.reason);
+        self.events.publish(claim, Reason::ClaimedSandboxFailed, &note);
+        true
+    }
+
+    /// Claims what is missing, unless it is too early for another try. Returns the new standings, and the time until the
+    /// next try.
+    async fn claim_missing(
+        &self,
+        claim: &SandboxClaim,
+        set: &Set,
+        mut standings: Standings,
+    ) -> Result<Option<(Standings, Option<Duration>)>, HandlerError> {
+        let Set::Cached(pool) = set else { return Ok(Some((standings, Some(RETRY)))) };
+        if let Some(pause) = self.attempts.remaining(claim) {
+            // A sandbox that becomes available is for a claim that may take it.
+            self.waiting.remove(claim);
+            return Ok(Some((standings, Some(pause))));
+        }
+        if let Some(wait) = self.waiting.remaining(claim) {
+            return Ok(Some((standings, Some(wait))));
+        }
+        let mut is_waiting = false;
+        loop {
+            let started = self.attempts.begin(claim);
+            let made = apply::claim(&self.engine, &self.unseen, (pool, claim), standings.1.claim).await?;
+            for _ in 0..made.taken + made.created {
+                self.metrics.claimed_after(started.elapsed());
+            }
+            self.attempts.set_shortage(claim, made.shortage.as_deref());
+            self.report(claim, &made);
+            let Some(settled) = self.settle(claim, set).await? else { return Ok(None) };
+            standings = settled;
+            let wait = match &made.shortage {
+                Some(_) if made.is_refused => Some(self.attempts.pause(claim)),
+                Some(_) if is_waiting => Some(RETRY),
+                // A sandbox may have become available after the look, and before the claim waits for it. So the claim
+                // looks once more.
+                Some(_) if standings.1.claim > 0 => {
+                    self.waiting.add(claim);
+                    is_waiting = true;
+                    continue;
+                }
+                _ => None,
+            };
+            return Ok(Some((standings, wait)));
+        }
+    }
+
+    /// Marks the sandboxes whose status would not always show that they were ready for the claim.
+    async fn mark_ready(
+        &self,
+        claim: &SandboxClaim,
+        members: &[Arc<Sandbox>],
+        decision: &Decision,
+    ) -> Result<(), HandlerError> {
+        let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+        for place in &decision.mark {
+            if let Some(marked) = apply::mark_ready(&self.cache, claim, &members[*place]).await? {
+                self.unseen.add(uid, Write::Known(marked));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the status of a decision. Returns false if the claim has changed meanwhile.
+    async fn write_status(
+        &self,
+        claim: &mut Arc<SandboxClaim>,
+        decision: Decision,
+    ) -> Result<bool, HandlerError> {
+        let was_complete = claim.phase() == Some(&SandboxClaimPhase::Completed);
+        if !apply::write_status(&self.cache, claim, decision.status).await? {
+            return Ok(false);
+        }
+        if !was_complete && claim.phase() == Some(&SandboxClaimPhase::Completed) {
+            let message = claim.status.as_ref().and_then(|status| status.message.as_deref());
+            self.events.publish(&**claim, Reason::ClaimCompleted, message.unwrap_or_default());
+        }
+        Ok(true)
+    }
+
+    /// Writes that claiming has begun, before anything is claimed. A claim that another process has begun is looked up on
+    /// the API server once. Returns false if the claim has changed meanwhile.
+    async fn begin(&self, claim: &mut Arc<SandboxClaim>, set: &Set) -> Result<bool, HandlerError> {
+        let uid = claim.metadata.uid.clone().unwrap_or_default();
+        if claim.phase().is_none() {
+            let decision = self.decide(claim, set, &[]);
+            if !self.write_status(claim, decision).await? {
+                return Ok(false);
+            }
+            self.unseen.begin(&uid, Vec::new());
+            self.warn_of_ignored_fields(claim, set);
+        } else if !self.unseen.has(&uid) {
+            self.unseen.begin(&uid, unseen::of_others(claim, &self.cache).await?);
+        }
+        Ok(true)
+    }
+
+    /// Deletes a claim whose time to live is over.
+    async fn completed(&self, claim: &Arc<SandboxClaim>) -> Result<Action, HandlerError> {
+        let Decision { delete, after, .. } = self.decide(claim, &Set::Unseen, &[]);
+        if delete {
+            let life = claim.spec.ttl_after_completed.as_ref().map_or_else(String::new, ToString::to_string);
+            let note = format!("Deleting SandboxClaim after TTL of {life}");
+            self.events.publish(&**claim, Reason::SandboxClaimTTLDelete, &note);
+            delete_unchanged(&self.cache, &**claim).await?;
+        }
+        Ok(after.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// Returns the sandboxes of the claim: those that the cache shows, and own claims that it does not show yet.
+    async fn members(&self, claim: &SandboxClaim) -> Result<Vec<Arc<Sandbox>>, HandlerError> {
+        let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+        let unseen = self.unseen.of(uid, &self.cache).await?;
+        let mut members = self.sandboxes.by_index(SANDBOX_USER, uid)?;
+        members.retain(|sandbox| !unseen.iter().any(|unseen| unseen.metadata.uid == sandbox.metadata.uid));
+        members.extend(unseen);
+        self.attempts.retain_existing(claim, &mut members);
+        members.retain(|sandbox| observe::belongs_to(sandbox, claim));
+        Ok(members)
+    }
+
+    /// Looks for the set of the claim, in the namespace of the claim. A set that the cache does not have is looked for on
+    /// the API server, because a claim ends if there is none.
+    async fn set_of(&self, claim: &SandboxClaim) -> Result<Set, HandlerError> {
+        let (namespace, name) = (claim.namespace_or_empty(), set_name(claim));
+        if let Some(set) = self.sets.get(namespace, name)? {
+            return Ok(Set::Cached(set));
+        }
+        let live = self.cache.api_reader().get::<SandboxSet>(namespace, name).await?;
+        Ok(if live.is_some() { Set::Unseen } else { Set::Absent })
+    }
+
+    /// Publishes what the claims of one reconcile have led to.
+    fn report(&self, claim: &SandboxClaim, made: &apply::Claims) {
+        let (new, wanted) = (made.taken + made.created, wanted(claim));
+        if new > 0 {
+            let note = format!("Claimed {new} of {wanted} sandboxes, {} of them created", made.created);
+            self.events.publish(claim, Reason::SandboxClaimed, &note);
+        }
+        if let Some(shortage) = &made.shortage {
+            let reason =
+                if made.is_refused { Reason::ClaimSandboxFailed } else { Reason::NoAvailableSandboxes };
+            self.events.publish(claim, reason, shortage);
+        }
+    }
+
+    fn warn_of_ignored_fields(&self, claim: &SandboxClaim, set: &Set) {
+        let spec = &claim.spec;
+        // Only a template in the sandbox itself can differ from that of the other members.
+        let is_shared = matches!(set, Set::Cached(set) if set.spec.template.is_none());
+        if is_shared && spec.inplace_update.is_some() {
+            let note = "inplaceUpdate has no effect: the SandboxSet refers to a SandboxTemplate";
+            self.events.publish(claim, Reason::FieldNotSupported, note);
+        }
+        let has_variables = spec.env_vars.as_ref().is_some_and(|variables| !variables.is_empty());
+        let has_volumes = spec.dynamic_volumes_mount.as_ref().is_some_and(|volumes| !volumes.is_empty());
+        for (is_set, field) in [(has_variables, "envVars"), (has_volumes, "dynamicVolumesMount")] {
+            if is_set {
+                let note = format!("{field} has no effect: the runtime in the sandboxes is not initialised");
+                self.events.publish(claim, Reason::FieldNotSupported, &note);
+            }
+        }
+    }
+
+    fn forget(&self, claim: &SandboxClaim) {
+        let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+        self.unseen.forget(uid);
+        self.attempts.forget(claim);
+        self.waiting.remove(claim);
+    }
+
+    /// Decides about a claim with these sandboxes.
+    fn decide(&self, claim: &SandboxClaim, set: &Set, sandboxes: &[Arc<Sandbox>]) -> Decision {
+        let now = Timestamp::now();
+        let members: Vec<Member> =
+            sandboxes.iter().map(|sandbox| observe::member(sandbox, claim, now)).collect();
+        let attempt = self.attempts.of(claim);
+        let unseen = "the SandboxSet is not in the cache; does sandboxLabelSelector select it?";
+        let shortage = matches!(set, Set::Unseen).then_some(unseen).or(attempt.shortage.as_deref());
+        decide(&View {
+            claim,
+            has_set: !matches!(set, Set::Absent),
+            members: &members,
+            shortage,
+            failures: Failures { count: attempt.failed, last: &attempt.last_failure },
+            now,
+        })
+    }
+}
