@@ -91,7 +91,10 @@ struct World {
     gold: Option<SandboxTemplate>,
     /// True if the SandboxTemplate was edited since the last pass.
     is_edit_unseen: bool,
-    /// True if a process has begun after an edit that no process has seen: it takes the foreign members for up to date.
+    /// True if the process has seen the SandboxTemplate.
+    is_adopted: bool,
+    /// True if a process has first seen the SandboxTemplate after an edit that no process has seen: it takes the foreign
+    /// members for up to date.
     has_missed_edit: bool,
     server: BTreeMap<String, Arc<Sandbox>>,
     cache: BTreeMap<String, Arc<Sandbox>>,
@@ -119,6 +122,7 @@ impl World {
             set,
             gold,
             is_edit_unseen: false,
+            is_adopted: false,
             has_missed_edit: false,
             server: BTreeMap::new(),
             cache: BTreeMap::new(),
@@ -212,6 +216,7 @@ impl World {
     fn edit(&mut self, image: &str) {
         self.gold = Some(sandbox_template(image));
         self.is_edit_unseen = true;
+        self.has_missed_edit |= !self.is_adopted;
         if self.set.spec.template.is_some() {
             self.set.spec.template = test_support::set(0, image).spec.template;
             self.new_generation();
@@ -221,6 +226,7 @@ impl World {
     /// Another process begins with what the API server has: it reads the members before it creates the first one.
     fn restart(&mut self) {
         self.has_missed_edit |= self.is_edit_unseen || self.gold.is_none();
+        self.is_adopted = false;
         self.memory = Memory::new(&self.set, self.now);
         self.sync();
     }
@@ -252,6 +258,7 @@ impl World {
         let template = self.template();
         let members = sandboxes.iter().map(|sandbox| &**sandbox);
         let revision = self.memory.revision(&self.set, &template, members);
+        self.is_adopted |= self.gold.is_some();
         let members = self.memory.members(sandboxes, &revision, (self.now, wall()));
         let unseen = self.memory.creations.unseen(&members, &revision);
         if self.settle(&revision, Counts::of(&members, unseen)) {
