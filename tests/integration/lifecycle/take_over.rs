@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
 use memory_apiserver::{ApiServer, Kubelet, SeenRequest, Verb};
@@ -185,6 +185,22 @@ async fn ls7_a_fleet_is_taken_over_and_given_back_without_a_write() {
     assert_untouched(&before, &snapshot(&server.client_without_faults(), NAMESPACE).await);
 }
 
+/// Creates an empty set, waits for its status, and deletes it. The controller writes a status some time after it has seen
+/// the set first, so those of older sets would be written by then.
+async fn until_status_of_another_set(client: &Client, namespace: &str) {
+    let sets: Api<SandboxSet> = Api::namespaced(client.clone(), namespace);
+    let spec =
+        json!({ "replicas": 0, "template": { "spec": { "containers": [{ "name": "a", "image": "i" }] } } });
+    let set = serde_json::from_value(json!({ "metadata": { "name": "last" }, "spec": spec })).unwrap();
+    sets.create(&PostParams::default(), &set).await.unwrap();
+    eventually("the status of the last set", SOON, async || {
+        ensure!(sets.get("last").await?.status.is_some(), "none");
+        Ok(())
+    })
+    .await;
+    sets.delete("last", &DeleteParams::default()).await.unwrap();
+}
+
 /// On any API server.
 #[tokio::test]
 async fn ls7_a_fleet_that_was_created_over_the_api_is_taken_over_and_given_back_without_a_write() {
@@ -196,6 +212,7 @@ async fn ls7_a_fleet_that_was_created_over_the_api_is_taken_over_and_given_back_
         let process = Process::start(client.clone(), &namespace, lifecycle).await;
         if lifecycle {
             process.until_reconciled(&fleet).await;
+            until_status_of_another_set(&client, &namespace).await;
         }
         process.assert_counts(&fleet, &namespace);
         process.stop().await;
