@@ -140,17 +140,7 @@ impl Reconciler {
         if !is_held && self.settle(set, &view, memory).await {
             return Ok(Pass::Again);
         }
-        let mut decision = decide_now(set, &template, &view, memory);
-        let failures = memory.failures;
-        let did = !is_held && !memory.is_held() && self.act(set, &view.revision, &decision, memory).await;
-        if memory.failures != failures {
-            // What has failed belongs into the status now: the next pass may be far away.
-            let view = self.look(set, &template, memory)?;
-            decision = decide_now(set, &template, &view, memory);
-        }
-        if memory.trouble.is_none() {
-            memory.outage.reset();
-        }
+        let (did, decision) = self.decide_and_act(set, &template, view, is_held, memory).await?;
         let status_due = self.write_status(set, &decision, memory).await?;
         let delays = match memory.retry_in() {
             Some(retry) => [Some(retry), status_due, None],
@@ -162,6 +152,30 @@ impl Reconciler {
         };
         let next = delays.into_iter().flatten().min();
         Ok(Pass::Done(next.map_or_else(Action::await_change, Action::requeue)))
+    }
+
+    /// Decides and acts, unless `is_held`. Returns true if something was done, and the decision with the status that
+    /// describes what is known afterwards.
+    async fn decide_and_act(
+        &self,
+        set: &SandboxSet,
+        template: &Template,
+        view: View,
+        is_held: bool,
+        memory: &mut Memory,
+    ) -> Result<(bool, Decision), HandlerError> {
+        let decision = decide_now(set, template, &view, memory);
+        let failures = memory.failures;
+        let did = !is_held && !memory.is_held() && self.act(set, &view.revision, &decision, memory).await;
+        if memory.trouble.is_none() {
+            memory.outage.reset();
+        }
+        if memory.failures == failures {
+            return Ok((did, decision));
+        }
+        // What has failed belongs into the status now: the next pass may be far away.
+        let view = self.look(set, template, memory)?;
+        Ok((did, decide_now(set, template, &view, memory)))
     }
 
     /// Returns the template of a set. A SandboxTemplate need not have the labels by which sandboxes are selected.

@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use memory_apiserver::{FaultPlan, On, PodOutcome, Pods, RequestFault, Times, Verb, WatchFault};
-use sandbox_manager::api::v1alpha1::{LABEL_SANDBOX_POOL, LABEL_TEMPLATE_HASH, SandboxPhase, StateKind};
+use sandbox_manager::api::v1alpha1::{
+    LABEL_SANDBOX_POOL, LABEL_TEMPLATE_HASH, Sandbox, SandboxPhase, StateKind,
+};
 use sandbox_manager::shared_cache::jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -650,7 +652,7 @@ async fn lp5_a_set_of_openkruise_agents_that_refers_to_a_template_is_replaced_on
         let sandboxes = rig.sandboxes();
         async move {
             let all = sandboxes.list(&ListParams::default()).await.unwrap().items;
-            let free = all.into_iter().filter(|sandbox| sandbox.is_controlled_by_sandbox_set());
+            let free = all.into_iter().filter(Sandbox::is_controlled_by_sandbox_set);
             free.map(|sandbox| sandbox.name_any()).collect::<BTreeSet<_>>()
         }
     };
