@@ -30,6 +30,8 @@ pub const CHECKPOINT_ID: Index<Checkpoint> = Index::new("checkpointID");
 pub const VOLUME_NAME: Index<PersistentVolumeClaim> = Index::new("volumeName");
 /// Sandboxes by the template that they refer to, as [`template_ref_key`]. Only in the scope of the lifecycle controllers.
 pub const SANDBOX_TEMPLATE_REF: Index<Sandbox> = Index::new("templateRef");
+/// SandboxSets by the template that they refer to, as [`template_ref_key`]. Only in the scope of the lifecycle controllers.
+pub const SANDBOX_SET_TEMPLATE_REF: Index<SandboxSet> = Index::new("templateRef");
 /// Sandboxes by the UID of the set that controls them, in any state. Only in the scope of the lifecycle controllers.
 pub const SANDBOX_SET: Index<Sandbox> = Index::new("sandboxSet");
 
@@ -37,7 +39,7 @@ pub const SANDBOX_SET: Index<Sandbox> = Index::new("sandboxSet");
 /// controllers.
 pub const CHECKPOINT_SANDBOX: Index<Checkpoint> = Index::new("sandboxName");
 
-/// Returns the key of a template in [`SANDBOX_TEMPLATE_REF`], and that of a sandbox in [`CHECKPOINT_SANDBOX`].
+/// Returns the key of a template in [`SANDBOX_TEMPLATE_REF`] and [`SANDBOX_SET_TEMPLATE_REF`], and that of a sandbox in [`CHECKPOINT_SANDBOX`].
 #[must_use]
 pub fn template_ref_key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
@@ -47,6 +49,13 @@ pub fn template_ref_key(namespace: &str, name: &str) -> String {
 pub(super) fn sandbox_template_ref(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
     if let (None, Some(template)) = (&sandbox.spec.template, &sandbox.spec.template_ref) {
         keys.add(&template_ref_key(sandbox.namespace_or_empty(), &template.name));
+    }
+}
+
+/// Sets with a template of their own do not depend on their reference.
+pub(super) fn set_template_ref(set: &SandboxSet, keys: &mut IndexKeys<'_>) {
+    if let (None, Some(template)) = (&set.spec.template, &set.spec.template_ref) {
+        keys.add(&template_ref_key(set.namespace_or_empty(), &template.name));
     }
 }
 

@@ -110,6 +110,7 @@ fn lifecycle(builder: SharedCacheBuilder, scope: &Scope) -> SharedCacheBuilder {
     builder
         .kind::<Pod>(pods)
         .index(indexes::SANDBOX_TEMPLATE_REF, indexes::sandbox_template_ref)
+        .index(indexes::SANDBOX_SET_TEMPLATE_REF, indexes::set_template_ref)
         .index(indexes::SANDBOX_SET, indexes::sandbox_set)
         .index(indexes::CHECKPOINT_SANDBOX, indexes::checkpoint_sandbox)
         .cached_kind::<SandboxClaim>(sandboxes(scope))

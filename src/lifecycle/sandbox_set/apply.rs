@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::blueprint;
-use super::memory::Memory;
+use super::memory::{Attempted, Memory};
 use super::metrics::PoolMetrics;
 use super::requests::{Failure, Requests};
 use super::rollout::{Cause, TakeDown};
@@ -90,43 +90,47 @@ impl Executor {
         match failure {
             // Another sandbox has the name. The next one gets another name.
             Failure::AlreadyExists(_) => memory.creations.refused(name),
-            Failure::Unknown(_) => memory.failed(failure),
+            Failure::Unknown(_) => memory.failed(Attempted::Creation, failure),
             Failure::Busy(_) => {
                 memory.creations.refused(name);
-                memory.failed(failure);
+                memory.failed(Attempted::Creation, failure);
             }
             Failure::Refused(_) | Failure::NotFound(_) | Failure::Conflict(_) => {
                 memory.creations.refused(name);
                 if memory.refusals.waits_until(now).is_none() {
                     self.events.publish(set, Reason::CreateSandboxFailed, &message);
                 }
-                memory.refusals.failed(now, message);
+                memory.refused(message);
             }
         }
     }
 
     /// Finds out what became of the creations whose answers were lost. A sandbox of the revision `wanted` that does not
-    /// exist is created anew, under its old name.
+    /// exist is created anew, under its old name. Returns true if the fate of at least one is known now.
+    ///
+    /// A failure ends this, so that an outage does not cost a request for each of them.
     pub(super) async fn settle_unknown(
         &self,
         set: &SandboxSet,
         wanted: Option<&Arc<str>>,
         memory: &mut Memory,
-    ) {
-        for name in memory.creations.unknown() {
-            let is_wanted = memory.creations.revision(&name).as_ref() == wanted;
-            let found = match self.live.get::<Sandbox>(set.namespace_or_empty(), &name).await {
-                Ok(found) => found,
-                Err(error) => return memory.failed(&error),
-            };
-            match found {
-                Some(sandbox) if is_of(set, &sandbox) => self.record_creation(&sandbox, memory),
-                None if is_wanted => self.repeat(set, &name, memory).await,
-                None if memory.creations.may_arrive(&name, Instant::now()) => {}
+    ) -> bool {
+        let unknown = memory.creations.unknown();
+        for name in &unknown {
+            let is_wanted = memory.creations.revision(name).as_ref() == wanted;
+            match self.live.get::<Sandbox>(set.namespace_or_empty(), name).await {
+                Ok(Some(sandbox)) if is_of(set, &sandbox) => self.record_creation(&sandbox, memory),
+                Ok(None) if is_wanted => self.repeat(set, name, memory).await,
+                Ok(None) if memory.creations.may_arrive(name, Instant::now()) => {}
                 // Another sandbox has the name, or the request cannot arrive any more.
-                _ => memory.creations.refused(&name),
+                Ok(_) => memory.creations.refused(name),
+                Err(error) => memory.failed(Attempted::Creation, &error),
+            }
+            if memory.is_held() {
+                break;
             }
         }
+        memory.creations.unknown().len() < unknown.len()
     }
 
     /// Sends a creation again.
@@ -261,9 +265,9 @@ fn record<'a>(
             Taken::Changed => memory.outdated(sandbox),
             Taken::Locked(failure) => {
                 memory.locked(sandbox, Instant::now());
-                memory.failed(&failure);
+                memory.failed(Attempted::Deletion, &failure);
             }
-            Taken::Failed(failure) => memory.failed(&failure),
+            Taken::Failed(failure) => memory.failed(Attempted::Deletion, &failure),
         }
     }
     gone

@@ -15,8 +15,10 @@ use tokio::time::Instant;
 
 use super::failure_budget::{Backoff, FailureBudget};
 use super::members::{Counts, Member, Standing, Unseen};
+use super::memory::{Attempted, Trouble};
 use super::rollout::{self, TakeDown};
 use super::status::{self, Progress};
+use super::template::Template;
 use crate::api::v1alpha1::{Sandbox, SandboxSet, SandboxSetStatus};
 
 /// After this time a set looks again at what should have been seen long before. A watch event normally comes first.
@@ -26,7 +28,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Observed<'a> {
     /// The set.
     pub(super) set: &'a SandboxSet,
-    /// The revision of the set's template.
+    /// What its members are made of.
+    pub(super) template: &'a Template,
+    /// The revision of the template.
     pub(super) revision: &'a str,
     /// The sandboxes that the set controls, as the cache shows them. Own deletions that the cache does not show are
     /// [`Standing::Gone`].
@@ -35,6 +39,8 @@ pub(super) struct Observed<'a> {
     pub(super) unseen: Unseen,
     /// The creations that the API server has refused.
     pub(super) refusals: &'a Backoff,
+    /// The request that failed because of the API server or the network, if one did when the set was tried last.
+    pub(super) trouble: Option<&'a Trouble>,
     /// True if the cache does not show the sandboxes that this set creates.
     pub(super) is_out_of_scope: bool,
     /// For delays.
@@ -98,15 +104,11 @@ fn replicas(set: &SandboxSet) -> Option<usize> {
 
 /// Returns how many sandboxes are missing that may be created at one time.
 fn missing(observed: &Observed<'_>, counts: Counts, replicas: usize) -> usize {
-    if observed.is_out_of_scope || !describes_sandboxes(observed.set) {
+    if observed.is_out_of_scope || observed.template.is_absent() {
         return 0;
     }
     let most = rollout::max_unavailable_of_scale(observed.set, replicas).saturating_sub(counts.creating);
     replicas.saturating_sub(counts.total()).min(most)
-}
-
-fn describes_sandboxes(set: &SandboxSet) -> bool {
-    set.spec.template.is_some() || set.spec.template_ref.is_some()
 }
 
 fn sandboxes(members: &[Member], which: impl Fn(&Member) -> bool) -> Vec<Arc<Sandbox>> {
@@ -119,7 +121,7 @@ fn take_down(observed: &Observed<'_>, counts: Counts, replicas: usize) -> Vec<Ta
         return vec![surplus];
     }
     // What could not be created anew is not taken down.
-    if observed.is_out_of_scope || !describes_sandboxes(observed.set) {
+    if observed.is_out_of_scope || observed.template.is_absent() {
         return Vec::new();
     }
     rollout::outdated(observed.set, members, counts, replicas).collect()
@@ -127,12 +129,17 @@ fn take_down(observed: &Observed<'_>, counts: Counts, replicas: usize) -> Vec<Ta
 
 fn progress(observed: &Observed<'_>, budget: &FailureBudget) -> Progress {
     let old = observed.members.iter().filter(|member| member.is_counted() && !member.is_updated).count();
-    if !describes_sandboxes(observed.set) {
-        Progress::NoTemplate
+    if let Template::Absent { reason, message } = observed.template {
+        Progress::NoTemplate(reason, message.clone())
     } else if observed.is_out_of_scope {
         Progress::OutOfScope
     } else if observed.refusals.is_failing() {
-        Progress::Refused(observed.refusals.message().to_owned())
+        Progress::CreateFailed(observed.refusals.message().to_owned())
+    } else if let Some(Trouble { attempted, message }) = observed.trouble {
+        match attempted {
+            Attempted::Creation => Progress::CreateFailed(message.clone()),
+            Attempted::Deletion => Progress::DeleteFailed(message.clone()),
+        }
     } else if budget.is_failing() {
         Progress::MembersKeepFailing(budget.message().to_owned())
     } else if old + observed.unseen.old > 0 {

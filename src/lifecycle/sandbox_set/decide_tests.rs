@@ -5,10 +5,15 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::members::{Member, Standing, Unseen};
+use super::memory::{Attempted, Trouble};
 use super::rollout::Cause;
-use super::test_support::{Pool, SandboxChanges as _, member, names, set, wall};
+use super::template::Template;
+use super::test_support::{
+    Pool, SandboxChanges as _, member, names, referring_set, sandbox_template, set, wall,
+};
 use crate::api::v1alpha1::{
-    CONDITION_PROGRESSING, ConditionStatus, OWNER_SCALE_DOWN, Sandbox, SandboxSet, SandboxSetStatus,
+    CONDITION_PROGRESSING, ConditionStatus, LABEL_TEMPLATE_HASH, OWNER_SCALE_DOWN, Sandbox, SandboxSet,
+    SandboxSetStatus,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -319,4 +324,82 @@ async fn a_set_without_a_template_says_so() {
     let decision = Pool::new(set, []).decide();
     assert_eq!(decision.create, 0);
     assert_eq!(&*decision.status.conditions.unwrap()[0].reason, "TemplateMissing");
+}
+
+#[tokio::test]
+async fn ls2_a_set_whose_template_is_missing_creates_nothing_and_replaces_nothing() {
+    let set = referring_set(3);
+    let mut pool = Pool::new(set.clone(), [member(&set, "old").ready()]);
+    let decision = pool.decide();
+    assert!(decision.is_idle(), "two are missing: {decision:?}");
+    let condition = &decision.status.conditions.as_ref().unwrap()[0];
+    assert_eq!((&*condition.reason, condition.is_true()), ("TemplateNotFound", false));
+    assert_eq!(&*condition.message, "SandboxTemplate gold not found");
+    // The template appears, and the members are of another revision.
+    pool.template = Template::of(&set, Some(sandbox_template("i").into()));
+    pool.show([member(&set, "old").ready()]);
+    assert_eq!(pool.decide().create, 2);
+    pool.show(ready(&set, 3));
+    assert_eq!(pool.decide().take_down.len(), 1);
+    // Without a template the set still shrinks.
+    pool = Pool::new(referring_set(0), [member(&set, "old").ready()]);
+    assert_eq!(names(&pool.decide().take_down[0].candidates), ["old"]);
+}
+
+#[tokio::test]
+async fn lp5_an_edited_sandbox_template_replaces_the_members() {
+    let set = referring_set(10);
+    let template = |image: &str| Template::of(&set, Some(sandbox_template(image).into()));
+    let mut pool = Pool::new(set.clone(), []);
+    pool.template = template("old");
+    let revision = pool.revision();
+    let of_revision = |mut sandbox: Sandbox| {
+        sandbox.metadata.labels.as_mut().unwrap().insert(LABEL_TEMPLATE_HASH.into(), revision.to_string());
+        sandbox
+    };
+    let members: Vec<_> = ready(&set, 10).into_iter().map(of_revision).collect();
+    pool.show(members.clone());
+    assert!(pool.decide().is_idle());
+    pool.template = template("new");
+    pool.show(members);
+    let decision = pool.decide();
+    assert_eq!((decision.take_down[0].cause, decision.take_down[0].count), (Cause::Rollout, 2));
+    assert_eq!(decision.status.updated_replicas, Some(0));
+}
+
+#[tokio::test]
+async fn lp6_the_current_revision_names_the_sandbox_template_of_the_revision() {
+    let set = referring_set(1);
+    let mut pool = Pool::new(set.clone(), []);
+    pool.template = Template::of(&set, Some(sandbox_template("i").into()));
+    let status = pool.decide().status;
+    assert_eq!(status.current_revision.as_deref(), Some("gold"));
+    // A set that has a template of its own has no such object, except those of OpenKruise Agents.
+    let mut pool = Pool::new(set_of_upstream("i"), []);
+    pool.known = Some("5844467cf5".into());
+    assert_eq!(pool.decide().status.current_revision.as_deref(), Some("pool-5844467cf5"));
+    pool.known = None;
+    let status = pool.decide().status;
+    assert_eq!((status.update_revision.as_deref(), status.current_revision), (Some(&*pool.revision()), None));
+}
+
+fn set_of_upstream(image: &str) -> SandboxSet {
+    let mut set = set(1, image);
+    let status = set.status.get_or_insert_default();
+    status.update_revision = Some("5844467cf5".into());
+    status.current_revision = Some("pool-5844467cf5".into());
+    set
+}
+
+#[tokio::test]
+async fn lc7_a_request_that_failed_is_shown() {
+    for (attempted, reason) in
+        [(Attempted::Creation, "CreateSandboxFailed"), (Attempted::Deletion, "DeleteSandboxFailed")]
+    {
+        let mut pool = Pool::new(set(1, "i"), []);
+        pool.trouble = Some(Trouble { attempted, message: "no webhook".into() });
+        let condition = pool.decide().status.conditions.unwrap().remove(0);
+        assert_eq!((&*condition.reason, &*condition.message), (reason, "no webhook"));
+        assert_eq!(condition.status, ConditionStatus::False);
+    }
 }

@@ -58,6 +58,11 @@ impl Backoff {
         self.retry_at.filter(|retry_at| now < *retry_at)
     }
 
+    /// Returns the time until the next try; zero if it is due.
+    pub(super) fn remaining(&self, now: Instant) -> Duration {
+        self.waits_until(now).map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+    }
+
     /// Returns the message of the last failure.
     pub(super) fn message(&self) -> &str {
         &self.message

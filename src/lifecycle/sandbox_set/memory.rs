@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use super::creations::Creations;
 use super::failure_budget::{Backoff, FailureBudget};
 use super::members::{Member, Standing};
-use super::revision;
+use super::revision::{self, Own};
 use super::status::MEMBERS_FAIL;
+use super::template::{Template, Unselected};
 use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_TIMESTAMP, CONDITION_PROGRESSING, REASON_MEMBERS_KEEP_FAILING, Sandbox, SandboxSet,
     annotation,
@@ -34,6 +35,31 @@ const LOCK_EXPIRES: Duration = Duration::from_mins(1);
 const FIRST_OUTAGE_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_OUTAGE_DELAY: Duration = Duration::from_secs(15);
 
+/// What was to be done when a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempted {
+    /// To create sandboxes, or to find out which ones exist.
+    Creation,
+    /// To lock or delete sandboxes.
+    Deletion,
+}
+
+/// A request that failed because of the API server or the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) attempted: Attempted,
+    /// The error with its causes.
+    pub(super) message: String,
+}
+
+/// The own revision, and what it was computed from.
+struct Computed {
+    generation: Option<i64>,
+    /// UID and version of the SandboxTemplate.
+    template: Option<(Option<String>, Option<String>)>,
+    own: Own,
+}
+
 /// What this process knows of one set.
 pub(super) struct Memory {
     uid: String,
@@ -41,8 +67,13 @@ pub(super) struct Memory {
     pub(super) budget: FailureBudget,
     /// The creations that the API server has refused.
     pub(super) refusals: Backoff,
-    /// The requests that failed because of the API server or the network.
+    /// The requests that failed because of the API server or the network. While it waits, no member is created or
+    /// deleted.
     pub(super) outage: Backoff,
+    /// The first of these requests in the last pass that has sent any.
+    pub(super) trouble: Option<Trouble>,
+    /// The writes of the status that failed.
+    pub(super) status_outage: Backoff,
     /// True if the cache was compared with the API server.
     pub(super) is_verified: bool,
     /// True if the cache does not show the sandboxes that this process creates.
@@ -55,9 +86,14 @@ pub(super) struct Memory {
     pub(super) passed_at: Option<Instant>,
     /// When to ask again what became of creations whose answers were lost.
     pub(super) settle_at: Option<Instant>,
+    /// Number of requests for members that failed or were refused.
+    pub(super) failures: u64,
+    /// The SandboxTemplate of the set, if the cache does not show it because of its labels.
+    pub(super) unselected: Option<Unselected>,
     batch: usize,
-    /// The own revision of a generation.
-    own_revision: Option<(Option<i64>, Arc<str>)>,
+    own: Option<Computed>,
+    /// The name and the hash of the SandboxTemplate as this process has seen it first.
+    adopted: Option<(String, String)>,
     /// When to delete each locked member, by UID.
     locks: HashMap<String, Instant>,
     /// The UIDs of members that were deleted.
@@ -81,14 +117,19 @@ impl Memory {
             budget: budget.unwrap_or_default(),
             refusals: Backoff::default(),
             outage: Backoff::new(FIRST_OUTAGE_DELAY, LONGEST_OUTAGE_DELAY),
+            trouble: None,
+            status_outage: Backoff::new(FIRST_OUTAGE_DELAY, LONGEST_OUTAGE_DELAY),
             is_verified: false,
             is_out_of_scope: false,
             written: None,
             written_at: now,
             passed_at: None,
             settle_at: None,
+            failures: 0,
+            unselected: None,
             batch: FIRST_BATCH,
-            own_revision: None,
+            own: None,
+            adopted: None,
             locks: HashMap::new(),
             deleted: HashSet::new(),
             outdated: HashMap::new(),
@@ -100,19 +141,47 @@ impl Memory {
         set.metadata.uid.as_deref() == Some(&self.uid)
     }
 
-    /// Returns the hash of the set's description, computed once for each generation. A new description ends the
-    /// back-off of refused creations.
-    pub(super) fn own_revision(&mut self, set: &SandboxSet) -> Arc<str> {
-        match &self.own_revision {
-            Some((generation, revision)) if *generation == set.metadata.generation => Arc::clone(revision),
-            _ => {
-                let revision = revision::own(set);
-                if self.own_revision.as_ref().is_some_and(|(_, known)| *known != revision) {
+    /// Returns the revision of the set. `members` are its sandboxes.
+    pub(super) fn revision<'a>(
+        &mut self,
+        set: &SandboxSet,
+        template: &Template,
+        members: impl IntoIterator<Item = &'a Sandbox>,
+    ) -> Arc<str> {
+        revision::current(set, template, self.own(set, template), members)
+    }
+
+    /// Returns the own revision, computed once for each generation of the set and version of its SandboxTemplate. A new
+    /// revision ends the back-off of refused creations.
+    fn own(&mut self, set: &SandboxSet, template: &Template) -> &Own {
+        let referred = template.referred().map(|template| &template.metadata);
+        let version = referred.map(|metadata| (metadata.uid.clone(), metadata.resource_version.clone()));
+        let generation = set.metadata.generation;
+        let known = self.own.take();
+        let computed = match known {
+            Some(known) if known.generation == generation && known.template == version => known,
+            known => {
+                let revision = revision::own(set, template);
+                if known.is_some_and(|known| known.own.revision != revision) {
                     self.refusals.reset();
                     self.is_out_of_scope = false;
                 }
-                self.own_revision = Some((set.metadata.generation, Arc::clone(&revision)));
-                revision
+                let own = Own { revision, is_edited: self.is_edited(template) };
+                Computed { generation, template: version, own }
+            }
+        };
+        &self.own.insert(computed).own
+    }
+
+    /// Returns true if the SandboxTemplate was edited since this process has seen it first.
+    fn is_edited(&mut self, template: &Template) -> bool {
+        let Some(template) = template.referred() else { return false };
+        let (name, hash) = (template.name_or_empty(), revision::of_template(template));
+        match &self.adopted {
+            Some((known, adopted)) if known == name => *adopted != hash,
+            _ => {
+                self.adopted = Some((name.to_owned(), hash));
+                false
             }
         }
     }
@@ -155,11 +224,36 @@ impl Memory {
         self.outdated.retain(|uid, _| uids.contains(uid.as_str()));
     }
 
-    /// Records a request that failed because of the API server or the network: nothing is sent until the delay is over.
-    pub(super) fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
-        let message = shared_cache::error_text(error);
-        tracing::warn!(error = message, "a request failed");
+    /// Records a request that failed because of the API server or the network: nothing is created or deleted until the
+    /// delay is over.
+    pub(super) fn failed(&mut self, attempted: Attempted, error: &(dyn std::error::Error + 'static)) {
+        let message = logged(error);
+        self.trouble.get_or_insert_with(|| Trouble { attempted, message: message.clone() });
         self.outage.failed(Instant::now(), message);
+        self.failures += 1;
+        // When the delay is over, the first request is for what is not known.
+        self.settle_at = None;
+    }
+
+    /// Records a creation that the API server has refused.
+    pub(super) fn refused(&mut self, message: String) {
+        self.refusals.failed(Instant::now(), message);
+        self.failures += 1;
+    }
+
+    /// Records a write of the status that failed.
+    pub(super) fn status_failed(&mut self, error: &(dyn std::error::Error + 'static)) {
+        self.status_outage.failed(Instant::now(), logged(error));
+    }
+
+    /// Returns true if a request has failed so short ago that no member may be created or deleted.
+    pub(super) fn is_held(&self) -> bool {
+        self.outage.waits_until(Instant::now()).is_some()
+    }
+
+    /// Returns the time until what has failed is tried again; `None` if nothing has failed.
+    pub(super) fn retry_in(&self) -> Option<Duration> {
+        self.trouble.as_ref().map(|_| self.outage.remaining(Instant::now()))
     }
 
     /// Records that a member is locked by this process, which may delete the member at once.
@@ -193,6 +287,13 @@ impl Memory {
     pub(super) fn reset_batch(&mut self) {
         self.batch = FIRST_BATCH;
     }
+}
+
+/// Logs an error, and returns it with its causes.
+fn logged(error: &(dyn std::error::Error + 'static)) -> String {
+    let message = shared_cache::error_text(error);
+    tracing::warn!(error = message, "a request failed");
+    message
 }
 
 fn uid(sandbox: &Sandbox) -> String {

@@ -15,9 +15,16 @@ use super::decide::{Decision, Observed, decide};
 use super::members::{Counts, Member, Unseen};
 use super::memory::Memory;
 use super::rollout::{self, Cause};
-use super::test_support::{self, SandboxChanges as _, member, wall};
+use super::template::Template;
+use super::test_support::{self, SandboxChanges as _, member, sandbox_template, wall};
 use super::{blueprint, revision};
-use crate::api::v1alpha1::{OWNER_SCALE_DOWN, Sandbox, SandboxSet, StateKind};
+use crate::api::v1alpha1::{OWNER_SCALE_DOWN, Sandbox, SandboxSet, SandboxTemplate, StateKind};
+
+/// The revision of another controller.
+const FOREIGN: &str = "5844467cf5";
+
+/// The replicas at the beginning.
+const REPLICAS: i32 = 5;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,7 +51,12 @@ enum Step {
     Ready(usize),
     Die(usize),
     Replicas(i32),
+    /// The template of the set changes, or the SandboxTemplate that the set refers to.
     Template(usize),
+    /// The SandboxTemplate is deleted.
+    LoseTemplate,
+    /// Another process goes on.
+    Restart,
     Advance(u64),
 }
 
@@ -66,6 +78,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => which().prop_map(Step::Die),
         1 => (0..10_i32).prop_map(Step::Replicas),
         1 => (0..3_usize).prop_map(Step::Template),
+        1 => Just(Step::LoseTemplate),
+        1 => Just(Step::Restart),
         2 => (1..20_u64).prop_map(Step::Advance),
     ]
 }
@@ -73,6 +87,15 @@ fn step() -> impl Strategy<Value = Step> {
 /// The API server, the cache, and the memory of the set.
 struct World {
     set: SandboxSet,
+    /// The SandboxTemplate that the set may refer to.
+    gold: Option<SandboxTemplate>,
+    /// True if the SandboxTemplate was edited since the last pass.
+    is_edit_unseen: bool,
+    /// True if the process has seen the SandboxTemplate.
+    is_adopted: bool,
+    /// True if a process has first seen the SandboxTemplate after an edit that no process has seen: it takes the foreign
+    /// members for up to date.
+    has_missed_edit: bool,
     server: BTreeMap<String, Arc<Sandbox>>,
     cache: BTreeMap<String, Arc<Sandbox>>,
     memory: Memory,
@@ -83,14 +106,52 @@ struct World {
 }
 
 impl World {
-    fn new(scale_limit: Option<i32>, update_limit: Option<i32>) -> Self {
-        let mut set = test_support::set(5, "image-0");
+    fn new(scale_limit: Option<i32>, update_limit: Option<i32>, is_referring: bool) -> Self {
+        let mut set = if is_referring {
+            test_support::referring_set(REPLICAS)
+        } else {
+            test_support::set(REPLICAS, "image-0")
+        };
         let strategy = |limit: Option<i32>| serde_json::json!({ "maxUnavailable": limit });
         set.spec.scale_strategy = serde_json::from_value(strategy(scale_limit)).unwrap();
         set.spec.update_strategy = serde_json::from_value(strategy(update_limit)).unwrap();
         let now = Instant::now();
         let memory = Memory::new(&set, now);
-        Self { set, server: BTreeMap::new(), cache: BTreeMap::new(), memory, now, version: 1, synced: 0 }
+        let gold = Some(sandbox_template("image-0"));
+        Self {
+            set,
+            gold,
+            is_edit_unseen: false,
+            is_adopted: false,
+            has_missed_edit: false,
+            server: BTreeMap::new(),
+            cache: BTreeMap::new(),
+            memory,
+            now,
+            version: 1,
+            synced: 0,
+        }
+    }
+
+    /// Fills the pool as another controller has done it, and lets the set take it over.
+    fn take_over(&mut self) {
+        for i in 0..REPLICAS {
+            let mut sandbox = blueprint::prototype(&self.set, FOREIGN).ready();
+            sandbox.metadata.name = Some(format!("foreign-{i}"));
+            sandbox.metadata.uid = Some(format!("uid-foreign-{i}"));
+            self.write(sandbox);
+        }
+        let status = self.set.status.get_or_insert_default();
+        (status.update_revision, status.observed_generation) = (Some(FOREIGN.to_owned()), Some(1));
+        self.sync();
+        let decision = self.pass(&[]).unwrap();
+        assert!(decision.is_idle(), "ls7: {decision:?}");
+        assert_eq!(decision.status.update_revision.as_deref(), Some(FOREIGN), "ls4");
+        assert_eq!(decision.status.updated_available_replicas, Some(REPLICAS));
+    }
+
+    fn template(&self) -> Template {
+        Template::of(&self.set, self.gold.clone().map(Arc::new))
     }
 
     /// Writes a sandbox with a new version.
@@ -145,12 +206,29 @@ impl World {
                 self.set.spec.replicas = Some(replicas);
                 self.new_generation();
             }
-            Step::Template(n) => {
-                self.set.spec.template = test_support::set(0, &format!("image-{n}")).spec.template;
-                self.new_generation();
-            }
+            Step::Template(n) => self.edit(&format!("image-{n}")),
+            Step::LoseTemplate => self.gold = None,
+            Step::Restart => self.restart(),
             Step::Advance(seconds) => self.now += Duration::from_secs(seconds),
         }
+    }
+
+    fn edit(&mut self, image: &str) {
+        self.gold = Some(sandbox_template(image));
+        self.is_edit_unseen = true;
+        self.has_missed_edit |= !self.is_adopted;
+        if self.set.spec.template.is_some() {
+            self.set.spec.template = test_support::set(0, image).spec.template;
+            self.new_generation();
+        }
+    }
+
+    /// Another process begins with what the API server has: it reads the members before it creates the first one.
+    fn restart(&mut self) {
+        self.has_missed_edit |= self.is_edit_unseen || self.gold.is_none();
+        self.is_adopted = false;
+        self.memory = Memory::new(&self.set, self.now);
+        self.sync();
     }
 
     fn sync(&mut self) {
@@ -177,8 +255,10 @@ impl World {
         });
         let is_member = |sandbox: &&Arc<Sandbox>| sandbox.is_controlled_by_sandbox_set();
         let sandboxes: Vec<_> = self.cache.values().filter(is_member).cloned().collect();
-        let own = self.memory.own_revision(&self.set);
-        let revision = revision::current(&self.set, &own, sandboxes.iter().map(|sandbox| &**sandbox));
+        let template = self.template();
+        let members = sandboxes.iter().map(|sandbox| &**sandbox);
+        let revision = self.memory.revision(&self.set, &template, members);
+        self.is_adopted |= self.gold.is_some();
         let members = self.memory.members(sandboxes, &revision, (self.now, wall()));
         let unseen = self.memory.creations.unseen(&members, &revision);
         if self.settle(&revision, Counts::of(&members, unseen)) {
@@ -187,10 +267,12 @@ impl World {
         let refusals = self.memory.refusals.clone();
         let observed = Observed {
             set: &self.set,
+            template: &template,
             revision: &revision,
             members: &members,
             unseen,
             refusals: &refusals,
+            trouble: None,
             is_out_of_scope: false,
             now: self.now,
             wall: wall(),
@@ -203,6 +285,7 @@ impl World {
         let after = self.counted();
         assert!(after <= replicas.max(before), "{before} members became {after}, of {replicas} replicas");
         self.set.status = Some(decision.status.clone());
+        self.is_edit_unseen &= self.gold.is_none();
         Some(decision)
     }
 
@@ -224,6 +307,8 @@ impl World {
             counts.creating
         );
         assert!(decision.create == 0 || counts.total() + decision.create <= replicas, "lp7");
+        let replaces = decision.take_down.iter().any(|what| what.cause == Cause::Rollout);
+        assert!(!self.template().is_absent() || (decision.create == 0 && !replaces), "ls2: {decision:?}");
         let limit =
             self.set.spec.update_strategy.as_ref().and_then(|strategy| strategy.max_unavailable.clone());
         let Some(k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(limit)) = limit else {
@@ -251,6 +336,7 @@ impl World {
                 self.memory.creations.created(&Arc::clone(sandbox));
                 did = true;
             } else if counts.total() <= replicas
+                && !self.template().is_absent()
                 && self.memory.creations.revision(&name).as_ref() == Some(revision)
             {
                 let sandbox = self.create(&name, revision);
@@ -342,6 +428,7 @@ impl World {
 
     /// Lets everything end well: the cache sees everything, members become ready, claimants finish their claims.
     fn come_to_rest(&mut self) -> bool {
+        self.gold.get_or_insert_with(|| sandbox_template("image-0"));
         for _ in 0..200 {
             for sandbox in self.server.values().cloned().collect::<Vec<_>>() {
                 let name = sandbox.name_or_empty();
@@ -371,23 +458,31 @@ proptest! {
     fn lp_every_schedule_keeps_the_limits_and_comes_to_rest(
         scale_limit in prop::option::of(1..4_i32),
         update_limit in prop::option::of(1..4_i32),
+        (is_referring, is_foreign) in any::<(bool, bool)>(),
         steps in prop::collection::vec(step(), 0..80),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.unwrap().block_on(async {
-            let mut world = World::new(scale_limit, update_limit);
+            let mut world = World::new(scale_limit, update_limit, is_referring);
+            let first = revision::own(&world.set, &world.template());
+            if is_foreign {
+                world.take_over();
+            }
             for step in steps {
                 world.step(step);
             }
             assert!(world.come_to_rest(), "it never rests: {:?}", world.set.status);
             let replicas = world.set.spec.replicas.unwrap();
-            let revision = revision::own(&world.set);
+            let revision = revision::own(&world.set, &world.template());
             let status = world.set.status.clone().unwrap();
             let numbers = (status.replicas, status.available_replicas);
             assert_eq!(numbers, (replicas, replicas));
             let updated = (status.updated_replicas, status.updated_available_replicas);
             assert_eq!(updated, (Some(replicas), Some(replicas)), "all have the current revision");
-            assert_eq!(status.update_revision.as_deref(), Some(&*revision));
+            // What another controller has made stays as long as it is what the set describes.
+            let may_be_foreign = is_foreign && (revision == first || world.has_missed_edit);
+            let shown = status.update_revision.as_deref().unwrap();
+            assert!(shown == &*revision || (shown == FOREIGN && may_be_foreign), "{shown}");
             assert_eq!(world.counted(), usize::try_from(replicas).unwrap());
         });
     }

@@ -6,6 +6,9 @@
 //!       └──────────────── something was done, so look again ──────────────────┘
 //! ```
 //!
+//! A pass in which a request fails sends nothing more, writes what it knows into the status, and is repeated after a delay.
+//! A set that has worked for [`TURN`] gives way to other sets.
+//!
 //! The order matters: own creations are settled before the members are read. A sandbox that the cache shows in between
 //! is counted twice at worst, and then the pass creates too few sandboxes, not too many.
 
@@ -22,9 +25,11 @@ use tokio::time::Instant;
 use super::apply::{Executor, is_of};
 use super::decide::{Decision, Observed, decide};
 use super::members::{Counts, Member, Unseen};
-use super::memory::Memory;
-use super::revision;
-use crate::api::v1alpha1::{LABEL_TEMPLATE_HASH, Sandbox, SandboxSet, SandboxSetStatus, label};
+use super::memory::{Attempted, Memory};
+use super::template::{Template, Unselected};
+use crate::api::v1alpha1::{
+    LABEL_TEMPLATE_HASH, Sandbox, SandboxSet, SandboxSetStatus, SandboxTemplate, label,
+};
 use crate::cache::indexes;
 
 /// Time between two passes of a set that nothing hurries. Each watch event of a member leads to a pass, and a pass visits
@@ -37,14 +42,26 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// Time between two questions for what became of the same creation.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time after which a set gives way to others. Its pass is finished first. A set of 10,000 members is created in minutes,
+/// and the controller has few workers.
+const TURN: Duration = Duration::from_secs(1);
+
 /// The handler of SandboxSets.
 pub(super) struct Reconciler {
     context: Context,
     sets: Reader<SandboxSet>,
     sandboxes: Reader<Sandbox>,
+    templates: Reader<SandboxTemplate>,
     executor: Executor,
     /// What is known of each set. The inner lock is held during a reconcile; the controller runs one for each key.
     memories: Mutex<HashMap<ObjectKey, Arc<tokio::sync::Mutex<Memory>>>>,
+}
+
+/// What a pass has seen.
+struct View {
+    revision: Arc<str>,
+    members: Vec<Member>,
+    unseen: Unseen,
 }
 
 /// How a pass ended.
@@ -57,8 +74,9 @@ enum Pass {
 
 impl Reconciler {
     pub(super) fn new(context: Context, executor: Executor) -> Self {
-        let (sets, sandboxes) = (context.cache().reader(), context.cache().reader());
-        Self { context, sets, sandboxes, executor, memories: Mutex::default() }
+        let cache = context.cache();
+        let (sets, sandboxes, templates) = (cache.reader(), cache.reader(), cache.reader());
+        Self { context, sets, sandboxes, templates, executor, memories: Mutex::default() }
     }
 
     fn memory(&self, set: &SandboxSet) -> Arc<tokio::sync::Mutex<Memory>> {
@@ -84,12 +102,14 @@ impl Reconciler {
             return Ok(Action::requeue(left));
         }
         let key = KeyRef::of(&*set);
+        let begun = Instant::now();
         loop {
             let Some(set) = self.newest(key, &memory)? else { return Ok(Action::await_change()) };
             let pass = self.pass(&set, &mut memory).await;
             memory.passed_at = Some(Instant::now());
             match pass? {
                 Pass::Again if self.context.shutdown().is_cancelled() => return Ok(Action::await_change()),
+                Pass::Again if begun.elapsed() >= TURN => return Ok(Action::requeue(PASS_INTERVAL)),
                 Pass::Again => {}
                 Pass::Done(action) => return Ok(action),
             }
@@ -107,51 +127,85 @@ impl Reconciler {
     }
 
     async fn pass(&self, set: &Arc<SandboxSet>, memory: &mut Memory) -> Result<Pass, HandlerError> {
-        let (now, wall) = (Instant::now(), Timestamp::now());
-        if let Some(retry_at) = memory.outage.waits_until(now) {
-            return Ok(Pass::Done(Action::requeue(retry_at - now)));
+        let is_held = memory.is_held();
+        if !is_held {
+            memory.trouble = None;
         }
         self.forget_seen(set, memory).await?;
+        let template = self.template(set, memory).await?;
+        if template.referred().is_some_and(|template| !template.partially_decoded().is_empty()) {
+            return Ok(Pass::Done(Action::await_change()));
+        }
+        let view = self.look(set, &template, memory)?;
+        if !is_held && self.settle(set, &view, memory).await {
+            return Ok(Pass::Again);
+        }
+        let (did, decision) = self.decide_and_act(set, &template, view, is_held, memory).await?;
+        let status_due = self.write_status(set, &decision, memory).await?;
+        let delays = match memory.retry_in() {
+            Some(retry) => [Some(retry), status_due, None],
+            None if did => return Ok(Pass::Again),
+            None => {
+                let template_due = memory.unselected.as_ref().map(Unselected::due_in);
+                [decision.requeue, status_due, template_due]
+            }
+        };
+        let next = delays.into_iter().flatten().min();
+        Ok(Pass::Done(next.map_or_else(Action::await_change, Action::requeue)))
+    }
+
+    /// Decides and acts, unless `is_held`. Returns true if something was done, and the decision with the status that
+    /// describes what is known afterwards.
+    async fn decide_and_act(
+        &self,
+        set: &SandboxSet,
+        template: &Template,
+        view: View,
+        is_held: bool,
+        memory: &mut Memory,
+    ) -> Result<(bool, Decision), HandlerError> {
+        let decision = decide_now(set, template, &view, memory);
+        let failures = memory.failures;
+        let did = !is_held && !memory.is_held() && self.act(set, &view.revision, &decision, memory).await;
+        if memory.trouble.is_none() {
+            memory.outage.reset();
+        }
+        if memory.failures == failures {
+            return Ok((did, decision));
+        }
+        // What has failed belongs into the status now: the next pass may be far away.
+        let view = self.look(set, template, memory)?;
+        Ok((did, decide_now(set, template, &view, memory)))
+    }
+
+    /// Returns the template of a set. A SandboxTemplate need not have the labels by which sandboxes are selected.
+    async fn template(&self, set: &SandboxSet, memory: &mut Memory) -> Result<Template, HandlerError> {
+        let known = memory.unselected.take();
+        let (None, Some(reference)) = (&set.spec.template, &set.spec.template_ref) else {
+            return Ok(Template::of(set, None));
+        };
+        let (namespace, name) = (set.namespace_or_empty(), &reference.name);
+        let cached = self.templates.get(namespace, name)?;
+        if cached.is_some() || !self.context.cache().has_selector::<SandboxTemplate>() {
+            return Ok(Template::of(set, cached));
+        }
+        let known = match known.filter(|known| known.is_of(name) && !known.due_in().is_zero()) {
+            Some(known) => known,
+            None => Unselected::new(name, self.executor.live.get(namespace, name).await?),
+        };
+        let template = Template::of(set, known.template());
+        memory.unselected = Some(known);
+        Ok(template)
+    }
+
+    /// Reads the members of a set from the cache.
+    fn look(&self, set: &SandboxSet, template: &Template, memory: &mut Memory) -> Result<View, HandlerError> {
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
         let sandboxes = self.sandboxes.by_index(indexes::SANDBOX_SET, uid)?;
-        let own = memory.own_revision(set);
-        let revision = revision::current(set, &own, sandboxes.iter().map(|sandbox| &**sandbox));
-        let members = memory.members(sandboxes, &revision, (now, wall));
+        let revision = memory.revision(set, template, sandboxes.iter().map(|sandbox| &**sandbox));
+        let members = memory.members(sandboxes, &revision, (Instant::now(), Timestamp::now()));
         let unseen = memory.creations.unseen(&members, &revision);
-        if self.settle(set, &revision, &members, unseen, memory).await {
-            return Ok(Pass::Again);
-        }
-        let Memory { refusals, is_out_of_scope, .. } = &*memory;
-        let (refusals, is_out_of_scope) = (refusals.clone(), *is_out_of_scope);
-        let observed = Observed {
-            set,
-            revision: &revision,
-            members: &members,
-            unseen,
-            refusals: &refusals,
-            is_out_of_scope,
-            now,
-            wall,
-        };
-        let decision = decide(&observed, &mut memory.budget);
-        if decision.create > 0 && !memory.is_verified {
-            self.verify(set, memory).await;
-            return Ok(Pass::Again);
-        }
-        let did = self.apply(set, &revision, &decision, memory).await;
-        if decision.create == 0 {
-            memory.reset_batch();
-        }
-        let status_due = self.write_status(set, &decision, memory).await?;
-        let outage = memory.outage.waits_until(now).map(|at| at.saturating_duration_since(now));
-        if did {
-            if outage.is_none() {
-                memory.outage.reset();
-            }
-            return Ok(Pass::Again);
-        }
-        let next = decision.requeue.into_iter().chain(status_due).chain(outage).min();
-        Ok(Pass::Done(next.map_or_else(Action::await_change, Action::requeue)))
+        Ok(View { revision, members, unseen })
     }
 
     /// Forgets the own creations that the cache has seen.
@@ -190,31 +244,30 @@ impl Reconciler {
     }
 
     /// Settles the creations whose answers were lost. Returns true if the set is to be observed anew.
-    async fn settle(
-        &self,
-        set: &SandboxSet,
-        revision: &Arc<str>,
-        members: &[Member],
-        unseen: Unseen,
-        memory: &mut Memory,
-    ) -> bool {
+    async fn settle(&self, set: &SandboxSet, view: &View, memory: &mut Memory) -> bool {
         let now = Instant::now();
         if memory.creations.unknown().is_empty() || memory.settle_at.is_some_and(|at| now < at) {
             return false;
         }
         let replicas = usize::try_from(set.spec.replicas.unwrap_or(0)).unwrap_or(0);
-        let is_wanted = Counts::of(members, unseen).total() <= replicas;
-        self.executor.settle_unknown(set, Some(revision).filter(|_| is_wanted), memory).await;
-        memory.settle_at = Some(Instant::now() + SETTLE_INTERVAL);
-        true
+        let is_wanted = Counts::of(&view.members, view.unseen).total() <= replicas;
+        let wanted = Some(&view.revision).filter(|_| is_wanted);
+        let settled = self.executor.settle_unknown(set, wanted, memory).await;
+        if !memory.is_held() {
+            memory.settle_at = Some(Instant::now() + SETTLE_INTERVAL);
+        }
+        settled
     }
 
     /// LC2: compares the cache with the API server before this process creates the first sandbox of a set. An earlier
-    /// leader may have created sandboxes that the cache does not show yet.
-    async fn verify(&self, set: &SandboxSet, memory: &mut Memory) {
+    /// leader may have created sandboxes that the cache does not show yet. Returns true if that is done.
+    async fn verify(&self, set: &SandboxSet, memory: &mut Memory) -> bool {
         let found = match self.executor.requests.members(set).await {
             Ok(found) => found,
-            Err(failure) => return memory.failed(&failure),
+            Err(failure) => {
+                memory.failed(Attempted::Creation, &failure);
+                return false;
+            }
         };
         for metadata in found {
             let revision = label(&metadata, LABEL_TEMPLATE_HASH).unwrap_or_default().into();
@@ -223,9 +276,27 @@ impl Reconciler {
             memory.creations.found(&sandbox, &revision, Instant::now());
         }
         memory.is_verified = true;
+        true
     }
 
-    /// Executes a decision, at most one batch of each action. Returns true if something was done.
+    /// Executes a decision. Returns true if something was done.
+    async fn act(
+        &self,
+        set: &SandboxSet,
+        revision: &Arc<str>,
+        decision: &Decision,
+        memory: &mut Memory,
+    ) -> bool {
+        if decision.create > 0 && !memory.is_verified {
+            return self.verify(set, memory).await;
+        }
+        if decision.create == 0 {
+            memory.reset_batch();
+        }
+        self.apply(set, revision, decision, memory).await
+    }
+
+    /// Executes at most one batch of each action. Returns true if something was done.
     async fn apply(
         &self,
         set: &SandboxSet,
@@ -262,25 +333,21 @@ impl Reconciler {
         decision: &Decision,
         memory: &mut Memory,
     ) -> Result<Option<Duration>, HandlerError> {
-        if set.status.as_ref() == Some(&decision.status)
-            || memory.outage.waits_until(Instant::now()).is_some()
-        {
+        if set.status.as_ref() == Some(&decision.status) {
             return Ok(None);
         }
-        let left = STATUS_INTERVAL.saturating_sub(memory.written_at.elapsed());
-        if !left.is_zero() {
-            return Ok(Some(left));
+        let now = Instant::now();
+        let due = memory.status_outage.waits_until(now).unwrap_or(memory.written_at + STATUS_INTERVAL);
+        if now < due {
+            return Ok(Some(due - now));
         }
         let write = |set: &mut SandboxSet| set.status = Some(SandboxSetStatus::clone(&decision.status));
-        let now = Instant::now();
         match self.context.cache().patch(set, write).status().if_unchanged().await {
             Ok(written) => {
                 self.executor.metrics.status_writes.inc();
                 memory.written = Some(written);
                 memory.written_at = now;
-                if memory.outage.waits_until(now).is_none() {
-                    memory.outage.reset();
-                }
+                memory.status_outage.reset();
                 Ok(None)
             }
             // The set has changed or is gone. The cache shows it soon.
@@ -290,11 +357,29 @@ impl Reconciler {
             }
             Err(error @ PatchError::Unread { .. }) => Err(error.into()),
             Err(error) => {
-                memory.failed(&error);
-                Ok(None)
+                memory.status_failed(&error);
+                Ok(Some(memory.status_outage.remaining(Instant::now())))
             }
         }
     }
+}
+
+/// Decides what a set does next.
+fn decide_now(set: &SandboxSet, template: &Template, view: &View, memory: &mut Memory) -> Decision {
+    let Memory { refusals, is_out_of_scope, trouble, budget, .. } = memory;
+    let observed = Observed {
+        set,
+        template,
+        revision: &view.revision,
+        members: &view.members,
+        unseen: view.unseen,
+        refusals,
+        trouble: trouble.as_ref(),
+        is_out_of_scope: *is_out_of_scope,
+        now: Instant::now(),
+        wall: Timestamp::now(),
+    };
+    decide(&observed, budget)
 }
 
 impl ReconcileHandler<SandboxSet> for Reconciler {

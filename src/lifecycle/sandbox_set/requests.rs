@@ -21,6 +21,9 @@ use crate::lifecycle::requests::REQUEST_TIMEOUT;
 /// Number of sandboxes in a page of a live list.
 const PAGE: u32 = 500;
 
+/// What the API server answers, with HTTP 500, if a webhook of its admission does not.
+const WEBHOOK_FAILED: &str = "failed calling webhook";
+
 /// Why a request was not executed, or may not have been.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -36,7 +39,7 @@ pub(super) enum Failure {
     /// Nothing was done. Somebody must change a permission, a quota or the object.
     #[error("{0}")]
     Refused(String),
-    /// Nothing was done. The API server is busy.
+    /// Nothing was done. The API server is busy, or a webhook that it asks does not answer.
     #[error("{0}")]
     Busy(String),
     /// The request may have been executed.
@@ -57,6 +60,8 @@ impl From<kube::Error> for Failure {
             409 => Self::Conflict(message),
             404 => Self::NotFound(message),
             429 => Self::Busy(message),
+            // Admission comes before storage.
+            500 if message.contains(WEBHOOK_FAILED) => Self::Busy(message),
             400..=499 => Self::Refused(message),
             _ => Self::Unknown(message),
         }
@@ -171,5 +176,29 @@ async fn within_deadline<T>(request: impl Future<Output = Result<T, kube::Error>
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(Failure::Unknown(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn answered(code: u16, reason: &str, message: &str) -> Failure {
+        kube::Error::Api(Box::new(Status { code, ..Status::failure(message, reason) })).into()
+    }
+
+    #[test]
+    fn lc2_only_an_answer_that_says_so_means_that_nothing_was_done() {
+        let webhook =
+            "Internal error occurred: failed calling webhook \"v.example.com\": context deadline exceeded";
+        assert!(matches!(answered(500, "InternalError", webhook), Failure::Busy(_)));
+        assert!(matches!(answered(500, "InternalError", "etcd is gone"), Failure::Unknown(_)));
+        assert!(matches!(answered(504, "Timeout", "timeout"), Failure::Unknown(_)));
+        assert!(matches!(answered(429, "TooManyRequests", "later"), Failure::Busy(_)));
+        assert!(matches!(answered(403, "Forbidden", "quota"), Failure::Refused(_)));
+        assert!(matches!(answered(409, "AlreadyExists", "exists"), Failure::AlreadyExists(_)));
+        assert!(matches!(answered(409, "Conflict", "changed"), Failure::Conflict(_)));
     }
 }

@@ -13,15 +13,14 @@ use crate::lifecycle::conditions;
 const REASON_ROLLING_UPDATE: &str = "RollingUpdate";
 /// Reason of the condition: all members have the current revision.
 const REASON_COMPLETE: &str = "RolloutComplete";
-/// Reason of the condition: the API server refuses new sandboxes.
+/// Reason of the condition: sandboxes cannot be created.
 const REASON_CREATE_FAILED: &str = "CreateSandboxFailed";
+/// Reason of the condition: sandboxes cannot be deleted.
+const REASON_DELETE_FAILED: &str = "DeleteSandboxFailed";
 /// Reason of the condition: new sandboxes are not in the scope of this process.
 const REASON_OUT_OF_SCOPE: &str = "SandboxesOutOfScope";
 /// What the message of the condition begins with when members keep failing. The message of the last member follows.
 pub(super) const MEMBERS_FAIL: &str = "sandboxes fail before they are available; the last one is ";
-
-/// Reason of the condition: the set has neither a template nor a reference to one.
-const REASON_NO_TEMPLATE: &str = "TemplateMissing";
 
 /// How a set comes closer to what its spec asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +31,14 @@ pub(super) enum Progress {
     RollingOut(usize),
     /// Members die before they are available.
     MembersKeepFailing(String),
-    /// The API server refuses new sandboxes.
-    Refused(String),
+    /// Sandboxes cannot be created.
+    CreateFailed(String),
+    /// Sandboxes cannot be deleted.
+    DeleteFailed(String),
     /// New sandboxes do not match the label selector of this process, which could not count them.
     OutOfScope,
-    /// The set describes no sandboxes.
-    NoTemplate,
+    /// The set describes no sandboxes: a reason, and what is missing.
+    NoTemplate(&'static str, String),
 }
 
 /// Returns the next status of a set.
@@ -54,10 +55,22 @@ pub(super) fn next(
     status.available_replicas = number(counts.available);
     status.updated_replicas = Some(number(counts.updated()));
     status.updated_available_replicas = Some(number(counts.updated_available));
-    status.update_revision = Some(revision.to_owned());
+    if status.update_revision.as_deref().unwrap_or_default() != revision {
+        status.current_revision = name_of_template(set);
+        status.update_revision = (!revision.is_empty()).then(|| revision.to_owned());
+    }
     status.selector = Some(selector(set.name_or_empty()));
     set_progress(set, &mut status, progress, now);
     status
+}
+
+/// Returns the name of the SandboxTemplate that holds the content of a revision of ours.
+///
+/// OpenKruise Agents stores each revision of a set with a template of its own in a new SandboxTemplate, and names it in
+/// `status.currentRevision`. This project does not, so the name of the one before would be wrong.
+fn name_of_template(set: &SandboxSet) -> Option<String> {
+    let reference = set.spec.template_ref.as_ref().filter(|_| set.spec.template.is_none());
+    reference.map(|reference| reference.name.clone())
 }
 
 fn number(count: usize) -> i32 {
@@ -82,15 +95,13 @@ fn set_progress(set: &SandboxSet, status: &mut SandboxSetStatus, progress: &Prog
         Progress::MembersKeepFailing(last) => {
             (ConditionStatus::False, REASON_MEMBERS_KEEP_FAILING, format!("{MEMBERS_FAIL}{last}"))
         }
-        Progress::Refused(answer) => (ConditionStatus::False, REASON_CREATE_FAILED, answer.clone()),
+        Progress::CreateFailed(answer) => (ConditionStatus::False, REASON_CREATE_FAILED, answer.clone()),
+        Progress::DeleteFailed(answer) => (ConditionStatus::False, REASON_DELETE_FAILED, answer.clone()),
         Progress::OutOfScope => {
             let message = "the labels of new sandboxes do not match the label selector of sandbox-manager";
             (ConditionStatus::False, REASON_OUT_OF_SCOPE, message.to_owned())
         }
-        Progress::NoTemplate => {
-            let message = "spec.template or spec.templateRef is needed";
-            (ConditionStatus::False, REASON_NO_TEMPLATE, message.to_owned())
-        }
+        Progress::NoTemplate(reason, missing) => (ConditionStatus::False, *reason, missing.clone()),
     };
     let seen = (set.metadata.generation, now);
     conditions::set(&mut status.conditions, CONDITION_PROGRESSING, value, (reason, &message), seen);

@@ -10,10 +10,12 @@ use super::blueprint;
 use super::decide::{Decision, Observed, decide};
 use super::failure_budget::{Backoff, FailureBudget};
 use super::members::{Member, Unseen};
+use super::memory::Trouble;
 use super::revision;
+use super::template::Template;
 use crate::api::v1alpha1::{
     ANNOTATION_LOCK, ANNOTATION_OWNER, Condition, ConditionStatus, LABEL_SANDBOX_CLAIMED, LABEL_TRUE,
-    Sandbox, SandboxPhase, SandboxSet, Time,
+    Sandbox, SandboxPhase, SandboxSet, SandboxTemplate, Time,
 };
 
 /// A set named `pool` whose template has this image.
@@ -31,6 +33,25 @@ pub(super) fn set(replicas: i32, image: &str) -> SandboxSet {
     serde_json::from_value(object).unwrap()
 }
 
+/// As [`set`], but it refers to the SandboxTemplate `gold`.
+pub(super) fn referring_set(replicas: i32) -> SandboxSet {
+    let mut set = set(replicas, "");
+    set.spec.template = None;
+    set.spec.template_ref = serde_json::from_value(json!({ "name": "gold" })).unwrap();
+    set
+}
+
+/// A SandboxTemplate named `gold`, with the template of [`set`].
+pub(super) fn sandbox_template(image: &str) -> SandboxTemplate {
+    let object = json!({
+        "metadata": {
+            "namespace": "ns", "name": "gold", "uid": "template-uid", "resourceVersion": image,
+        },
+        "spec": { "template": set(0, image).spec.template },
+    });
+    serde_json::from_value(object).unwrap()
+}
+
 /// The instant of the tests, for the times of objects.
 pub(super) fn wall() -> Timestamp {
     "2030-01-01T12:00:00Z".parse().unwrap()
@@ -38,7 +59,7 @@ pub(super) fn wall() -> Timestamp {
 
 /// A new member of the set, as the API server returns it.
 pub(super) fn member(set: &SandboxSet, name: &str) -> Sandbox {
-    let mut sandbox = blueprint::prototype(set, &revision::own(set));
+    let mut sandbox = blueprint::prototype(set, &revision::own(set, &Template::Inline));
     sandbox.metadata.name = Some(name.to_owned());
     sandbox.metadata.uid = Some(format!("uid-{name}"));
     sandbox.metadata.resource_version = Some("1".to_owned());
@@ -93,10 +114,14 @@ impl SandboxChanges for Sandbox {
 /// What is observed in a test, with the defaults of a quiet pool.
 pub(super) struct Pool {
     pub(super) set: SandboxSet,
+    pub(super) template: Template,
+    /// The revision of another controller that is still right.
+    pub(super) known: Option<Arc<str>>,
     pub(super) members: Vec<Member>,
     pub(super) unseen: Unseen,
     pub(super) refusals: Backoff,
     pub(super) budget: FailureBudget,
+    pub(super) trouble: Option<Trouble>,
     pub(super) is_out_of_scope: bool,
     pub(super) now: Instant,
 }
@@ -104,11 +129,14 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(set: SandboxSet, sandboxes: impl IntoIterator<Item = Sandbox>) -> Self {
         let mut pool = Self {
+            template: Template::of(&set, None),
             set,
+            known: None,
             members: Vec::new(),
             unseen: Unseen::default(),
             refusals: Backoff::default(),
             budget: FailureBudget::default(),
+            trouble: None,
             is_out_of_scope: false,
             now: Instant::now(),
         };
@@ -117,7 +145,7 @@ impl Pool {
     }
 
     pub(super) fn revision(&self) -> Arc<str> {
-        revision::own(&self.set)
+        self.known.clone().unwrap_or_else(|| revision::own(&self.set, &self.template))
     }
 
     /// Lets the cache show these sandboxes.
@@ -131,10 +159,12 @@ impl Pool {
         let revision = self.revision();
         let observed = Observed {
             set: &self.set,
+            template: &self.template,
             revision: &revision,
             members: &self.members,
             unseen: self.unseen,
             refusals: &self.refusals,
+            trouble: self.trouble.as_ref(),
             is_out_of_scope: self.is_out_of_scope,
             now: self.now,
             wall: wall(),

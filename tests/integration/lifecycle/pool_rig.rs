@@ -14,7 +14,7 @@ use memory_apiserver::{ApiServer, Kubelet, Verb};
 use parking_lot::Mutex;
 use sandbox_manager::api::v1alpha1::{
     ANNOTATION_LOCK, LABEL_SANDBOX_CLAIMED, LABEL_TRUE, OWNER_SCALE_DOWN, Sandbox, SandboxPhase, SandboxSet,
-    StateKind, crds,
+    SandboxTemplate, StateKind, crds,
 };
 use sandbox_manager::controller_manager::shared_cache::jiff::Timestamp;
 use sandbox_manager::lifecycle;
@@ -34,6 +34,8 @@ pub(super) struct Rig {
     pub(super) server: ApiServer,
     pub(super) kubelet: Kubelet,
     pub(super) observer: Observer,
+    /// Sets that are reconciled at the same time.
+    workers: u16,
     manager: Option<Running>,
 }
 
@@ -53,6 +55,21 @@ impl Rig {
     /// As [`Self::start`], with objects that exist before the manager, exactly as they are here: with their UIDs and
     /// generations.
     pub(super) async fn with_objects(objects: &[Value]) -> Self {
+        let mut rig = Self::without_manager(objects);
+        rig.start_manager().await;
+        rig
+    }
+
+    /// As [`Self::start`], with a manager that reconciles one set at a time.
+    pub(super) async fn with_one_worker() -> Self {
+        let mut rig = Self::without_manager(&[]);
+        rig.workers = 1;
+        rig.start_manager().await;
+        rig
+    }
+
+    /// As [`Self::with_objects`], before the manager is started.
+    pub(super) fn without_manager(objects: &[Value]) -> Self {
         let kubelet = Kubelet::ready_after(Duration::from_millis(50));
         let builder = ApiServer::builder().kubelet(&kubelet).strict_owners();
         let server = builder.objects(crds()).start().expect("a server");
@@ -60,15 +77,15 @@ impl Rig {
             let plural = match object["kind"].as_str() {
                 Some("Sandbox") => "sandboxes.agents.kruise.io",
                 Some("SandboxSet") => "sandboxsets.agents.kruise.io",
+                Some("SandboxTemplate") => "sandboxtemplates.agents.kruise.io",
                 Some("Pod") => "pods",
                 kind => panic!("{kind:?}"),
             };
             server.force(plural, object.clone());
         }
         let observer = Observer::start(Api::namespaced(server.client_without_faults(), NAMESPACE));
-        let mut rig = Self { server, kubelet, observer, manager: None };
-        rig.start_manager().await;
-        rig
+        let workers = SandboxManagerOptions::default().controllers.sandbox_set.max_concurrent_reconciles;
+        Self { server, kubelet, observer, workers, manager: None }
     }
 
     /// Starts the manager, and returns when its cache is synced.
@@ -76,6 +93,7 @@ impl Rig {
         let mut options = SandboxManagerOptions { sandbox_namespace: NAMESPACE.into(), ..Default::default() };
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
+        options.controllers.sandbox_set.max_concurrent_reconciles = self.workers;
         let controllers = options.controllers.clone();
         let builder = Manager::builder(options).client(self.server.client()).lifecycle(true);
         let mut manager = builder.build().expect("a manager");
@@ -105,9 +123,27 @@ impl Rig {
         Api::namespaced(self.client(), NAMESPACE)
     }
 
+    pub(super) fn templates(&self) -> Api<SandboxTemplate> {
+        Api::namespaced(self.client(), NAMESPACE)
+    }
+
+    /// Creates the SandboxTemplate `gold`, or changes it to this image.
+    pub(super) async fn gold(&self, image: &str) {
+        let object = json!({
+            "apiVersion": "agents.kruise.io/v1alpha1", "kind": "SandboxTemplate",
+            "metadata": { "name": "gold" }, "spec": { "template": spec(0, image)["template"] },
+        });
+        let params = PatchParams::apply("tests").force();
+        self.templates().patch("gold", &params, &Patch::Apply(object)).await.expect("writing the template");
+    }
+
     /// Creates the pool.
     pub(super) async fn create(&self, spec: Value) -> SandboxSet {
-        let object = json!({ "metadata": { "name": POOL }, "spec": spec });
+        self.create_named(POOL, spec).await
+    }
+
+    pub(super) async fn create_named(&self, name: &str, spec: Value) -> SandboxSet {
+        let object = json!({ "metadata": { "name": name }, "spec": spec });
         let set = serde_json::from_value(object).expect("a set");
         self.sets().create(&PostParams::default(), &set).await.expect("creating the set")
     }
@@ -141,6 +177,17 @@ impl Rig {
             ensure!(status.observed_generation == set.metadata.generation, "an old status");
             let members = self.members().await;
             ensure!(members.len() == replicas, "{} members", members.len());
+            Ok(set)
+        })
+        .await
+    }
+
+    /// Waits until the condition Progressing of the pool has this reason, and returns the set.
+    pub(super) async fn progressing(&self, reason: &str) -> SandboxSet {
+        eventually(&format!("the reason {reason}"), SOON, async || {
+            let set = self.sets().get(POOL).await?;
+            let condition = set.condition("Progressing");
+            ensure!(condition.is_some_and(|condition| condition.reason == reason), "{:?}", set.status);
             Ok(set)
         })
         .await
@@ -315,4 +362,9 @@ pub(crate) fn spec(replicas: i32, image: &str) -> Value {
             "spec": { "containers": [{ "name": "a", "image": image }] },
         },
     })
+}
+
+/// The spec of a set that refers to the SandboxTemplate `gold`.
+pub(super) fn of_gold(replicas: i32) -> Value {
+    json!({ "replicas": replicas, "templateRef": { "name": "gold" } })
 }

@@ -8,11 +8,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use memory_apiserver::{FaultPlan, On, PodOutcome, Pods, RequestFault, Times, Verb, WatchFault};
-use sandbox_manager::api::v1alpha1::{LABEL_SANDBOX_POOL, LABEL_TEMPLATE_HASH, SandboxPhase, StateKind};
+use sandbox_manager::api::v1alpha1::{
+    LABEL_SANDBOX_POOL, LABEL_TEMPLATE_HASH, Sandbox, SandboxPhase, StateKind,
+};
 use sandbox_manager::shared_cache::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::pool_rig::{NAMESPACE, POOL, Rig, spec};
+use super::pool_rig::{NAMESPACE, POOL, Rig, of_gold, spec};
 use crate::support::{SOON, eventually};
 
 const SANDBOXES: &str = "sandboxes";
@@ -452,4 +454,232 @@ async fn ls4_scaling_a_set_of_openkruise_agents_replaces_no_member() {
     assert!(before.is_subset(&after), "{before:?} {after:?}");
     let claimed = rig.sandboxes().get("code-interpreter-225bt").await.unwrap();
     assert_eq!(claimed.phase(), Some(&SandboxPhase::Running));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc7_refused_deletions_are_shown_while_they_last() {
+    let rig = Rig::start().await;
+    rig.create(spec(5, "i")).await;
+    rig.full(5).await;
+    rig.rest().await;
+    let on = On::request(Verb::Delete, SANDBOXES);
+    rig.server.inject(&FaultPlan::request(on, Times::Always, RequestFault::Forbid));
+    rig.scale(2).await;
+    let status = rig.progressing("DeleteSandboxFailed").await.status.unwrap();
+    assert_eq!(
+        (status.replicas, status.available_replicas),
+        (2, 2),
+        "what is locked has no place in the pool"
+    );
+    assert_eq!(status.observed_generation, Some(2));
+    // The status goes on to be right while nothing can be deleted.
+    assert!(rig.claim().await.is_some());
+    eventually("the claim is shown", SOON, async || {
+        let status = rig.sets().get(POOL).await?.status.unwrap();
+        ensure!(status.replicas <= 2 && status.observed_generation == Some(2), "{status:?}");
+        let members = rig.members().await;
+        ensure!(members.iter().filter(|member| !member.is_locked()).count() == 2, "not refilled");
+        Ok(())
+    })
+    .await;
+    rig.server.clear_faults();
+    rig.full(2).await;
+    rig.progressing("RolloutComplete").await;
+    rig.observer.assert_no_claimed_was_deleted();
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc7_creations_that_fail_are_shown_while_they_last_and_cost_few_requests() {
+    let rig = Rig::start().await;
+    rig.server.inject(&on_create(Times::Always, RequestFault::Answer { code: 500, retry_after: None }));
+    rig.create(spec(30, "i")).await;
+    let set = rig.progressing("CreateSandboxFailed").await;
+    assert_eq!(set.status.unwrap().available_replicas, 0);
+    let before = rig.server.requests().len();
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    // One read and one creation every 15 s, and the status if the message has changed.
+    let requests =
+        rig.server.requests()[before..].iter().filter(|request| request.verb != Verb::Watch).count();
+    assert!(requests < 200, "{requests} requests");
+    let set = rig.progressing("CreateSandboxFailed").await;
+    assert!(!set.condition("Progressing").unwrap().is_true());
+    rig.server.clear_faults();
+    rig.full_within(30, Duration::from_mins(3)).await;
+    rig.rest().await;
+    assert_eq!(rig.observer.take_most(), 30);
+    rig.progressing("RolloutComplete").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lp7_a_large_set_does_not_keep_the_only_worker_from_a_small_one() {
+    let rig = Rig::with_one_worker().await;
+    rig.server.inject(&on_create(Times::Always, RequestFault::Delay(Duration::from_millis(800))));
+    rig.create(spec(2000, "i")).await;
+    eventually("the large set has begun", SOON, async || {
+        ensure!(!rig.members().await.is_empty(), "no member");
+        Ok(())
+    })
+    .await;
+    rig.create_named("small", spec(3, "i")).await;
+    eventually("the small set is full", SOON, async || {
+        let status = rig.sets().get("small").await?.status.unwrap_or_default();
+        ensure!(status.available_replicas == 3, "{status:?}");
+        Ok(())
+    })
+    .await;
+    let of_large = rig.members().await.len();
+    assert!(of_large < 1500, "the large set was filled before: {of_large}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lp5_an_edited_sandbox_template_replaces_the_members_of_the_sets_that_refer_to_it() {
+    let mut rig = Rig::start().await;
+    rig.gold("old").await;
+    rig.create(of_gold(10)).await;
+    rig.create_named("other", spec(3, "i")).await;
+    let first = eventually("full", SOON, async || {
+        let status = rig.sets().get(POOL).await?.status.unwrap_or_default();
+        ensure!(status.available_replicas == 10, "{status:?}");
+        Ok(status)
+    })
+    .await;
+    assert_eq!(first.current_revision.as_deref(), Some("gold"));
+    rig.rest().await;
+    rig.observer.take_least_available();
+    let all_run = async |rig: &Rig, image: &str| {
+        eventually(&format!("all run {image}"), Duration::from_mins(2), async || {
+            let status = rig.sets().get(POOL).await?.status.unwrap();
+            ensure!(status.updated_available_replicas == Some(10), "{status:?}");
+            let pods: Api<Pod> = Api::namespaced(rig.client(), NAMESPACE);
+            let of_pool = ListParams::default().labels("app=x");
+            for member in rig.members().await {
+                if member.labels()[LABEL_SANDBOX_POOL] != POOL {
+                    continue;
+                }
+                ensure!(
+                    Some(&member.labels()[LABEL_TEMPLATE_HASH]) == status.update_revision.as_ref(),
+                    "old"
+                );
+                let pod = pods.get(&member.name_any()).await?;
+                ensure!(pod.spec.unwrap().containers[0].image.as_deref() == Some(image), "an old pod");
+            }
+            ensure!(pods.list(&of_pool).await?.items.len() == 13, "pods");
+            Ok(status)
+        })
+        .await
+    };
+    let claimed = rig.claim().await.unwrap();
+    rig.rest().await;
+    let others: BTreeSet<_> = names_of(&rig, "other").await;
+    rig.gold("new").await;
+    let second = {
+        rig.progressing("RollingUpdate").await;
+        rig.rest().await;
+        rig.sets().get(POOL).await.unwrap().status.unwrap()
+    };
+    assert_ne!(first.update_revision, second.update_revision);
+    assert!(rig.observer.take_least_available() >= 10, "20 % of 10 may be unavailable, beside the other set");
+    assert_eq!(names_of(&rig, "other").await, others, "the other set does not refer to it");
+    assert_eq!(rig.sandboxes().get(&claimed).await.unwrap().phase(), Some(&SandboxPhase::Running));
+    rig.sandboxes().delete(&claimed, &DeleteParams::default()).await.unwrap();
+    all_run(&rig, "new").await;
+
+    // An edit while no process runs.
+    rig.kill_manager().await;
+    rig.gold("newest").await;
+    rig.start_manager().await;
+    all_run(&rig, "newest").await;
+}
+
+/// The names of the members of a set.
+async fn names_of(rig: &Rig, set: &str) -> BTreeSet<String> {
+    let members = rig.members().await;
+    let of_set = members
+        .iter()
+        .filter(|member| member.labels().get(LABEL_SANDBOX_POOL).is_some_and(|pool| pool == set));
+    of_set.map(ResourceExt::name_any).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn ls2_a_set_whose_sandbox_template_is_missing_says_so_and_fills_when_it_appears() {
+    let rig = Rig::start().await;
+    rig.create(of_gold(4)).await;
+    let set = rig.progressing("TemplateNotFound").await;
+    assert_eq!(&*set.condition("Progressing").unwrap().message, "SandboxTemplate gold not found");
+    assert_eq!(set.status.unwrap().update_revision, None);
+    rig.rest().await;
+    assert!(rig.members().await.is_empty());
+    rig.gold("i").await;
+    let begun = tokio::time::Instant::now();
+    rig.full(4).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "the event of the template was missed");
+    // Without the template the pool stays as it is.
+    rig.templates().delete("gold", &DeleteParams::default()).await.unwrap();
+    rig.progressing("TemplateNotFound").await;
+    rig.rest().await;
+    let before = names_of(&rig, POOL).await;
+    assert_eq!(before.len(), 4);
+    rig.gold("i").await;
+    rig.progressing("RolloutComplete").await;
+    rig.rest().await;
+    assert_eq!(names_of(&rig, POOL).await, before, "the same content is the same revision");
+}
+
+/// The set of OpenKruise Agents with a reference to a SandboxTemplate, and its free members.
+fn upstream_of_gold() -> Vec<Value> {
+    let mut objects = upstream(&["SandboxSet", "Sandbox", "Pod"]);
+    let template = objects[0]["spec"].as_object_mut().unwrap().remove("template").unwrap();
+    objects[0]["spec"]["templateRef"] = json!({ "name": "gold" });
+    objects[0]["status"]["currentRevision"] = json!("gold");
+    for object in objects.iter_mut().filter(|object| object["kind"] == "Sandbox") {
+        for labels in ["/metadata/labels", "/spec/template/metadata/labels"] {
+            object.pointer_mut(labels).unwrap()["agents.kruise.io/sandbox-template"] = json!("gold");
+        }
+        // That of the claimed ones is over.
+        object["spec"].as_object_mut().unwrap().remove("shutdownTime");
+    }
+    objects.push(json!({
+        "apiVersion": "agents.kruise.io/v1alpha1", "kind": "SandboxTemplate",
+        "metadata": { "name": "gold", "namespace": "default" }, "spec": { "template": template },
+    }));
+    objects
+}
+
+#[tokio::test(start_paused = true)]
+async fn lp5_a_set_of_openkruise_agents_that_refers_to_a_template_is_replaced_only_by_an_edit() {
+    let mut rig = Rig::with_objects(&upstream_of_gold()).await;
+    let members = |rig: &Rig| {
+        let sandboxes = rig.sandboxes();
+        async move {
+            let all = sandboxes.list(&ListParams::default()).await.unwrap().items;
+            let free = all.into_iter().filter(Sandbox::is_controlled_by_sandbox_set);
+            free.map(|sandbox| sandbox.name_any()).collect::<BTreeSet<_>>()
+        }
+    };
+    rig.rest().await;
+    let before = members(&rig).await;
+    assert_eq!(before.len(), 3);
+    // A restart and a change of the replicas replace none.
+    rig.kill_manager().await;
+    rig.start_manager().await;
+    let scale = Patch::Merge(json!({ "spec": { "replicas": 4 } }));
+    rig.sets().patch("code-interpreter", &PatchParams::default(), &scale).await.unwrap();
+    rig.rest().await;
+    let scaled = members(&rig).await;
+    assert!(scaled.len() == 4 && before.is_subset(&scaled), "{before:?} {scaled:?}");
+    let status = rig.sets().get("code-interpreter").await.unwrap().status.unwrap();
+    assert_eq!(status.update_revision.as_deref(), Some("5844467cf5"));
+    assert_eq!(status.updated_available_replicas, Some(4));
+
+    rig.gold("edited").await;
+    eventually("all are replaced", SOON, async || {
+        let status = rig.sets().get("code-interpreter").await?.status.unwrap();
+        ensure!(status.updated_available_replicas == Some(4), "{status:?}");
+        ensure!(status.update_revision.as_deref() != Some("5844467cf5"), "{status:?}");
+        Ok(())
+    })
+    .await;
+    rig.rest().await;
+    assert!(members(&rig).await.is_disjoint(&scaled));
+    rig.observer.assert_no_claimed_was_deleted();
 }

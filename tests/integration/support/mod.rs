@@ -14,6 +14,7 @@ mod rbac;
 mod samples;
 #[path = "../../support/mod.rs"]
 mod shared;
+pub(crate) mod upstream_fleet;
 
 use kube::Client;
 use sandbox_manager::api::v1alpha1::crds;
