@@ -299,7 +299,7 @@ async fn lk1_a_refused_update_in_place_is_a_failure_with_its_message() {
     world.full_set("pool", 1).await;
     // The in-memory server cannot resize pods.
     let update = json!({"resources": {"limits": {"cpu": "2"}}});
-    let spec = json!({"inplaceUpdate": update, "createOnNoStock": false, "claimTimeout": "1s"});
+    let spec = json!({"inplaceUpdate": update, "createOnNoStock": false, "claimTimeout": "4s"});
     claim(&world, "c", spec).await;
     let note = world.event("c", "ClaimedSandboxFailed").await;
     assert!(note.contains("is removed: RecreateNotAllowed: containers[a].resources cannot"), "{note}");
@@ -313,8 +313,8 @@ async fn lk1_an_updated_member_is_marked_while_the_claim_waits_for_others() {
     let world = World::start().await;
     let member = pool_of_one(&world).await;
     let spec = json!({
-        "inplaceUpdate": {"image": "new"}, "replicas": 2, "createOnNoStock": false, "claimTimeout": "5s",
-        "waitReadyTimeout": "2s",
+        "inplaceUpdate": {"image": "new"}, "replicas": 2, "createOnNoStock": false, "claimTimeout": "9s",
+        "waitReadyTimeout": "6s",
     });
     let made = claim(&world, "c", spec).await;
     let mark = |sandbox: &Sandbox| sandbox.annotations().get("agents.kruise.io/ready-for-claim").cloned();
@@ -400,7 +400,7 @@ async fn lk1_no_sandbox_is_claimed_that_would_leave_the_label_selector() {
         ("takes-only", json!({"templateName": "full", "labels": {"team": "b"}, "createOnNoStock": false})),
     ] {
         let mut object =
-            json!({"metadata": {"name": name, "labels": {"team": "a"}}, "spec": {"claimTimeout": "1s"}});
+            json!({"metadata": {"name": name, "labels": {"team": "a"}}, "spec": {"claimTimeout": "4s"}});
         object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         world.create::<SandboxClaim>(object).await;
         let note = world.event(name, "ClaimSandboxFailed").await;
