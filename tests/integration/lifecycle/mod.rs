@@ -8,6 +8,7 @@ pub(crate) mod pool_rig;
 pub(crate) mod proof;
 mod sandbox;
 mod sandbox_set;
+mod sandbox_update;
 mod take_over;
 mod world;
 
