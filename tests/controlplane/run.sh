@@ -146,6 +146,8 @@ has_programs() {
     for program in "${needed[@]}"; do
         [[ -x $1/$program ]] || return 1
     done
+    # Without its stages kwok does nothing, and no node would become ready.
+    ((node_count == 0)) || [[ -f $1/kwok-stages.yaml ]]
 }
 
 # free_port: prints a free port below the range of outgoing connections, so that the port is still free after a
