@@ -101,7 +101,9 @@
 //! | Module | What it holds |
 //! |---|---|
 //! | [`cli`] | the command line of the binary |
+//! | [`e2b`] | the HTTP API that the E2B SDKs speak; off by default |
 //! | [`lifecycle`] | the controllers that turn sandboxes into pods; off by default |
+//! | [`claims`] | [`claims::Claims`]: takes sandboxes out of pools for users, pauses, resumes and releases them |
 //! | [`manager`] | [`Manager`]: the cache, the controllers and the listeners as the options describe them |
 //! | [`options`] | [`SandboxManagerOptions`]: read from a file, variables and flags, and validated |
 //! | [`cache`] | [`SandboxCache`]: the kinds, their indexes, their scope; [`Provider`] and the waits |
@@ -118,11 +120,15 @@
 //! lookups, waits), [`controller_manager`] (work queue, controllers, manager, client), `memory-apiserver` (the API server
 //! in memory) and `label-selector`. The first two are re-exported here.
 
+#[macro_use]
 pub mod api;
+mod blueprint;
 pub mod cache;
+pub mod claims;
 pub mod cli;
 #[cfg(feature = "dev")]
 pub mod dev;
+pub mod e2b;
 pub mod lifecycle;
 pub mod manager;
 pub mod options;

@@ -28,6 +28,7 @@ mod json_text;
 mod lists;
 mod metadata;
 mod packed;
+pub(crate) mod quantity;
 mod schema;
 mod symbol;
 mod time;

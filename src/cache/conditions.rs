@@ -6,7 +6,7 @@ use shared_cache::Check;
 
 use crate::api::v1alpha1::{
     CONDITION_INPLACE_UPDATE, CONDITION_READY, CONDITION_SANDBOX_PAUSED, Checkpoint, CheckpointPhase,
-    Generation, Ip, REASON_INPLACE_UPDATING, REASON_START_CONTAINER_FAILED, Sandbox, SandboxPhase, StateKind,
+    Generation, REASON_INPLACE_UPDATING, REASON_START_CONTAINER_FAILED, Sandbox, SandboxPhase, StateKind,
 };
 
 /// G1: the condition `SandboxPaused` is True. Fails if the sandbox cannot become paused.
@@ -73,8 +73,7 @@ pub(super) fn ready(sandbox: &Sandbox, now: Timestamp) -> Check {
         let missing = missing(sandbox, CONDITION_READY);
         return Check::not_yet(format!("the sandbox is {} ({}); {missing}", state.kind, state.reason));
     }
-    let info = sandbox.status.as_ref().and_then(|status| status.pod_info.as_ref());
-    if info.and_then(|info| info.pod_ip.as_ref()).is_none_or(Ip::is_empty) {
+    if sandbox.pod_ip().is_none() {
         return Check::not_yet("the pod has no IP address");
     }
     Check::Satisfied

@@ -107,7 +107,8 @@ impl SandboxCache {
         SandboxCacheBuilder { shared: SharedCache::builder(client), scope: Scope::default() }
     }
 
-    fn new(shared: SharedCache) -> Self {
+    /// Returns the cache whose writes and live reads go through this clone of it.
+    pub(crate) fn new(shared: SharedCache) -> Self {
         let (sandboxes, sandbox_sets, checkpoints) = (shared.reader(), shared.reader(), shared.reader());
         Self { shared, readers: Arc::new(Readers { sandboxes, sandbox_sets, checkpoints }) }
     }

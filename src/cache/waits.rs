@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use shared_cache::{AcquiredWaitTask, WaitAction, WaitConflict, WaitTask};
+use shared_cache::{AcquiredWaitTask, Check, Floor, WaitAction, WaitConflict, WaitTask};
 
 use super::conditions;
 use super::sandbox_cache::SandboxCache;
@@ -21,6 +21,10 @@ pub const CHECKPOINT: WaitAction = WaitAction::new("Checkpoint");
 /// Waits until a volume claim is bound.
 pub const PVC_BIND: WaitAction = WaitAction::new("PersistentVolumeClaimBind");
 
+fn resumed(sandbox: &Sandbox, floor: Floor) -> Check {
+    conditions::resumed(sandbox, floor.generation, Timestamp::now())
+}
+
 impl SandboxCache {
     pub(super) fn pause_task(
         &self,
@@ -33,12 +37,20 @@ impl SandboxCache {
         &self,
         sandbox: &Arc<Sandbox>,
     ) -> Result<AcquiredWaitTask<Sandbox>, WaitConflict> {
-        self.shared().acquire_wait_task(sandbox, RESUME, |sandbox, floor| {
-            conditions::resumed(sandbox, floor.generation, Timestamp::now())
-        })
+        self.shared().acquire_wait_task(sandbox, RESUME, resumed)
     }
 
-    pub(super) fn ready_task(&self, sandbox: &Arc<Sandbox>) -> WaitTask<Sandbox> {
+    /// Waits as [`Self::pause_task`] does, without holding the sandbox.
+    pub(crate) fn paused_wait(&self, sandbox: &Arc<Sandbox>) -> WaitTask<Sandbox> {
+        self.shared().wait_task(sandbox, PAUSE, |sandbox, _| conditions::paused(sandbox))
+    }
+
+    /// Waits as [`Self::resume_task`] does, without holding the sandbox.
+    pub(crate) fn resumed_wait(&self, sandbox: &Arc<Sandbox>) -> WaitTask<Sandbox> {
+        self.shared().wait_task(sandbox, RESUME, resumed)
+    }
+
+    pub(crate) fn ready_task(&self, sandbox: &Arc<Sandbox>) -> WaitTask<Sandbox> {
         self.shared()
             .wait_task(sandbox, WAIT_READY, |sandbox, _| conditions::ready(sandbox, Timestamp::now()))
     }

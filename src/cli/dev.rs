@@ -24,8 +24,8 @@ pub(super) fn command() -> Command {
         .about("Run everything on this machine without a cluster: an API server in memory with nodes, a sample, the manager")
         .after_help(
             "Prints the addresses, and commands to try, when everything is ready. Ctrl-C stops it and removes the \
-             kubeconfig.\nMetrics and health are served at 127.0.0.1:8080 and 127.0.0.1:8081, or at free ports if \
-             these are in use.",
+             kubeconfig.\nMetrics, health and the E2B API are served at 127.0.0.1:8080, 127.0.0.1:8081 and \
+             127.0.0.1:3000, or at free ports if these are in use.",
         )
         .arg(
             options::arg("listen", "ADDRESS")

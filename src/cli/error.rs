@@ -8,6 +8,7 @@ use controller_manager::{ClientError, ManagerError as RunError, MetricsError};
 use super::crd::InstallError;
 #[cfg(feature = "dev")]
 use crate::dev::DevError;
+use crate::e2b::{E2bError, KeyStoreError};
 use crate::lifecycle::LifecycleError;
 use crate::manager::ManagerError;
 use crate::options::OptionsError;
@@ -50,6 +51,12 @@ pub enum CliError {
     /// The lifecycle controllers cannot be added.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
+    /// The E2B API cannot be added.
+    #[error(transparent)]
+    E2b(#[from] E2bError),
+    /// The Secret of API keys cannot be read or changed.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
     /// The address of `probe` did not answer as it should.
     #[error("{url}: {problem}")]
     Probe {
@@ -79,6 +86,7 @@ impl CliError {
             Self::Write { .. }
             | Self::Probe { .. }
             | Self::Install(_)
+            | Self::Keys(_)
             | Self::Manager(ManagerError::Run(
                 RunError::GracePeriod(_) | RunError::Task { .. } | RunError::LeaseLost(_),
             )) => EXIT_FAILED,

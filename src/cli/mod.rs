@@ -5,6 +5,7 @@
 //!                                     config   check a configuration and print it
 //!                                     crd      print the definitions, or apply them in a cluster
 //!                                     dev      run everything without a cluster
+//!                                     e2b      make, list and remove API keys
 //! ```
 //!
 //! A file per subcommand. Each has `command`, which describes its arguments, and a function that executes it. `options`
@@ -14,6 +15,7 @@ mod config;
 mod crd;
 #[cfg(feature = "dev")]
 mod dev;
+mod e2b;
 mod error;
 mod options;
 mod output;
@@ -48,7 +50,9 @@ Examples:
   sandbox-manager config --config config.yaml
           check a file and print the options in effect
   sandbox-manager crd apply
-          install or upgrade the CRDs";
+          install or upgrade the CRDs
+  sandbox-manager e2b create-key --team default --system-namespace sandbox-system
+          make an API key for the E2B API";
 
 /// What the function given to [`main`] can return: nothing, or a result with any error.
 pub trait SetupResult {
@@ -135,6 +139,7 @@ pub fn run<R: SetupResult>(
     let done = match matches.subcommand() {
         Some(("config", matches)) => config::print(matches, &environment),
         Some(("crd", matches)) => crd::execute(matches, &environment),
+        Some(("e2b", matches)) => e2b::execute(matches, &environment),
         Some(("probe", matches)) => probe::run(matches),
         #[cfg(feature = "dev")]
         Some(("dev", matches)) => dev::start(matches, &environment, setup),
@@ -167,6 +172,7 @@ fn command() -> Command {
         .args(start::args())
         .subcommand(config::command())
         .subcommand(crd::command())
+        .subcommand(e2b::command())
         .subcommand(probe::command());
     #[cfg(feature = "dev")]
     let command = command.subcommand(dev::command());

@@ -10,7 +10,7 @@ use super::{
     error::{CliError, SetupError},
     options::{self, Environment, Loading},
 };
-use crate::{lifecycle, manager::Manager, options::SandboxManagerOptions, version};
+use crate::{e2b, lifecycle, manager::Manager, options::SandboxManagerOptions, version};
 
 /// How long blocking work may delay the exit.
 const BLOCKING_LIMIT: Duration = Duration::from_secs(1);
@@ -67,6 +67,7 @@ async fn run(
     );
     let (enabled, elected) = (options.lifecycle.enabled, options.leader_election.enabled);
     let controllers = options.controllers.clone();
+    let (api, system_namespace) = (options.e2b.clone(), options.system_namespace.clone());
     let mut manager = Manager::builder(options).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
     if enabled {
@@ -77,6 +78,10 @@ async fn run(
                  during a rolling update"
             );
         }
+    }
+    if api.enabled {
+        let claims = e2b::claims(&mut manager, &api)?;
+        e2b::add(&mut manager, &api, &system_namespace, &claims)?;
     }
     setup(&mut manager).map_err(CliError::Setup)?;
     Ok(manager.run(stop).await?)

@@ -18,14 +18,16 @@ use std::time::{Duration, Instant};
 
 use controller_manager::{BindAddress, ClientError, Connector, Metrics, MetricsError};
 use memory_apiserver::{ApiServer, BuildError, Kubelet, LoadError, Serving};
+use secrecy::{ExposeSecret, SecretString};
 use shared_cache::Event;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::{Sandbox, SandboxClaim, SandboxClaimPhase, SandboxSet, crds};
 use crate::cache::Cache;
+use crate::e2b::{self, E2bError, KeyStore, KeyStoreError, NewEntry};
 use crate::lifecycle::{self, LifecycleError, SANDBOX_CONTROLLER};
 use crate::manager::{Manager, ManagerError};
-use crate::options::{LogFormat, SandboxManagerOptions};
+use crate::options::{E2bAuth, LogFormat, SandboxManagerOptions};
 
 /// Time between two reports of the loading progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,6 +40,9 @@ const POD_END: Duration = Duration::from_millis(200);
 
 /// How long to wait for the members of the sample before the commands are printed.
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Namespace of the Secret with the API key.
+const SYSTEM_NAMESPACE: &str = "sandbox-system";
 
 /// Number of objects that are loaded before other tasks run.
 const BATCH: usize = 256;
@@ -59,25 +64,30 @@ pub struct DevOptions {
 }
 
 impl DevOptions {
-    /// Returns the manager's default options in `dev`: listeners on loopback, logs as text, the lifecycle controllers
-    /// enabled.
+    /// Returns the manager's default options in `dev`: listeners on loopback, logs as text, the lifecycle controllers and
+    /// the E2B API enabled.
     #[must_use]
     pub fn manager_defaults() -> SandboxManagerOptions {
-        Self::manager_defaults_at(8080, 8081)
+        Self::manager_defaults_at(8080, 8081, 3000)
     }
 
     /// Returns [`Self::manager_defaults`], with any free port in place of each port that is in use.
     #[must_use]
     pub fn free_manager_defaults() -> SandboxManagerOptions {
-        Self::manager_defaults_at(free_port(8080), free_port(8081))
+        Self::manager_defaults_at(free_port(8080), free_port(8081), free_port(3000))
     }
 
-    fn manager_defaults_at(metrics: u16, health: u16) -> SandboxManagerOptions {
+    fn manager_defaults_at(metrics: u16, health: u16, e2b: u16) -> SandboxManagerOptions {
         let mut options = SandboxManagerOptions::default();
         options.metrics.bind_address = BindAddress::listen("127.0.0.1", metrics);
         options.health.bind_address = BindAddress::listen("127.0.0.1", health);
         options.log.format = LogFormat::Text;
         options.lifecycle.enabled = true;
+        SYSTEM_NAMESPACE.clone_into(&mut options.system_namespace);
+        options.e2b.enabled = true;
+        options.e2b.bind_address = BindAddress::listen("127.0.0.1", e2b);
+        // No program runs in the pods.
+        options.e2b.init_runtime = false;
         options
     }
 }
@@ -124,6 +134,12 @@ pub enum DevError {
     /// The lifecycle controllers cannot be added.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
+    /// The E2B API cannot be added.
+    #[error(transparent)]
+    E2b(#[from] E2bError),
+    /// The API key cannot be stored.
+    #[error(transparent)]
+    Key(#[from] KeyStoreError),
     /// The program's own setup of the manager failed.
     #[error("cannot set up the manager: {0}")]
     Setup(#[source] BoxError),
@@ -152,9 +168,18 @@ pub async fn run(
     let serving = api.listen(options.listen).await;
     let serving = serving.map_err(|source| DevError::Listen { address: options.listen, source })?;
     let file = KubeconfigFile::write(&serving, options.kubeconfig.as_deref())?;
-    let loaded = stop.run_until_cancelled(load(&api, options.sandboxes)).await;
+    let system_namespace = options.manager.system_namespace.clone();
+    let loaded = stop.run_until_cancelled(load(&api, options.sandboxes, &system_namespace)).await;
     let Some(loaded) = loaded else { return Ok(()) };
     loaded?;
+    let e2b_options = options.manager.e2b.clone();
+    let key = match e2b_options.auth {
+        E2bAuth::Secret if e2b_options.enabled => {
+            let store = KeyStore::new(api.client(), &system_namespace);
+            Some(store.add(NewEntry::new("dev", workload::NAMESPACE)).await?.key)
+        }
+        _ => None,
+    };
 
     let metrics = Metrics::new()?;
     let client = (&options.manager.client).into();
@@ -167,6 +192,10 @@ pub async fn run(
         lifecycle::add(&mut manager, &controllers)?;
         manager.controller::<Sandbox>(SANDBOX_CONTROLLER).predicate(is_of_no_workload);
     }
+    if e2b_options.enabled {
+        let claims = e2b::claims(&mut manager, &e2b_options)?;
+        e2b::add(&mut manager, &e2b_options, &system_namespace, &claims)?;
+    }
     setup(&mut manager).map_err(DevError::Setup)?;
     let manager = manager.bind().await?;
     let print = print_when_ready(
@@ -175,6 +204,8 @@ pub async fn run(
             api: serving.url(),
             health: manager.health_address(),
             metrics: manager.metrics_address(),
+            e2b: manager.address(e2b::LISTENER),
+            key,
             kubeconfig: file.path.clone(),
         },
         has_lifecycle,
@@ -195,9 +226,12 @@ fn is_of_no_workload(event: &Event<Sandbox>) -> bool {
 }
 
 /// Installs the CRDs and loads the objects.
-async fn load(api: &ApiServer, sandboxes: usize) -> Result<(), LoadError> {
+async fn load(api: &ApiServer, sandboxes: usize, system_namespace: &str) -> Result<(), LoadError> {
     for definition in crds() {
         api.load(&serde_json::to_value(definition).unwrap_or_default())?;
+    }
+    if !system_namespace.is_empty() {
+        api.load(&sample::namespace(system_namespace))?;
     }
     for object in sample::objects() {
         api.load(&object)?;
@@ -275,6 +309,9 @@ struct Endpoints {
     api: String,
     health: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
+    e2b: Option<SocketAddr>,
+    /// The API key of the E2B API, if it asks for one.
+    key: Option<SecretString>,
     kubeconfig: PathBuf,
 }
 
@@ -307,7 +344,7 @@ async fn sample_is_there(cache: &Cache) {
 impl Endpoints {
     fn text(&self, sandboxes: usize) -> String {
         let at = |address: Option<SocketAddr>| address.map(|address| format!("http://{address}"));
-        let (health, metrics) = (at(self.health), at(self.metrics));
+        let (health, metrics, e2b) = (at(self.health), at(self.metrics), at(self.e2b));
         let off = || "off".to_owned();
         let path = |base: &Option<String>, path: &str| {
             base.as_ref().map_or_else(off, |base| format!("{base}{path}"))
@@ -316,14 +353,26 @@ impl Endpoints {
             "\nEverything runs in this process until Ctrl-C:\n\n  \
              API server  {} (in memory, {sandboxes} sandboxes)\n  \
              health      {}\n  \
-             metrics     {}\n\n\
-             In another terminal:\n\n  export KUBECONFIG={}\n\nThen try:\n\n  {}\n\n",
+             metrics     {}\n  \
+             E2B API     {}\n\n\
+             In another terminal:\n\n  export KUBECONFIG={}\n{}\nThen try:\n\n  {}\n\n",
             self.api,
             path(&health, "/readyz"),
             path(&metrics, "/metrics"),
+            path(&e2b, ""),
             self.kubeconfig.display(),
+            self.e2b_variables(e2b.as_deref()),
             commands(health.as_deref(), metrics.as_deref()).join("\n  "),
         )
+    }
+}
+
+impl Endpoints {
+    /// Returns the variables of the E2B SDKs, a line each. Nobody answers at the domain: the pods run no program.
+    fn e2b_variables(&self, url: Option<&str>) -> String {
+        let Some(url) = url else { return String::new() };
+        let key = self.key.as_ref().map_or("e2b_00", ExposeSecret::expose_secret);
+        format!("  export E2B_API_URL={url}\n  export E2B_API_KEY={key}\n")
     }
 }
 

@@ -36,6 +36,12 @@ pub fn objects() -> Vec<Value> {
     vec![template(), set(), sandbox(), claim(), checkpoint()]
 }
 
+/// Returns a namespace.
+#[must_use]
+pub fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
 /// Returns the template of the sandboxes.
 fn template() -> Value {
     json!({

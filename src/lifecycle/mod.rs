@@ -20,7 +20,6 @@
 //! | `metrics.rs` | the metrics of all controllers |
 //! | `requests.rs` | deadlines, and the deletion of an object that has not changed |
 //! | `revision.rs` | the revision of a template: a hash that does not depend on the order of fields (LS4) |
-//! | `template.rs` | changes of pod templates |
 //!
 //! # Rules
 //!
@@ -44,8 +43,8 @@ mod requests;
 mod revision;
 mod sandbox;
 mod sandbox_set;
-mod template;
 
+use crate::blueprint::template;
 use crate::manager::Manager;
 use crate::options::ControllersOptions;
 

@@ -3,10 +3,7 @@
 use serde_json::Value;
 
 use crate::api::v1alpha1::PodTemplate;
-
-/// The letters and digits that Kubernetes appends to `generateName`: no vowels, and nothing that is mistaken for another
-/// one.
-pub(crate) const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+use crate::blueprint::ALPHABET;
 
 /// The constants of FNV-1a with 64 bits. The hash must be the same in every version, so it is not that of the standard
 /// library.

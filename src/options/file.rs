@@ -335,7 +335,7 @@ mod tests {
             ),
             (
                 "pageSize: 5\n",
-                "config.yaml:3:1: pageSize: unknown field, did you mean `cache.pageSize`? (accepted here: apiVersion, kind, sandboxNamespace, sandboxLabelSelector, systemNamespace, metrics, health, debug, controllers, leaderElection, lifecycle, cache, client, log, shutdown)",
+                "config.yaml:3:1: pageSize: unknown field, did you mean `cache.pageSize`? (accepted here: apiVersion, kind, sandboxNamespace, sandboxLabelSelector, systemNamespace, metrics, health, debug, controllers, leaderElection, lifecycle, e2b, cache, client, log, shutdown)",
             ),
             (
                 "cache: 5\n",

@@ -109,6 +109,9 @@ impl OptionsLoader {
         if let Err(error) = options.leader_election.validate() {
             faults.push(error.to_string());
         }
+        if let Err(error) = options.e2b.validate(&options.system_namespace) {
+            faults.push(error.to_string());
+        }
         if faults.is_empty() { Ok(options) } else { Err(OptionsError { faults }) }
     }
 

@@ -14,6 +14,7 @@
 //! ([`Scope::from_options`]). Of the crate this module imports only [`Scope`]; its only I/O is to read the file.
 
 mod document;
+mod e2b;
 mod election;
 mod file;
 mod loader;
@@ -30,9 +31,12 @@ pub use label_selector::{LabelSelector, Operator, Requirement, SelectorError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::text::{AnyDuration, Namespace, ObjectName, PositiveDuration, Selector, Text};
+use self::text::{
+    AnyDuration, Domain, FilePath, Namespace, ObjectName, PositiveDuration, Selector, Text, Version,
+};
 pub use self::{
     document::{API_VERSION, KIND},
+    e2b::E2bOptionsError,
     election::LeaderElectionError,
     file::MAX_FILE_BYTES,
     loader::{ENV_PREFIX, OTHER_VARIABLES, OptionsError, OptionsLoader},
@@ -70,6 +74,8 @@ pub struct SandboxManagerOptions {
     pub leader_election: LeaderElectionOptions,
     /// The lifecycle controllers.
     pub lifecycle: LifecycleOptions,
+    /// The E2B API.
+    pub e2b: E2bOptions,
     /// How the cache reads from the API server.
     pub cache: CacheOptions,
     /// Limit of the requests that this process sends to the API server.
@@ -205,6 +211,89 @@ pub struct LifecycleOptions {
     /// Run the controllers of Sandbox, SandboxSet, SandboxClaim and Checkpoint in this process. Never run them beside
     /// the controllers of OpenKruise Agents. Several replicas need `leaderElection.enabled`.
     pub enabled: bool,
+}
+
+/// `e2b` of the options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
+pub struct E2bOptions {
+    /// Serve the E2B API, so that the E2B SDKs can create, pause and kill sandboxes.
+    pub enabled: bool,
+    /// Address of the E2B API. Port 0 binds a free port, `0` disables the listener.
+    #[serde(with = "Text::<BindAddress>")]
+    pub bind_address: BindAddress,
+    /// Domain below which clients reach the ports of sandboxes, such as `sandboxes.example.com`. Empty: clients use their
+    /// own `E2B_DOMAIN`.
+    #[serde(with = "Text::<Domain>")]
+    pub domain: String,
+    /// How clients are authenticated: by the API keys of the Secret e2b-key-store in `systemNamespace`, or not at all.
+    /// Without keys, every client is an administrator.
+    pub auth: E2bAuth,
+    /// Accept `auth: none` on an address that is not loopback. Everybody who reaches that address can then use every
+    /// sandbox.
+    pub allow_unauthenticated: bool,
+    /// The certificate of the E2B API.
+    pub tls: E2bTlsOptions,
+    /// Create a sandbox if the pool of a template has none that is ready.
+    pub create_on_no_stock: bool,
+    /// Initialise the runtime in a sandbox (port 49983) with environment variables and an access token.
+    pub init_runtime: bool,
+    /// Version of the runtime in the sandboxes. The SDKs choose what they ask of the runtime by this version.
+    #[serde(with = "Text::<Version>")]
+    pub envd_version: String,
+    /// Minimum time that a client may give to a sandbox.
+    #[serde(with = "Text::<PositiveDuration>")]
+    pub min_timeout: Duration,
+    /// Maximum time that a client may give to a sandbox.
+    #[serde(with = "Text::<PositiveDuration>")]
+    pub max_timeout: Duration,
+    /// Maximum number of sandboxes that are created at the same time. Further requests are refused with HTTP 429.
+    #[schemars(range(min = 1))]
+    pub max_concurrent_claims: u16,
+}
+
+impl Default for E2bOptions {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            bind_address: BindAddress::listen("", 8082),
+            domain: String::new(),
+            auth: E2bAuth::Secret,
+            allow_unauthenticated: false,
+            tls: E2bTlsOptions::default(),
+            create_on_no_stock: true,
+            init_runtime: true,
+            envd_version: "0.2.10".to_owned(),
+            min_timeout: Duration::from_secs(1),
+            max_timeout: Duration::from_hours(30 * 24),
+            max_concurrent_claims: 500,
+        }
+    }
+}
+
+/// How clients of the E2B API are authenticated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum E2bAuth {
+    /// By the API keys of a Secret.
+    #[default]
+    Secret,
+    /// Not at all.
+    None,
+}
+
+/// `e2b.tls` of the options.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct E2bTlsOptions {
+    /// File with the certificate and its chain in PEM. Read again when it changes. Empty: the E2B API is served without
+    /// TLS, for a proxy that terminates TLS.
+    #[serde(with = "Text::<FilePath>")]
+    pub cert_file: String,
+    /// File with the private key of the certificate in PEM.
+    #[serde(with = "Text::<FilePath>")]
+    pub key_file: String,
 }
 
 /// `cache` of the options.

@@ -125,7 +125,7 @@ mod tests {
                 assert_eq!(schema["additionalProperties"], false, "{schema}");
             }
         });
-        assert_eq!(sections, 15);
+        assert_eq!(sections, 17);
     }
 
     #[test]

@@ -258,6 +258,19 @@ mod tests {
                 ("leaderElection.renewDeadline", "leader-elect-renew-deadline"),
                 ("leaderElection.retryPeriod", "leader-elect-retry-period"),
                 ("lifecycle.enabled", "lifecycle-enabled"),
+                ("e2b.enabled", "e2b-enabled"),
+                ("e2b.bindAddress", "e2b-bind-address"),
+                ("e2b.domain", "e2b-domain"),
+                ("e2b.auth", "e2b-auth"),
+                ("e2b.allowUnauthenticated", "e2b-allow-unauthenticated"),
+                ("e2b.tls.certFile", "e2b-tls-cert-file"),
+                ("e2b.tls.keyFile", "e2b-tls-key-file"),
+                ("e2b.createOnNoStock", "e2b-create-on-no-stock"),
+                ("e2b.initRuntime", "e2b-init-runtime"),
+                ("e2b.envdVersion", "e2b-envd-version"),
+                ("e2b.minTimeout", "e2b-min-timeout"),
+                ("e2b.maxTimeout", "e2b-max-timeout"),
+                ("e2b.maxConcurrentClaims", "e2b-max-concurrent-claims"),
                 ("cache.syncTimeout", "cache-sync-timeout"),
                 ("cache.pageSize", "cache-page-size"),
                 ("cache.persistentVolumes", "cache-persistent-volumes"),
@@ -303,7 +316,7 @@ mod tests {
                 assert!(range.start().checked_sub(1).is_none_or(|below| !accepts(below)), "{}", setting.path);
             }
         }
-        assert_eq!(numbers, 7);
+        assert_eq!(numbers, 8);
     }
 
     #[test]
@@ -316,6 +329,10 @@ mod tests {
             ("debug.enabled", "yes"),
             ("controllers.sandbox.maxConcurrentReconciles", "0"),
             ("controllers.sandboxSet.maxConcurrentReconciles", "65536"),
+            ("e2b.domain", "https://example.com"),
+            ("e2b.auth", "basic"),
+            ("e2b.tls.certFile", "a\nb"),
+            ("e2b.envdVersion", "latest"),
             ("cache.syncTimeout", "0s"),
             ("cache.pageSize", "10001"),
             ("cache.pageSize", "+5"),

@@ -180,6 +180,79 @@ impl Form for Selector {
     }
 }
 
+/// A domain name, with a port if it is not the usual one, or nothing.
+pub(super) enum Domain {}
+
+impl Form for Domain {
+    type Value = String;
+    const NAME: &'static str = "DOMAIN";
+    const ACCEPTS: &'static str =
+        "a domain such as sandboxes.example.com, with a port if it is not 443, or nothing";
+
+    fn pattern() -> String {
+        let label = "[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?";
+        format!("(?:{label}\\.)*{label}(?::[0-9]{{1,4}})?|")
+    }
+
+    fn parse(text: &str) -> Result<String, String> {
+        let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+        let is_name = name.len() <= 253 && name.split('.').all(is_namespace);
+        let digits =
+            |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+        let accepted = text.is_empty() || is_name && port.is_none_or(digits);
+        expected::<Self>(accepted.then(|| text.to_owned()))
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
+/// The path of a file, or nothing.
+pub(super) enum FilePath {}
+
+impl Form for FilePath {
+    type Value = String;
+    const NAME: &'static str = "FILE";
+    const ACCEPTS: &'static str = "the path of a file, or nothing";
+
+    fn pattern() -> String {
+        "[ -~]*".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<String, String> {
+        expected::<Self>(text.bytes().all(|byte| matches!(byte, b' '..=b'~')).then(|| text.to_owned()))
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
+/// A version of three numbers.
+pub(super) enum Version {}
+
+impl Form for Version {
+    type Value = String;
+    const NAME: &'static str = "VERSION";
+    const ACCEPTS: &'static str = "a version such as 0.2.10";
+
+    fn pattern() -> String {
+        "[0-9]{1,5}\\.[0-9]{1,5}\\.[0-9]{1,5}".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<String, String> {
+        let is_number =
+            |part: &str| (1..=5).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+        let accepted = text.split('.').count() == 3 && text.split('.').all(is_number);
+        expected::<Self>(accepted.then(|| text.to_owned()))
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
 impl Form for BindAddress {
     type Value = Self;
     const NAME: &'static str = "ADDRESS";
@@ -274,6 +347,19 @@ mod tests {
         #[test]
         fn what_the_pattern_takes_for_a_name_is_one(text in matching::<ObjectName>()) {
             prop_assert!(ObjectName::parse(&text).is_ok(), "{text:?}");
+        }
+
+        #[test]
+        fn what_the_pattern_takes_for_a_domain_is_one(text in matching::<Domain>()) {
+            prop_assert!(text.len() > 253 || Domain::parse(&text).is_ok(), "{text:?}");
+        }
+
+        #[test]
+        fn what_the_pattern_takes_for_a_path_or_a_version_is_one(
+            path in matching::<FilePath>(), version in matching::<Version>()
+        ) {
+            prop_assert!(FilePath::parse(&path).is_ok(), "{path:?}");
+            prop_assert!(Version::parse(&version).is_ok(), "{version:?}");
         }
 
         #[test]

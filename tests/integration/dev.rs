@@ -41,7 +41,11 @@ impl Dev {
     /// Starts the command on free ports and waits until it has printed its addresses.
     async fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let free = ["--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0"];
+        let free = [
+            "--metrics-bind-address=127.0.0.1:0",
+            "--health-probe-bind-address=127.0.0.1:0",
+            "--e2b-bind-address=127.0.0.1:0",
+        ];
         let mut child = command(folder.path(), &[&free, arguments].concat()).spawn().unwrap();
         let output = child.stdout.take().unwrap();
         let errors = child.stderr.take().unwrap();

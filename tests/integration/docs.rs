@@ -110,7 +110,7 @@ fn reference_of_the_options_in_the_chart_is_that_of_the_code() {
 }
 
 /// The parts of the reference of metrics, by name prefix.
-const PARTS: [(&str, &[&str]); 7] = [
+const PARTS: [(&str, &[&str]); 9] = [
     ("The fleet", &["sandbox_manager_sandboxes", "sandbox_manager_pool_"]),
     ("The cache", &["sandbox_manager_cache_"]),
     ("Waits", &["sandbox_manager_wait"]),
@@ -124,6 +124,8 @@ const PARTS: [(&str, &[&str]); 7] = [
             "sandbox_manager_events_",
         ],
     ),
+    ("Claims", &["sandbox_claim_", "sandbox_pause_", "sandbox_resume_", "sandbox_manager_claims_"]),
+    ("The E2B API", &["sandbox_manager_e2b_"]),
     ("Controllers and their queues", &["controller_runtime_", "workqueue_"]),
     ("Leader election", &["leader_election_"]),
     ("The process and the API server", &["sandbox_manager_build_info", "rest_client_"]),

@@ -18,6 +18,8 @@ mod cache;
 #[cfg(test)]
 mod chart;
 #[cfg(test)]
+mod claims;
+#[cfg(test)]
 mod control_plane;
 #[cfg(test)]
 mod controllers;
@@ -29,6 +31,8 @@ mod crds;
 mod dev;
 #[cfg(test)]
 mod docs;
+#[cfg(test)]
+mod e2b;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]

@@ -18,8 +18,8 @@ use kube::Client;
 use kube::client::Body;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 use sandbox_manager::api::v1alpha1::Sandbox;
-use sandbox_manager::options::{BindAddress, SandboxManagerOptions};
-use sandbox_manager::{Manager, Provider as _, lifecycle};
+use sandbox_manager::options::{BindAddress, E2bAuth, E2bOptions, SandboxManagerOptions};
+use sandbox_manager::{Manager, Provider as _, e2b, lifecycle};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -95,12 +95,13 @@ fn answer(path: &str, refuse: bool) -> Response<StreamBody<Lines>> {
 }
 
 /// Families that appear only after an event. Of families that appear together, the last.
-const LATE: [&str; 5] = [
+const LATE: [&str; 6] = [
     "sandbox_manager_cache_last_bookmark_timestamp_seconds",
     "sandbox_manager_cache_last_event_timestamp_seconds",
     "sandbox_manager_cache_watch_errors_total",
     "sandbox_manager_sandboxes",
     "sandbox_manager_pool_desired",
+    "sandbox_manager_pool_ready",
 ];
 
 /// Returns every family that a manager shows after all events.
@@ -115,6 +116,14 @@ pub(crate) async fn families() -> Vec<MetricFamily> {
     let mut manager = Manager::builder(options).client(client()).build().unwrap();
     manager.add_fleet_metrics().unwrap();
     lifecycle::add(&mut manager, &controllers).unwrap();
+    let api = E2bOptions {
+        enabled: true,
+        bind_address: BindAddress::Off,
+        auth: E2bAuth::None,
+        ..E2bOptions::default()
+    };
+    let claims = e2b::claims(&mut manager, &api).unwrap();
+    e2b::add(&mut manager, &api, "", &claims).unwrap();
     let metrics = manager.metrics().clone();
     // Counted by the clients that a connector creates.
     metrics.rest_client_requests().with_label_values(&["200", "GET", "host:443"]).inc();

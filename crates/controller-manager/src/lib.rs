@@ -15,13 +15,13 @@ mod resource_names;
 pub mod telemetry;
 
 pub use bind_address::{BindAddress, InvalidAddress};
-pub use client::{ClientError, ClusterAccess, Connector, ConnectorOptions};
+pub use client::{ClientError, ClusterAccess, Connector, ConnectorOptions, RateLimit};
 pub use controller::{
     Action, Context, Controller, ControllerError, ControllerMetricFamilies, FinalizerEvent, HandlerError,
     KindUse, Observed, ReconcileHandler, finalizer,
 };
 pub use fence::NotLeader;
-pub use http::BindError;
+pub use http::{BindError, ListenOptions};
 pub use leader_election::{
     InvalidLeaderElection, LeaderElection, LeaderElectionError, LeaderElectionOptions, LeaseLost,
     pod_identity, pod_namespace,

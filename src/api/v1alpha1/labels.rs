@@ -73,6 +73,10 @@ pub const ANNOTATION_UPGRADE_RESUME_TRIGGER: &str = "agents.kruise.io/upgrade-re
 pub const ANNOTATION_OWNER: &str = "agents.kruise.io/owner";
 /// The value of [`ANNOTATION_OWNER`] while a SandboxSet removes a surplus sandbox. It never is a user.
 pub const OWNER_SCALE_DOWN: &str = "__manager_scale_down";
+/// On a Sandbox: its claim is not complete before the annotation is gone. The value is the time in RFC 3339 after which
+/// no process answers for the claim any more. Only claims that take more steps than the lock have it. OpenKruise Agents
+/// does not know this annotation.
+pub const ANNOTATION_CLAIM_UNFINISHED_UNTIL: &str = "agents.kruise.io/claim-unfinished-until";
 /// On a Sandbox: the time of the claim, in RFC 3339.
 pub const ANNOTATION_CLAIM_TIMESTAMP: &str = "agents.kruise.io/claim-timestamp";
 /// On a Sandbox: UID of the `SandboxClaim` for which the sandbox was ready, with the update in place that the claim asked

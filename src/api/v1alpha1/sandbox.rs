@@ -148,6 +148,12 @@ impl Sandbox {
         self.condition_is_true(super::CONDITION_READY)
     }
 
+    /// Returns the IP address of the pod, unless it is absent or empty.
+    #[must_use]
+    pub fn pod_ip(&self) -> Option<&Ip> {
+        self.status.as_ref()?.pod_info.as_ref()?.pod_ip.as_ref().filter(|ip| !ip.is_empty())
+    }
+
     /// Returns true if a user has claimed the sandbox (B3).
     #[must_use]
     pub fn is_claimed(&self) -> bool {

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
 use super::made::SameParts;
-use super::quantity;
+use crate::api::quantity;
 use crate::api::v1alpha1::{
     ANNOTATION_CREATED_BY, ANNOTATION_TEMPLATE_SPEC, LABEL_CREATED_BY, LABEL_POD_TEMPLATE_HASH,
 };

@@ -11,7 +11,7 @@
 //! | `apply.rs`, `requests.rs`, `refusal.rs` | execute the steps |
 //! | `pod.rs` | builds the pod and the volume claims from the template |
 //! | `made.rs`, `adopted.rs` | know of which spec a pod was made |
-//! | `fit.rs`, `quantity.rs` | compare a template with a pod |
+//! | `fit.rs` | compares a template with a pod |
 
 mod adopted;
 mod apply;
@@ -29,7 +29,6 @@ mod pausing;
 mod pod;
 mod pod_state;
 mod progress;
-mod quantity;
 mod refusal;
 mod requests;
 mod starting;

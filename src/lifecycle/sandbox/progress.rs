@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, Pod, PodCondition, PodStatus, ResourceRequirements,
 };
 
-use super::quantity;
+use crate::api::quantity;
 use crate::api::v1alpha1::{
     CONDITION_INPLACE_UPDATE, Condition, REASON_INPLACE_UPDATING, REASON_RECREATE_NOT_ALLOWED, Sandbox, Time,
 };

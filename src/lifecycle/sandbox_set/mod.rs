@@ -5,13 +5,11 @@
 //! | `decide.rs` | pure: the observed state of a set in, actions and next status out |
 //! | `members.rs`, `rollout.rs`, `failure_budget.rs`, `template.rs`, `revision.rs`, `status.rs` | pure: the parts of a decision |
 //! | `creations.rs`, `memory.rs` | what this process knows of a set beyond the cache |
-//! | `blueprint.rs` | new members |
 //! | `reconciler.rs` | the handler: observes, decides, applies, again and again |
 //! | `apply.rs`, `requests.rs` | executes the actions |
 //! | `metrics.rs` | how many sandboxes are created and deleted |
 
 mod apply;
-pub(super) mod blueprint;
 mod creations;
 mod decide;
 #[cfg(test)]
@@ -40,6 +38,7 @@ use self::requests::Requests;
 use super::events::Events;
 use super::metrics::LifecycleMetrics;
 use crate::api::v1alpha1::{Sandbox, SandboxSet, SandboxTemplate};
+pub(super) use crate::blueprint;
 use crate::cache::indexes::{SANDBOX_SET_TEMPLATE_REF, template_ref_key};
 use crate::manager::Manager;
 

@@ -27,6 +27,7 @@ mod transport;
 pub use access::ClusterAccess;
 pub use connector::{Connector, ConnectorOptions};
 pub use error::ClientError;
+pub use rate_limit::RateLimit;
 
 #[cfg(test)]
 pub(crate) fn rate_limit_for_tests(per_second: u32, burst: u32) -> rate_limit::RateLimitLayer {

@@ -30,15 +30,16 @@ impl Clock for TokioClock {
     }
 }
 
-/// A bucket that several clients may share.
-pub(super) struct RateLimit {
+/// A token bucket that several clients, or other callers, may share.
+pub struct RateLimit {
     /// `None`: no limit.
     bucket: Option<RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>>,
 }
 
 impl RateLimit {
-    /// A bucket of `burst` tokens that gains `per_second` each second. There is no limit if either is 0.
-    pub(super) fn new(per_second: u32, burst: u32) -> Self {
+    /// Creates a bucket of `burst` tokens that gains `per_second` each second. There is no limit if either is 0.
+    #[must_use]
+    pub fn new(per_second: u32, burst: u32) -> Self {
         let quota = NonZeroU32::new(per_second)
             .zip(NonZeroU32::new(burst))
             .map(|(per_second, burst)| Quota::per_second(per_second).allow_burst(burst));
@@ -46,10 +47,20 @@ impl RateLimit {
         Self { bucket: quota.map(|quota| RateLimiter::direct_with_clock(quota, clock())) }
     }
 
-    /// Takes a token, or returns how long to wait until there may be one.
-    fn take(&self) -> Result<(), Duration> {
+    /// Takes a token.
+    ///
+    /// # Errors
+    ///
+    /// If there is none: how long to wait until there may be one.
+    pub fn take(&self) -> Result<(), Duration> {
         let Some(bucket) = &self.bucket else { return Ok(()) };
         bucket.check().map_err(|until| until.wait_time_from(bucket.clock().now()))
+    }
+}
+
+impl std::fmt::Debug for RateLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RateLimit").field("is_limited", &self.bucket.is_some()).finish()
     }
 }
 

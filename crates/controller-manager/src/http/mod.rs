@@ -5,6 +5,7 @@
 
 mod body;
 mod debug;
+mod head_deadline;
 mod health;
 mod listener;
 mod metrics;
@@ -20,4 +21,5 @@ pub use listener::BindError;
 pub(crate) use listener::bind;
 pub(crate) use own_thread::serve_on_own_thread;
 pub(crate) use routers::{health_router, metrics_router};
+pub use server::ListenOptions;
 pub(crate) use server::{Limits, serve};

@@ -96,7 +96,7 @@ mod tests {
         let (address, ended) = main.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let served = serve_on_own_thread("probes", listener, router, Limits::PROBES, stop.clone());
+            let served = serve_on_own_thread("probes", listener, router, Limits::probes(), stop.clone());
             (address, served.await.unwrap())
         });
         // Nothing drives the main runtime now.

@@ -9,19 +9,25 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::Response;
+use futures::FutureExt;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-/// Time for the head of a request, and so also for an idle connection.
+use super::head_deadline::HeadDeadline;
+
+/// Time for the head of a request, from its first byte on, and for the handshake of TLS.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for the answer that is under way when a connection has to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,8 +36,23 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Pause after the system could not accept a connection, for instance for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// How a listener treats its connections.
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    /// How long a connection may be idle between two requests.
+    pub idle_timeout: Duration,
+    /// Serves TLS with this configuration. `None`: plain text.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self { idle_timeout: HEADER_TIMEOUT, tls: None }
+    }
+}
+
 /// Limits of the connections of one listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     /// Connections that are served at once; further ones wait in the queue of the system.
     connections: usize,
@@ -41,14 +62,24 @@ pub(crate) struct Limits {
     /// The connection ends this long after its age, whatever it does, so that a client that reads slowly frees its
     /// place. `None` for answers that may stream without end.
     grace: Option<Duration>,
+    options: ListenOptions,
 }
 
 impl Limits {
     /// For probes and scrapes: short answers to few clients.
-    pub(crate) const PROBES: Self =
-        Self { connections: 256, age: Duration::from_mins(5), grace: Some(Duration::from_mins(1)) };
+    pub(crate) fn probes() -> Self {
+        Self {
+            connections: 256,
+            age: Duration::from_mins(5),
+            grace: Some(Duration::from_mins(1)),
+            options: ListenOptions::default(),
+        }
+    }
+
     /// For the routes of the user, which may stream or upgrade.
-    pub(crate) const USER: Self = Self { connections: 16_384, age: Duration::from_mins(5), grace: None };
+    pub(crate) fn user(options: ListenOptions) -> Self {
+        Self { connections: 16_384, age: Duration::from_mins(5), grace: None, options }
+    }
 }
 
 /// Serves `router` on `listener` until `stop` is cancelled, then waits a short time for answers that are under way.
@@ -63,7 +94,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits,
             () = stop.cancelled() => break,
             accepted = accept(&listener, &slots) => accepted,
         };
-        let connection = serve_connection(stream, router.clone(), limits, stop.clone());
+        let connection = accept_and_serve(stream, router.clone(), limits.clone(), stop.clone());
         connections.spawn(async move {
             connection.await;
             drop(slot);
@@ -74,15 +105,41 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits,
     connections.wait().await;
 }
 
+/// Serves one connection, after the handshake of TLS if the listener has it.
+async fn accept_and_serve(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
+    let Some(config) = limits.options.tls.clone() else {
+        return serve_connection(stream, router, limits, stop).await;
+    };
+    let handshake = tokio::time::timeout(HEADER_TIMEOUT, TlsAcceptor::from(config).accept(stream));
+    match stop.run_until_cancelled(handshake).await {
+        Some(Ok(Ok(stream))) => serve_connection(stream, router, limits, stop).boxed().await,
+        Some(Ok(Err(error))) => tracing::debug!(%error, "a handshake has failed"),
+        Some(Err(_)) => tracing::debug!("a handshake has taken too long"),
+        None => {}
+    }
+}
+
 /// Serves one connection until it ends. When it is over its age and grace, or `stop` is cancelled, it ends after the
 /// answer that is under way, or after [`DRAIN_TIMEOUT`].
-async fn serve_connection(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
+async fn serve_connection<S>(stream: S, router: Router, limits: Limits, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let old = Arc::new(AtomicBool::new(false));
     let is_old = old.clone();
-    let service = service_fn(move |request| answer(router.clone(), request, is_old.clone()));
+    let (stream, head) = HeadDeadline::new(stream, HEADER_TIMEOUT);
+    let service = service_fn(move |request| {
+        head.complete();
+        let (answer, head) = (answer(router.clone(), request, is_old.clone()), head.clone());
+        async move {
+            let answer = answer.await;
+            head.answered();
+            answer
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(limits.options.idle_timeout.max(HEADER_TIMEOUT))
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -169,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_serves_until_it_is_stopped() {
-        let (address, stop, served) = start(Limits::PROBES).await;
+        let (address, stop, served) = start(Limits::probes()).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         request(&mut stream).await;
 
@@ -185,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn y7_a_connection_over_its_age_answers_once_more_and_says_that_it_closes() {
-        let limits = Limits { connections: 1, age: NOW, grace: None };
+        let limits = Limits { connections: 1, age: NOW, grace: None, options: ListenOptions::default() };
         let (address, _stop, _served) = start(limits).await;
         let mut first = TcpStream::connect(address).await.unwrap();
         let mut answers = String::new();
@@ -204,12 +261,47 @@ mod tests {
 
     #[tokio::test]
     async fn y7_a_connection_over_its_grace_frees_its_place() {
-        let limits = Limits { connections: 1, age: NOW, grace: Some(NOW) };
+        let limits = Limits { connections: 1, age: NOW, grace: Some(NOW), options: ListenOptions::default() };
         let (address, _stop, _served) = start(limits).await;
         let mut idle = TcpStream::connect(address).await.unwrap();
         // Is accepted once the first one has ended.
         let mut second = TcpStream::connect(address).await.unwrap();
         request(&mut second).await;
         assert_eq!(idle.read(&mut [0]).await.unwrap(), 0, "the connection is closed");
+    }
+
+    /// A configuration of a server with a new certificate, and one of a client that trusts it.
+    fn tls() -> (Arc<ServerConfig>, Arc<rustls::ClientConfig>) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (cert, key) = (made.cert.der().clone(), made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone());
+        let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let server = server.with_single_cert(vec![cert.clone()], key.try_into().unwrap()).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(cert).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider);
+        let client = client.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+        (Arc::new(server), Arc::new(client.with_no_client_auth()))
+    }
+
+    #[tokio::test]
+    async fn a_listener_with_a_certificate_serves_tls_and_no_plain_text() {
+        let (server, client) = tls();
+        let options = ListenOptions { tls: Some(server), ..ListenOptions::default() };
+        let (address, _stop, _served) = start(Limits::user(options)).await;
+        let stream = TcpStream::connect(address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(client);
+        let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+        stream.write_all(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut head = [0; 15];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+
+        let mut plain = TcpStream::connect(address).await.unwrap();
+        plain.write_all(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let _ = plain.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     }
 }

@@ -18,7 +18,7 @@ use super::running::Parts;
 use crate::bind_address::BindAddress;
 use crate::controller::{Controller, ControllerMetricFamilies};
 use crate::fence::fenced_client;
-use crate::http::{health_router, metrics_router};
+use crate::http::{ListenOptions, health_router, metrics_router};
 use crate::leader_election::{ElectionMetrics, LeaderElection};
 use crate::metrics::{Metrics, MetricsError};
 
@@ -189,7 +189,18 @@ impl Manager {
 
     /// Adds a listener. It is served from the start on, before the cache is synced, until everything else has stopped.
     pub fn listen(&mut self, name: &str, address: BindAddress, router: Router) -> &mut Self {
-        self.listeners.push(UserListener { name: name.to_owned(), address, router });
+        self.listen_with(name, address, router, ListenOptions::default())
+    }
+
+    /// Adds a listener as [`Self::listen`] does, and says how it treats its connections.
+    pub fn listen_with(
+        &mut self,
+        name: &str,
+        address: BindAddress,
+        router: Router,
+        options: ListenOptions,
+    ) -> &mut Self {
+        self.listeners.push(UserListener { name: name.to_owned(), address, router, options });
         self
     }
 

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::error::ManagerError;
 use super::options::ManagerOptions;
 use crate::bind_address::BindAddress;
-use crate::http::{Limits, bind, serve, serve_on_own_thread};
+use crate::http::{Limits, ListenOptions, bind, serve, serve_on_own_thread};
 
 /// Names of the listeners of the manager itself.
 pub(super) const METRICS: &str = "metrics";
@@ -21,13 +21,14 @@ pub(super) struct UserListener {
     pub(super) name: String,
     pub(super) address: BindAddress,
     pub(super) router: Router,
+    pub(super) options: ListenOptions,
 }
 
 /// A bound address and what it will serve; the router of the manager's own listeners is made when they are served.
 struct Bound {
     name: String,
     listener: TcpListener,
-    router: Option<Router>,
+    router: Option<(Router, ListenOptions)>,
 }
 
 /// The addresses of a manager. An address that is off is not among them.
@@ -41,8 +42,9 @@ impl Listeners {
     ) -> Result<Self, ManagerError> {
         let own = [(METRICS, &options.metrics_address), (HEALTH, &options.health_address)];
         let own = own.map(|(name, address)| (name.to_owned(), address.clone(), None));
-        let user =
-            user.into_iter().map(|UserListener { name, address, router }| (name, address, Some(router)));
+        let user = user
+            .into_iter()
+            .map(|UserListener { name, address, router, options }| (name, address, Some((router, options))));
         let all: Vec<_> = own.into_iter().chain(user).collect();
         let mut names: Vec<_> = all.iter().map(|(name, ..)| name).collect();
         names.sort();
@@ -77,13 +79,15 @@ impl Listeners {
         let servers = TaskTracker::new();
         for Bound { name, listener, router } in self.0 {
             match router {
-                Some(router) => servers.spawn(serve(listener, router, Limits::USER, close.clone())),
+                Some((router, options)) => {
+                    servers.spawn(serve(listener, router, Limits::user(options), close.clone()))
+                }
                 None if name == METRICS => {
-                    servers.spawn(serve(listener, metrics.clone(), Limits::PROBES, close.clone()))
+                    servers.spawn(serve(listener, metrics.clone(), Limits::probes(), close.clone()))
                 }
                 None => {
                     let (router, close) = (health.clone(), close.clone());
-                    let served = serve_on_own_thread(&name, listener, router, Limits::PROBES, close).await;
+                    let served = serve_on_own_thread(&name, listener, router, Limits::probes(), close).await;
                     servers.spawn(served.map_err(ManagerError::Thread)?)
                 }
             };

@@ -1,13 +1,13 @@
-//! Compares Kubernetes quantities by value: `1`, `1000m` and `1e0` are equal (LS8).
+//! Reads Kubernetes quantities, and compares them by value: `1`, `1000m` and `1e0` are equal (LS8).
 
 /// Returns true if both texts are the same quantity. Texts that are no quantities are equal if they are the same text.
-pub(super) fn equal(one: &str, other: &str) -> bool {
+pub(crate) fn equal(one: &str, other: &str) -> bool {
     one == other || matches!((nanos(one), nanos(other)), (Some(one), Some(other)) if one == other)
 }
 
 /// Returns the value in billionths, which is the precision of Kubernetes. `None` if the text is no quantity, or if its
 /// value is beyond the range of the type, which is a billion times that of Kubernetes.
-fn nanos(text: &str) -> Option<i128> {
+pub(crate) fn nanos(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (sign, digits) = match number.strip_prefix('-') {

@@ -1,4 +1,7 @@
-//! New members of a set (LP3): their names, labels and specs.
+//! New members of a set (LP3): their names, labels and specs. Used by the controller that fills pools, and by claims that
+//! find none.
+
+pub(crate) mod template;
 
 use std::collections::BTreeMap;
 
@@ -6,16 +9,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde_json::Value;
 use uuid::Uuid;
 
+use self::template::{add_labels, changed};
 use crate::api::v1alpha1::{
     API_VERSION, LABEL_FALSE, LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE,
     LABEL_TEMPLATE_HASH, PodTemplate, RareFields, Sandbox, SandboxSet, SandboxSpec, UnreadFields,
 };
-use crate::lifecycle::revision::ALPHABET;
-use crate::lifecycle::template::{add_labels, changed};
 
 /// The labels that a set gives to each member, and to the template of its pod.
-pub(super) const MEMBER_LABELS: [&str; 4] =
+pub(crate) const MEMBER_LABELS: [&str; 4] =
     [LABEL_SANDBOX_POOL, LABEL_SANDBOX_TEMPLATE, LABEL_SANDBOX_CLAIMED, LABEL_TEMPLATE_HASH];
+
+/// The letters and digits that Kubernetes appends to `generateName`: no vowels, and nothing that is mistaken for another
+/// one.
+pub(crate) const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// Number of letters that are appended.
 const SUFFIX: usize = 5;
@@ -24,7 +30,7 @@ const SUFFIX: usize = 5;
 const LONGEST_NAME: usize = 63;
 
 /// Returns a new member without a name. All members of a revision are copies of it.
-pub(in crate::lifecycle) fn prototype(set: &SandboxSet, revision: &str) -> Sandbox {
+pub(crate) fn prototype(set: &SandboxSet, revision: &str) -> Sandbox {
     let labels = member_labels(set, revision);
     let template = set.spec.template.as_ref();
     let (mut own_labels, annotations) = template.map(template_metadata).unwrap_or_default();
@@ -58,7 +64,7 @@ pub(in crate::lifecycle) fn prototype(set: &SandboxSet, revision: &str) -> Sandb
 /// Returns a name for a new member, as the API server would generate it.
 ///
 /// The name is chosen here, so that a creation whose answer is lost can be repeated without a second sandbox (LC2).
-pub(in crate::lifecycle) fn new_name(set: &SandboxSet) -> String {
+pub(crate) fn new_name(set: &SandboxSet) -> String {
     let random = Uuid::new_v4();
     let letters =
         random.as_bytes()[..SUFFIX].iter().map(|byte| ALPHABET[usize::from(*byte) % ALPHABET.len()]);
@@ -113,8 +119,21 @@ fn template_metadata(template: &PodTemplate) -> (Texts, Texts) {
 mod tests {
     use serde_json::json;
 
-    use super::super::test_support::set;
     use super::*;
+
+    fn set(replicas: i32, image: &str) -> SandboxSet {
+        let object = json!({
+            "metadata": { "namespace": "ns", "name": "pool", "uid": "set-uid" },
+            "spec": {
+                "replicas": replicas,
+                "template": {
+                    "metadata": { "labels": { "app": "x" }, "annotations": { "note": "n" } },
+                    "spec": { "containers": [{ "name": "a", "image": image }] },
+                },
+            },
+        });
+        serde_json::from_value(object).unwrap()
+    }
 
     #[test]
     fn lp3_a_new_member_has_the_shape_that_openkruise_agents_gives_it() {

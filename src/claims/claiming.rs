@@ -1,0 +1,198 @@
+//! The course of a claim, in a task of its own.
+//!
+//! The result is handed over to the caller. A caller that is gone takes no result, and what nobody takes is removed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared_cache::{LookupError, ObjectKey, WaitError};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::claimed::{Claimed, LockType};
+use super::engine::Engine;
+use super::error::{ClaimError, Step};
+use super::lock::{Claim, Locked};
+use super::request::ClaimRequest;
+use super::runtime;
+use crate::api::v1alpha1::{ANNOTATION_INIT_RUNTIME_REQUEST, Sandbox, SandboxSet, annotation};
+
+/// The longest value of a label.
+const LONGEST_LABEL: usize = 63;
+
+/// A locked sandbox that is removed unless somebody keeps it.
+struct Held {
+    engine: Arc<Engine>,
+    sandbox: Arc<Sandbox>,
+    reserve: bool,
+    is_kept: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.engine.discard(Arc::clone(&self.sandbox), self.reserve);
+        }
+    }
+}
+
+/// A complete claim on its way to the caller.
+struct Handover {
+    held: Held,
+    claimed: Claimed,
+}
+
+/// Claims a sandbox. Dropping the future undoes the claim.
+pub(super) async fn claim(engine: &Arc<Engine>, request: ClaimRequest) -> Result<Claimed, ClaimError> {
+    let (sender, receiver) = oneshot::channel();
+    let task_engine = Arc::clone(engine);
+    let span = tracing::info_span!(
+        "claim",
+        namespace = request.namespace,
+        pool = request.pool,
+        sandbox = tracing::field::Empty
+    );
+    let course = async move {
+        // A handover that nobody receives is dropped here.
+        let _ = sender.send(counted(&task_engine, &request).await);
+    };
+    engine.spawn(course.instrument(span));
+    let ended = receiver.await.map_err(|_| ClaimError::unavailable("the claim was interrupted"))?;
+    let Handover { mut held, claimed } = ended?;
+    held.is_kept = true;
+    Ok(claimed)
+}
+
+/// Counts a claim in the metrics.
+async fn counted(engine: &Arc<Engine>, request: &ClaimRequest) -> Result<Handover, ClaimError> {
+    let started = Instant::now();
+    let mut retries = 0;
+    let result = course(engine, request, &mut retries).await;
+    let outcome = match &result {
+        Ok(handover) => Ok(handover.claimed.lock_type),
+        Err(error) => Err(error),
+    };
+    engine.shared.metrics.claimed(&request.namespace, outcome, started.elapsed(), retries);
+    result
+}
+
+async fn course(
+    engine: &Arc<Engine>,
+    request: &ClaimRequest,
+    retries: &mut u32,
+) -> Result<Handover, ClaimError> {
+    validate(request)?;
+    let set = set_of(engine, request)?;
+    let deadline = Instant::now() + request.claim_timeout;
+    let mut claim = Claim { engine, request, set: &set, deadline, retries: 0 };
+    let locked = claim.lock().await;
+    *retries = claim.retries;
+    let locked = match locked? {
+        Some(locked) => locked,
+        None if request.create_on_no_stock.unwrap_or(engine.shared.create_on_no_stock) => {
+            claim.create().await?
+        }
+        None => return Err(no_stock(request)),
+    };
+    tracing::Span::current().record("sandbox", locked.sandbox.name_or_empty());
+    let reserve = request.reserve_failed;
+    let mut held =
+        Held { engine: Arc::clone(engine), sandbox: Arc::clone(&locked.sandbox), reserve, is_kept: false };
+    let complete = complete(engine, request, &locked, &mut held, deadline);
+    let in_time = tokio::time::timeout_at(deadline, complete).await;
+    in_time.unwrap_or_else(|_| Err(too_late(request)))?;
+    // What fails is kept for inspection, and what nobody takes is not.
+    held.reserve = false;
+    let sandbox = Arc::clone(&held.sandbox);
+    let claimed = Claimed { sandbox, lock_type: locked.lock_type, lock: locked.lock, retries: *retries };
+    Ok(Handover { held, claimed })
+}
+
+/// Does the steps after the lock.
+async fn complete(
+    engine: &Arc<Engine>,
+    request: &ClaimRequest,
+    locked: &Locked,
+    held: &mut Held,
+    deadline: Instant,
+) -> Result<(), ClaimError> {
+    if !request.wait_until_ready {
+        return Ok(());
+    }
+    if locked.lock_type == LockType::Create || request.inplace_update.is_some() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = request.wait_ready_timeout.map_or(left, |limit| limit.min(left));
+        held.sandbox = wait_ready(engine, &locked.sandbox, limit).await?;
+    }
+    if locked.has_runtime {
+        initialise(&held.sandbox).await?;
+    }
+    if locked.is_unfinished {
+        held.sandbox = engine.finish(Arc::clone(&held.sandbox)).await?;
+    }
+    Ok(())
+}
+
+fn too_late(request: &ClaimRequest) -> ClaimError {
+    let (waited, reason) = (request.claim_timeout, "the claim was not completed".to_owned());
+    ClaimError::Timeout { step: Step::WaitReady, waited, reason }
+}
+
+/// Waits until a sandbox is ready in the version that was written, or in a later one.
+async fn wait_ready(
+    engine: &Engine,
+    sandbox: &Arc<Sandbox>,
+    limit: Duration,
+) -> Result<Arc<Sandbox>, ClaimError> {
+    let ready = engine.cache.ready_task(sandbox).wait(limit).await;
+    ready.map_err(|error| wait_error(error, Step::WaitReady, sandbox))
+}
+
+/// Initialises the runtime of a sandbox with the request that its claim has written.
+pub(super) async fn initialise(sandbox: &Sandbox) -> Result<(), ClaimError> {
+    let body = annotation(&sandbox.metadata, ANNOTATION_INIT_RUNTIME_REQUEST).unwrap_or("{}");
+    let failed = |reason| ClaimError::Failed { sandbox: ObjectKey::of(sandbox), reason };
+    runtime::initialise(sandbox, body).await.map_err(failed)
+}
+
+/// Returns the error of a wait for a sandbox.
+pub(super) fn wait_error(error: WaitError, step: Step, sandbox: &Sandbox) -> ClaimError {
+    let failed = |reason| ClaimError::Failed { sandbox: ObjectKey::of(sandbox), reason };
+    match error {
+        WaitError::NotSatisfied { waited, reason, .. } => ClaimError::Timeout { step, waited, reason },
+        WaitError::Gone(_) => failed("it was deleted meanwhile".to_owned()),
+        WaitError::Failed { cause, .. } => failed(cause.to_string()),
+        error => ClaimError::unavailable(error.to_string()),
+    }
+}
+
+/// Checks what the API server does not check.
+fn validate(request: &ClaimRequest) -> Result<(), ClaimError> {
+    let owner = &request.owner;
+    let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let is_label = owner.len() <= LONGEST_LABEL
+        && owner.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && is_edge(owner.as_bytes().first())
+        && is_edge(owner.as_bytes().last());
+    if is_label { Ok(()) } else { Err(ClaimError::Invalid("the owner is not a valid value of a label")) }
+}
+
+/// Returns the set of a request.
+fn set_of(engine: &Engine, request: &ClaimRequest) -> Result<Arc<SandboxSet>, ClaimError> {
+    if !engine.sandboxes.has_synced() {
+        return Err(ClaimError::unavailable("the cache of sandboxes is not synced yet"));
+    }
+    let set = match engine.sets.get(&request.namespace, &request.pool) {
+        Err(LookupError::OutOfScope { .. }) => None,
+        set => set?,
+    };
+    set.filter(|set| set.metadata.deletion_timestamp.is_none()).ok_or_else(|| ClaimError::PoolNotFound {
+        namespace: request.namespace.clone(),
+        pool: request.pool.clone(),
+    })
+}
+
+fn no_stock(request: &ClaimRequest) -> ClaimError {
+    ClaimError::NoStock { namespace: request.namespace.clone(), pool: request.pool.clone() }
+}

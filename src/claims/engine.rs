@@ -1,0 +1,75 @@
+//! [`Engine`]: what all steps of the engine share: the cache, the ready queues, the own writes, the running tasks.
+
+use std::sync::Arc;
+
+use shared_cache::{Batch, Observer, Reader, SharedCache};
+use tokio_util::task::TaskTracker;
+
+use super::create_limit::CreateLimit;
+use super::joint_resume::JointResumes;
+use super::metrics::ClaimMetrics;
+use super::ready_queue::ReadyQueue;
+use super::recent::Recent;
+use crate::api::v1alpha1::{Sandbox, SandboxSet, SandboxTemplate};
+use crate::cache::SandboxCache;
+
+/// The engine as one clone of the cache sees it.
+pub(super) struct Engine {
+    pub(super) cache: SandboxCache,
+    pub(super) sandboxes: Reader<Sandbox>,
+    pub(super) sets: Reader<SandboxSet>,
+    pub(super) templates: Reader<SandboxTemplate>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// The state of an engine.
+pub(super) struct Shared {
+    pub(super) watched: Arc<Watched>,
+    pub(super) creations: CreateLimit,
+    pub(super) resumes: Arc<JointResumes>,
+    pub(super) metrics: ClaimMetrics,
+    /// The claims, and the removals of failed ones. They outlive their callers.
+    pub(super) tasks: TaskTracker,
+    pub(super) create_on_no_stock: bool,
+}
+
+/// What follows the watch of sandboxes. The cache does not keep it alive.
+#[derive(Default)]
+pub(super) struct Watched {
+    pub(super) ready: Arc<ReadyQueue>,
+    pub(super) recent: Recent,
+}
+
+impl Observer<Sandbox> for Watched {
+    fn observe(&self, batch: &Batch<Sandbox>) {
+        self.ready.see(&batch.deltas);
+        self.recent.see(&batch.deltas);
+    }
+}
+
+impl Watched {
+    /// Creates the queues, which follow the sandboxes of a cache from now on.
+    pub(super) fn attach(cache: &SharedCache) -> Arc<Self> {
+        let watched = Arc::new(Self::default());
+        watched.ready.fill(|| cache.observe(&watched).map(|snapshot| snapshot.objects).unwrap_or_default());
+        watched
+    }
+}
+
+impl Engine {
+    pub(super) fn new(cache: SandboxCache, shared: Arc<Shared>) -> Self {
+        let (sandboxes, sets, templates) = (cache.reader(), cache.reader(), cache.reader());
+        Self { cache, sandboxes, sets, templates, shared }
+    }
+
+    pub(super) fn ready(&self) -> &Arc<ReadyQueue> {
+        &self.shared.watched.ready
+    }
+
+    /// Runs a future in a task that outlives its caller. Outside of a runtime nothing runs: the process ends.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.shared.tasks.spawn_on(task, &runtime);
+        }
+    }
+}

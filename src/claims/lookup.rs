@@ -1,0 +1,151 @@
+//! Finds claimed sandboxes as their owners see them: the cache, and the own writes that it does not show yet.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use shared_cache::{LookupError, version_of};
+
+use super::engine::Engine;
+use super::error::ClaimError;
+use super::recent::Write;
+use super::target::Target;
+use crate::api::v1alpha1::{
+    ANNOTATION_CLAIM_UNFINISHED_UNTIL, CONDITION_SANDBOX_PAUSED, Sandbox, SandboxPhase, annotation,
+};
+use crate::cache::{GetClaimedSandboxOptions, ListSandboxesOptions, Provider as _};
+
+/// What a claimed sandbox is doing, as far as pauses are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Its time is over, or it has failed, or is being deleted, or its claim is not complete.
+    Gone,
+    /// It runs and is ready.
+    Running,
+    /// It runs, or is about to, and is not ready.
+    NotReady,
+    /// A pause is wanted, and not complete.
+    Pausing,
+    Paused,
+    /// It was paused, and shall run again.
+    Resuming,
+}
+
+/// Returns what a claimed sandbox is doing.
+pub(super) fn activity(sandbox: &Sandbox, now: Timestamp) -> Activity {
+    use SandboxPhase::{Paused, Resuming, Running};
+    if !is_visible(sandbox, now) {
+        return Activity::Gone;
+    }
+    let is_wanted = sandbox.spec.paused == Some(true);
+    match sandbox.phase() {
+        Some(Paused) if is_wanted && sandbox.condition_is_true(CONDITION_SANDBOX_PAUSED) => Activity::Paused,
+        _ if is_wanted => Activity::Pausing,
+        Some(Paused | Resuming) => Activity::Resuming,
+        Some(Running) if sandbox.is_ready() => Activity::Running,
+        _ => Activity::NotReady,
+    }
+}
+
+/// Returns true if the owner sees the sandbox.
+pub(super) fn is_visible(sandbox: &Sandbox, now: Timestamp) -> bool {
+    use SandboxPhase::{Failed, Succeeded, Terminating};
+    exists(sandbox)
+        && !matches!(sandbox.phase(), Some(Failed | Succeeded | Terminating))
+        && sandbox.shutdown_at().is_none_or(|end| end >= now)
+        && annotation(&sandbox.metadata, ANNOTATION_CLAIM_UNFINISHED_UNTIL).is_none()
+}
+
+/// Returns true if the owner may release the sandbox: also one that has failed, and one that is not complete.
+fn exists(sandbox: &Sandbox) -> bool {
+    sandbox.is_claimed() && !sandbox.is_deleting() && !sandbox.is_reserved_failed() && !sandbox.is_recycling()
+}
+
+impl Engine {
+    /// Finds a sandbox that the owner may release.
+    pub(super) fn existing(&self, target: &Target) -> Result<Arc<Sandbox>, ClaimError> {
+        self.find(target, exists)
+    }
+
+    /// Finds a sandbox that the owner sees.
+    pub(super) fn visible(&self, target: &Target) -> Result<Arc<Sandbox>, ClaimError> {
+        let now = Timestamp::now();
+        self.find(target, |sandbox| is_visible(sandbox, now))
+    }
+
+    fn find(&self, target: &Target, accepts: impl Fn(&Sandbox) -> bool) -> Result<Arc<Sandbox>, ClaimError> {
+        let not_found = || ClaimError::NotFound { id: target.id.clone() };
+        let options =
+            GetClaimedSandboxOptions { namespace: target.namespace.as_deref(), sandbox_id: &target.id };
+        let cached = match self.cache.get_claimed_sandbox(options) {
+            Ok(cached) => Some(cached),
+            Err(LookupError::NotSynced { .. }) => {
+                return Err(ClaimError::unavailable("the cache is not synced yet"));
+            }
+            Err(_) => None,
+        };
+        let found = match (self.shared.watched.recent.get(&target.id), cached) {
+            (None, cached) => cached,
+            (Some(write), Some(cached)) => newer(write, cached),
+            (Some(Write::Written(written)), None) => Some(written),
+            (Some(Write::Deleted(_)), None) => None,
+        };
+        let is_target = |sandbox: &Arc<Sandbox>| {
+            target.namespace.as_deref().is_none_or(|namespace| sandbox.namespace_or_empty() == namespace)
+                && target.owner.as_deref().is_none_or(|owner| sandbox.owner() == Some(owner))
+                && accepts(sandbox)
+        };
+        found.filter(is_target).ok_or_else(not_found)
+    }
+
+    /// Returns the sandboxes that an owner sees.
+    pub(super) fn list(&self, owner: &str, namespace: Option<&str>) -> Result<Vec<Arc<Sandbox>>, ClaimError> {
+        let now = Timestamp::now();
+        let mut sandboxes =
+            match self.cache.list_sandboxes(ListSandboxesOptions { namespace, user: Some(owner) }) {
+                Ok(sandboxes) => sandboxes,
+                Err(LookupError::OutOfScope { .. }) => Vec::new(),
+                Err(error) => return Err(error.into()),
+            };
+        for write in self.shared.watched.recent.all() {
+            let place = sandboxes.iter().position(|known| known.metadata.uid == write.sandbox().metadata.uid);
+            match (place, write) {
+                (Some(place), write) => {
+                    let known = sandboxes.swap_remove(place);
+                    sandboxes.extend(newer(write, known));
+                }
+                (None, Write::Written(written)) => sandboxes.push(written),
+                (None, Write::Deleted(_)) => {}
+            }
+        }
+        sandboxes.retain(|sandbox| {
+            namespace.is_none_or(|namespace| sandbox.namespace_or_empty() == namespace)
+                && sandbox.owner() == Some(owner)
+                && is_visible(sandbox, now)
+        });
+        Ok(sandboxes)
+    }
+
+    /// Reads a sandbox again after others have changed it.
+    pub(super) async fn again(&self, sandbox: &Arc<Sandbox>, id: &str) -> Result<Arc<Sandbox>, ClaimError> {
+        match self.live_again(sandbox).await {
+            Ok(Some(live)) => {
+                self.record(Write::Written(Arc::clone(&live)));
+                Ok(live)
+            }
+            Ok(None) => {
+                self.record(Write::Deleted(Arc::clone(sandbox)));
+                Err(ClaimError::NotFound { id: id.to_owned() })
+            }
+            Err(cause) => Err(ClaimError::unavailable(cause)),
+        }
+    }
+}
+
+/// Returns the newer one of an own write and what the cache shows.
+fn newer(write: Write, cached: Arc<Sandbox>) -> Option<Arc<Sandbox>> {
+    match write {
+        Write::Deleted(deleted) if deleted.metadata.uid == cached.metadata.uid => None,
+        Write::Written(written) if version_of(&*written) > version_of(&*cached) => Some(written),
+        _ => Some(cached),
+    }
+}

@@ -1,0 +1,67 @@
+//! [`Claims`]: takes sandboxes out of pools for users, and pauses, resumes, extends and releases them.
+//!
+//! ```text
+//!  watch of sandboxes ──▶ ReadyQueue, one per pool         ClaimRequest
+//!                             │ next candidate, O(1)            │
+//!                             ▼                                 ▼
+//!                         lock: one patch with resourceVersion, which writes everything of the claim
+//!                             │ 409: the next candidate         │ no stock: create, already claimed
+//!                             ▼                                 ▼
+//!                         ready? runtime initialised? ──▶ Claimed, or deleted again
+//! ```
+//!
+//! This is the library: it serves no HTTP. The E2B server and the SandboxClaim controller use it.
+//!
+//! # Guarantees
+//!
+//! - No sandbox is given to two owners, however many processes claim. The lock carries the resource version of the
+//!   candidate, so the API server accepts one lock only (Q5). Processes need not know one another.
+//! - A claim is whole or not at all. One write makes a sandbox a claimed one: labels, annotations, times (Q2).
+//! - A claim whose caller is gone is undone. Each claim runs in its own task. The result of a claim that nobody takes is
+//!   deleted, and so is a sandbox that fails after its lock (Q4).
+//! - A lock whose answer was lost is found by a live read of its value (Q2). A lock that the API server writes later than
+//!   that is found by the watch, and undone.
+//!
+//! # Caveats
+//!
+//! - A process that is killed between the lock and its answer leaves an ordinary claim behind as it is: claimed by its
+//!   owner, who sees the sandbox in lists, until its time is over. A claim that needs more steps than the lock carries the
+//!   annotation [`ANNOTATION_CLAIM_UNFINISHED_UNTIL`], and the [sweep](Claims::sweeper) removes it.
+//!
+//! Rule numbers Q refer to docs/claims.md.
+
+mod change;
+mod claimed;
+mod claiming;
+mod claims;
+mod create_limit;
+mod deadline;
+mod engine;
+mod error;
+mod joint_resume;
+mod lock;
+mod lookup;
+mod mark;
+mod metrics;
+mod pause;
+mod ready_queue;
+mod recent;
+mod release;
+mod request;
+mod resume;
+mod runtime;
+mod sweep;
+mod target;
+mod timeout;
+mod undo;
+mod write;
+
+pub use claimed::{Claimed, Connected, LockType};
+pub use claims::{Claims, ClaimsBuilder};
+pub use deadline::{TimeoutChange, ends_at};
+pub use error::{ClaimError, ConflictReason, Step, WriteOutcome};
+pub use request::{ClaimRequest, Retention, RuntimeInit};
+pub use sweep::Sweeper;
+pub use target::Target;
+
+pub use crate::api::v1alpha1::ANNOTATION_CLAIM_UNFINISHED_UNTIL;

@@ -1,0 +1,156 @@
+//! Makes a sandbox run: extends a running one, resumes a paused one.
+//!
+//! ```text
+//!  paused ── one write: no pause, the new end ──▶ resuming ── ready ── runtime initialised ──▶ end extended once more
+//! ```
+//!
+//! A resume runs in a task of its own, so that it is whole also if its callers are gone. Pausing and waking need not count
+//! as time of the user, so the end is extended once more when the sandbox runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::change::{Decision, conflict};
+use super::claimed::Connected;
+use super::claiming::{initialise, wait_error};
+use super::deadline::{self, TimeoutChange};
+use super::engine::Engine;
+use super::error::{ClaimError, ConflictReason, Step};
+use super::joint_resume::{Leader, Outcome, Resumed};
+use super::lookup::{Activity, activity};
+use super::pause::{ended, wait_paused};
+use super::target::Target;
+use super::timeout::change_end;
+use crate::api::v1alpha1::{ANNOTATION_INIT_RUNTIME_REQUEST, Sandbox, annotation};
+
+/// How long a resume may take after its write, whatever its callers wait.
+const LONGEST: Duration = Duration::from_mins(10);
+
+/// How often a caller looks again, because others pause and resume the sandbox meanwhile.
+const MAX_ROUNDS: usize = 8;
+
+/// Makes a sandbox run for at least `lifetime`.
+pub(super) async fn connect(
+    engine: &Arc<Engine>,
+    target: &Target,
+    lifetime: Duration,
+    timeout: Duration,
+) -> Result<Connected, ClaimError> {
+    let deadline = Instant::now() + timeout;
+    let mut sandbox = engine.visible(target)?;
+    for _ in 0..MAX_ROUNDS {
+        match activity(&sandbox, Timestamp::now()) {
+            Activity::Gone => return Err(ClaimError::NotFound { id: target.id.clone() }),
+            Activity::Running | Activity::NotReady => {
+                match change_end(engine, Arc::clone(&sandbox), &target.id, TimeoutChange::Extend(lifetime))
+                    .await
+                {
+                    Ok(sandbox) => return Ok(Connected { sandbox, resumed: false }),
+                    // It was paused meanwhile.
+                    Err(ClaimError::Conflict { reason: ConflictReason::Paused, .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Activity::Pausing => match wait_paused(engine, &sandbox, &target.id, deadline).await {
+                Ok(_) | Err(ClaimError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            },
+            Activity::Paused | Activity::Resuming => {
+                match resume_joined(engine, &sandbox, &target.id, lifetime, deadline).await {
+                    Ok(sandbox) => return Ok(Connected { sandbox, resumed: true }),
+                    // It was paused again meanwhile.
+                    Err(ClaimError::Conflict { reason: ConflictReason::Paused, .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        sandbox = engine.visible(target)?;
+    }
+    Err(conflict(&target.id, ConflictReason::Contended))
+}
+
+/// Resumes a paused sandbox. One that is not paused is refused.
+pub(super) async fn resume(
+    engine: &Arc<Engine>,
+    target: &Target,
+    lifetime: Duration,
+    timeout: Duration,
+) -> Result<Arc<Sandbox>, ClaimError> {
+    match activity(&*engine.visible(target)?, Timestamp::now()) {
+        Activity::Running | Activity::NotReady => Err(conflict(&target.id, ConflictReason::NotPaused)),
+        _ => connect(engine, target, lifetime, timeout).await.map(|connected| connected.sandbox),
+    }
+}
+
+/// Joins the resume of a sandbox, or begins it.
+async fn resume_joined(
+    engine: &Arc<Engine>,
+    sandbox: &Arc<Sandbox>,
+    id: &str,
+    lifetime: Duration,
+    deadline: Instant,
+) -> Result<Arc<Sandbox>, ClaimError> {
+    let started = Instant::now();
+    let uid = sandbox.metadata.uid.as_deref().unwrap_or_default();
+    let (outcome, leader) = engine.shared.resumes.join(uid, lifetime);
+    if let Some(leader) = leader {
+        let (task_engine, sandbox, id) = (Arc::clone(engine), Arc::clone(sandbox), id.to_owned());
+        engine.spawn(async move {
+            let outcome = course(&task_engine, sandbox, &id, &leader).await;
+            let result = outcome.as_ref().map(|resumed| &resumed.sandbox);
+            task_engine.shared.metrics.resumed(result, started.elapsed());
+            leader.end(outcome);
+        });
+    }
+    let Ok(outcome) = tokio::time::timeout_at(deadline, outcome).await else {
+        let reason = "the sandbox is being resumed".to_owned();
+        return Err(ClaimError::Timeout { step: Step::Resume, waited: started.elapsed(), reason });
+    };
+    let Resumed { sandbox, granted } = outcome?;
+    if lifetime <= granted {
+        return Ok(sandbox);
+    }
+    // This caller came after the end was written.
+    change_end(engine, sandbox, id, TimeoutChange::Extend(lifetime)).await
+}
+
+/// The course of a resume.
+async fn course(engine: &Engine, sandbox: Arc<Sandbox>, id: &str, leader: &Leader) -> Outcome {
+    let resuming = engine
+        .change(sandbox, id, |_, activity, now| match activity {
+            Activity::Paused => {
+                let lifetime = leader.lifetime();
+                Decision::write(move |sandbox| {
+                    sandbox.spec.paused = None;
+                    if deadline::ends_at(sandbox).is_some() {
+                        deadline::set_end(sandbox, lifetime, now);
+                    }
+                })
+            }
+            // Another process has written it.
+            Activity::Resuming | Activity::Running | Activity::NotReady => Decision::Done,
+            Activity::Pausing | Activity::Gone => Decision::Refuse(ConflictReason::Paused),
+        })
+        .await;
+    let result = match resuming {
+        Ok(resuming) => woken(engine, &resuming, id).await,
+        Err(error) => Err(error),
+    };
+    let granted = leader.close();
+    let sandbox = change_end(engine, result?, id, TimeoutChange::Extend(granted)).await?;
+    Ok(Resumed { sandbox, granted })
+}
+
+/// Waits until a sandbox runs again, and initialises its runtime as its claim did.
+async fn woken(engine: &Engine, sandbox: &Arc<Sandbox>, id: &str) -> Result<Arc<Sandbox>, ClaimError> {
+    let ready = engine.cache.resumed_wait(sandbox).wait(LONGEST).await;
+    let ready =
+        ready.map_err(|error| ended(wait_error(error, Step::Resume, sandbox), engine, sandbox, id))?;
+    if annotation(&ready.metadata, ANNOTATION_INIT_RUNTIME_REQUEST).is_some() {
+        initialise(&ready).await?;
+    }
+    Ok(ready)
+}

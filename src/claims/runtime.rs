@@ -1,0 +1,237 @@
+//! Initialises the runtime in a sandbox (Q6): one HTTP request to the pod itself.
+//!
+//! The request goes to the address of the pod and nowhere else: no name is resolved, no proxy asked and no redirect
+//! followed. The address comes from the status of the sandbox. So that nobody who can write a status makes this process
+//! send the token of a sandbox to itself or to the node, addresses that no pod has are refused.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::api::v1alpha1::{PodTemplate, Sandbox};
+
+/// Port of the runtime. A template without this port has none.
+pub(super) const PORT: u16 = 49983;
+
+/// How long one request may take, and how often it is sent.
+const TRY_TIMEOUT: Duration = Duration::from_secs(1);
+const TRIES: u32 = 5;
+
+/// The pause after the first failure. It doubles with each one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest head of a response. Its body is not read.
+const MAX_HEAD: usize = 16 << 10;
+
+/// Initialises the runtime of a sandbox with the request in its annotation.
+///
+/// # Errors
+///
+/// The reason why the last of all tries failed.
+pub(super) async fn initialise(sandbox: &Sandbox, body: &str) -> Result<(), String> {
+    let address = address(sandbox)?;
+    with_retries(|| async move { request(TcpStream::connect(address).await?, address, body).await }).await
+}
+
+/// Returns true if a template has a container with the port of the runtime.
+pub(super) fn has_runtime(template: &PodTemplate) -> bool {
+    let Some(Ok(spec)) = template.spec_json().map(serde_json::from_str::<Value>) else { return false };
+    let containers = ["containers", "initContainers"].map(|field| spec[field].as_array());
+    let mut ports =
+        containers.into_iter().flatten().flatten().filter_map(|container| container["ports"].as_array());
+    ports.any(|ports| ports.iter().any(|port| port["containerPort"].as_u64() == Some(PORT.into())))
+}
+
+/// Returns the address of the runtime.
+fn address(sandbox: &Sandbox) -> Result<SocketAddr, String> {
+    let Some(ip) = sandbox.pod_ip() else { return Err("the pod has no IP address".to_owned()) };
+    let Some(address) = ip.address() else { return Err(format!("{ip} is not an IP address")) };
+    let is_of_a_pod = match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            !(v4.is_loopback()
+                || v4.is_unspecified()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast())
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local() || v6.is_multicast())
+        }
+    };
+    if is_of_a_pod {
+        Ok(SocketAddr::new(address, PORT))
+    } else {
+        Err(format!("{ip} is not the address of a pod"))
+    }
+}
+
+/// Sends a request until it succeeds, each time with a deadline.
+async fn with_retries<F: Future<Output = io::Result<()>>>(mut send: impl FnMut() -> F) -> Result<(), String> {
+    let mut last = String::new();
+    for number in 0..TRIES {
+        if number > 0 {
+            sleep(PAUSE * 2_u32.pow(number - 1)).await;
+        }
+        last = match timeout(TRY_TIMEOUT, send()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", TRY_TIMEOUT.as_secs()),
+        };
+    }
+    Err(format!("the runtime was not initialised in {TRIES} tries: {last}"))
+}
+
+/// Sends one request over a connection. Dropping the future closes the connection.
+async fn request(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    body: &str,
+) -> io::Result<()> {
+    let request = Request::post("/init")
+        .header(header::HOST, address.to_string())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONNECTION, "close")
+        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+        .map_err(io::Error::other)?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let mut exchange = pin!(sender.send_request(request));
+    let response = tokio::select! {
+        biased;
+        response = &mut exchange => response,
+        // The end of the connection may bring the response.
+        _ = connection => exchange.await,
+    };
+    match response.map_err(io::Error::other)?.status() {
+        StatusCode::NO_CONTENT => Ok(()),
+        status => Err(io::Error::other(format!("HTTP {status}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn with_address(ip: &str) -> Sandbox {
+        serde_json::from_value(
+            json!({ "metadata": {}, "spec": {}, "status": { "podInfo": { "podIP": ip } } }),
+        )
+        .unwrap()
+    }
+
+    async fn answered(answer: &'static [u8]) -> (io::Result<()>, String) {
+        let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+        let server = tokio::spawn(async move {
+            let (mut seen, mut part) = (String::new(), [0; 1024]);
+            while !seen.ends_with("{\"a\":1}") {
+                let count = theirs.read(&mut part).await.unwrap();
+                seen.push_str(std::str::from_utf8(&part[..count]).unwrap());
+            }
+            theirs.write_all(answer).await.unwrap();
+            (seen, theirs)
+        });
+        let answer = request(ours, "10.0.0.1:49983".parse().unwrap(), "{\"a\":1}").await;
+        (answer, server.await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn q6_the_runtime_gets_one_post_and_must_answer_204() {
+        let (answer, seen) = answered(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        answer.unwrap();
+        assert!(seen.starts_with("POST /init HTTP/1.1\r\nhost: 10.0.0.1:49983\r\n"), "{seen}");
+        for answer in [
+            &b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"[..],
+            b"HTTP/1.1 307 Temporary Redirect\r\nlocation: http://127.0.0.1/\r\n\r\n",
+            b"nonsense\r\n\r\n",
+        ] {
+            answered(answer).await.0.unwrap_err();
+        }
+    }
+
+    #[tokio::test]
+    async fn q6_a_response_without_an_end_is_bounded() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 10);
+        let server = tokio::spawn(async move {
+            theirs.write_all(b"HTTP/1.1 204 No Content\r\nx: ").await?;
+            loop {
+                theirs.write_all(&[b'y'; 1024]).await?;
+            }
+            #[expect(unreachable_code, reason = "gives the type")]
+            io::Result::Ok(())
+        });
+        request(ours, "10.0.0.1:49983".parse().unwrap(), "{}").await.unwrap_err();
+        server.await.unwrap().unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn q6_a_silent_runtime_fails_after_five_tries_of_a_second() {
+        let start = Instant::now();
+        let mut tries = 0;
+        let failed = with_retries(|| {
+            tries += 1;
+            std::future::pending()
+        });
+        assert_eq!(
+            failed.await.unwrap_err(),
+            "the runtime was not initialised in 5 tries: no answer within 1 s"
+        );
+        assert_eq!((tries, start.elapsed()), (5, Duration::from_millis(6500)));
+        let mut tries = 0;
+        let late = with_retries(|| {
+            tries += 1;
+            std::future::ready(if tries < 5 { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(()) })
+        });
+        late.await.unwrap();
+    }
+
+    #[test]
+    fn q6_the_token_is_sent_to_pods_only() {
+        for ip in ["10.1.2.3", "fd00::1", "192.168.1.1", "100.64.0.1"] {
+            assert_eq!(address(&with_address(ip)).unwrap().port(), PORT, "{ip}");
+        }
+        for ip in [
+            "127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "::1",
+            "fe80::1",
+            "::ffff:127.0.0.1",
+            "224.0.0.1",
+            "a.b",
+        ] {
+            address(&with_address(ip)).unwrap_err();
+        }
+        address(&Sandbox::default()).unwrap_err();
+    }
+
+    #[test]
+    fn q6_a_template_without_the_port_has_no_runtime() {
+        let template = |ports: Value| -> PodTemplate {
+            serde_json::from_value(
+                json!({ "spec": { "containers": [{ "name": "a" }, { "name": "b", "ports": ports }] } }),
+            )
+            .unwrap()
+        };
+        assert!(has_runtime(&template(json!([{ "containerPort": 80 }, { "containerPort": 49983 }]))));
+        assert!(!has_runtime(&template(json!([{ "containerPort": 80 }]))));
+        assert!(!has_runtime(&template(json!(null))));
+    }
+}

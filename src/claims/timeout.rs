@@ -1,0 +1,45 @@
+//! Changes when a sandbox ends.
+
+use std::sync::Arc;
+
+use super::change::Decision;
+use super::deadline::{self, TimeoutChange};
+use super::engine::Engine;
+use super::error::{ClaimError, ConflictReason};
+use super::lookup::Activity;
+use super::target::Target;
+use crate::api::v1alpha1::Sandbox;
+
+/// Changes when a sandbox ends, in one write.
+pub(super) async fn set_timeout(
+    engine: &Engine,
+    target: &Target,
+    change: TimeoutChange,
+) -> Result<Arc<Sandbox>, ClaimError> {
+    let found = engine.visible(target)?;
+    change_end(engine, found, &target.id, change).await
+}
+
+/// Changes when this sandbox ends.
+pub(super) async fn change_end(
+    engine: &Engine,
+    sandbox: Arc<Sandbox>,
+    id: &str,
+    change: TimeoutChange,
+) -> Result<Arc<Sandbox>, ClaimError> {
+    engine
+        .change(sandbox, id, |sandbox, activity, now| match activity {
+            Activity::Paused | Activity::Pausing | Activity::Resuming => {
+                Decision::Refuse(ConflictReason::Paused)
+            }
+            Activity::Running | Activity::NotReady | Activity::Gone => match change {
+                TimeoutChange::Extend(lifetime) if !deadline::ends_before(sandbox, lifetime, now) => {
+                    Decision::Done
+                }
+                TimeoutChange::Extend(lifetime) | TimeoutChange::Set(lifetime) => {
+                    Decision::write(move |sandbox| deadline::set_end(sandbox, lifetime, now))
+                }
+            },
+        })
+        .await
+}

@@ -1,0 +1,146 @@
+//! Removes what a claim has left: the sandbox of a claim that failed or that nobody takes, and a lock that the API server
+//! may write later (Q4).
+//!
+//! All of this runs in tasks that outlive the caller. They go on until the API server has answered, or the process ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared_cache::{ObjectKey, WaitAction, version_of};
+
+use super::engine::Engine;
+use super::error::ClaimError;
+use super::write::{REQUEST_TIMEOUT, WriteError, holds};
+use crate::api::v1alpha1::{
+    ANNOTATION_CLAIM_UNFINISHED_UNTIL, LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox,
+};
+
+/// The first and the longest pause after a request that failed.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// How long a request may be on its way: the API server ends each after a minute.
+const IN_FLIGHT: Duration = Duration::from_secs(65);
+
+/// Waits until a lock whose answer was lost is decided.
+const LOST_LOCK: WaitAction = WaitAction::new("LostLock");
+
+impl Engine {
+    /// Removes a sandbox of a claim that failed, or keeps it for inspection.
+    pub(super) fn discard(self: &Arc<Self>, sandbox: Arc<Sandbox>, reserve: bool) {
+        let engine = Arc::clone(self);
+        self.spawn(async move {
+            let mut pause = RETRY.0;
+            loop {
+                let done = if reserve { engine.reserve(&sandbox).await } else { engine.remove(&sandbox).await };
+                let Err(error) = done else { return };
+                let key = ObjectKey::of(&*sandbox);
+                tracing::warn!(sandbox = %key, ?error, "cannot remove a sandbox whose claim failed; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY.1);
+            }
+        });
+    }
+
+    /// Deletes a sandbox, and sees that it is gone if the API server has answered so.
+    async fn remove(&self, sandbox: &Arc<Sandbox>) -> Result<bool, WriteError> {
+        let was_there = self.delete(sandbox).await?;
+        if was_there {
+            return Ok(true);
+        }
+        match self.live_again(sandbox).await {
+            Ok(Some(live)) if !live.is_deleting() => Err(WriteError::Outdated),
+            Ok(_) => Ok(false),
+            Err(cause) => Err(WriteError::Unknown(cause)),
+        }
+    }
+
+    /// Marks a sandbox as kept for inspection. Returns false if it is gone.
+    async fn reserve(&self, sandbox: &Arc<Sandbox>) -> Result<bool, WriteError> {
+        let Some(live) = self.live_again(sandbox).await.map_err(WriteError::NothingDone)? else {
+            return Ok(false);
+        };
+        let reserve = |sandbox: &mut Sandbox| {
+            let labels = sandbox.metadata.labels.get_or_insert_default();
+            labels.insert(LABEL_RESERVED_FAILED_SANDBOX.to_owned(), LABEL_TRUE.to_owned());
+            unmark(sandbox);
+        };
+        self.write(&live, reserve, REQUEST_TIMEOUT).await.map(|_| true)
+    }
+
+    /// Says that a claim is complete: removes the mark by which the sweep knows the claims that nobody answers for.
+    ///
+    /// # Errors
+    ///
+    /// If the mark may be there still. The sweep would then remove the sandbox, so the claim has failed.
+    pub(super) async fn finish(&self, sandbox: Arc<Sandbox>) -> Result<Arc<Sandbox>, ClaimError> {
+        const TRIES: usize = 10;
+        let (mut sandbox, mut pause) = (sandbox, RETRY.0);
+        let mut last = WriteError::Outdated;
+        for _ in 0..TRIES {
+            match self.write(&sandbox, unmark, REQUEST_TIMEOUT).await {
+                Ok(written) => return Ok(written),
+                // The controllers write the status of a new sandbox all the time.
+                Err(WriteError::Outdated) => {}
+                Err(error) => {
+                    last = error;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(REQUEST_TIMEOUT);
+                }
+            }
+            match self.live_again(&sandbox).await {
+                Ok(Some(live)) => sandbox = live,
+                Ok(None) => return Err(gone(&sandbox)),
+                Err(cause) => last = WriteError::NothingDone(cause),
+            }
+        }
+        Err(ClaimError::Failed {
+            sandbox: ObjectKey::of(&*sandbox),
+            reason: format!("not completed: {last:?}"),
+        })
+    }
+
+    /// Looks for a lock that was not there after its answer was lost. The API server may write it until the request has
+    /// ended, or until another write of the sandbox makes it impossible. `tried` is the version that the lock required;
+    /// none for a creation.
+    pub(super) fn watch_for_late_lock(self: &Arc<Self>, key: ObjectKey, lock: String, tried: Option<u64>) {
+        let engine = Arc::clone(self);
+        self.spawn(async move {
+            let value = lock.clone();
+            let is_decided = move |sandbox: Option<&Sandbox>| {
+                let newer = |sandbox| tried.is_some_and(|tried| version_of(sandbox) > Some(tried));
+                sandbox.is_some_and(|sandbox| holds(sandbox, &value) || newer(sandbox))
+            };
+            let wait = engine.cache.wait_for::<Sandbox>(key.clone(), is_decided);
+            // A wait that ends without an answer is no error: the live read decides.
+            let decided = wait.action(LOST_LOCK).timeout(IN_FLIGHT).await;
+            if let Ok(Some(sandbox)) = decided
+                && !holds(&sandbox, &lock)
+            {
+                return;
+            }
+            let mut pause = RETRY.0;
+            loop {
+                match engine.live(&key.namespace, &key.name).await {
+                    Ok(Some(sandbox)) if holds(&sandbox, &lock) => return engine.discard(sandbox, false),
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(sandbox = %key, %error, "cannot see if a lost lock was written; trying again");
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(RETRY.1);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Removes the mark of a claim that is not complete.
+pub(super) fn unmark(sandbox: &mut Sandbox) {
+    if let Some(annotations) = &mut sandbox.metadata.annotations {
+        annotations.remove(ANNOTATION_CLAIM_UNFINISHED_UNTIL);
+    }
+}
+
+fn gone(sandbox: &Sandbox) -> ClaimError {
+    ClaimError::Failed { sandbox: ObjectKey::of(sandbox), reason: "it was deleted meanwhile".to_owned() }
+}

@@ -1,0 +1,148 @@
+//! The writes of the engine: one patch each, with a deadline, and what is known when it fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
+use shared_cache::{ObjectKey, PatchError, ReadError, error_text};
+
+use super::engine::Engine;
+use super::error::{ClaimError, WriteOutcome};
+use super::recent::Write;
+use crate::api::v1alpha1::{ANNOTATION_LOCK, Sandbox, annotation};
+
+/// How long one request may take. A claim has ten seconds for all its tries.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a write failed.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// The sandbox has changed since it was read, or is gone.
+    Outdated,
+    /// The write would overwrite what could not be read of this sandbox.
+    Unreadable(String),
+    /// The API server has refused the write, and would do so again.
+    Refused { code: u16, message: String },
+    /// The API server was too busy to begin.
+    NothingDone(String),
+    /// The write may have been made.
+    Unknown(String),
+}
+
+impl WriteError {
+    /// Returns the error of a claim or of an action on `sandbox`. An outdated sandbox is none: the caller reads it again.
+    pub(super) fn into_error(self, sandbox: &Sandbox, lock: Option<&str>) -> ClaimError {
+        match self {
+            Self::Refused { code, message } => ClaimError::Refused { code, message },
+            Self::Unreadable(cause) | Self::NothingDone(cause) => ClaimError::unavailable(cause),
+            Self::Outdated => ClaimError::unavailable("the sandbox has changed"),
+            Self::Unknown(cause) => {
+                let (sandbox, lock) = (ObjectKey::of(sandbox), lock.map(str::to_owned));
+                ClaimError::Unavailable { outcome: WriteOutcome::Unknown { sandbox, lock }, cause }
+            }
+        }
+    }
+}
+
+impl From<PatchError> for WriteError {
+    fn from(error: PatchError) -> Self {
+        match &error {
+            error if error.is_outdated() => Self::Outdated,
+            PatchError::Status { status, .. } if status.code < 500 => {
+                Self::of_status(status.code, &status.message)
+            }
+            PatchError::Unread { .. } | PatchError::Serialize { .. } => Self::Unreadable(error.to_string()),
+            PatchError::OutOfScope { .. } => Self::NothingDone(error.to_string()),
+            _ => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
+impl WriteError {
+    /// Returns the error of an answer with a status below 500.
+    pub(super) fn of_status(code: u16, message: &str) -> Self {
+        match code {
+            // 401: the token has expired, and is renewed.
+            401 | 429 => Self::NothingDone(format!("HTTP {code}: {message}")),
+            _ => Self::Refused { code, message: message.to_owned() },
+        }
+    }
+}
+
+impl Engine {
+    /// Writes a change of a sandbox that nobody else has changed. Lookups see it at once.
+    pub(super) async fn write(
+        &self,
+        old: &Arc<Sandbox>,
+        change: impl FnOnce(&mut Sandbox),
+        timeout: Duration,
+    ) -> Result<Arc<Sandbox>, WriteError> {
+        let patch = self.cache.patch(old, change).if_unchanged();
+        match tokio::time::timeout(timeout, patch).await {
+            Ok(Ok(written)) => {
+                self.record(Write::Written(Arc::clone(&written)));
+                Ok(written)
+            }
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(WriteError::Unknown(format!("no answer within {:.1} s", timeout.as_secs_f64()))),
+        }
+    }
+
+    /// Reads a sandbox from the API server. None if it is gone.
+    pub(super) async fn live(&self, namespace: &str, name: &str) -> Result<Option<Arc<Sandbox>>, String> {
+        let reader = self.cache.api_reader();
+        match tokio::time::timeout(REQUEST_TIMEOUT, reader.get::<Sandbox>(namespace, name)).await {
+            Ok(Ok(live)) => Ok(live),
+            Ok(Err(ReadError::InvalidName { .. })) => Ok(None),
+            Ok(Err(error)) => Err(error_text(&error)),
+            Err(_) => Err(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs())),
+        }
+    }
+
+    /// Reads the present state of a sandbox from the API server. None if it is gone.
+    pub(super) async fn live_again(&self, sandbox: &Sandbox) -> Result<Option<Arc<Sandbox>>, String> {
+        let live = self.live(sandbox.namespace_or_empty(), sandbox.name_or_empty()).await?;
+        Ok(live.filter(|live| live.metadata.uid == sandbox.metadata.uid))
+    }
+
+    /// Deletes a sandbox, not a new one of its name. Returns false if it was gone.
+    pub(super) async fn delete(&self, sandbox: &Arc<Sandbox>) -> Result<bool, WriteError> {
+        self.delete_if(sandbox, None).await
+    }
+
+    /// Deletes a sandbox that has this resource version still, if one is given.
+    pub(super) async fn delete_if(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        resource_version: Option<String>,
+    ) -> Result<bool, WriteError> {
+        let client = self.cache.client().clone();
+        let api: Api<Sandbox> = Api::namespaced(client, sandbox.namespace_or_empty());
+        let preconditions = Preconditions { uid: sandbox.metadata.uid.clone(), resource_version };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        let deleted = api.delete(sandbox.name_or_empty(), &parameters);
+        match tokio::time::timeout(REQUEST_TIMEOUT, deleted).await {
+            Ok(Ok(_)) => {
+                self.record(Write::Deleted(Arc::clone(sandbox)));
+                Ok(true)
+            }
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => Ok(false),
+            Ok(Err(kube::Error::Api(status))) if status.code < 500 => {
+                Err(WriteError::of_status(status.code, &status.message))
+            }
+            Ok(Err(error)) => Err(WriteError::Unknown(error_text(&error))),
+            Err(_) => Err(WriteError::Unknown(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))),
+        }
+    }
+
+    /// Records an own write, so that lookups see it before the cache does.
+    pub(super) fn record(&self, write: Write) {
+        self.shared.watched.recent.record(write, &self.sandboxes);
+    }
+}
+
+/// Returns true if the sandbox has this lock.
+pub(super) fn holds(sandbox: &Sandbox, lock: &str) -> bool {
+    annotation(&sandbox.metadata, ANNOTATION_LOCK) == Some(lock)
+}

@@ -1,0 +1,229 @@
+//! Creates: what is checked before the claim, and the claim itself.
+//!
+//! A client that hangs up drops the future of its request. The engine then undoes the claim, so nobody holds a sandbox
+//! that no client knows. A client that comes back with the same `Idempotency-Key` begins anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::Response;
+use http::StatusCode;
+use shared_cache::LookupError;
+
+use super::api::{Api, Call, WAIT, now};
+use super::errors::{ApiError, Retry, json};
+use super::failures::{of_create, of_lookup};
+use super::idempotency::{ANNOTATION_BODY, ANNOTATION_KEY, Request};
+use super::keys::Caller;
+use super::metadata::{self, ANNOTATION_METADATA, MOST_BYTES, Metadata};
+use super::sandboxes::DEFAULT_TIMEOUT;
+use super::templates;
+use super::types::{NewSandbox, State, Texts};
+use super::view::{self, ANNOTATION_AUTO_RESUME};
+use crate::api::v1alpha1::{LABEL_TRUE, Sandbox, annotation};
+use crate::cache::{ListSandboxesOptions, Provider as _};
+use crate::claims::{ANNOTATION_CLAIM_UNFINISHED_UNTIL, ClaimRequest, Retention, RuntimeInit};
+
+/// A create that was checked.
+struct Wanted {
+    template: String,
+    lifetime: Duration,
+    metadata: Metadata,
+    env_vars: Texts,
+    auto_pause: bool,
+    auto_resume: bool,
+    allow_internet_access: Option<bool>,
+}
+
+pub(super) async fn create(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
+    let wanted = Wanted::check(api, call.json()?)?;
+    call.notes.template(&wanted.template);
+    let idempotency = Request::of(call.headers, call.body)?;
+    let set = templates::find(api, &call.caller, &wanted.template)?;
+    let underway =
+        idempotency.as_ref().map(|request| api.creates.idempotency.begin(&call.caller.key_id, request));
+    let _underway = underway.transpose()?;
+    if let Some(request) = &idempotency
+        && let Some(earlier) = request.earlier(&with_unfinished(api, &call.caller)?, now())?
+    {
+        call.notes.sandbox(&earlier.sandbox_id());
+        return Ok(json(StatusCode::CREATED, &view::answer(&earlier, &api.settings.common)));
+    }
+    let _slot = api.creates.slot()?;
+    let (underway, _counted) = api.creates.count(&call.caller.key_id);
+    check_quota(api, &call.caller, underway)?;
+    let _creating = api.metrics.creating();
+    let template = wanted.template.clone();
+    let request =
+        wanted.request(api, &call.caller, set.namespace_or_empty(), set.name_or_empty(), idempotency);
+    let claimed = api.claims.claim(request).await.map_err(|error| of_create(error, &template))?;
+    call.notes.sandbox(&claimed.sandbox_id());
+    Ok(json(StatusCode::CREATED, &view::answer(&claimed, &api.settings.common)))
+}
+
+/// Returns the sandboxes of a caller, and those that are being created for it, also by other replicas.
+fn with_unfinished(api: &Api, caller: &Caller) -> Result<Vec<Arc<Sandbox>>, ApiError> {
+    let options = ListSandboxesOptions { namespace: caller.team.as_deref(), user: Some(&caller.key_id) };
+    let mut all = api.own(caller)?;
+    let is_unfinished = |sandbox: &Arc<Sandbox>| {
+        annotation(&sandbox.metadata, ANNOTATION_CLAIM_UNFINISHED_UNTIL).is_some() && !sandbox.is_deleting()
+    };
+    match api.cache.list_sandboxes(options) {
+        Ok(cached) => all.extend(cached.into_iter().filter(is_unfinished)),
+        Err(LookupError::OutOfScope { .. }) => {}
+        Err(error) => return Err(of_lookup(&error)),
+    }
+    Ok(all)
+}
+
+/// Refuses a create that would pass the quota of the key. `underway` counts this one. A sandbox that is being claimed may
+/// be counted twice, for a moment.
+fn check_quota(api: &Api, caller: &Caller, underway: i64) -> Result<(), ApiError> {
+    if caller.most.is_none() && caller.most_running.is_none() {
+        return Ok(());
+    }
+    let now = now();
+    let states: Vec<State> =
+        api.own(caller)?.iter().filter_map(|sandbox| view::state(sandbox, now)).collect();
+    let count = |state: Option<State>| {
+        let counted = states.iter().filter(|known| state.is_none_or(|state| state == **known)).count();
+        i64::try_from(counted).unwrap_or(i64::MAX).saturating_add(underway)
+    };
+    let is_over = |limit: Option<i64>, state| limit.is_some_and(|limit| count(state) > limit);
+    if is_over(caller.most, None) || is_over(caller.most_running, Some(State::Running)) {
+        let text = "the quota of this API key is reached";
+        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, text).retry(Retry::Never));
+    }
+    Ok(())
+}
+
+impl Wanted {
+    /// Checks what the body says.
+    fn check(api: &Api, new: NewSandbox) -> Result<Self, ApiError> {
+        let missing = || ApiError::bad_request("templateID: missing");
+        refuse_unsupported(&new)?;
+        let template = new.template_id.filter(|id| !id.is_empty()).ok_or_else(missing)?;
+        let (auto_pause, memory) = (new.auto_pause.unwrap_or(false), new.auto_pause_memory.unwrap_or(true));
+        let auto_resume = new.auto_resume.and_then(|resume| resume.enabled).unwrap_or(false);
+        if auto_resume && !auto_pause {
+            return Err(ApiError::bad_request("autoResume: needs autoPause"));
+        }
+        if !memory && (!auto_pause || auto_resume) {
+            return Err(ApiError::bad_request("autoPauseMemory: false needs autoPause, and no autoResume"));
+        }
+        let (metadata, env_vars) = (new.metadata.unwrap_or_default(), new.env_vars.unwrap_or_default());
+        if metadata::written_bytes(&metadata) + metadata::json_bytes(&env_vars) > MOST_BYTES {
+            return Err(ApiError::bad_request("metadata and envVars are too large"));
+        }
+        check_env_vars(&env_vars)?;
+        Ok(Self {
+            template,
+            lifetime: api.lifetime(new.timeout.unwrap_or(DEFAULT_TIMEOUT))?,
+            metadata: Metadata::parse(metadata)?,
+            env_vars,
+            auto_pause,
+            auto_resume,
+            allow_internet_access: new.allow_internet_access,
+        })
+    }
+
+    /// What the engine is asked for.
+    fn request(
+        self,
+        api: &Api,
+        caller: &Caller,
+        namespace: &str,
+        pool: &str,
+        idempotency: Option<Request>,
+    ) -> ClaimRequest {
+        let Metadata { kept, extensions } = self.metadata;
+        let mut request = ClaimRequest::from_pool(namespace, pool)
+            .owner(&caller.key_id)
+            .auto_pause(self.auto_pause)
+            .retention(Retention::Forever)
+            .allow_internet_access(self.allow_internet_access.unwrap_or(true))
+            .name_on_pod()
+            .reserve_failed(extensions.reserve_failed_sandbox)
+            .claim_timeout(WAIT);
+        if !extensions.never_timeout {
+            request = request.timeout(self.lifetime);
+        }
+        if let Some(create) = extensions.create_on_no_stock {
+            request = request.create_on_no_stock(create);
+        }
+        if let Some(seconds) = extensions.wait_ready_timeout {
+            request = request.wait_ready_timeout(Duration::from_secs(seconds).min(WAIT));
+        }
+        if api.settings.init_runtime && !extensions.skip_init_runtime {
+            request = request.init(RuntimeInit::WithEnvVars(self.env_vars));
+        }
+        for (key, value) in extensions.labels {
+            request = request.label(key, value);
+        }
+        for (key, value) in metadata::annotations(&kept) {
+            request = if key == ANNOTATION_METADATA {
+                request.own_annotation(key, value)
+            } else {
+                request.metadata(key, value)
+            };
+        }
+        if self.auto_resume {
+            request = request.own_annotation(ANNOTATION_AUTO_RESUME, LABEL_TRUE);
+        }
+        if let Some(Request { key, body }) = idempotency {
+            request = request.own_annotation(ANNOTATION_KEY, key).own_annotation(ANNOTATION_BODY, body);
+        }
+        request
+    }
+}
+
+/// Refuses what this server cannot do, by the name of the member. Empty values ask for nothing.
+fn refuse_unsupported(new: &NewSandbox) -> Result<(), ApiError> {
+    let asks = |value: &Option<serde_json::Value>| {
+        value.as_ref().is_some_and(|value| value.as_object().is_none_or(|members| !members.is_empty()))
+    };
+    let asked = [
+        ("network", asks(&new.network)),
+        ("iam", asks(&new.iam)),
+        ("volumeMounts", new.volume_mounts.as_ref().is_some_and(|mounts| !mounts.is_empty())),
+    ];
+    match asked.into_iter().find(|(_, is_asked)| *is_asked) {
+        Some((member, _)) => Err(ApiError::bad_request(format!("{member}: not supported by this server"))),
+        None => Ok(()),
+    }
+}
+
+/// The runtime sets these variables in a process, which accepts no other.
+fn check_env_vars(env_vars: &Texts) -> Result<(), ApiError> {
+    let is_bad = |(name, value): (&String, &String)| {
+        name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+    };
+    if env_vars.iter().any(is_bad) {
+        return Err(ApiError::bad_request("envVars: expected names without = and values without NUL"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> Option<ApiError> {
+        refuse_unsupported(&serde_json::from_str(body).unwrap()).err()
+    }
+
+    #[test]
+    fn e2b_5_1_what_we_cannot_do_is_refused_by_its_name() {
+        for member in ["network", "iam", "volumeMounts"] {
+            let value = if member == "volumeMounts" { r#"[{"name":"a","path":"/b"}]"# } else { r#"{"a":1}"# };
+            let error = refused(&format!(r#"{{"templateID":"x","{member}":{value}}}"#)).unwrap();
+            assert_eq!(error, ApiError::bad_request(format!("{member}: not supported by this server")));
+        }
+        for body in [
+            r#"{"network":null,"iam":null,"volumeMounts":null,"mcp":null}"#,
+            r#"{"network":{},"iam":{},"volumeMounts":[],"mcp":{"a":{}},"secure":true,"unknown":1}"#,
+        ] {
+            assert_eq!(refused(body), None, "{body}");
+        }
+    }
+}

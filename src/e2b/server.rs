@@ -1,0 +1,103 @@
+//! [`add`]: serves the E2B API from a manager.
+
+use std::time::Duration;
+
+use controller_manager::{CancellationToken, ListenOptions};
+
+use super::api::{Api, Settings};
+use super::frame::Server;
+use super::keys::Keys;
+use super::metrics::E2bMetrics;
+use super::tls::{Certificate, TlsError};
+use super::view::Common;
+use crate::claims::Claims;
+use crate::manager::Manager;
+use crate::options::{E2bAuth, E2bOptions, E2bOptionsError};
+
+/// Name of the listener of the API.
+pub const LISTENER: &str = "e2b";
+
+/// How long a connection may be idle. The SDKs keep connections for 300 s.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(330);
+
+/// The reason why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum E2bError {
+    /// The options contradict each other.
+    #[error(transparent)]
+    Options(#[from] E2bOptionsError),
+    /// The certificate cannot be used.
+    #[error("e2b.tls: {0}")]
+    Tls(#[from] TlsError),
+    /// The metrics could not be registered. They are registered once per manager.
+    #[error("cannot register the metrics of the E2B API: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Creates the claim engine of a manager as the options describe it, with its sweep and its metrics. Call this once, on a
+/// tokio runtime, before the manager runs.
+///
+/// # Errors
+///
+/// [`E2bError::Metrics`] if the manager has an engine already.
+pub fn claims(manager: &mut Manager, options: &E2bOptions) -> Result<Claims, E2bError> {
+    let builder = Claims::builder(manager.cache()).create_on_no_stock(options.create_on_no_stock);
+    let claims = builder.metrics(manager.metrics().registry()).build()?;
+    let sweeper = claims.sweeper(manager.leader_only_cache());
+    manager.add_leader_only_runnable(sweeper);
+    Ok(claims)
+}
+
+/// Serves the API while the manager runs, on every replica. Call this once, before the manager runs. `system_namespace`
+/// has the Secret of keys.
+///
+/// # Errors
+///
+/// [`E2bError`].
+pub fn add(
+    manager: &mut Manager,
+    options: &E2bOptions,
+    system_namespace: &str,
+    claims: &Claims,
+) -> Result<(), E2bError> {
+    options.validate(system_namespace)?;
+    let cache = manager.cache().clone();
+    let keys = match options.auth {
+        E2bAuth::Secret => Keys::store(cache.shared(), system_namespace),
+        E2bAuth::None => {
+            tracing::warn!(
+                address = %options.bind_address,
+                "the E2B API asks for no key: everybody who reaches its address can use every sandbox"
+            );
+            Keys::None
+        }
+    };
+    let settings = Settings {
+        common: Common { envd_version: options.envd_version.clone(), domain: options.domain.clone() },
+        min_timeout: options.min_timeout,
+        max_timeout: options.max_timeout,
+        init_runtime: options.init_runtime,
+        max_concurrent_claims: options.max_concurrent_claims.into(),
+    };
+    let metrics = E2bMetrics::register(manager.metrics().registry())?;
+    let mut listen = ListenOptions { idle_timeout: IDLE_TIMEOUT, ..ListenOptions::default() };
+    if !options.tls.cert_file.is_empty() {
+        let certificate = Certificate::load(&options.tls.cert_file, &options.tls.key_file)?;
+        listen.tls = Some(certificate.server_config()?);
+        manager.add_runnable(move |stop: CancellationToken| async move {
+            certificate.reload_until(stop).await;
+            Ok(())
+        });
+    }
+    let server = Server::new(Api::new(&cache, claims, keys, settings, metrics));
+    manager.listen_with(LISTENER, options.bind_address.clone(), server.router(), listen);
+    let claims = claims.clone();
+    manager.add_runnable(move |stop: CancellationToken| async move {
+        stop.cancelled().await;
+        server.drain().await;
+        claims.settled().await;
+        Ok(())
+    });
+    Ok(())
+}

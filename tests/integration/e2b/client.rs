@@ -1,0 +1,123 @@
+//! A plain HTTP client: it sends what no SDK would send, and shows what the server answered.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The lines of the head.
+    head: Vec<String>,
+    pub(super) text: String,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8]) -> Self {
+        let all = String::from_utf8_lossy(bytes);
+        let (head, text) = all.split_once("\r\n\r\n").unwrap_or((&all, ""));
+        let mut head: Vec<String> = head.lines().map(str::to_owned).collect();
+        let first = if head.is_empty() { String::new() } else { head.remove(0) };
+        let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Self { status: status.unwrap_or_else(|| panic!("no HTTP: {all}")), head, text: text.to_owned() }
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let values = self.head.iter().filter_map(|line| line.split_once(": "));
+        values.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    /// The body as JSON. Every body is.
+    pub(super) fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Asserts that this is an error of a status in the form that the SDKs read, and returns its body.
+    #[track_caller]
+    pub(super) fn error(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        let body = self.json();
+        assert_eq!(body["code"], status, "{self:?}");
+        assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{self:?}");
+        body
+    }
+
+    #[track_caller]
+    pub(super) fn ok(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        if self.text.is_empty() { Value::Null } else { self.json() }
+    }
+}
+
+/// A request that is not sent yet.
+#[derive(Clone)]
+pub(super) struct Request {
+    method: String,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    pub(super) fn new(method: &str, path: &str) -> Self {
+        Self { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(super) fn key(self, key: &str) -> Self {
+        self.header("X-API-Key", key)
+    }
+
+    pub(super) fn json(self, body: &Value) -> Self {
+        let request = self.body(body.to_string());
+        request.header("Content-Type", "application/json")
+    }
+
+    pub(super) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut head =
+            format!("{} {} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n", self.method, self.path);
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if !self.body.is_empty() || self.method != "GET" {
+            head += &format!("Content-Length: {}\r\n", self.body.len());
+        }
+        [head.as_bytes(), b"\r\n", &self.body].concat()
+    }
+
+    /// Sends the request and reads the whole answer.
+    pub(super) async fn send(&self, to: SocketAddr) -> Answer {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        // A server that refuses a body may not read all of it.
+        let _ = stream.write_all(&self.bytes()).await;
+        let mut answer = Vec::new();
+        let mut part = [0; 4096];
+        while let Ok(length) = stream.read(&mut part).await {
+            if length == 0 {
+                break;
+            }
+            answer.extend_from_slice(&part[..length]);
+        }
+        Answer::parse(&answer)
+    }
+
+    /// Sends the request and leaves. Dropping the stream hangs up.
+    pub(super) async fn begin(&self, to: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        stream.write_all(&self.bytes()).await.unwrap();
+        stream
+    }
+}
