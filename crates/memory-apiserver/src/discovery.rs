@@ -150,6 +150,9 @@ fn entries(resource: &Resource) -> Vec<Value> {
     if resource.status {
         add("status", &names.kind);
     }
+    if resource.resize().is_some() {
+        add("resize", &names.kind);
+    }
     if resource.scale.is_some() {
         add("scale", "Scale");
         if let Some(scale) = entries.last_mut() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::builtin::Builtin;
+use super::builtin::{Builtin, Resize};
 use super::error::About;
 use super::names::NameRule;
 use super::object;
@@ -139,6 +139,11 @@ impl Resource {
             Nature::Builtin(native) => Some(&native.rules),
             Nature::Custom(_) => None,
         }
+    }
+
+    /// The rules of the subresource `resize`, if the kind has it.
+    pub(crate) fn resize(&self) -> Option<&Resize> {
+        self.builtin().and_then(|builtin| builtin.resize.as_ref())
     }
 
     /// Whether the kind was made from this state of a definition.

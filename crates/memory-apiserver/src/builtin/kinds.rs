@@ -51,6 +51,7 @@ pub(crate) const fn plain<K: DeserializeOwned + Serialize>(
         default: |_| {},
         prepare: |_, _, _| {},
         validate: |_, _| Vec::new(),
+        resize: None,
     }
 }
 
@@ -136,6 +137,7 @@ pub(crate) static BUILTINS: &[Builtin] = &[
         default: pod::default,
         prepare: pod::prepare,
         validate: pod::validate,
+        resize: Some(pod::RESIZE),
         blank: r#"{"metadata": {}, "spec": {"containers": null}, "status": {}}"#,
         ..plain::<core::Pod>("Pod", "pods", true)
     },

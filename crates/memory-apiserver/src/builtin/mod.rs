@@ -61,6 +61,17 @@ pub(crate) struct Builtin {
     pub(crate) prepare: fn(&mut Value, Option<&Value>, Timestamp),
     /// Checks the rules that the type does not express, for a new object or over the live one.
     pub(crate) validate: fn(&Value, Option<&Value>) -> Vec<FieldError>,
+    /// The subresource `resize`, if the kind has it.
+    pub(crate) resize: Option<Resize>,
+}
+
+/// The rules of the subresource `resize`, which changes a part of the spec that no other write changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resize {
+    /// Returns the spec of the live object (the second) with the part that the written object (the first) changes.
+    pub(crate) spec: fn(&Value, &Value) -> Value,
+    /// Checks the new object over the live one.
+    pub(crate) validate: fn(&Value, &Value) -> Vec<FieldError>,
 }
 
 impl Builtin {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::decode::unreadable;
 use super::options::FieldValidation;
 use super::write_request::{Part, WriteRequest};
+use crate::builtin::Resize;
 use crate::clock::whole_seconds;
 use crate::deletion::has_ended;
 use crate::error::{ApiError, FieldError};
@@ -232,6 +233,13 @@ fn succeed(write: &WriteRequest<'_>, live: &Value, object: &mut Value) {
     } else if write.call.resource.status {
         set_or_remove(object, "status", live["status"].clone());
     }
+    if let Some(resize) = resize_of(write) {
+        let spec = (resize.spec)(object, live);
+        set_or_remove(object, "spec", spec);
+        for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+            set_or_remove(&mut object["metadata"], field, live["metadata"][field].clone());
+        }
+    }
     let deleted = |field: &str| field.starts_with("deletion") || (field == "uid" && write.patch.is_some());
     let metadata = metadata_mut(object);
     for field in SYSTEM_FIELDS {
@@ -244,6 +252,11 @@ fn succeed(write: &WriteRequest<'_>, live: &Value, object: &mut Value) {
             kept => metadata.insert(field.to_owned(), kept.clone()),
         };
     }
+}
+
+/// The rules of a write of the subresource `resize`.
+fn resize_of<'a>(write: &WriteRequest<'a>) -> Option<&'a Resize> {
+    write.call.resource.resize().filter(|_| write.part == Part::Resize)
 }
 
 fn set_or_remove(object: &mut Value, field: &str, value: Value) {
@@ -316,6 +329,7 @@ fn with_endpoint<R>(write: &WriteRequest<'_>, run: impl FnOnce(&Endpoint<'_>) ->
     let (subresource, reset) = match write.part {
         Part::Status => ("status", FieldSet::of(["spec"])),
         Part::Scale => ("scale", FieldSet::default()),
+        Part::Resize => ("resize", FieldSet::of(["status"])),
         Part::Main if resource.status => ("", FieldSet::of(["status"])),
         Part::Main | Part::Whole => ("", FieldSet::default()),
     };
@@ -345,7 +359,10 @@ fn check(write: &WriteRequest<'_>, live: Option<&Value>, object: &Value) -> Resu
         }),
         Nature::Builtin(native) => {
             errors.extend(schema::missing_fields(object, &resource.schema));
-            errors.extend((native.rules.validate)(object, live));
+            errors.extend(match (resize_of(write), live) {
+                (Some(resize), Some(live)) => (resize.validate)(object, live),
+                _ => (native.rules.validate)(object, live),
+            });
         }
     }
     if errors.is_empty() {

@@ -17,18 +17,24 @@ pub(crate) fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
     }
     match (call.target.subresource.as_deref(), call.verb) {
         (None, _) => main(call),
-        (Some("status"), verb) if call.resource.status => match verb {
-            Verb::Get => read::get(call),
-            Verb::Update => write::replace(call, Part::Status),
-            Verb::Patch => write::patch(call, Part::Status),
-            _ => Err(not_supported(call)),
-        },
+        (Some("status"), verb) if call.resource.status => part(call, verb, Part::Status),
+        (Some("resize"), verb) if call.resource.resize().is_some() => part(call, verb, Part::Resize),
         (Some("scale"), verb) if call.resource.scale.is_some() => match verb {
             Verb::Get | Verb::Update | Verb::Patch => scale::answer(call, verb),
             _ => Err(not_supported(call)),
         },
         (Some(_), _) if call.resource.is_custom() => Err(call.not_found()),
         (Some(_), _) => Err(ApiError::no_such_resource()),
+    }
+}
+
+/// Answers a request for a subresource that has the form of its object.
+fn part(call: &Call, verb: Verb, part: Part) -> Result<Response<Body>, ApiError> {
+    match verb {
+        Verb::Get => read::get(call),
+        Verb::Update => write::replace(call, part),
+        Verb::Patch => write::patch(call, part),
+        _ => Err(not_supported(call)),
     }
 }
 

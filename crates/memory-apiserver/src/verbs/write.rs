@@ -165,7 +165,7 @@ impl WriteRequest<'_> {
         loop {
             let stored = self.call.state.store.get(&self.call.resource.storage, &self.call.key());
             let Some(stored) = stored else {
-                if self.part == Part::Status {
+                if self.part != Part::Main {
                     return Err(self.call.not_found());
                 }
                 self.check_place()?;

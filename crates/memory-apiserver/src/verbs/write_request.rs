@@ -18,6 +18,8 @@ pub(crate) enum Part {
     Status,
     /// The number of replicas, in its `scale`.
     Scale,
+    /// The part of its spec that `resize` changes.
+    Resize,
     /// The object with its status, which no request can write at once.
     Whole,
 }

@@ -1,19 +1,22 @@
 //! Pods: their defaults, and the fields that the server sets.
 
+mod quality;
+mod resize;
 mod rules;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{default_in, items_mut};
+use self::quality::quality_of_service;
+use super::{Resize, default_in, items_mut};
 use crate::object::child_mut;
 
 pub(super) use rules::validate;
 
-const CONTAINERS: [&str; 2] = ["/spec/containers", "/spec/initContainers"];
+/// The rules of the subresource `resize`.
+pub(super) const RESIZE: Resize = Resize { spec: resize::spec, validate: resize::validate };
 
-/// The resources that decide about the quality of service of a Pod.
-const SHARED_RESOURCES: [&str; 2] = ["cpu", "memory"];
+const CONTAINERS: [&str; 2] = ["/spec/containers", "/spec/initContainers"];
 
 pub(super) fn default(pod: &mut Value) {
     for (field, value) in [
@@ -116,48 +119,9 @@ pub(super) fn prepare(pod: &mut Value, live: Option<&Value>, _: Timestamp) {
     }
 }
 
-fn quality_of_service(spec: &Value) -> &'static str {
-    let containers = || {
-        let lists = ["containers", "initContainers"].map(|list| spec[list].as_array());
-        lists.into_iter().flatten().flatten().map(|container| &container["resources"])
-    };
-    let is_set = |resources: &Value, of: &str, name: &str| !resources[of][name].is_null();
-    let guaranteed = |resources: &Value| {
-        SHARED_RESOURCES.iter().all(|name| {
-            is_set(resources, "limits", name) && resources["limits"][name] == resources["requests"][name]
-        })
-    };
-    let any = |resources: &Value| {
-        SHARED_RESOURCES
-            .iter()
-            .any(|name| is_set(resources, "limits", name) || is_set(resources, "requests", name))
-    };
-    if !containers().any(any) {
-        "BestEffort"
-    } else if containers().all(guaranteed) {
-        "Guaranteed"
-    } else {
-        "Burstable"
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_quality_of_service_follows_from_the_resources() {
-        let both = json!({"cpu": "1", "memory": "1Gi"});
-        for (resources, class) in [
-            (json!({}), "BestEffort"),
-            (json!({"requests": {"cpu": "1"}}), "Burstable"),
-            (json!({"limits": both, "requests": both}), "Guaranteed"),
-            (json!({"limits": both, "requests": {"cpu": "1"}}), "Burstable"),
-        ] {
-            let spec = json!({"containers": [{"name": "c", "resources": resources}]});
-            assert_eq!(quality_of_service(&spec), class, "{resources}");
-        }
-    }
 
     #[test]
     fn what_is_left_out_is_filled_in() {

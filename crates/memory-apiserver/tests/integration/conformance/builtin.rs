@@ -24,6 +24,7 @@ on_every_server![
     a_pod_begins_pending,
     a_pod_is_validated,
     a_pod_keeps_most_of_its_spec,
+    the_resources_of_a_pod_are_changed_by_its_subresource_resize,
     a_service_is_completed,
     claims_and_volumes_keep_what_they_ask_for,
     claims_and_volumes_have_a_status,
@@ -306,6 +307,42 @@ async fn a_pod_keeps_most_of_its_spec(server: &Server) {
     let patch = json!({ "spec": { "containers": [{ "name": "c", "image": "j" }] } });
     let changed = pods.patch("p", super::collection::STRATEGIC_PATCH, &patch).await.ok();
     assert_eq!(changed["spec"]["containers"][0]["image"], "j");
+}
+
+async fn the_resources_of_a_pod_are_changed_by_its_subresource_resize(server: &Server) {
+    let pods = server.namespaced("v1", "pods", "Pod").await;
+    let resources = json!({ "requests": { "cpu": "1" }, "limits": { "cpu": "2" } });
+    let container = |resources: Value| json!([{ "name": "c", "image": "i", "resources": resources }]);
+    let created = pods.made("p", json!({ "spec": { "containers": container(resources.clone()) } })).await;
+    let strategic = super::collection::STRATEGIC_PATCH;
+    let patch = |resources: Value| {
+        let container = json!([{ "name": "c", "image": "ignored", "resources": resources }]);
+        json!({ "metadata": { "labels": { "ignored": "x" } }, "spec": { "nodeName": "n", "containers": container } })
+    };
+    let more = json!({ "requests": { "cpu": "1500m" } });
+    let main = json!({ "spec": { "containers": [{ "name": "c", "resources": more }] } });
+    assert_eq!(pods.patch("p", strategic, &main).await.invalid(), ["spec: FieldValueForbidden"]);
+
+    let resized = pods.patch("p/resize", strategic, &patch(more)).await.ok();
+    let mut expected = created["spec"].clone();
+    expected["containers"][0]["resources"]["requests"]["cpu"] = json!("1500m");
+    assert_eq!((&resized["spec"], &resized["status"]["phase"]), (&expected, &created["status"]["phase"]));
+    assert_eq!(resized["metadata"].get("labels"), None);
+    assert!(version(&resized) > version(&created));
+    assert_eq!(pods.get("p/resize").await.ok(), pods.get("p").await.ok());
+
+    let mut put = resized.clone();
+    put["spec"]["containers"][0]["resources"] = resources;
+    assert_eq!(pods.put("p/resize", put).await.ok()["spec"], created["spec"]);
+
+    let refused = pods.patch("p/resize", strategic, &patch(json!({ "limits": { "cpu": null } }))).await;
+    assert_eq!(refused.invalid(), ["spec.containers[0].resources.limits: FieldValueForbidden"]);
+    let other = json!({ "metadata": { "uid": "of-another" } });
+    let refused = pods.patch("p/resize", strategic, &other).await;
+    assert!([409, 422].contains(&refused.code), "{refused:?}");
+    pods.patch("q/resize", strategic, &patch(json!({}))).await.refused(404, "NotFound");
+    let services = server.namespaced("v1", "services", "Service").await;
+    services.patch("p/resize", strategic, &json!({})).await.refused(404, "NotFound");
 }
 
 async fn a_service_is_completed(server: &Server) {
