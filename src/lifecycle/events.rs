@@ -68,6 +68,8 @@ reasons! {
     PodCreateFailed = Warning, "CreatePod";
     /// On a Sandbox: a pod that does not belong to the sandbox has its name.
     PodNameTaken = Warning, "CreatePod";
+    /// On a Sandbox: a volume claim that belongs to another sandbox has the name of one of its volume claims.
+    VolumeClaimNameTaken = Warning, "CreatePod";
     /// On a Sandbox: the API server refused to delete or change the pod.
     PodUpdateFailed = Warning, "UpdatePod";
     /// On a Sandbox: the shutdown time has passed, and the sandbox is deleted.

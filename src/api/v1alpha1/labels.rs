@@ -47,6 +47,9 @@ pub const LABEL_POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// On a Pod: the same as [`LABEL_CREATED_BY`].
 pub const ANNOTATION_CREATED_BY: &str = "agents.kruise.io/created-by";
+/// On a Pod: hashes of the spec that the pod was made from, as this project computes them. OpenKruise Agents has no such
+/// annotation, and nobody else needs to read it.
+pub const ANNOTATION_TEMPLATE_SPEC: &str = "sandbox-manager.agents.kruise.io/template-spec";
 /// On a Sandbox: id of the lock that a claim holds.
 pub const ANNOTATION_LOCK: &str = "agents.kruise.io/lock";
 /// On a Sandbox: the sandbox is being cleaned up for its next use. Versions of OpenKruise Agents after v0.3.0 write

@@ -15,6 +15,7 @@ use super::observe::Observer;
 use super::observed::{Observed, PodView};
 use super::requests::{self, RequestError};
 use super::timers::{self, Timer};
+use super::volume::Obstacle;
 use super::{pod, refusal};
 use crate::api::v1alpha1::{
     CREATED_BY_SANDBOX, FINALIZER_SANDBOX, LABEL_CREATED_BY, Sandbox, SandboxPhase, SandboxStatus,
@@ -172,15 +173,21 @@ impl Execution<'_, '_> {
 
     /// Creates the volume claims and the pod. LC2: if the answer is not known, the API server is asked for the pod.
     async fn create(&mut self, revision: &str, status: &SandboxStatus) -> Result<Next, HandlerError> {
-        if !self.still_exists().await? {
+        if !self.may_create().await? {
             return Ok(later());
         }
         let Ok(parts) = self.observed.parts() else { return Ok(Next::End(Applied::DecideAgain)) };
         let claims = pod::claims(&self.sandbox, parts.claims);
         let pod = pod::build(&self.sandbox, parts, revision);
         for claim in claims {
-            if let Err(error) = self.create_claim(&claim).await {
-                return self.not_created(error, status).await;
+            match self.create_claim(&claim).await {
+                Ok(()) => {}
+                Err(error) if error.is_taken_name() => {
+                    if let Some(end) = self.check_claim(&claim).await? {
+                        return Ok(Next::End(end));
+                    }
+                }
+                Err(error) => return self.not_created(error, status).await,
             }
         }
         match requests::create::<Pod>(self.applier.context.client(), &pod).await {
@@ -198,33 +205,63 @@ impl Execution<'_, '_> {
         }
     }
 
-    /// Asks the API server for the sandbox before it gets another pod. If the cache does not show yet that the sandbox is
-    /// gone, its pod is collected, and each new pod would be, too. The first pod needs no such question.
-    async fn still_exists(&self) -> Result<bool, HandlerError> {
-        let uid = self.sandbox.metadata.uid.as_deref().unwrap_or_default();
-        if !self.applier.observer.created.has_had_pod(uid) {
-            return Ok(true);
+    /// Returns true if the sandbox may get a pod.
+    ///
+    /// The first pod of a new sandbox needs no question. Before any other pod the API server is asked if the cache may show
+    /// the sandbox as an earlier leader has not left it. It is also asked if this process has created a pod before: if the
+    /// cache does not show yet that the sandbox is gone, its pod is collected, and each new pod would be, too.
+    async fn may_create(&self) -> Result<bool, HandlerError> {
+        let has_had_pod = self.applier.observer.known.has_had_pod(self.uid());
+        match self.sandbox.phase() {
+            None if !has_had_pod => Ok(true),
+            _ if has_had_pod => self.is_unchanged().await,
+            _ => self.is_current().await,
         }
-        let live = self.read_live().await?;
-        Ok(live.is_some_and(|live| live.metadata.deletion_timestamp.is_none()))
     }
 
-    /// Creates a volume claim, unless it exists. It is kept over a pause and never updated (LS3).
+    /// Returns true if the cache shows what the last leader has left, see
+    /// [`KnownSandboxes::is_current`](super::known::KnownSandboxes::is_current). Asks the API server if that is not known.
+    async fn is_current(&self) -> Result<bool, HandlerError> {
+        Ok(self.applier.observer.known.is_current(self.uid()) || self.is_unchanged().await?)
+    }
+
+    /// Asks the API server whether the sandbox is still the one that the decision was made for.
+    async fn is_unchanged(&self) -> Result<bool, HandlerError> {
+        let live = self.read_live().await?;
+        let version = &self.sandbox.metadata.resource_version;
+        let is_unchanged = live.is_some_and(|live| live.metadata.resource_version == *version);
+        if is_unchanged {
+            self.applier.observer.known.set_current(self.uid());
+        }
+        Ok(is_unchanged)
+    }
+
+    fn uid(&self) -> &str {
+        self.sandbox.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Creates a volume claim, unless the cache shows it. It is kept over a pause and never updated (LS3).
     async fn create_claim(&self, claim: &serde_json::Value) -> Result<(), RequestError> {
-        let metadata = &claim["metadata"];
-        let text = |field: &str| metadata[field].as_str().unwrap_or_default();
+        let name = claim["metadata"]["name"].as_str().unwrap_or_default();
         // A cache that cannot answer costs a request.
-        if self.applier.observer.has_claim(text("namespace"), text("name")).unwrap_or_default() {
+        if self.applier.observer.has_claim(&self.sandbox, name).unwrap_or_default() {
             return Ok(());
         }
-        match requests::create::<PersistentVolumeClaim>(self.applier.context.client(), claim).await {
-            Ok(created) => {
-                self.applier.observer.cache.expect(&created);
-                Ok(())
-            }
-            Err(error) if error.is_taken_name() => Ok(()),
-            Err(error) => Err(error),
-        }
+        let created = requests::create::<PersistentVolumeClaim>(self.applier.context.client(), claim).await?;
+        self.applier.observer.cache.expect(&created);
+        Ok(())
+    }
+
+    /// Asks the API server whose the volume claim is that has the name. Returns how the execution ends if the sandbox
+    /// cannot use the claim.
+    async fn check_claim(&mut self, claim: &serde_json::Value) -> Result<Option<Applied>, HandlerError> {
+        let name = claim["metadata"]["name"].as_str().unwrap_or_default();
+        let reader = self.applier.observer.cache.api_reader();
+        let live = reader.get::<PersistentVolumeClaim>(self.sandbox.namespace_or_empty(), name).await?;
+        // It may be gone meanwhile.
+        let Some(live) = live else { return Ok(Some(Applied::Later(UNSEEN_WRITE))) };
+        self.observed.obstacle = Obstacle::of(&live, &self.sandbox);
+        Ok(self.observed.obstacle.is_some().then_some(Applied::DecideAgain))
     }
 
     /// LC7: shows a refusal in a condition and an event, and leaves the sandbox alone for a while.
@@ -238,8 +275,7 @@ impl Execution<'_, '_> {
         let metrics = &self.applier.metrics.pod_create_failures;
         metrics.with_label_values(&[refusal::label(answer)]).inc();
         let generation = self.sandbox.metadata.generation.unwrap_or_default();
-        let uid = self.sandbox.metadata.uid.as_deref().unwrap_or_default();
-        let delay = self.applier.observer.backoff.failed(uid, generation);
+        let delay = self.applier.observer.backoff.failed(self.uid(), generation);
         let status = refusal::status(self.observed, status, &message);
         self.applier.events.publish(&*self.sandbox, Reason::PodCreateFailed, &message);
         match self.write_status(&status).await? {
@@ -273,13 +309,17 @@ impl Execution<'_, '_> {
 
     /// Remembers an answer until the cache shows it.
     fn created(&self, pod: Arc<Pod>) {
-        let uid = self.sandbox.metadata.uid.as_deref().unwrap_or_default();
-        self.applier.observer.backoff.forget(uid);
+        self.applier.observer.backoff.forget(self.uid());
         self.applier.observer.cache.expect(&*pod);
-        self.applier.observer.created.add(uid, pod);
+        self.applier.observer.known.add_pod(self.uid(), pod);
     }
 
+    /// Deletes the pod. An earlier leader may have resumed the sandbox meanwhile, and this may be the new pod. A sandbox
+    /// that is being deleted loses every pod.
     async fn delete_pod(&self, uid: &str, grace: Option<u32>) -> Result<Next, HandlerError> {
+        if self.sandbox.metadata.deletion_timestamp.is_none() && !self.is_current().await? {
+            return Ok(later());
+        }
         match requests::delete_pod(&self.pods, self.sandbox.name_or_empty(), uid, grace).await {
             Ok(Some(ending)) => {
                 self.applier.observer.cache.expect(&ending);
@@ -303,7 +343,7 @@ impl Execution<'_, '_> {
                 Ok(Next::Step)
             }
             // The pod is gone, or was replaced.
-            Err(error) if error.code() == Some(409) => Ok(later()),
+            Err(error) if error.is_about_another_object() => Ok(later()),
             Err(error) if error.rules_out_change() && self.observed.update_refused.is_none() => {
                 self.observed.update_refused = Some(error.to_string());
                 Ok(Next::End(Applied::DecideAgain))
@@ -335,8 +375,17 @@ impl Execution<'_, '_> {
         if is_outdated(&patched) {
             return Ok(later());
         }
-        self.sandbox = patched?;
+        self.written(patched?);
         Ok(Next::Step)
+    }
+
+    /// Takes over the answer of a write. The old version was its precondition.
+    fn written(&mut self, answer: Arc<Sandbox>) {
+        // Nothing was sent if there was nothing to change.
+        if answer.metadata.resource_version != self.sandbox.metadata.resource_version {
+            self.applier.observer.known.set_current(self.uid());
+        }
+        self.sandbox = answer;
     }
 
     async fn write_status(&mut self, status: &SandboxStatus) -> Result<Next, HandlerError> {
@@ -346,7 +395,7 @@ impl Execution<'_, '_> {
         if is_outdated(&patched) {
             return Ok(later());
         }
-        self.sandbox = patched?;
+        self.written(patched?);
         Ok(Next::Step)
     }
 }

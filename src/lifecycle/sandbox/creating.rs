@@ -5,12 +5,16 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::decision::{Action, Plan};
+use super::volume::Obstacle;
 use crate::api::v1alpha1::REASON_POD_NAME_TAKEN;
 use crate::lifecycle::events::Reason;
 use crate::lifecycle::revision;
 
 /// Reason of the condition Ready: a volume claim of the sandbox is being deleted.
 const REASON_VOLUME_CLAIM_ENDING: &str = "VolumeClaimEnding";
+
+/// Reason of the condition Ready: a volume claim of another sandbox has the name of one of this sandbox.
+const REASON_VOLUME_CLAIM_NAME_TAKEN: &str = "VolumeClaimNameTaken";
 
 /// When to look again for something whose change leads to no decision by itself: a foreign pod without our label, or a
 /// template that a selector hides.
@@ -31,6 +35,22 @@ pub(super) fn name_taken(plan: &mut Plan<'_>, pod: &Pod) {
     plan.requeue_within(LOOK_AGAIN);
 }
 
+/// LS3: waits until the name of a volume claim is free. A pod that used the claim would lose its data with it.
+fn claim_unusable(plan: &mut Plan<'_>, obstacle: &Obstacle) {
+    match obstacle {
+        Obstacle::Ending(claim) => {
+            plan.problem(REASON_VOLUME_CLAIM_ENDING, &format!("volume claim {claim} is being deleted"));
+        }
+        Obstacle::Taken { claim, owner } => {
+            let message = format!("volume claim {claim} belongs to {owner}; waiting until it is gone");
+            if plan.problem(REASON_VOLUME_CLAIM_NAME_TAKEN, &message) {
+                plan.event(Reason::VolumeClaimNameTaken, message);
+            }
+        }
+    }
+    plan.requeue_within(LOOK_AGAIN);
+}
+
 /// Creates the pod, unless something is missing. `reason` is that of the condition Ready until the pod is ready.
 pub(super) fn create(plan: &mut Plan<'_>, reason: &str) {
     let observed = plan.observed;
@@ -41,9 +61,8 @@ pub(super) fn create(plan: &mut Plan<'_>, reason: &str) {
             return plan.requeue_within(LOOK_AGAIN);
         }
     };
-    if let Some(claim) = &observed.ending_claim {
-        plan.problem(REASON_VOLUME_CLAIM_ENDING, &format!("volume claim {claim} is being deleted"));
-        return plan.requeue_within(LOOK_AGAIN);
+    if let Some(obstacle) = &observed.obstacle {
+        return claim_unusable(plan, obstacle);
     }
     // The condition shows the failure.
     if let Some(held) = observed.held {

@@ -4,6 +4,7 @@
 //!  none ──▶ Pending ──▶ Running ──▶ Paused ──▶ Resuming ──▶ Running       deletion: the pod, then the finalizer
 //!                          ├──▶ Upgrading ──▶ Running
 //!                          └──▶ Succeeded, Failed
+//!  none, Pending, Resuming, Upgrading ──▶ Paused                            with `spec.paused`
 //! ```
 //!
 //! Rule numbers refer to docs/lifecycle.md.
@@ -13,7 +14,7 @@ use super::observed::{Observed, PodView};
 use super::outcome::{POD_NOT_FOUND, fail, show_pod, succeed, uid_of};
 use super::pod_state::PodState;
 use super::timers::{self, Timer};
-use super::{pausing, starting, update};
+use super::{pausing, starting, update, upgrade};
 use crate::api::v1alpha1::{
     CONDITION_READY, ConditionStatus, FINALIZER_SANDBOX, REASON_POD_READY, SandboxPhase,
 };
@@ -45,10 +46,19 @@ pub(super) fn decide(observed: &Observed<'_>) -> Decision {
     if let Some(delay) = timers::next(sandbox, observed.now) {
         plan.requeue_within(delay);
     }
+    if let Some(delay) = observed.look_again {
+        plan.requeue_within(delay);
+    }
     match sandbox.phase() {
+        // A sandbox that does not run yet need not run before it is paused.
+        None | Some(SandboxPhase::Pending | SandboxPhase::Resuming | SandboxPhase::Upgrading)
+            if sandbox.spec.paused == Some(true) =>
+        {
+            pausing::instead_of_starting(&mut plan);
+        }
         None | Some(SandboxPhase::Pending) => starting::start(&mut plan, &SandboxPhase::Pending),
         Some(SandboxPhase::Resuming) => starting::start(&mut plan, &SandboxPhase::Resuming),
-        Some(SandboxPhase::Upgrading) => update::upgrade(&mut plan),
+        Some(SandboxPhase::Upgrading) => upgrade::upgrade(&mut plan),
         Some(SandboxPhase::Running) => run(&mut plan),
         Some(SandboxPhase::Paused) => pausing::paused(&mut plan),
         // Succeeded and Failed are final. Other controllers own the other phases.

@@ -1,15 +1,21 @@
 //! [`Fit`]: how a running pod differs from what the template would make of it now (LS8).
 //!
 //! A pod fits if every value that the template sets is in the pod. What admission and the API server have added does not
-//! count. So a pod that anybody made is adopted as it is, and no stored hash has to be reproduced.
+//! count. So a pod that anybody made is adopted as it is, and no hash of another controller has to be reproduced.
+//!
+//! Admission may also replace values. If it is known of which spec the pod was made ([`super::made`]), only the parts of the
+//! spec that have changed since are compared.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
+use super::made::SameParts;
 use super::quantity;
-use crate::api::v1alpha1::{ANNOTATION_CREATED_BY, LABEL_CREATED_BY, LABEL_POD_TEMPLATE_HASH};
+use crate::api::v1alpha1::{
+    ANNOTATION_CREATED_BY, ANNOTATION_TEMPLATE_SPEC, LABEL_CREATED_BY, LABEL_POD_TEMPLATE_HASH,
+};
 
 /// The fields by which Kubernetes tells the elements of a list apart, in this order.
 const LIST_KEYS: [&str; 6] = ["name", "mountPath", "devicePath", "containerPort", "key", "ip"];
@@ -44,6 +50,19 @@ impl Fit {
         self.images.is_empty() && self.resources.is_empty() && self.other.is_empty()
     }
 
+    /// Removes the differences in these parts: they are the work of admission.
+    fn leave_out(&mut self, same: SameParts) {
+        if same.images {
+            self.images.clear();
+        }
+        if same.resources {
+            self.resources.clear();
+        }
+        if same.rest {
+            self.other.clear();
+        }
+    }
+
     /// Returns true if labels and annotations fit.
     pub(super) fn metadata_fits(&self) -> bool {
         self.labels.is_empty() && self.annotations.is_empty()
@@ -62,18 +81,23 @@ impl Fit {
     }
 }
 
-/// Compares a pod with the pod that the template would make now, as [`super::pod::build`] returns it.
+/// Compares a pod with the pod that the template would make now, as [`super::pod::build`] returns it. The parts in `same`
+/// fit, because the pod was made of them.
 ///
 /// # Errors
 ///
 /// If the template is no valid pod. Fields that this version does not know are not compared, because the cache does not
 /// keep them.
-pub(super) fn compare(wanted: Value, pod: &Pod) -> Result<Fit, serde_json::Error> {
+pub(super) fn compare(mut wanted: Value, pod: &Pod, same: SameParts) -> Result<Fit, serde_json::Error> {
+    if same.all() {
+        wanted["spec"] = Value::Null;
+    }
     let mut wanted: Pod = serde_json::from_value(wanted)?;
     // These are not of the template: the revision, and the marks of pods that were made for sandboxes.
     let labels = wanted.metadata.labels.get_or_insert_default();
     labels.retain(|label, _| label != LABEL_POD_TEMPLATE_HASH && label != LABEL_CREATED_BY);
-    wanted.metadata.annotations.get_or_insert_default().remove(ANNOTATION_CREATED_BY);
+    let annotations = wanted.metadata.annotations.get_or_insert_default();
+    annotations.retain(|name, _| name != ANNOTATION_CREATED_BY && name != ANNOTATION_TEMPLATE_SPEC);
     let mut fit = Fit {
         labels: missing(wanted.metadata.labels.as_ref(), pod.metadata.labels.as_ref()),
         annotations: missing(wanted.metadata.annotations.as_ref(), pod.metadata.annotations.as_ref()),
@@ -87,6 +111,7 @@ pub(super) fn compare(wanted: Value, pod: &Pod) -> Result<Fit, serde_json::Error
             _ => covers(value, &actual[name], name, &mut fit.other),
         }
     }
+    fit.leave_out(same);
     Ok(fit)
 }
 
@@ -247,7 +272,7 @@ mod tests {
     fn with(change: impl FnOnce(&mut Value)) -> Fit {
         let mut wanted = wanted();
         change(&mut wanted);
-        compare(wanted, &running()).unwrap()
+        compare(wanted, &running(), SameParts::default()).unwrap()
     }
 
     #[test]
@@ -316,6 +341,28 @@ mod tests {
 
     #[test]
     fn ls8_a_template_that_is_no_pod_is_an_error() {
-        assert!(compare(json!({"spec": {"containers": 5}}), &running()).is_err());
+        assert!(compare(json!({"spec": {"containers": 5}}), &running(), SameParts::default()).is_err());
+    }
+
+    #[test]
+    fn ls8_what_admission_has_changed_is_compared_only_in_the_parts_that_have_changed() {
+        let mut wanted = wanted();
+        wanted["metadata"]["labels"] = json!({"app": "y"});
+        wanted["spec"]["hostNetwork"] = json!(true);
+        let container = &mut wanted["spec"]["containers"][0];
+        (container["image"], container["resources"]) = (json!("i:2"), json!({"requests": {"cpu": "7"}}));
+        let with = |same: SameParts| compare(wanted.clone(), &running(), same).unwrap();
+        let none = SameParts::default();
+        let all = with(none);
+        assert_eq!((all.images.len(), all.resources.len(), all.other.len(), all.labels.len()), (1, 1, 1, 1));
+        for (same, left) in [
+            (SameParts { images: true, ..none }, Fit { images: Vec::new(), ..all.clone() }),
+            (SameParts { resources: true, ..none }, Fit { resources: Vec::new(), ..all.clone() }),
+            (SameParts { rest: true, ..none }, Fit { other: Vec::new(), ..all.clone() }),
+        ] {
+            assert_eq!(with(same), left);
+        }
+        let fit = with(SameParts { rest: true, images: true, resources: true });
+        assert_eq!(fit, Fit { labels: all.labels, ..Fit::default() });
     }
 }

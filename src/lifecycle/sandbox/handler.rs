@@ -48,6 +48,9 @@ impl SandboxLifecycle {
         for _ in 0..MOST_ROUNDS {
             let decision = decide(&observed);
             let wish = decision.requeue.map_or_else(Action::await_change, Action::requeue);
+            if decision.actions.is_empty() {
+                self.applier.observer.at_rest(&observed);
+            }
             match self.applier.apply(&sandbox, &mut observed, decision).await? {
                 Applied::Done => return Ok(wish),
                 Applied::Later(delay) => return Ok(wish.soonest(Action::requeue(delay))),

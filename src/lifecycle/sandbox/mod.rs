@@ -3,38 +3,47 @@
 //! | File | What it holds |
 //! |---|---|
 //! | `handler.rs` | observes, decides and applies |
-//! | `observe.rs`, `observed.rs`, `created.rs` | what a decision depends on: from the cache, and by live reads where the cache cannot know |
+//! | `observe.rs`, `observed.rs`, `known.rs` | what a decision depends on: from the cache, and by live reads where the cache cannot know |
 //! | `decide.rs`, `decision.rs` | pure: what is observed in, steps and next status out |
-//! | `starting.rs`, `creating.rs`, `pausing.rs`, `update.rs`, `outcome.rs`, `timers.rs` | the parts of the decision, by phase |
-//! | `pod_state.rs` | what the status of a pod means |
+//! | `starting.rs`, `creating.rs`, `pausing.rs`, `update.rs`, `upgrade.rs`, `outcome.rs`, `timers.rs` | the parts of the decision, by phase |
+//! | `pod_state.rs`, `progress.rs` | what the status of a pod means |
+//! | `volume.rs` | whether an existing volume claim can be used |
 //! | `apply.rs`, `requests.rs`, `refusal.rs` | execute the steps |
 //! | `pod.rs` | builds the pod and the volume claims from the template |
+//! | `made.rs`, `adopted.rs` | know of which spec a pod was made |
 //! | `fit.rs`, `quantity.rs` | compare a template with a pod |
 
+mod adopted;
 mod apply;
-mod created;
 mod creating;
 mod decide;
 mod decision;
 mod fit;
 mod handler;
+mod known;
+mod made;
 mod observe;
 mod observed;
 mod outcome;
 mod pausing;
 mod pod;
 mod pod_state;
+mod progress;
 mod quantity;
 mod refusal;
 mod requests;
 mod starting;
 mod timers;
 mod update;
+mod upgrade;
+mod volume;
 
 #[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod update_tests;
 
 use std::time::Duration;
 

@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 
 use super::decide::decide;
 use super::decision::{Action, Decision};
+use super::made::Adopted;
 use super::observed::{Observed, PodView, Template};
-use super::pod;
-use crate::api::v1alpha1::{FINALIZER_SANDBOX, PodTemplate, Sandbox};
+use super::volume::Obstacle;
+use super::{adopted, pod};
+use crate::api::v1alpha1::{ANNOTATION_TEMPLATE_SPEC, FINALIZER_SANDBOX, PodTemplate, Sandbox};
 
 /// The present of the tests.
 pub(super) fn now() -> Timestamp {
@@ -27,13 +29,17 @@ pub(super) struct World {
     /// The pod with the name of the sandbox.
     pub(super) pod: Option<Pod>,
     pub(super) template: Template,
-    pub(super) ending_claim: Option<String>,
+    pub(super) obstacle: Option<Obstacle>,
+    /// What the process remembers of the pod.
+    pub(super) adopted: Option<Arc<Adopted>>,
+    /// What admission sets in every pod: pointers and values.
+    pub(super) admission: Vec<(&'static str, Value)>,
     pub(super) held: Option<Duration>,
     /// True if the API server refuses to change images and resources.
     pub(super) refuses_updates: bool,
     /// Every step so far.
     pub(super) steps: Vec<Action>,
-    pods_created: usize,
+    pub(super) pods_created: usize,
 }
 
 impl World {
@@ -42,7 +48,9 @@ impl World {
             sandbox: Some(self::sandbox(sandbox)),
             pod: None,
             template: Template::Inline,
-            ending_claim: None,
+            obstacle: None,
+            adopted: None,
+            admission: Vec::new(),
             held: None,
             refuses_updates: false,
             steps: Vec::new(),
@@ -65,6 +73,14 @@ impl World {
         self
     }
 
+    /// The pod was made by another controller, which has not written of which spec.
+    pub(super) fn unmarked(mut self) -> Self {
+        if let Some(pod) = &mut self.pod {
+            pod.metadata.annotations.get_or_insert_default().remove(ANNOTATION_TEMPLATE_SPEC);
+        }
+        self
+    }
+
     pub(super) fn sandbox(&self) -> &Sandbox {
         self.sandbox.as_ref().expect("the sandbox exists")
     }
@@ -79,11 +95,19 @@ impl World {
             pod: PodView::of(self.pod.clone().map(Arc::new), sandbox),
             pod_is_live: false,
             template: self.template.clone(),
-            ending_claim: self.ending_claim.clone(),
+            obstacle: self.obstacle.clone(),
+            adopted: self.remembered(),
+            look_again: None,
             held: self.held,
             update_refused: None,
             now: now(),
         }
+    }
+
+    /// Returns what is remembered of the present pod.
+    fn remembered(&self) -> Option<Arc<Adopted>> {
+        let uid = self.pod.as_ref().and_then(|pod| pod.metadata.uid.as_ref());
+        self.adopted.clone().filter(|adopted| adopted.pod_uid.as_ref() == uid)
     }
 
     /// Decides, and asks the API server for the pod if the decision wants that. Returns what remains to be done.
@@ -117,6 +141,12 @@ impl World {
             assert!(!decision.actions.iter().any(updates), "a refused update is tried again: {decision:?}");
         }
         let is_end = decision.actions.is_empty();
+        if is_end {
+            let sandbox = self.sandbox().clone();
+            if let Some(adopted) = adopted::adopt(&self.observe(&sandbox)) {
+                self.adopted = Some(Arc::new(adopted));
+            }
+        }
         for action in &decision.actions {
             self.steps.push(action.clone());
             self.apply(action, &decision);
@@ -173,6 +203,7 @@ impl World {
                     let container = containers.iter_mut().find(|known| known.name == image.container);
                     container.unwrap().image = image.value.as_str().map(str::to_owned);
                 }
+                self.admit();
             }
             Action::ResizePod { resources, .. } => {
                 let containers =
@@ -212,6 +243,17 @@ impl World {
         self.pods_created += 1;
         pod.metadata.uid = Some(format!("pod-{}", self.pods_created));
         self.pod = Some(pod);
+        self.admit();
+    }
+
+    /// Admission changes the pod when it is created, and again when it is changed.
+    fn admit(&mut self) {
+        let mut pod = serde_json::to_value(&self.pod).unwrap();
+        for (pointer, value) in &self.admission {
+            let (parent, field) = pointer.rsplit_once('/').unwrap();
+            pod.pointer_mut(parent).unwrap()[field] = value.clone();
+        }
+        self.pod = serde_json::from_value(pod).unwrap();
     }
 
     /// The kubelet and the users of foreign pods: a pod becomes ready or ends, and what is deleted goes.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::made::Adopted;
 use super::pod::Parts;
+use super::volume::Obstacle;
 use crate::api::v1alpha1::{Generation, REASON_TEMPLATE_NOT_FOUND, Sandbox, SandboxTemplate};
 
 /// The observed state of a sandbox.
@@ -18,8 +20,12 @@ pub(super) struct Observed<'a> {
     /// may be behind for a moment. So before a step that cannot be undone, the API server is asked.
     pub(super) pod_is_live: bool,
     pub(super) template: Template,
-    /// Name of a volume claim of the sandbox that is being deleted. A pod that used it would lose its data.
-    pub(super) ending_claim: Option<String>,
+    /// Why a volume claim of the sandbox cannot be used yet.
+    pub(super) obstacle: Option<Obstacle>,
+    /// Of which spec the pod was made, if another controller has made it.
+    pub(super) adopted: Option<Arc<Adopted>>,
+    /// When to look again, because no event may tell of the pod: the cache does not show it yet.
+    pub(super) look_again: Option<Duration>,
     /// How long no pod may be created, because the API server has refused one.
     pub(super) held: Option<Duration>,
     /// Why the API server has refused to change the running pod.

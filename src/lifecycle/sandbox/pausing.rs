@@ -5,19 +5,35 @@ use k8s_openapi::api::core::v1::Pod;
 use super::creating;
 use super::decision::{Action, Plan};
 use super::observed::PodView;
-use super::outcome::uid_of;
+use super::outcome::{fail, succeed, uid_of};
+use super::pod_state::PodState;
 use crate::api::v1alpha1::{
-    CONDITION_SANDBOX_PAUSED, CONDITION_SANDBOX_RESUMED, ConditionStatus, FINALIZER_SANDBOX,
-    PauseStrategyType, REASON_CREATE_POD, REASON_DELETE_POD, REASON_HIBERNATE_NOT_SUPPORTED,
-    REASON_POD_READY, REASON_STOP_PAUSE_SUCCEED, SandboxPhase,
+    CONDITION_SANDBOX_PAUSED, CONDITION_SANDBOX_RESUMED, CONDITION_UPGRADING, ConditionStatus,
+    FINALIZER_SANDBOX, PauseStrategyType, REASON_CREATE_POD, REASON_DELETE_POD,
+    REASON_HIBERNATE_NOT_SUPPORTED, REASON_POD_READY, REASON_STOP_PAUSE_SUCCEED, SandboxPhase,
 };
 use crate::lifecycle::events::Reason;
 
 /// Grace period of the pod of a sandbox that is paused, in seconds.
 const GRACE: u32 = 5;
 
-/// Begins to pause a running sandbox. The status is written before the pod is deleted: so whoever sees that the pod is
-/// gone also sees why.
+/// Begins to pause a sandbox that does not run yet, or not again. A pod that has ended by itself still ends its sandbox.
+pub(super) fn instead_of_starting(plan: &mut Plan<'_>) {
+    let observed = plan.observed;
+    let PodView::Ours(pod) = &observed.pod else { return begin(plan, None) };
+    // The containers of a pod that is being deleted end, too.
+    if pod.metadata.deletion_timestamp.is_some() {
+        return begin(plan, Some(pod));
+    }
+    match PodState::of(pod) {
+        PodState::Failed(message) => fail(plan, &message),
+        PodState::Succeeded(message) => succeed(plan, &message),
+        PodState::Ready | PodState::NotReady { .. } => begin(plan, Some(pod)),
+    }
+}
+
+/// Begins to pause a sandbox. The status is written before the pod is deleted: so whoever sees that the pod is gone also
+/// sees why.
 pub(super) fn begin(plan: &mut Plan<'_>, pod: Option<&Pod>) {
     let metadata = &plan.observed.sandbox.metadata;
     if !metadata.finalizers.iter().flatten().any(|known| known == FINALIZER_SANDBOX) {
@@ -26,7 +42,12 @@ pub(super) fn begin(plan: &mut Plan<'_>, pod: Option<&Pod>) {
     plan.phase(SandboxPhase::Paused);
     plan.condition(CONDITION_SANDBOX_PAUSED, ConditionStatus::False, REASON_DELETE_POD, "");
     plan.remove_condition(CONDITION_SANDBOX_RESUMED);
+    if plan.observed.sandbox.condition_is_true(CONDITION_UPGRADING) {
+        // The pod that is created for the resume has the current template.
+        plan.remove_condition(CONDITION_UPGRADING);
+    }
     plan.not_ready(REASON_POD_READY, "");
+    plan.status.message = None;
     plan.write_status_here();
     if let Some(pod) = pod.filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         plan.act(Action::DeletePod { uid: uid_of(pod), grace: Some(GRACE) });

@@ -5,9 +5,10 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Map, Value, json};
 
+use super::made::Made;
 use crate::api::v1alpha1::{
-    ANNOTATION_CREATED_BY, API_VERSION, CREATED_BY_SANDBOX, LABEL_CREATED_BY, LABEL_POD_TEMPLATE_HASH,
-    PodTemplate, Sandbox, VolumeClaimTemplates,
+    ANNOTATION_CREATED_BY, ANNOTATION_TEMPLATE_SPEC, API_VERSION, CREATED_BY_SANDBOX, LABEL_CREATED_BY,
+    LABEL_POD_TEMPLATE_HASH, PodTemplate, Sandbox, VolumeClaimTemplates,
 };
 
 /// The parts from which the pod of a sandbox is built.
@@ -25,6 +26,8 @@ pub(super) fn build(sandbox: &Sandbox, parts: Parts<'_>, revision: &str) -> Valu
     labels.insert(LABEL_POD_TEMPLATE_HASH.to_owned(), json!(revision));
     let mut annotations = text_map(&template["metadata"]["annotations"]);
     annotations.insert(ANNOTATION_CREATED_BY.to_owned(), json!(CREATED_BY_SANDBOX));
+    let spec = spec(sandbox, parts);
+    annotations.insert(ANNOTATION_TEMPLATE_SPEC.to_owned(), json!(Made::of(&spec).to_string()));
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -35,7 +38,7 @@ pub(super) fn build(sandbox: &Sandbox, parts: Parts<'_>, revision: &str) -> Valu
             "annotations": annotations,
             "ownerReferences": [owner(sandbox)],
         },
-        "spec": spec(sandbox, parts),
+        "spec": spec,
     })
 }
 
@@ -129,12 +132,16 @@ mod tests {
             "spec": {"containers": [{"name": "a", "image": "i", "novel": {"field": 1.5}}]},
         }}));
         let pod = build(&sandbox, parts(&sandbox), "rev");
+        let made = Made::of(&spec(&sandbox, parts(&sandbox))).to_string();
         let expected = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
                 "name": "s", "namespace": "ns",
                 "labels": {"app": "x", "agents.kruise.io/created-by": "sandbox", "pod-template-hash": "rev"},
-                "annotations": {"note": "y", "agents.kruise.io/created-by": "sandbox"},
+                "annotations": {
+                    "note": "y", "agents.kruise.io/created-by": "sandbox",
+                    "sandbox-manager.agents.kruise.io/template-spec": made,
+                },
                 "ownerReferences": [{
                     "apiVersion": "agents.kruise.io/v1alpha1", "kind": "Sandbox", "name": "s", "uid": "u-1",
                     "controller": true, "blockOwnerDeletion": true,

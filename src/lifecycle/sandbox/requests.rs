@@ -64,9 +64,19 @@ impl RequestError {
             Self::Refused { status, .. } if status.code == 404 => {
                 status.details.as_ref().is_none_or(|details| details.name.is_empty())
             }
-            Self::Refused { status, .. } => matches!(status.code, 400 | 405 | 422),
+            Self::Refused { status, .. } => {
+                matches!(status.code, 400 | 405 | 422) && !self.is_about_another_object()
+            }
             Self::Unknown { .. } => false,
         }
+    }
+
+    /// Returns true if the object of the name has another UID than the patch: it was replaced meanwhile. A deletion with a
+    /// UID is then a conflict, but a patch with a UID is invalid.
+    pub(super) fn is_about_another_object(&self) -> bool {
+        let Self::Refused { status, .. } = self else { return false };
+        let mut causes = status.details.iter().flat_map(|details| &details.causes);
+        status.code == 409 || (status.code == 422 && causes.any(|cause| cause.field == "metadata.uid"))
     }
 }
 
@@ -202,6 +212,25 @@ fn unknown(what: &str, error: &(dyn std::error::Error + 'static)) -> RequestErro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refused(status: Value) -> RequestError {
+        let status = Box::new(serde_json::from_value(status).unwrap());
+        RequestError::Refused { what: "patching Pod s".into(), status }
+    }
+
+    #[test]
+    fn ls9_a_pod_that_was_replaced_is_no_refusal_of_the_change() {
+        let invalid = |field: &str| {
+            let causes =
+                json!([{"reason": "FieldValueInvalid", "message": "field is immutable", "field": field}]);
+            refused(json!({"code": 422, "reason": "Invalid", "details": {"causes": causes}}))
+        };
+        assert!(!invalid("metadata.uid").rules_out_change());
+        assert!(invalid("metadata.uid").is_about_another_object());
+        assert!(invalid("spec").rules_out_change() && !invalid("spec").is_about_another_object());
+        let conflict = refused(json!({"code": 409, "reason": "Conflict"}));
+        assert!(conflict.is_about_another_object() && !conflict.rules_out_change());
+    }
 
     #[test]
     fn ls9_a_patch_names_the_containers_that_it_changes_in_their_lists() {

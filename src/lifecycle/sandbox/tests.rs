@@ -9,6 +9,7 @@ use super::decision::{Action, Decision};
 use super::model::{World, condition, now, pod_ready, running};
 use super::observed::Template;
 use super::outcome::POD_NOT_FOUND;
+use super::volume::Obstacle;
 use crate::api::v1alpha1::{FINALIZER_SANDBOX, Sandbox, SandboxPhase};
 use crate::lifecycle::events::Reason;
 
@@ -130,6 +131,67 @@ fn ls1_ls6_pausing_says_so_before_the_pod_is_deleted_and_ends_when_it_is_gone() 
 }
 
 #[test]
+fn ls1_a_sandbox_that_does_not_run_yet_is_paused_at_once() {
+    let upgrading = condition("Upgrading", "True", "Upgrading");
+    for from in ["Pending", "Resuming", "Upgrading"] {
+        let mut status = running();
+        status["phase"] = json!(from);
+        status["conditions"].as_array_mut().unwrap().push(upgrading.clone());
+        let world = World::new(json!({"spec": {"paused": true}, "status": status}));
+        for mut world in
+            [world.clone(), world.clone().with_foreign_pod(), world.with_pod(json!({"phase": "Pending"}))]
+        {
+            assert_eq!(reasons(&world.decide()), [Reason::SandboxPaused], "{from}");
+            world.settle();
+            world.advance();
+            world.settle();
+            assert_eq!(phase(&world), "Paused", "{from}");
+            assert_eq!(of(world.sandbox(), "SandboxPaused"), ("True", "StopPauseSucceed"));
+            assert_eq!(of(world.sandbox(), "Upgrading"), ("", ""), "the next pod has the template");
+            assert!(world.pod.is_none());
+            assert!(!world.steps.iter().any(|step| matches!(step, Action::CreatePod { .. })));
+
+            world.sandbox.as_mut().unwrap().spec.paused = Some(false);
+            for _ in 0..3 {
+                world.settle();
+                world.advance();
+            }
+            assert_eq!((phase(&world), of(world.sandbox(), "Ready")), ("Running", ("True", "PodReady")));
+        }
+    }
+}
+
+#[test]
+fn ls1_an_ended_pod_ends_a_sandbox_that_is_to_be_paused_unless_the_pod_is_being_deleted() {
+    for (going, expected) in [(false, "Failed"), (true, "Paused")] {
+        let mut status = running();
+        status["phase"] = json!("Upgrading");
+        let world = World::new(json!({"spec": {"paused": true}, "status": status}));
+        let mut world = world.with_pod(json!({"phase": "Failed", "message": "why"}));
+        if going {
+            world.pod.as_mut().unwrap().metadata.deletion_timestamp =
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+        }
+        world.settle();
+        assert_eq!(phase(&world), expected);
+    }
+}
+
+#[test]
+fn ls1_a_sandbox_that_is_created_paused_gets_no_pod_before_it_is_resumed() {
+    let mut world = World::new(json!({"spec": {"paused": true}}));
+    world.settle();
+    assert_eq!((phase(&world), of(world.sandbox(), "SandboxPaused").0), ("Paused", "True"));
+    assert!(world.steps.iter().all(|step| matches!(step, Action::SetFinalizer(true) | Action::WriteStatus)));
+    world.sandbox.as_mut().unwrap().spec.paused = None;
+    for _ in 0..3 {
+        world.settle();
+        world.advance();
+    }
+    assert_eq!(phase(&world), "Running");
+}
+
+#[test]
 fn ls1_a_pause_finishes_before_the_resume_begins() {
     let conditions =
         [condition("SandboxPaused", "False", "DeletePod"), condition("Ready", "False", "PodReady")];
@@ -228,11 +290,27 @@ fn ls2_a_missing_template_is_waited_for() {
 #[test]
 fn ls3_no_pod_is_created_for_a_volume_claim_that_is_being_deleted() {
     let mut world = World::new(json!({}));
-    world.ending_claim = Some("data-s".into());
+    world.obstacle = Some(Obstacle::Ending("data-s".into()));
     world.settle();
     assert!(world.pod.is_none());
     let status = world.sandbox().status.as_ref().unwrap();
     assert_eq!(status.message.as_deref(), Some("volume claim data-s is being deleted"));
+}
+
+#[test]
+fn ls3_no_pod_is_created_for_a_volume_claim_of_another_sandbox_and_that_is_said_once() {
+    let mut world = World::new(json!({}));
+    world.obstacle = Some(Obstacle::Taken { claim: "data-s".into(), owner: "Sandbox s (UID old)".into() });
+    let decision = world.decide();
+    assert_eq!(reasons(&decision), [Reason::VolumeClaimNameTaken]);
+    assert!(decision.requeue.is_some());
+    world.settle();
+    assert_eq!((phase(&world), of(world.sandbox(), "Ready")), ("Pending", ("False", "VolumeClaimNameTaken")));
+    assert!(world.decide().events.is_empty());
+    world.obstacle = None;
+    world.settle();
+    assert!(world.pod.is_some());
+    assert_eq!(world.sandbox().status.as_ref().unwrap().message, None);
 }
 
 #[test]
@@ -483,6 +561,7 @@ prop_compose! {
         deleted in prop::bool::weighted(0.2),
         pod in prop::sample::select(vec!["absent", "starting", "ready", "crash", "Failed", "Succeeded", "going", "foreign"]),
         refuses_updates in any::<bool>(),
+        marked in any::<bool>(),
     ) -> World {
         let mut metadata = json!({"generation": 2});
         if finalizer {
@@ -517,6 +596,9 @@ prop_compose! {
             world.pod.as_mut().unwrap().metadata.deletion_timestamp =
                 Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
         }
+        if !marked {
+            world = world.unmarked();
+        }
         // The pod was made of an older template.
         world.sandbox.as_mut().unwrap().spec = serde_json::from_value(spec).unwrap();
         world
@@ -531,11 +613,14 @@ proptest! {
     #[test]
     fn every_state_comes_to_rest_and_the_spec_is_met(mut world in any_world()) {
         let was_deleted = world.sandbox().metadata.deletion_timestamp.is_some();
+        let was_paused = world.sandbox().spec.paused == Some(true);
         for _ in 0..12 {
             world.settle();
             world.advance();
         }
         world.settle();
+        let created = world.steps.iter().any(|step| matches!(step, Action::CreatePod { .. }));
+        prop_assert!(!(was_paused && created), "a paused sandbox gets a pod");
         let past = |time: &Option<crate::api::v1alpha1::Time>| time.as_ref().is_some_and(|at| at.timestamp() <= now());
         let Some(sandbox) = &world.sandbox else {
             let is_foreign = |pod: &k8s_openapi::api::core::v1::Pod| pod.metadata.owner_references.as_ref().unwrap()[0].uid == "another";

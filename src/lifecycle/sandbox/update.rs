@@ -3,18 +3,20 @@
 //! Labels and annotations are carried to the pod, and images and resources are changed in place where the API server
 //! allows it. Everything else needs a new pod, which only `spec.upgradePolicy` allows.
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::decision::{Action, Plan, PodChange};
 use super::fit::{self, Fit};
-use super::observed::{PodView, Template};
-use super::outcome::{fail, show_pod, succeed, uid_of};
+use super::made::{Made, SameParts};
+use super::observed::{Observed, Template};
+use super::outcome::uid_of;
+use super::pod;
 use super::pod_state::PodState;
-use super::{creating, pod};
+use super::progress::{self, Progress};
 use crate::api::v1alpha1::{
-    CONDITION_INPLACE_UPDATE, CONDITION_READY, CONDITION_UPGRADING, Condition, ConditionStatus,
-    LABEL_POD_TEMPLATE_HASH, REASON_INPLACE_UPDATING, REASON_POD_READY, REASON_RECREATE_NOT_ALLOWED,
-    REASON_SUCCEEDED, REASON_UPGRADING, SandboxPhase, Time,
+    ANNOTATION_TEMPLATE_SPEC, CONDITION_INPLACE_UPDATE, CONDITION_UPGRADING, Condition, ConditionStatus,
+    LABEL_POD_TEMPLATE_HASH, REASON_INPLACE_UPDATING, REASON_RECREATE_NOT_ALLOWED, REASON_SUCCEEDED,
+    REASON_UPGRADING, SandboxPhase,
 };
 use crate::lifecycle::events::Reason;
 use crate::lifecycle::revision;
@@ -22,86 +24,130 @@ use crate::lifecycle::revision;
 /// The policy that allows a new pod.
 const RECREATE: &str = "Recreate";
 
+/// A pod that was compared with the template.
+pub(super) struct Comparison {
+    pub(super) fit: Fit,
+    /// The revision of the template.
+    revision: String,
+    /// The hashes of the spec of the template.
+    made: Made,
+    /// Those of the spec that the pod was made of, if they are known.
+    known: Option<Made>,
+}
+
+impl Comparison {
+    /// Compares a pod with the template. `None` if there is no template.
+    ///
+    /// # Errors
+    ///
+    /// If the template is no valid pod.
+    pub(super) fn of(observed: &Observed<'_>, pod: &Pod) -> Option<Result<Self, serde_json::Error>> {
+        let parts = observed.parts().ok()?;
+        let revision = revision::of(parts.template);
+        let wanted = pod::build(observed.sandbox, parts, &revision);
+        let made = Made::of(&wanted["spec"]);
+        let adopted = || observed.adopted.as_ref().map(|adopted| adopted.made.clone());
+        let known = Made::on(pod).or_else(adopted);
+        let same = known.as_ref().map_or_else(SameParts::default, |known| known.same(&made));
+        Some(fit::compare(wanted, pod, same).map(|fit| Self { fit, revision, made, known }))
+    }
+
+    /// Returns the change of the labels and annotations that differ.
+    fn metadata(&self) -> PodChange {
+        let Fit { labels, annotations, .. } = &self.fit;
+        PodChange { labels: labels.clone(), annotations: annotations.clone(), ..PodChange::default() }
+    }
+
+    /// Marks the pod as one of the template.
+    fn mark(&self, change: &mut PodChange) {
+        change.labels.insert(LABEL_POD_TEMPLATE_HASH.to_owned(), self.revision.clone());
+        change.annotations.insert(ANNOTATION_TEMPLATE_SPEC.to_owned(), self.made.to_string());
+    }
+}
+
 /// Carries a change of the template to the running pod.
 pub(super) fn follow_template(plan: &mut Plan<'_>, pod: &Pod) {
     let observed = plan.observed;
-    let Ok(parts) = observed.parts() else { return };
-    let ours = revision::of(parts.template);
-    if !may_have_changed(plan, &ours) {
+    if !may_have_changed(observed, pod) {
         return;
     }
-    let wanted = pod::build(observed.sandbox, parts, &ours);
-    let fit = match fit::compare(wanted, pod) {
-        Ok(fit) => fit,
-        Err(error) => return refuse(plan, &format!("the template is no valid pod: {error}")),
+    let compared = match Comparison::of(observed, pod) {
+        None => return,
+        Some(Ok(compared)) => compared,
+        Some(Err(error)) => return refuse(plan, &format!("the template is no valid pod: {error}")),
     };
+    let fit = &compared.fit;
     if observed.generation_is_observed() && fit.spec_fits() && fit.metadata_fits() {
-        // Another controller has made this pod of this template. Its revision stays.
+        // Another controller may have made this pod of this template. Its revision stays.
         return finish_in_place(plan, pod);
     }
-    plan.status.update_revision = Some(ours.as_str().into());
+    plan.status.update_revision = Some(compared.revision.as_str().into());
     if fit.spec_fits() {
-        carry_metadata(plan, pod, fit, &ours);
+        carry_metadata(plan, pod, &compared);
         return finish_in_place(plan, pod);
     }
     let is_refused = observed.update_refused.as_deref();
     if fit.other.is_empty() && is_refused.is_none() {
-        return update_in_place(plan, pod, fit, &ours);
+        return update_in_place(plan, pod, &compared);
     }
-    let mut needs = format!("{} cannot be changed in the running pod", fit.describe());
-    if let Some(refusal) = is_refused {
-        needs = format!("{needs}: {refusal}");
-    }
-    carry_metadata(plan, pod, fit, &ours);
-    let policy = observed.sandbox.spec.upgrade_policy();
-    if policy.and_then(|policy| policy.type_.as_deref()) == Some(RECREATE) {
-        plan.phase(SandboxPhase::Upgrading);
-        plan.condition(CONDITION_UPGRADING, ConditionStatus::True, REASON_UPGRADING, &needs);
-        plan.not_ready(REASON_UPGRADING, "");
-        plan.event(Reason::SandboxUpdating, needs);
-        return;
-    }
-    refuse(plan, &needs);
+    carry_metadata(plan, pod, &compared);
+    needs_new_pod(plan, &fit.describe(), is_refused);
 }
 
 /// Returns true if the pod has to be looked at (LS8). A template that is referred to does not count: other changes of the
 /// sandbox must not bring a change of the template to its pod. The next pod has the new template.
-fn may_have_changed(plan: &Plan<'_>, ours: &str) -> bool {
-    let observed = plan.observed;
+fn may_have_changed(observed: &Observed<'_>, pod: &Pod) -> bool {
+    let sandbox = observed.sandbox;
+    let Some(template) = sandbox.spec.template.as_ref() else { return false };
     if !matches!(observed.template, Template::Inline) {
         return false;
     }
-    let status = observed.sandbox.status.as_ref();
-    let stored = status.and_then(|status| status.update_revision.as_deref()).unwrap_or_default();
-    let is_open = |condition: &Condition| {
-        matches!(&*condition.reason, REASON_INPLACE_UPDATING | REASON_RECREATE_NOT_ALLOWED)
-    };
-    let is_open = observed.sandbox.condition(CONDITION_INPLACE_UPDATE).is_some_and(is_open);
-    if !stored.is_empty() {
-        // With our revision only other parts of the spec have changed, such as a timer. Admission may have changed the
-        // pod, and that is no reason to touch it.
-        return is_open || stored != ours;
+    if progress::is_open(sandbox) {
+        return true;
     }
-    let had_status = status.is_some_and(|status| status.observed_generation.is_some());
-    is_open || (had_status && !observed.generation_is_observed())
+    let status = sandbox.status.as_ref();
+    let was_looked_at = match status.and_then(|status| status.observed_generation) {
+        // The sandbox has just got its pod.
+        None => true,
+        Some(_) => observed.generation_is_observed(),
+    };
+    // Before a sandbox runs, its template may have changed without a look at the pod. The look is right if the pod tells
+    // of which spec it was made. Any other pod is left as its controller left it.
+    if was_looked_at && (is_running(observed) || Made::on(pod).is_none()) {
+        return false;
+    }
+    // With our revision only other parts of the spec have changed, such as a timer.
+    let stored = status.and_then(|status| status.update_revision.as_deref()).unwrap_or_default();
+    stored.is_empty() || stored != revision::of(template)
 }
 
-/// LS9: labels and annotations never restart a pod.
-fn carry_metadata(plan: &mut Plan<'_>, pod: &Pod, fit: Fit, revision: &str) {
-    if fit.metadata_fits() {
+fn is_running(observed: &Observed<'_>) -> bool {
+    observed.sandbox.phase() == Some(&SandboxPhase::Running)
+}
+
+/// LS9: labels and annotations never restart a pod. If the spec does not fit, the pod goes on to say what it was made of.
+fn carry_metadata(plan: &mut Plan<'_>, pod: &Pod, compared: &Comparison) {
+    // The status is written after the patch. If a label differs again, admission has set it back, and will do so again.
+    let is_carried = plan.observed.generation_is_observed() && is_running(plan.observed);
+    if compared.fit.metadata_fits() || is_carried {
         return;
     }
-    let mut change = PodChange { labels: fit.labels, annotations: fit.annotations, ..PodChange::default() };
-    change.labels.insert(LABEL_POD_TEMPLATE_HASH.to_owned(), revision.to_owned());
+    let mut change = compared.metadata();
+    if compared.fit.spec_fits() {
+        compared.mark(&mut change);
+    } else if let Some(known) = &compared.known {
+        // What is remembered of a pod of another controller then survives this process.
+        change.annotations.insert(ANNOTATION_TEMPLATE_SPEC.to_owned(), known.to_string());
+    }
     plan.act(Action::PatchPod { uid: uid_of(pod), change });
 }
 
-fn update_in_place(plan: &mut Plan<'_>, pod: &Pod, fit: Fit, revision: &str) {
-    let fields = fit.describe();
-    let mut change = PodChange { labels: fit.labels, annotations: fit.annotations, images: fit.images };
-    change.labels.insert(LABEL_POD_TEMPLATE_HASH.to_owned(), revision.to_owned());
-    if !fit.resources.is_empty() {
-        plan.act(Action::ResizePod { uid: uid_of(pod), resources: fit.resources });
+fn update_in_place(plan: &mut Plan<'_>, pod: &Pod, compared: &Comparison) {
+    let fields = compared.fit.describe();
+    let mut change = PodChange { images: compared.fit.images.clone(), ..compared.metadata() };
+    compared.mark(&mut change);
+    if !compared.fit.resources.is_empty() {
+        plan.act(Action::ResizePod { uid: uid_of(pod), resources: compared.fit.resources.clone() });
     }
     plan.act(Action::PatchPod { uid: uid_of(pod), change });
     plan.condition(CONDITION_INPLACE_UPDATE, ConditionStatus::False, REASON_INPLACE_UPDATING, &fields);
@@ -112,47 +158,57 @@ fn update_in_place(plan: &mut Plan<'_>, pod: &Pod, fit: Fit, revision: &str) {
 /// Ends an update in place when the pod has done it. Ends a refusal when the template fits again.
 fn finish_in_place(plan: &mut Plan<'_>, pod: &Pod) {
     let known = plan.observed.sandbox.condition(CONDITION_INPLACE_UPDATE);
-    let is_open = |known: &&Condition| !known.is_true() || known.reason == REASON_INPLACE_UPDATING;
-    let Some(known) = known.filter(is_open) else { return };
-    let since = known.last_transition_time.as_ref().map(Time::timestamp);
-    let is_done = known.reason != REASON_INPLACE_UPDATING
-        || (PodState::of(pod) == PodState::Ready && is_updated(pod, since));
-    if is_done {
-        plan.condition(CONDITION_INPLACE_UPDATE, ConditionStatus::True, REASON_SUCCEEDED, "");
-    } else if matches!(PodState::of(pod), PodState::Ready) {
-        let message = known.message.clone();
-        plan.not_ready(REASON_INPLACE_UPDATING, &message);
+    let is_unfinished = |known: &&Condition| !known.is_true() || known.reason == REASON_INPLACE_UPDATING;
+    let Some(known) = known.filter(is_unfinished) else { return };
+    let is_ready = PodState::of(pod) == PodState::Ready;
+    match Progress::of(pod, known) {
+        Progress::Infeasible(why) => infeasible(plan, pod, known, &why),
+        // It was a refusal, and the template fits again.
+        _ if known.reason != REASON_INPLACE_UPDATING => succeeded(plan),
+        Progress::Done if is_ready => succeeded(plan),
+        Progress::Updating if is_ready => plan.not_ready(REASON_INPLACE_UPDATING, &known.message),
+        // The readiness is that of the pod.
+        Progress::Done | Progress::Updating | Progress::Deferred => {}
     }
 }
 
-/// Returns true if every container runs the image of the spec, and no resize is under way.
-fn is_updated(pod: &Pod, since: Option<jiff::Timestamp>) -> bool {
-    let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return false };
-    let resizing = status.conditions.iter().flatten().any(|condition| {
-        matches!(&*condition.type_, "PodResizePending" | "PodResizeInProgress") && condition.status == "True"
-    });
-    let runs = |container: &Container| {
-        let mut statuses = status.container_statuses.iter().flatten();
-        statuses.find(|status| status.name == container.name).is_some_and(|status| {
-            let image = container.image.as_deref().unwrap_or_default();
-            is_image(&status.image, image) || started_after(status, since)
-        })
-    };
-    !resizing && spec.containers.iter().all(runs)
+fn succeeded(plan: &mut Plan<'_>) {
+    plan.condition(CONDITION_INPLACE_UPDATE, ConditionStatus::True, REASON_SUCCEEDED, "");
 }
 
-/// Returns true if the image in a status is that of a spec. Runtimes add the registry and the tag that are the default.
-fn is_image(actual: &str, wanted: &str) -> bool {
-    let ends = |wanted: &str| {
-        actual == wanted || actual.strip_suffix(wanted).is_some_and(|registry| registry.ends_with('/'))
-    };
-    ends(wanted) || ends(&format!("{wanted}:latest"))
+/// The API server has accepted new resources that the node can never have.
+fn infeasible(plan: &mut Plan<'_>, pod: &Pod, known: &Condition, why: &str) {
+    if known.reason == REASON_RECREATE_NOT_ALLOWED && !may_recreate(plan) {
+        return;
+    }
+    let fields = known.message.split(CANNOT_BE_CHANGED).next().unwrap_or_default();
+    needs_new_pod(plan, fields, Some(why));
+    if plan.status.phase == Some(SandboxPhase::Upgrading) {
+        // The spec of this pod fits, so nothing later would delete it.
+        plan.write_status_here();
+        plan.act(Action::DeletePod { uid: uid_of(pod), grace: None });
+    }
 }
 
-fn started_after(status: &ContainerStatus, since: Option<jiff::Timestamp>) -> bool {
-    let running = status.state.as_ref().and_then(|state| state.running.as_ref());
-    let started = running.and_then(|running| running.started_at.as_ref()).map(|time| time.0);
-    started.zip(since).is_some_and(|(started, since)| started > since)
+/// Follows the names of the fields in the message of a change that needs a new pod.
+const CANNOT_BE_CHANGED: &str = " cannot be changed in the running pod";
+
+/// A change of these fields needs a new pod. `why` is the answer of those who have refused to change the running one.
+fn needs_new_pod(plan: &mut Plan<'_>, fields: &str, why: Option<&str>) {
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    let needs = format!("{fields}{CANNOT_BE_CHANGED}{why}");
+    if !may_recreate(plan) {
+        return refuse(plan, &needs);
+    }
+    plan.phase(SandboxPhase::Upgrading);
+    plan.condition(CONDITION_UPGRADING, ConditionStatus::True, REASON_UPGRADING, &needs);
+    plan.not_ready(REASON_UPGRADING, "");
+    plan.event(Reason::SandboxUpdating, needs);
+}
+
+fn may_recreate(plan: &Plan<'_>) -> bool {
+    let policy = plan.observed.sandbox.spec.upgrade_policy();
+    policy.and_then(|policy| policy.type_.as_deref()) == Some(RECREATE)
 }
 
 /// Shows that the change needs a new pod, and that none may be made.
@@ -162,42 +218,5 @@ fn refuse(plan: &mut Plan<'_>, needs: &str) {
     plan.condition(CONDITION_INPLACE_UPDATE, ConditionStatus::False, REASON_RECREATE_NOT_ALLOWED, needs);
     if !is_known {
         plan.event(Reason::RecreateNotAllowed, needs);
-    }
-}
-
-/// The phase Upgrading: the old pod is deleted, and a pod of the new template is created.
-pub(super) fn upgrade(plan: &mut Plan<'_>) {
-    let observed = plan.observed;
-    plan.phase(SandboxPhase::Upgrading);
-    let pod = match &observed.pod {
-        PodView::Absent => return creating::create(plan, REASON_UPGRADING),
-        PodView::Foreign(pod) => return creating::name_taken(plan, pod),
-        // A new pod is created when it is gone.
-        PodView::Ours(pod) if pod.metadata.deletion_timestamp.is_some() => return,
-        PodView::Ours(pod) => pod,
-    };
-    let fits = observed.parts().ok().is_none_or(|parts| {
-        let wanted = pod::build(observed.sandbox, parts, &revision::of(parts.template));
-        // A template that is no pod is no reason to delete one.
-        fit::compare(wanted, pod).map_or(true, |fit| fit.spec_fits())
-    });
-    if !fits {
-        return plan.act(Action::DeletePod { uid: uid_of(pod), grace: None });
-    }
-    match PodState::of(pod) {
-        PodState::Failed(message) => fail(plan, &message),
-        PodState::Succeeded(message) => succeed(plan, &message),
-        PodState::NotReady { reason, message } if reason != REASON_POD_READY => {
-            plan.problem(reason, &message);
-        }
-        PodState::NotReady { .. } => plan.not_ready(REASON_UPGRADING, ""),
-        PodState::Ready => {
-            plan.phase(SandboxPhase::Running);
-            plan.status.message = None;
-            plan.condition(CONDITION_READY, ConditionStatus::True, REASON_POD_READY, "");
-            plan.condition(CONDITION_UPGRADING, ConditionStatus::False, REASON_SUCCEEDED, "");
-            show_pod(plan, pod);
-            plan.event(Reason::SandboxRunning, "Sandbox upgraded");
-        }
     }
 }

@@ -209,7 +209,7 @@ const LIFECYCLE: [&str; 14] = [
     "checkpoints: delete",
     "checkpoints: patch",
     "checkpoints/status: patch",
-    "persistentvolumeclaims: create",
+    "persistentvolumeclaims: create,get",
     "pods: create,delete,get,patch",
     "pods/resize: patch",
     "sandboxclaims: delete",

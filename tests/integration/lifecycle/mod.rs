@@ -7,6 +7,7 @@ mod claim;
 mod pool_rig;
 mod sandbox;
 mod sandbox_set;
+mod sandbox_update;
 mod world;
 
 use std::fmt::Debug;

@@ -9,7 +9,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
 use memory_apiserver::{FaultPlan, Kubelet, On, PodOutcome, Pods, RequestFault, Times, Verb, WatchFault};
-use sandbox_manager::api::v1alpha1::{Generation, Sandbox, SandboxPhase, SandboxTemplate};
+use sandbox_manager::api::v1alpha1::{Sandbox, SandboxPhase, SandboxTemplate};
 use sandbox_manager::lifecycle::SANDBOX_CONTROLLER;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use super::{Lab, START};
 use crate::support::{SOON, eventually};
 
 /// A sandbox with more fields in its spec.
-fn sandbox(name: &str, more: Value) -> Value {
+pub(super) fn sandbox(name: &str, more: Value) -> Value {
     let mut object = json!({
         "apiVersion": "agents.kruise.io/v1alpha1", "kind": "Sandbox", "metadata": {"name": name},
         "spec": {"template": {
@@ -32,27 +32,27 @@ fn sandbox(name: &str, more: Value) -> Value {
     object
 }
 
-fn phase(sandbox: &Sandbox) -> &str {
+pub(super) fn phase(sandbox: &Sandbox) -> &str {
     sandbox.phase().map_or("", SandboxPhase::as_str)
 }
 
 /// Returns the reason of a condition with this status.
-fn reason<'a>(sandbox: &'a Sandbox, type_: &str, status: &str) -> &'a str {
+pub(super) fn reason<'a>(sandbox: &'a Sandbox, type_: &str, status: &str) -> &'a str {
     let condition = sandbox.condition(type_).filter(|condition| condition.status.as_str() == status);
     condition.map_or("", |condition| &condition.reason)
 }
 
-fn message<'a>(sandbox: &'a Sandbox, type_: &str) -> &'a str {
+pub(super) fn message<'a>(sandbox: &'a Sandbox, type_: &str) -> &'a str {
     sandbox.condition(type_).map_or("", |condition| &condition.message)
 }
 
 impl Lab {
-    async fn merge_sandbox(&self, name: &str, change: Value) -> Sandbox {
+    pub(super) async fn merge_sandbox(&self, name: &str, change: Value) -> Sandbox {
         let patch = Patch::Merge(change);
         self.api::<Sandbox>().patch(name, &PatchParams::default(), &patch).await.unwrap()
     }
 
-    async fn until_running(&self, name: &str) -> Sandbox {
+    pub(super) async fn until_running(&self, name: &str) -> Sandbox {
         self.until(name, |sandbox: &Sandbox| phase(sandbox) == "Running" && sandbox.is_ready()).await
     }
 
@@ -61,7 +61,7 @@ impl Lab {
     }
 
     /// Waits until the manager has sent an event with this reason, and returns its note.
-    async fn until_event(&self, reason: &str) -> String {
+    pub(super) async fn until_event(&self, reason: &str) -> String {
         eventually(reason, SOON, async || {
             let events = self.api::<Event>().list(&ListParams::default()).await?.items;
             let found = events.iter().find(|event| event.reason.as_deref() == Some(reason));
@@ -146,6 +146,81 @@ async fn ls1_ls3_ls6_a_pause_keeps_the_volume_claim_and_a_resume_uses_it_again()
     );
     for reason in ["SandboxPaused", "SandboxResuming"] {
         lab.until_event(reason).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ls1_a_sandbox_that_does_not_run_yet_is_paused_without_waiting_for_it() {
+    let lab = Lab::start();
+    lab.kubelet.rule(Pods::all(), PodOutcome::Starting);
+    lab.create::<Sandbox>(sandbox("starting", json!({}))).await;
+    lab.until("starting", |sandbox: &Sandbox| phase(sandbox) == "Pending").await;
+    lab.merge_sandbox("starting", json!({"spec": {"paused": true}})).await;
+    lab.until_paused("starting").await;
+    lab.until_gone::<Pod>("starting").await;
+
+    lab.create::<Sandbox>(sandbox("paused", json!({"paused": true}))).await;
+    let paused = lab.until_paused("paused").await;
+    assert_eq!((phase(&paused), reason(&paused, "SandboxPaused", "True")), ("Paused", "StopPauseSucceed"));
+    assert_eq!(lab.writes().iter().filter(|write| *write == "create pods").count(), 1, "{:?}", lab.writes());
+    lab.kubelet.clear_rules();
+    lab.merge_sandbox("paused", json!({"spec": {"paused": false}})).await;
+    lab.until_running("paused").await;
+}
+
+fn volume_claim(owner: &Value) -> Value {
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let metadata = json!({"name": "data-s", "namespace": "default", "ownerReferences": owner});
+    json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+}
+
+/// A lab whose cache shows new volume claims, or does not.
+async fn lab_for_claims(cache_shows_them: bool) -> Lab {
+    let lab = Lab::start();
+    if !cache_shows_them {
+        // The first list would show them.
+        lab.create::<Sandbox>(sandbox("first", json!({}))).await;
+        lab.until_running("first").await;
+        let events = On::kind("persistentvolumeclaims");
+        lab.server.inject(&FaultPlan::event(events, Times::Always, WatchFault::Silence));
+    }
+    lab
+}
+
+#[tokio::test(start_paused = true)]
+async fn ls3_the_volume_claim_of_a_predecessor_is_waited_for_and_not_used() {
+    for cache_shows_it in [true, false] {
+        let lab = lab_for_claims(cache_shows_it).await;
+        let owner = json!([{
+            "apiVersion": "agents.kruise.io/v1alpha1", "kind": "Sandbox", "name": "s", "uid": "of-before",
+            "controller": true,
+        }]);
+        lab.server.force("persistentvolumeclaims", volume_claim(&owner));
+        lab.create::<Sandbox>(sandbox("s", with_claim())).await;
+        let is_waiting = |sandbox: &Sandbox| reason(sandbox, "Ready", "False") == "VolumeClaimNameTaken";
+        let waiting = lab.until("s", is_waiting).await;
+        assert_eq!(phase(&waiting), "Pending");
+        let expected = "volume claim data-s belongs to Sandbox s (UID of-before); waiting until it is gone";
+        assert_eq!(message(&waiting, "Ready"), expected);
+        assert_eq!(lab.until_event("VolumeClaimNameTaken").await, expected);
+        assert!(lab.api::<Pod>().get_opt("s").await.unwrap().is_none());
+        assert_eq!(lab.reads().contains(&"get persistentvolumeclaims data-s".to_owned()), !cache_shows_it);
+        lab.delete::<PersistentVolumeClaim>("data-s").await;
+        let running = lab.until_running("s").await;
+        let claim: PersistentVolumeClaim = lab.api().get("data-s").await.unwrap();
+        assert_eq!(claim.owner_references()[0].uid, running.metadata.uid.unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ls3_a_volume_claim_that_a_user_has_made_is_used() {
+    for cache_shows_it in [true, false] {
+        let lab = lab_for_claims(cache_shows_it).await;
+        let made: PersistentVolumeClaim = lab.create(volume_claim(&json!([]))).await;
+        lab.create::<Sandbox>(sandbox("s", with_claim())).await;
+        lab.until_running("s").await;
+        let used: PersistentVolumeClaim = lab.api().get("data-s").await.unwrap();
+        assert_eq!(used.metadata.resource_version, made.metadata.resource_version);
     }
 }
 
@@ -385,6 +460,27 @@ async fn lc2_while_the_watch_of_pods_is_silent_the_own_pod_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn lc2_a_pod_that_the_cache_does_not_show_for_a_minute_is_read() {
+    let lab = Lab::start();
+    lab.create::<Sandbox>(sandbox("first", json!({}))).await;
+    lab.until_running("first").await;
+    lab.server.inject(&FaultPlan::event(On::kind("pods"), Times::Always, WatchFault::Silence));
+    let begun = tokio::time::Instant::now();
+    lab.create::<Sandbox>(sandbox("s", json!({}))).await;
+    let running = lab.until_running("s").await;
+    assert!(begun.elapsed() < Duration::from_secs(65), "{:?}", begun.elapsed());
+    let pod: Pod = lab.api().get("s").await.unwrap();
+    let shown = running.status.unwrap().pod_info.unwrap().pod_uid;
+    assert_eq!(shown.map(|uid| uid.to_string()), pod.metadata.uid);
+    assert!(lab.reads().contains(&"get pods s".to_owned()), "{:?}", lab.reads());
+    // It is read again and again, so its end is seen, too.
+    lab.delete::<Pod>("s").await;
+    let failed = lab.until("s", |sandbox: &Sandbox| phase(sandbox) == "Failed").await;
+    assert_eq!(failed.status.unwrap().message.as_deref(), Some("Pod Not Found"));
+    assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn lc2_a_sandbox_that_is_gone_gets_no_further_pod_while_the_cache_still_shows_it() {
     let mut lab = Lab::without_kubelet();
     lab.start_manager();
@@ -401,6 +497,111 @@ async fn lc2_a_sandbox_that_is_gone_gets_no_further_pod_while_the_cache_still_sh
     lab.until_gone::<Pod>("s").await;
     let creations = lab.writes().iter().filter(|write| *write == "create pods").count();
     assert_eq!(creations, 1, "{:?}", lab.writes());
+}
+
+/// A sandbox with a status that an earlier leader has written, and a pod if it has one.
+fn left_by_a_leader(lab: &Lab, status: Value, more: Value, has_pod: bool) {
+    let mut object = sandbox("s", more);
+    let metadata = json!({"name": "s", "namespace": "default", "uid": "u-1", "generation": 1});
+    (object["metadata"], object["status"]) = (metadata, status);
+    lab.server.force("sandboxes.agents.kruise.io", object);
+    if has_pod {
+        add_pod(lab);
+    }
+}
+
+/// A pod of the sandbox `s`, as an earlier leader has made it.
+fn add_pod(lab: &Lab) {
+    let mut pod = foreign_pod(&json!({"agents.kruise.io/created-by": "sandbox"}));
+    (pod["metadata"]["namespace"], pod["metadata"]["ownerReferences"][0]["uid"]) =
+        (json!("default"), json!("u-1"));
+    lab.server.force("pods", pod);
+}
+
+/// The last write of an earlier leader, which the cache does not show.
+async fn last_write(lab: &Lab, change: Value) {
+    lab.server.inject(&FaultPlan::event(On::kind("sandboxes"), Times::Always, WatchFault::Silence));
+    let patch = Patch::Merge(change);
+    lab.api::<Sandbox>().patch_status("s", &PatchParams::default(), &patch).await.unwrap();
+}
+
+async fn until_read(lab: &Lab) {
+    eventually("a live read", SOON, async || {
+        ensure!(lab.reads().contains(&"get sandboxes s".to_owned()), "{:?}", lab.writes());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc2_a_new_leader_does_not_delete_the_pod_of_a_sandbox_that_the_old_one_has_resumed() {
+    let mut lab = Lab::without_kubelet();
+    let paused = json!([{
+        "type": "SandboxPaused", "status": "True", "reason": "StopPauseSucceed", "message": "",
+        "lastTransitionTime": "2029-01-01T00:00:00Z",
+    }]);
+    let status = json!({"phase": "Paused", "observedGeneration": 1, "conditions": paused});
+    left_by_a_leader(&lab, status, json!({"paused": true}), false);
+    lab.start_manager();
+    eventually("a reconcile", SOON, async || {
+        let reconciles =
+            lab.metric("controller_runtime_reconcile_total", &[("controller", SANDBOX_CONTROLLER)]);
+        ensure!(reconciles > 0.5, "{reconciles}");
+        Ok(())
+    })
+    .await;
+    assert!(lab.writes().is_empty() && lab.reads().is_empty());
+    last_write(&lab, json!({"status": {"phase": "Running", "conditions": []}})).await;
+    add_pod(&lab);
+    until_read(&lab).await;
+    assert!(lab.writes().is_empty(), "{:?}", lab.writes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc2_a_new_leader_creates_no_pod_for_a_sandbox_that_the_old_one_has_ended() {
+    let mut lab = Lab::without_kubelet();
+    let status = json!({"phase": "Resuming", "observedGeneration": 1, "updateRevision": "r"});
+    left_by_a_leader(&lab, status, json!({}), true);
+    lab.start_manager();
+    lab.until("s", |sandbox: &Sandbox| reason(sandbox, "Ready", "False") == "PodReady").await;
+    // The write of the status was a proof that the view was right. Another leader has not got it.
+    lab.kill_manager().await;
+    lab.start_manager();
+    eventually("a reconcile", SOON, async || {
+        let reconciles =
+            lab.metric("controller_runtime_reconcile_total", &[("controller", SANDBOX_CONTROLLER)]);
+        ensure!(reconciles > 0.5, "{reconciles}");
+        Ok(())
+    })
+    .await;
+    let writes = lab.writes();
+    last_write(&lab, json!({"status": {"phase": "Failed"}})).await;
+    lab.delete::<Pod>("s").await;
+    until_read(&lab).await;
+    assert_eq!(lab.writes(), writes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc2_one_proof_is_enough_for_a_leader() {
+    let mut lab = Lab::without_manager(Kubelet::ready_after(START));
+    let paused = json!([{
+        "type": "SandboxPaused", "status": "False", "reason": "DeletePod", "message": "",
+        "lastTransitionTime": "2029-01-01T00:00:00Z",
+    }]);
+    let status = json!({"phase": "Paused", "observedGeneration": 1, "conditions": paused});
+    left_by_a_leader(&lab, status, json!({"paused": true}), true);
+    lab.start_manager();
+    lab.until_paused("s").await;
+    let is_read = |read: &&String| *read == "get sandboxes s";
+    assert!(lab.reads().iter().filter(is_read).count() <= 1, "{:?}", lab.reads());
+    for _ in 0..3 {
+        lab.merge_sandbox("s", json!({"spec": {"paused": false}})).await;
+        lab.until_running("s").await;
+        lab.merge_sandbox("s", json!({"spec": {"paused": true}})).await;
+        lab.until_paused("s").await;
+    }
+    // A sandbox that has had a pod from this process is read before it gets another one.
+    assert!(lab.reads().iter().filter(is_read).count() <= 3, "{:?}", lab.reads());
 }
 
 #[tokio::test(start_paused = true)]
@@ -536,64 +737,4 @@ async fn faults_of_the_api_server_delay_but_change_nothing() {
         assert!(!uids.contains(&shown), "the old pod is taken for the new one");
     }
     assert!(lab.server.faults_fired().iter().map(|(_, times)| times).sum::<u64>() > 20);
-}
-
-/// Returns the change of the template's container to these fields.
-fn container(fields: Value) -> Value {
-    let mut container = json!({"name": "a", "image": "i:1"});
-    let Value::Object(fields) = fields else { panic!("no fields: {fields}") };
-    for (field, value) in fields {
-        container[field] = value;
-    }
-    json!({"spec": {"template": {"spec": {"containers": [container]}}}})
-}
-
-#[tokio::test(start_paused = true)]
-async fn ls9_labels_and_images_are_changed_without_a_new_pod() {
-    let lab = Lab::start();
-    lab.create::<Sandbox>(sandbox("s", json!({}))).await;
-    let before = lab.until_running("s").await.status.unwrap();
-    let labels = json!({"spec": {"template": {"metadata": {"labels": {"app": "y", "new": "1"}}}}});
-    lab.merge_sandbox("s", labels).await;
-    let pod = lab.until("s", |pod: &Pod| pod.labels().get("new").is_some()).await;
-    assert_eq!(pod.labels()["app"], "y");
-    let is_current = |sandbox: &Sandbox| {
-        sandbox.status.as_ref().unwrap().observed_generation.map(Generation::get)
-            == sandbox.metadata.generation
-    };
-    let sandbox = lab.until("s", is_current).await;
-    assert!(sandbox.is_ready());
-    assert_ne!(sandbox.status.as_ref().unwrap().update_revision, before.update_revision);
-
-    lab.merge_sandbox("s", container(json!({"image": "i:2"}))).await;
-    let updated = lab.until("s", |sandbox: &Sandbox| sandbox.condition_is_true("InplaceUpdate")).await;
-    assert!(updated.is_ready() && is_current(&updated));
-    let pod: Pod = lab.api().get("s").await.unwrap();
-    assert_eq!(pod.spec.unwrap().containers[0].image.as_deref(), Some("i:2"));
-    let uid = updated.status.unwrap().pod_info.unwrap().pod_uid;
-    assert_eq!(uid, before.pod_info.unwrap().pod_uid);
-}
-
-#[tokio::test(start_paused = true)]
-async fn ls9_a_change_that_needs_a_new_pod_is_refused_until_the_policy_allows_it() {
-    let lab = Lab::start();
-    lab.create::<Sandbox>(sandbox("s", json!({}))).await;
-    let before = lab.until_running("s").await.status.unwrap().pod_info.unwrap().pod_uid;
-    lab.merge_sandbox("s", container(json!({"command": ["run"]}))).await;
-    let is_refused = |sandbox: &Sandbox| reason(sandbox, "InplaceUpdate", "False") == "RecreateNotAllowed";
-    let refused = lab.until("s", is_refused).await;
-    assert!(refused.is_ready());
-    let expected = "containers[a].command cannot be changed in the running pod";
-    assert_eq!(message(&refused, "InplaceUpdate"), expected);
-    assert_eq!(lab.until_event("RecreateNotAllowed").await, expected);
-
-    lab.merge_sandbox("s", json!({"spec": {"upgradePolicy": {"type": "Recreate"}}})).await;
-    let is_upgraded = |sandbox: &Sandbox| {
-        phase(sandbox) == "Running" && reason(sandbox, "Upgrading", "False") == "Succeeded"
-    };
-    let upgraded = lab.until("s", is_upgraded).await;
-    assert!(upgraded.is_ready());
-    assert_ne!(upgraded.status.unwrap().pod_info.unwrap().pod_uid, before);
-    let pod: Pod = lab.api().get("s").await.unwrap();
-    assert_eq!(pod.spec.unwrap().containers[0].command, Some(vec!["run".to_owned()]));
 }
