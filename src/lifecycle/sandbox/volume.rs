@@ -49,7 +49,8 @@ mod tests {
     use super::*;
 
     fn obstacle(metadata: Value) -> Option<Obstacle> {
-        let mut claim = json!({"metadata": metadata});
+        let mut claim = json!({});
+        claim["metadata"] = metadata;
         claim["metadata"]["name"] = json!("data-s");
         let sandbox = json!({"metadata": {"name": "s", "uid": "u"}, "spec": {}});
         Obstacle::of(&serde_json::from_value(claim).unwrap(), &serde_json::from_value(sandbox).unwrap())

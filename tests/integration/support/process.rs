@@ -180,6 +180,11 @@ impl Process {
         assert!(ended.is_none(), "it ended with {ended:?}: {}", self.log());
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child of ours").is_some()
+    }
+
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

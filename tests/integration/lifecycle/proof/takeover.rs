@@ -1,8 +1,8 @@
 //! The leader of two replicas of the binary goes while a pool grows: the other one goes on where it was, and by the log of
 //! the API server no write of the old leader comes after the first one of the new leader.
 //!
-//! Each replica is a user of its own, so that the log tells them apart. The times of the election are the defaults: if the
-//! machine is busy, shorter ones could cost the new leader its lease, and nobody starts it again here.
+//! Each replica is a user of its own, so that the log tells them apart. The new one is started again when it ends, as a
+//! Deployment does: on a machine that is too busy to renew a lease in time, it loses its own, too.
 
 use anyhow::ensure;
 use kube::config::Kubeconfig;
@@ -38,12 +38,14 @@ impl Replicas {
     }
 
     /// Waits until the new leader has filled the pool, which was not full when it took over.
-    async fn is_taken_over(&self) {
+    async fn is_taken_over(&mut self) {
         let ready = self.pool.list::<Sandbox>().await.unwrap();
         let ready = ready.iter().filter(|sandbox| sandbox.is_ready()).count();
         assert!(ready < REPLICAS, "the pool was full before the leader went");
-        self.pool.is_full(REPLICAS).await;
-        ensure_leads(&self.new).await.unwrap();
+        tokio::select! {
+            () = self.pool.is_full(REPLICAS) => {}
+            () = keep_running(&self.pool, &mut self.new) => {}
+        }
     }
 
     /// No write of the old leader after the first one of the new, exactly so many members, and never more.
@@ -85,6 +87,18 @@ async fn start(pool: &Pool, kubeconfig: &Kubeconfig) -> Process {
     let process = Process::start(kubeconfig, &pool.config(&format!("{SLOW}\n{election}"))).await;
     process.becomes_ready().await;
     process
+}
+
+/// Starts the new replica again whenever it has ended. Never returns.
+async fn keep_running(pool: &Pool, new: &mut Process) {
+    loop {
+        eventually("the new replica ends", 2 * DEADLINE, async || {
+            ensure!(new.has_ended(), "it runs");
+            Ok(())
+        })
+        .await;
+        *new = start(pool, &pool.cluster.kubeconfig(&user(pool, "new")).await).await;
+    }
 }
 
 async fn ensure_leads(process: &Process) -> anyhow::Result<()> {

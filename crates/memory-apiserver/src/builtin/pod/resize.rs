@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(resources: Value) -> Value {
+    fn pod(resources: &Value) -> Value {
         json!({"spec": {"containers": [{"name": "a", "image": "i", "resources": resources}]}})
     }
 
@@ -109,9 +109,9 @@ mod tests {
 
     #[test]
     fn resources_change_but_are_not_removed() {
-        let live = pod(json!({"requests": {"cpu": "1", "novel": "1"}, "limits": {"cpu": "2"}}));
+        let live = pod(&json!({"requests": {"cpu": "1", "novel": "1"}, "limits": {"cpu": "2"}}));
         let errors = |resources: Value| -> Vec<String> {
-            validate(&pod(resources), &live).iter().map(ToString::to_string).collect()
+            validate(&pod(&resources), &live).iter().map(ToString::to_string).collect()
         };
         let none: [&str; 0] = [];
         assert_eq!(
@@ -126,7 +126,7 @@ mod tests {
             errors(json!({"requests": {"cpu": "1", "novel": "2"}, "limits": {"cpu": "2"}})),
             ["spec: Forbidden: only cpu and memory resources are mutable"]
         );
-        let quality = validate(&pod(json!({})), &pod(json!({"requests": {"cpu": "1"}})));
+        let quality = validate(&pod(&json!({})), &pod(&json!({"requests": {"cpu": "1"}})));
         assert!(quality[0].to_string().contains("QOS Class"), "{quality:?}");
     }
 }

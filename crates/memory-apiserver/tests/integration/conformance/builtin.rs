@@ -320,12 +320,8 @@ async fn the_resources_of_a_pod_are_changed_by_its_subresource_resize(server: &S
         json!({ "metadata": { "labels": { "ignored": "x" } }, "spec": { "nodeName": "n", "containers": container } })
     };
     let more = json!({ "requests": { "cpu": "1500m" } });
-    let other_way = pods.patch(
-        "p",
-        strategic,
-        &json!({ "spec": { "containers": [{ "name": "c", "resources": more }] } }),
-    );
-    assert_eq!(other_way.await.invalid(), ["spec: FieldValueForbidden"]);
+    let main = json!({ "spec": { "containers": [{ "name": "c", "resources": more }] } });
+    assert_eq!(pods.patch("p", strategic, &main).await.invalid(), ["spec: FieldValueForbidden"]);
 
     let resized = pods.patch("p/resize", strategic, &patch(more)).await.ok();
     let mut expected = created["spec"].clone();
