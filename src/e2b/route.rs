@@ -232,32 +232,32 @@ mod tests {
 
     use super::*;
 
-    fn found(method: Method, path: &str) -> (Operation, String) {
-        let route = resolve(&method, path).unwrap();
+    fn found(method: &Method, path: &str) -> (Operation, String) {
+        let route = resolve(method, path).unwrap();
         (route.operation, route.id)
     }
 
-    fn status(method: Method, path: &str) -> u16 {
-        resolve(&method, path).unwrap_err().status().as_u16()
+    fn status(method: &Method, path: &str) -> u16 {
+        resolve(method, path).unwrap_err().status().as_u16()
     }
 
     #[test]
     fn e2b_1_1_both_dialects_have_the_same_operations() {
         for path in ["/sandboxes", "/v2/sandboxes", "/kruise/api/v2/sandboxes", "/v2/sandboxes/"] {
-            assert_eq!(found(Method::POST, path).0, Operation::CreateSandbox, "{path}");
+            assert_eq!(found(&Method::POST, path).0, Operation::CreateSandbox, "{path}");
         }
         for path in ["/sandboxes/ns--a/connect", "/v2/sandboxes/ns--a/connect"] {
-            assert_eq!(found(Method::POST, path), (Operation::ConnectSandbox, "ns--a".to_owned()), "{path}");
+            assert_eq!(found(&Method::POST, path), (Operation::ConnectSandbox, "ns--a".to_owned()), "{path}");
         }
     }
 
     #[test]
     fn e2b_2_a_segment_is_decoded_after_the_path_was_split() {
         assert_eq!(
-            found(Method::GET, "/templates/aliases/ns%2Fx%3Atag"),
+            found(&Method::GET, "/templates/aliases/ns%2Fx%3Atag"),
             (Operation::GetAlias, "ns/x:tag".to_owned())
         );
-        assert_eq!(found(Method::GET, "/templates/tags"), (Operation::GetTemplate, "tags".to_owned()));
+        assert_eq!(found(&Method::GET, "/templates/tags"), (Operation::GetTemplate, "tags".to_owned()));
     }
 
     #[test]
@@ -272,7 +272,7 @@ mod tests {
             (Method::GET, "/nothing"),
             (Method::GET, "/"),
         ] {
-            assert_eq!(status(method, path), 404, "{path}");
+            assert_eq!(status(&method, path), 404, "{path}");
         }
     }
 
@@ -280,7 +280,7 @@ mod tests {
     fn e2b_5_0_a_wrong_method_names_those_that_there_are() {
         let error = resolve(&Method::PUT, "/sandboxes/a").unwrap_err();
         assert_eq!(error, ApiError::method_not_allowed("GET, DELETE".to_owned()));
-        assert_eq!(status(Method::GET, "/sandboxes/a/pause"), 405);
+        assert_eq!(status(&Method::GET, "/sandboxes/a/pause"), 405);
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
             (Method::GET, "/templates/t/builds/b/status"),
             (Method::GET, "/volumes"),
         ] {
-            assert_eq!(found(method, path).0, Operation::Unsupported, "{path}");
+            assert_eq!(found(&method, path).0, Operation::Unsupported, "{path}");
         }
     }
 

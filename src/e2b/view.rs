@@ -214,7 +214,7 @@ mod tests {
         Common { envd_version: "0.2.10".to_owned(), domain: "example.com".to_owned() }
     }
 
-    fn sandbox(spec: serde_json::Value, phase: &str, ready: &str) -> Sandbox {
+    fn sandbox(spec: &serde_json::Value, phase: &str, ready: &str) -> Sandbox {
         serde_json::from_value(json!({
             "metadata": {
                 "name": "a", "namespace": "ns", "creationTimestamp": "2030-01-01T10:00:00Z",
@@ -255,9 +255,9 @@ mod tests {
             (json!({"shutdownTime": "2030-01-01T11:59:59Z"}), "Running", "True", None),
             (json!({"shutdownTime": "2030-01-01T12:00:01Z"}), "Running", "True", Some(State::Running)),
         ] {
-            assert_eq!(seen(&sandbox(spec.clone(), phase, ready)), expected, "{phase} {ready} {spec}");
+            assert_eq!(seen(&sandbox(&spec, phase, ready)), expected, "{phase} {ready} {spec}");
         }
-        let mut kept = sandbox(none(), "Running", "True");
+        let mut kept = sandbox(&none(), "Running", "True");
         kept.metadata
             .labels
             .as_mut()
@@ -274,7 +274,7 @@ mod tests {
                 "requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"},
             }}]}},
         });
-        let sandbox = sandbox(spec, "Running", "True");
+        let sandbox = sandbox(&spec, "Running", "True");
         let detail = detail(&sandbox, State::Running, sandbox.spec.template.as_ref(), &common());
         assert_eq!(
             serde_json::to_value(detail).unwrap(),
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn e2b_5_1_a_sandbox_without_an_end_ends_in_the_year_9999() {
-        let sandbox = sandbox(json!({}), "Running", "True");
+        let sandbox = sandbox(&json!({}), "Running", "True");
         let listed = listed(&sandbox, State::Running, None, &common());
         assert_eq!(listed.end_at, "9999-12-31T23:59:59Z");
         assert_eq!((listed.cpu_count, listed.memory_mb), (1, 1));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::ensure;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use memory_apiserver::{FaultPlan, On, PodOutcome, Pods, RequestFault, Times, Verb};
 use sandbox_manager::api::v1alpha1::ANNOTATION_LOCK;
@@ -141,7 +141,7 @@ async fn e2b_1_one_that_does_not_become_ready_in_time_is_deleted() {
 
 async fn until_none_is_claimed(rig: &Rig) {
     eventually("nothing is left claimed", SOON, async || {
-        let left: Vec<_> = rig.claimed().await.iter().map(|sandbox| sandbox.name_any()).collect();
+        let left: Vec<_> = rig.claimed().await.iter().map(ResourceExt::name_any).collect();
         ensure!(left.is_empty(), "{left:?}");
         Ok(())
     })

@@ -32,8 +32,8 @@ async fn e2b_3_failed_and_unready_ones_are_really_deleted() {
     ] {
         let id = rig.create(json!({})).await;
         let name = id.split_once("--").unwrap().1;
-        let patch = Patch::Merge(json!({"status": status}));
-        rig.sandboxes().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+        let change = Patch::Merge(json!({"status": status}));
+        rig.sandboxes().patch_status(name, &PatchParams::default(), &change).await.unwrap();
         let path = format!("/sandboxes/{id}");
         eventually("it is killed", SOON, async || {
             let answer = rig.delete(&path).await;
