@@ -11,7 +11,7 @@ Usage: tests/architecture.sh [--help] [CHECK...]
 Checks that
   dependencies   the crates of the workspace depend on each other in one direction,
   cycles         the modules of each crate import each other without a cycle,
-  size           `src/` of the root package without the parts on top of the cache stays below 15,000 lines.
+  size           `src/` of the root package without the parts on top of the cache stays below 15,500 lines.
 
 Without a CHECK, all of them. First it tests itself. Needs Python 3 and cargo; compiles nothing.
 USAGE

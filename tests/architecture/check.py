@@ -30,8 +30,9 @@ TEST_SERVER, ROOT = "memory-apiserver", "sandbox-manager"
 # Lines of Rust in `src/` of the root package, without the folders below. The bound keeps generic code out of this
 # package: such code belongs into one of the crates. It was 12,000 before the package had SandboxClaim,
 # `sandbox-manager crd apply` and `sandbox-manager probe`, and 14,500 before it had the settings of the E2B API,
-# `sandbox-manager e2b`, and the blueprint of sandboxes as a part that claims share with the lifecycle controllers.
-MOST_LINES = 15_000
+# `sandbox-manager e2b`, the blueprint of sandboxes as a part that claims share with the lifecycle controllers, and the
+# comparison of restrictions in `crd apply`.
+MOST_LINES = 15_500
 # Each of these folders is a part of its own on top of the cache, so it has no share in the bound.
 UNBOUNDED = {"lifecycle", "claims", "e2b", "gateway"}
 
