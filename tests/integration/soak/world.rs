@@ -39,6 +39,18 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// Returns true if watches live on and are silent. A consistency check may find that before the watch does, and then
+    /// repairs the cache.
+    pub(super) fn silences_watches(&self) -> bool {
+        matches!(
+            self,
+            Self::Stall
+                | Self::HalfOpen
+                | Self::Pause
+                | Self::Events(WatchFault::Silence | WatchFault::Hold(_))
+        )
+    }
+
     /// Returns each fault once, in random order.
     fn shuffled(chance: &mut StdRng, is_real: bool) -> Vec<Self> {
         let answer = |code, retry_after| Self::Requests(RequestFault::Answer { code, retry_after });
