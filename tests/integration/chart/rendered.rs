@@ -313,6 +313,11 @@ fn z3_the_secret_of_api_keys_may_be_written_with_the_e2b_api_only() {
         assert!(system.is_some(), "{description}");
         let expected = [(sandboxes, &namespaces), (system, &create), (system, &change)];
         assert_eq!(found, expected, "{description}");
+        let mut without = values.clone();
+        merge(&mut without, &json!({ "rbac": { "createKeySecret": false } }));
+        let objects = rendered(&without);
+        let left = rules(&objects).into_iter().filter(|(_, rule)| is_of_the_keys(rule));
+        assert_eq!(left.collect::<Vec<_>>(), [expected[0], expected[2]], "{description}");
     }
 }
 
