@@ -113,7 +113,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end }}
 
 {{- define "sandbox-manager.loopback" -}}
-^(localhost|127[.][0-9.]+|\\[::1\\]):
+^(localhost|127[.][0-9.]+|\[::1\]):
 {{- end }}
 
 {{/* The port of the E2B API that others can reach: empty if the API is disabled or listens on a loopback address. */}}
