@@ -112,6 +112,29 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- include "sandbox-manager.port" (dict "field" "config.health.bindAddress" "address" (dig "health" "bindAddress" ":8081" (include "sandbox-manager.config" . | fromYaml))) }}
 {{- end }}
 
+{{- define "sandbox-manager.loopback" -}}
+^(localhost|127[.][0-9.]+|\[::1\]):
+{{- end }}
+
+{{/* The port of the E2B API that others can reach: empty if the API is disabled or listens on a loopback address. */}}
+{{- define "sandbox-manager.e2bPort" -}}
+{{- $e2b := dig "e2b" (dict) (include "sandbox-manager.config" . | fromYaml) }}
+{{- $address := default ":8082" $e2b.bindAddress }}
+{{- if and $e2b.enabled (not (regexMatch (include "sandbox-manager.loopback" .) $address)) }}
+{{- include "sandbox-manager.port" (dict "field" "config.e2b.bindAddress" "address" $address) }}
+{{- end }}
+{{- end }}
+
+{{/* The name of the Service of the E2B API, which is a DNS label. */}}
+{{- define "sandbox-manager.e2bName" -}}
+{{- include "sandbox-manager.fullname" . | trunc 59 | trimSuffix "-" | printf "%s-e2b" }}
+{{- end }}
+
+{{/* The port of the Service of the E2B API. */}}
+{{- define "sandbox-manager.e2bServicePort" -}}
+{{- default 80 (default dict (default dict .Values.e2b).service).port }}
+{{- end }}
+
 {{/* The seconds of a duration in the options, rounded up. */}}
 {{- define "sandbox-manager.seconds" -}}
 {{- $scale := dict "h" 3600.0 "m" 60.0 "s" 1.0 "ms" 0.001 "us" 0.000001 "µs" 0.000001 "μs" 0.000001 "ns" 0.000000001 }}
@@ -125,16 +148,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 
 {{/* The flags of options from which the chart derives permissions, ports or times. A test compares them with the options. */}}
 {{- define "sandbox-manager.derivedFlags" -}}
-cache-persistent-volumes config health-probe-bind-address leader-elect leader-elect-resource-name
-leader-elect-resource-namespace lifecycle-enabled metrics-bind-address sandbox-label-selector sandbox-namespace
-shutdown-grace-period system-namespace
+cache-persistent-volumes config e2b-auth e2b-bind-address e2b-enabled e2b-init-runtime e2b-tls-cert-file
+health-probe-bind-address leader-elect leader-elect-resource-name leader-elect-resource-namespace lifecycle-enabled
+metrics-bind-address sandbox-label-selector sandbox-namespace shutdown-grace-period system-namespace
 {{- end }}
 
 {{/* Rejects values that contradict each other, which values.schema.json cannot express. */}}
 {{- define "sandbox-manager.check" -}}
 {{- $config := include "sandbox-manager.config" . | fromYaml }}
 {{- $health := dig "health" "bindAddress" "" $config }}
-{{- if regexMatch "^(localhost|127[.][0-9.]+|\\[::1\\]):" $health }}
+{{- if regexMatch (include "sandbox-manager.loopback" .) $health }}
 {{- fail (printf "config.health.bindAddress: the kubelet cannot connect to %q and would restart the pod again and again; use 0.0.0.0, or \"0\" to have no probes" $health) }}
 {{- end }}
 {{- $metricsPort := include "sandbox-manager.metricsPort" . }}
@@ -144,6 +167,7 @@ shutdown-grace-period system-namespace
 {{- if and (default dict .Values.serviceMonitor).enabled (not $metricsPort) }}
 {{- fail "serviceMonitor.enabled: there are no metrics to scrape, because config.metrics.bindAddress is \"0\"" }}
 {{- end }}
+{{- include "sandbox-manager.checkE2b" . }}
 {{- $recreate := eq (default "" (default dict .Values.strategy).type) "Recreate" }}
 {{- if and (dig "lifecycle" "enabled" false $config) (not (dig "leaderElection" "enabled" false $config)) }}
 {{- if not (and $recreate (le (int (include "sandbox-manager.replicas" .)) 1)) }}
@@ -160,6 +184,38 @@ shutdown-grace-period system-namespace
 {{- $flag := . | trimPrefix "--" | splitList "=" | first }}
 {{- if and (hasPrefix "--" .) (has $flag $derived) }}
 {{- fail (printf "extraArgs: --%s would override config, from which the chart derives permissions and ports; set the option in config" $flag) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Rejects values of the E2B API that contradict each other. The binary rejects the first two as well, but only in the pod. */}}
+{{- define "sandbox-manager.checkE2b" -}}
+{{- $config := include "sandbox-manager.config" . | fromYaml }}
+{{- $e2b := dig "e2b" (dict) $config }}
+{{- $port := include "sandbox-manager.e2bPort" . }}
+{{- if $e2b.enabled }}
+{{- $auth := default "secret" $e2b.auth }}
+{{- if and (eq $auth "secret") (not $config.systemNamespace) }}
+{{- fail "config.e2b.enabled: set config.systemNamespace, the namespace of the Secret with the API keys" }}
+{{- end }}
+{{- if and (eq $auth "none") $port (not $e2b.allowUnauthenticated) }}
+{{- fail "config.e2b.auth: without keys everybody who reaches the pod could use every sandbox; set config.e2b.allowUnauthenticated to allow that" }}
+{{- end }}
+{{- if ne (empty (dig "tls" "certFile" "" $e2b)) (empty (dig "tls" "keyFile" "" $e2b)) }}
+{{- fail "config.e2b.tls: set both certFile and keyFile, or neither" }}
+{{- end }}
+{{- end }}
+{{- if $port }}
+{{- range $listener := list "metrics" "health" }}
+{{- if eq $port (include (printf "sandbox-manager.%sPort" $listener) $) }}
+{{- fail (printf "config.e2b.bindAddress: port %s is the port of config.%s.bindAddress" $port $listener) }}
+{{- end }}
+{{- end }}
+{{- else }}
+{{- range $way := list "ingress" "httpRoute" }}
+{{- if (default dict (get (default dict $.Values.e2b) $way)).enabled }}
+{{- fail (printf "e2b.%s.enabled: there is nothing to reach, because config.e2b.enabled is off or config.e2b.bindAddress is \"0\" or a loopback address" $way) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

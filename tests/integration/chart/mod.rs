@@ -6,6 +6,7 @@
 
 mod alerts;
 mod config_folder;
+mod e2b;
 mod files;
 mod helm;
 mod kubeconform;

@@ -4,6 +4,8 @@
 //! a token of the ServiceAccount, all as the API server has them. Only what a pod gets from its node is made up:
 //! where the API server is, and free ports on loopback; variables that speak of the pod are left out.
 
+use std::process::Command;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
@@ -13,7 +15,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::helm::{Helm, with_registry};
+use super::helm::{Helm, printed, run, with_registry};
 use crate::support::{ADMIN, ControlPlane, Process, SOON, eventually};
 
 /// The name of every release here.
@@ -102,12 +104,22 @@ impl<'cp> Release<'cp> {
             ("POD_NAMESPACE", self.namespace.as_str()),
             ("SANDBOX_MANAGER_METRICS_BIND_ADDRESS", "127.0.0.1:0"),
             ("SANDBOX_MANAGER_HEALTH_PROBE_BIND_ADDRESS", "127.0.0.1:0"),
+            ("SANDBOX_MANAGER_E2B_BIND_ADDRESS", "127.0.0.1:0"),
             // In which the addresses are told.
             ("SANDBOX_MANAGER_LOG_FORMAT", "json"),
         ] {
             variables.push((name.to_owned(), value.to_owned()));
         }
         Process::start_with(&arguments, &variables, folder).await
+    }
+
+    /// Runs a subcommand of the binary with the account of the pod, as `kubectl exec` does. Returns what it prints.
+    pub(super) async fn exec(&self, arguments: &[&str]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = self.kubeconfig(&self.pod().await, folder.path()).await;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox-manager"));
+        command.args(arguments).env_clear().env("KUBECONFIG", kubeconfig);
+        printed(&run(&mut command, "")).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
     }
 
     /// Writes the files of a volume.

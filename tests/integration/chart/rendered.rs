@@ -22,6 +22,13 @@ pub(super) fn matrix() -> Vec<(String, Value)> {
         config(json!({ "leaderElection": { "enabled": true }, "lifecycle": { "enabled": true } })),
         config(json!({ "leaderElection": { "enabled": true }, "lifecycle": { "enabled": true },
                        "sandboxNamespace": "sandboxes", "sandboxLabelSelector": "team=a" })),
+        config(json!({ "systemNamespace": "system", "e2b": { "enabled": true } })),
+        config(json!({ "leaderElection": { "enabled": true }, "lifecycle": { "enabled": true },
+                       "sandboxNamespace": "sandboxes", "systemNamespace": "system",
+                       "e2b": { "enabled": true, "bindAddress": "0" } })),
+        config(json!({ "sandboxNamespace": "sandboxes",
+                       "e2b": { "enabled": true, "auth": "none", "allowUnauthenticated": true,
+                                "bindAddress": "[::]:9443" } })),
     ];
     let listeners = [
         config(json!({})),
@@ -44,6 +51,9 @@ pub(super) fn matrix() -> Vec<(String, Value)> {
                 merge(&mut values, surrounding);
                 if listener.pointer("/config/metrics/bindAddress") == Some(&json!("0")) {
                     merge(&mut values, &json!({ "serviceMonitor": { "enabled": false } }));
+                }
+                if e2b_port(&values).is_none() {
+                    merge(&mut values, &json!({ "e2b": { "ingress": { "enabled": false } } }));
                 }
                 matrix.push((values.to_string(), values));
             }
@@ -107,6 +117,7 @@ async fn the_schemas_refuse_what_the_api_server_does_not_know() {
         ("NetworkPolicy", "/spec/ingress/0/port", json!([])),
         ("ServiceMonitor", "/spec/endpoints/0/honorLabel", json!(true)),
         ("PrometheusRule", "/spec/groups/0/rules/0/alert", json!(1)),
+        ("Ingress", "/spec/rules/0/hosts", json!(["a.b"])),
     ] {
         let mut object = the(&objects, kind).clone();
         let (parent, field) = pointer.rsplit_once('/').unwrap();
@@ -150,6 +161,10 @@ fn permissions_follow_from_the_namespaces_and_secrets_are_never_readable_elsewhe
         let objects = rendered(&values);
         let mut seen = Vec::new();
         for (namespace, rule) in rules(&objects) {
+            if is_of_the_keys(rule) {
+                assert!(has_keys(&values), "{description}: {rule}");
+                continue;
+            }
             // Those are the values' own.
             if rule["verbs"] == json!(["get", "patch"]) {
                 assert_eq!(namespace, config("sandboxNamespace"), "{description}");
@@ -158,8 +173,9 @@ fn permissions_follow_from_the_namespaces_and_secrets_are_never_readable_elsewhe
             if is_of_the_election(rule) {
                 continue;
             }
-            if is_of_the_lifecycle(rule) {
-                assert!(has_lifecycle(&values), "{description}: {rule}");
+            if is_of_writes(rule) {
+                let is_of_claims = has_e2b(&values) && rule["resources"] == json!(["sandboxes"]);
+                assert!(has_lifecycle(&values) || is_of_claims, "{description}: {rule}");
                 assert_eq!(namespace, config("sandboxNamespace"), "{description}: {rule}");
                 continue;
             }
@@ -198,11 +214,35 @@ fn has_lifecycle(values: &Value) -> bool {
     values.pointer("/config/lifecycle/enabled") == Some(&json!(true))
 }
 
-/// Returns true for a rule of writes, and of reads of single objects, of the sandbox kinds and pods.
-fn is_of_the_lifecycle(rule: &Value) -> bool {
-    let verbs = rule["verbs"].as_array().unwrap();
-    !verbs.contains(&json!("list")) && !is_of_the_election(rule)
+fn has_e2b(values: &Value) -> bool {
+    values.pointer("/config/e2b/enabled") == Some(&json!(true))
 }
+
+/// Returns true if the E2B API asks for keys.
+fn has_keys(values: &Value) -> bool {
+    has_e2b(values) && values.pointer("/config/e2b/auth") != Some(&json!("none"))
+}
+
+/// The port of the E2B API, if it listens.
+fn e2b_port(values: &Value) -> Option<u16> {
+    let address = values.pointer("/config/e2b/bindAddress").and_then(Value::as_str).unwrap_or(":8082");
+    let port = address.rsplit_once(':').map(|(_, port)| port.parse().unwrap());
+    port.filter(|_| has_e2b(values))
+}
+
+/// Returns true for a rule of writes, and of reads of single objects, of the sandbox kinds and pods.
+fn is_of_writes(rule: &Value) -> bool {
+    let verbs = rule["verbs"].as_array().unwrap();
+    !verbs.contains(&json!("list")) && !is_of_the_election(rule) && !is_of_the_keys(rule)
+}
+
+/// Returns true for a rule for the Secret of API keys, and for the namespaces that keys are for.
+fn is_of_the_keys(rule: &Value) -> bool {
+    [json!(["secrets"]), json!(["namespaces"])].contains(&rule["resources"])
+}
+
+/// What a claim does with sandboxes, which the lifecycle does as well, as `resource: verbs`.
+const CLAIMS: &str = "sandboxes: create,delete,get,patch";
 
 /// The rules for the writes of the lifecycle, each as `resource: verbs`.
 const LIFECYCLE: [&str; 14] = [
@@ -214,7 +254,7 @@ const LIFECYCLE: [&str; 14] = [
     "pods/resize: patch",
     "sandboxclaims: delete",
     "sandboxclaims/status: patch",
-    "sandboxes: create,delete,get,patch",
+    CLAIMS,
     "sandboxes/finalizers: update",
     "sandboxes/status: patch",
     "sandboxsets: get",
@@ -224,7 +264,7 @@ const LIFECYCLE: [&str; 14] = [
 
 #[test]
 #[ignore = "needs helm: tests/chart/run.sh"]
-fn z3_sandboxes_and_pods_may_be_written_with_the_lifecycle_only() {
+fn z3_sandboxes_and_pods_may_be_written_with_the_lifecycle_and_sandboxes_with_the_e2b_api_only() {
     for (description, values) in matrix() {
         let objects = rendered(&values);
         let mut found = Vec::new();
@@ -232,7 +272,7 @@ fn z3_sandboxes_and_pods_may_be_written_with_the_lifecycle_only() {
             let texts = |field: &str| {
                 rule[field].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect::<Vec<_>>()
             };
-            if is_of_the_lifecycle(rule) && rule["verbs"] != json!(["get", "patch"]) {
+            if is_of_writes(rule) && rule["verbs"] != json!(["get", "patch"]) {
                 let verbs = texts("verbs").join(",");
                 found.extend(texts("resources").iter().map(|resource| format!("{resource}: {verbs}")));
             }
@@ -241,10 +281,43 @@ fn z3_sandboxes_and_pods_may_be_written_with_the_lifecycle_only() {
         let mut expected: Vec<_> = LIFECYCLE.map(str::to_owned).into();
         let has_selector = values["config"]["sandboxLabelSelector"].as_str().is_some();
         expected.extend(has_selector.then(|| "sandboxtemplates: get".to_owned()));
+        expected.retain(|_| has_lifecycle(&values));
+        if has_e2b(&values) && !has_lifecycle(&values) {
+            expected.push(CLAIMS.to_owned());
+        }
         let granted = values.pointer("/rbac/create") != Some(&json!(false));
-        expected.retain(|_| granted && has_lifecycle(&values));
+        expected.retain(|_| granted);
         expected.sort_unstable();
         assert_eq!(found, expected, "{description}");
+    }
+}
+
+/// With keys only, and no other Secret than the one of keys can be read by its name or changed.
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn z3_the_secret_of_api_keys_may_be_written_with_the_e2b_api_only() {
+    for (description, values) in matrix() {
+        let objects = rendered(&values);
+        let found: Vec<_> = rules(&objects).into_iter().filter(|(_, rule)| is_of_the_keys(rule)).collect();
+        let granted = values.pointer("/rbac/create") != Some(&json!(false));
+        if !granted || !has_keys(&values) {
+            assert!(found.is_empty(), "{description}: {found:?}");
+            continue;
+        }
+        let rule = |resource: &str, verbs: Value| json!({ "apiGroups": [""], "resources": [resource], "verbs": verbs });
+        let mut change = rule("secrets", json!(["get", "patch"]));
+        merge(&mut change, &json!({ "resourceNames": ["e2b-key-store"] }));
+        let (namespaces, create) = (rule("namespaces", json!(["get"])), rule("secrets", json!(["create"])));
+        let config = |field: &str| values["config"][field].as_str();
+        let (sandboxes, system) = (config("sandboxNamespace"), config("systemNamespace"));
+        assert!(system.is_some(), "{description}");
+        let expected = [(sandboxes, &namespaces), (system, &create), (system, &change)];
+        assert_eq!(found, expected, "{description}");
+        let mut without = values.clone();
+        merge(&mut without, &json!({ "rbac": { "createKeySecret": false } }));
+        let objects = rendered(&without);
+        let left = rules(&objects).into_iter().filter(|(_, rule)| is_of_the_keys(rule));
+        assert_eq!(left.collect::<Vec<_>>(), [expected[0], expected[2]], "{description}");
     }
 }
 
@@ -314,7 +387,7 @@ fn ports_probes_and_services_follow_from_the_addresses() {
             let address = values.pointer(&format!("/config/{listener}/bindAddress")).and_then(Value::as_str);
             address.map_or(Some(default), |text| text.rsplit_once(':').map(|(_, port)| port.parse().unwrap()))
         };
-        let (metrics, health) = (port("metrics", 8080), port("health", 8081));
+        let (metrics, health, e2b) = (port("metrics", 8080), port("health", 8081), e2b_port(&values));
         let objects = rendered(&values);
         let container = manager(&objects);
         let named = |name: &str| {
@@ -322,7 +395,8 @@ fn ports_probes_and_services_follow_from_the_addresses() {
             let mut found = ports.filter(|port| port["name"] == name);
             found.next().map(|port| u16::try_from(port["containerPort"].as_u64().unwrap()).unwrap())
         };
-        assert_eq!((named("metrics"), named("health")), (metrics, health), "{description}");
+        let found = (named("metrics"), named("health"), named("e2b"));
+        assert_eq!(found, (metrics, health, e2b), "{description}");
         for (probe, path) in
             [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")]
         {
@@ -331,16 +405,100 @@ fn ports_probes_and_services_follow_from_the_addresses() {
             assert_eq!(get.cloned(), expected, "{description}");
         }
         let services = objects.iter().filter(|object| object["kind"] == "Service");
-        assert_eq!(services.count(), usize::from(metrics.is_some()), "{description}");
+        let expected = usize::from(metrics.is_some()) + usize::from(e2b.is_some());
+        assert_eq!(services.count(), expected, "{description}");
         for policy in objects.iter().filter(|object| object["kind"] == "NetworkPolicy") {
             let ingress = policy["spec"]["ingress"].as_array().map_or(0, Vec::len);
-            assert_eq!(
-                ingress,
-                usize::from(metrics.is_some()) + usize::from(health.is_some()),
-                "{description}"
-            );
+            assert_eq!(ingress, expected + usize::from(health.is_some()), "{description}");
         }
     }
+}
+
+/// The object of a kind that the E2B API is reached by.
+fn of_e2b<'o>(objects: &'o [Value], kind: &str) -> &'o Value {
+    let mut found = objects.iter().filter(|object| identity(object) == (kind, "release-sandbox-manager-e2b"));
+    found.next().unwrap_or_else(|| panic!("no {kind}"))
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn the_e2b_api_is_reached_by_its_service_and_by_an_ingress_or_a_gateway_if_the_values_ask_for_one() {
+    let (host, tls) = ("api.example.com", json!([{ "hosts": ["api.example.com"], "secretName": "api-tls" }]));
+    let mut values = json!({
+        "config": { "systemNamespace": "system", "e2b": { "enabled": true } },
+        "networkPolicy": { "e2bFrom": [{ "namespaceSelector": {} }] },
+    });
+    let objects = rendered(&values);
+    assert!(!objects.iter().any(|object| ["Ingress", "HTTPRoute"].contains(&identity(object).0)));
+    let port =
+        json!({ "name": "e2b", "port": 80, "targetPort": "e2b", "protocol": "TCP", "appProtocol": "http" });
+    let service = of_e2b(&objects, "Service");
+    assert_eq!(service["spec"]["ports"], json!([port]));
+    assert_eq!(service["spec"]["selector"], the(&objects, "Deployment")["spec"]["selector"]["matchLabels"]);
+    let rule =
+        json!({ "ports": [{ "port": "e2b", "protocol": "TCP" }], "from": [{ "namespaceSelector": {} }] });
+    assert_eq!(the(&objects, "NetworkPolicy")["spec"]["ingress"][2], rule);
+
+    merge(
+        &mut values,
+        &json!({
+            "config": { "e2b": { "tls": { "certFile": "/tls/tls.crt", "keyFile": "/tls/tls.key" } } },
+            "e2b": {
+                "service": { "port": 443 },
+                "ingress": { "enabled": true, "className": "public", "hosts": [host], "tls": tls },
+                "httpRoute": { "enabled": true, "parentRefs": [{ "name": "public" }], "hostnames": [host] },
+            },
+        }),
+    );
+    let objects = rendered(&values);
+    let port = &of_e2b(&objects, "Service")["spec"]["ports"][0];
+    assert_eq!((&port["port"], &port["appProtocol"]), (&json!(443), &json!("https")));
+    let service = json!({ "name": "release-sandbox-manager-e2b", "port": { "name": "e2b" } });
+    let paths = json!([{ "path": "/", "pathType": "Prefix", "backend": { "service": service } }]);
+    let rules = json!([{ "host": host, "http": { "paths": paths } }]);
+    let spec = json!({ "ingressClassName": "public", "tls": tls, "rules": rules });
+    assert_eq!(of_e2b(&objects, "Ingress")["spec"], spec);
+    let rule = json!({
+        "matches": [{ "path": { "type": "PathPrefix", "value": "/" } }],
+        "backendRefs": [{ "name": "release-sandbox-manager-e2b", "port": 443 }],
+        "timeouts": { "request": "60s" },
+    });
+    let spec = json!({ "parentRefs": [{ "name": "public" }], "hostnames": [host], "rules": [rule] });
+    assert_eq!(of_e2b(&objects, "HTTPRoute")["spec"], spec);
+}
+
+/// Nobody but the process itself reaches a loopback address.
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn an_e2b_api_on_loopback_has_no_service() {
+    for address in ["127.0.0.1:8082", "localhost:8082", "[::1]:8082"] {
+        let e2b = json!({ "enabled": true, "auth": "none", "bindAddress": address });
+        let objects = rendered(&json!({ "config": { "e2b": e2b } }));
+        let services = objects.iter().filter(|object| object["kind"] == "Service");
+        assert_eq!(services.count(), 1, "{address}");
+    }
+}
+
+#[test]
+#[ignore = "needs helm: tests/chart/run.sh"]
+fn requests_to_runtimes_may_leave_the_pod_if_claims_send_them() {
+    let to_runtimes = |config: Value| {
+        let mut values = json!({ "networkPolicy": { "egress": { "enabled": true } } });
+        merge(&mut values, &json!({ "config": config }));
+        let objects = rendered(&values);
+        let rules = the(&objects, "NetworkPolicy")["spec"]["egress"].as_array().unwrap().clone();
+        rules.into_iter().find(|rule| rule["ports"][0]["port"] == 49983).map(|rule| rule["to"].clone())
+    };
+    let enabled = json!({ "systemNamespace": "system", "e2b": { "enabled": true } });
+    assert_eq!(to_runtimes(json!({})), None);
+    assert_eq!(to_runtimes(enabled.clone()), Some(json!([{ "namespaceSelector": {} }])));
+    let mut one = enabled.clone();
+    merge(&mut one, &json!({ "sandboxNamespace": "team-a" }));
+    let labels = json!({ "kubernetes.io/metadata.name": "team-a" });
+    assert_eq!(to_runtimes(one), Some(json!([{ "namespaceSelector": { "matchLabels": labels } }])));
+    let mut off = enabled;
+    merge(&mut off, &json!({ "e2b": { "initRuntime": false } }));
+    assert_eq!(to_runtimes(off), None);
 }
 
 #[test]
@@ -452,7 +610,10 @@ fn releases_of_one_name_in_two_namespaces_share_no_object_of_the_cluster() {
 #[test]
 #[ignore = "needs helm: tests/chart/run.sh"]
 fn y5_a_release_for_one_namespace_needs_no_permission_in_the_cluster() {
-    let values = json!({ "config": { "sandboxNamespace": "team-a", "systemNamespace": "team-a" } });
+    let mut values = json!({ "config": { "sandboxNamespace": "team-a", "systemNamespace": "team-a" } });
+    let objects = rendered(&values);
+    assert!(!objects.iter().any(|object| identity(object).0.starts_with("ClusterRole")), "{objects:?}");
+    merge(&mut values, &json!({ "config": { "e2b": { "enabled": true } } }));
     let objects = rendered(&values);
     assert!(!objects.iter().any(|object| identity(object).0.starts_with("ClusterRole")), "{objects:?}");
     let volumes =
@@ -485,7 +646,10 @@ fn z2_names_that_look_like_numbers_stay_texts() {
     let values = json!({
         "nameOverride": "7", "fullnameOverride": "123", "priorityClassName": "9", "commonLabels": { "a": "1" },
         "podLabels": { "b": "2" }, "serviceAccount": { "create": true, "name": "8" },
-        "config": { "sandboxNamespace": "5", "systemNamespace": "6", "leaderElection": { "enabled": true } },
+        "config": { "sandboxNamespace": "5", "systemNamespace": "6", "leaderElection": { "enabled": true },
+                    "e2b": { "enabled": true } },
+        "e2b": { "ingress": { "enabled": true, "className": "4", "hosts": ["3"] },
+                 "httpRoute": { "enabled": true, "parentRefs": [{ "name": "2", "namespace": "1" }], "hostnames": ["0"] } },
         "serviceMonitor": { "enabled": true }, "podDisruptionBudget": { "enabled": true },
         "prometheusRule": { "enabled": true }, "grafanaDashboard": { "enabled": true },
     });
@@ -507,10 +671,15 @@ fn z2_names_that_look_like_numbers_stay_texts() {
         (&pod["spec"]["serviceAccountName"], &pod["spec"]["priorityClassName"]),
         (&json!("8"), &json!("9"))
     );
+    let ingress = &the(&objects, "Ingress")["spec"];
+    assert_eq!((&ingress["ingressClassName"], &ingress["rules"][0]["host"]), (&json!("4"), &json!("3")));
+    let route = &the(&objects, "HTTPRoute")["spec"];
+    assert_eq!(route["parentRefs"], json!([{ "name": "2", "namespace": "1" }]));
+    assert_eq!(route["hostnames"], json!(["0"]));
 }
 
 /// Every section of the values, and sections of the options.
-const SECTIONS: [&str; 22] = [
+const SECTIONS: [&str; 27] = [
     "config",
     "config.metrics",
     "config.health",
@@ -518,6 +687,11 @@ const SECTIONS: [&str; 22] = [
     "config.controllers.sandbox",
     "config.leaderElection",
     "config.lifecycle",
+    "config.e2b",
+    "e2b",
+    "e2b.service",
+    "e2b.ingress",
+    "e2b.httpRoute",
     "config.shutdown",
     "config.shutdown.gracePeriod",
     "serviceAccount",

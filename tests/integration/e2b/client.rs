@@ -9,11 +9,11 @@ use tokio::net::TcpStream;
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// The lines of the head.
     head: Vec<String>,
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 impl Answer {
@@ -26,20 +26,20 @@ impl Answer {
         Self { status: status.unwrap_or_else(|| panic!("no HTTP: {all}")), head, text: text.to_owned() }
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let values = self.head.iter().filter_map(|line| line.split_once(": "));
         values.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
     /// The body as JSON. Every body is.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Asserts that this is an error of a status in the form that the SDKs read, and returns its body.
     #[track_caller]
-    pub(super) fn error(&self, status: u16) -> Value {
+    pub(crate) fn error(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         let body = self.json();
         assert_eq!(body["code"], status, "{self:?}");
@@ -48,7 +48,7 @@ impl Answer {
     }
 
     #[track_caller]
-    pub(super) fn ok(&self, status: u16) -> Value {
+    pub(crate) fn ok(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         if self.text.is_empty() { Value::Null } else { self.json() }
     }
@@ -56,7 +56,7 @@ impl Answer {
 
 /// A request that is not sent yet.
 #[derive(Clone)]
-pub(super) struct Request {
+pub(crate) struct Request {
     method: String,
     path: String,
     headers: Vec<(String, String)>,
@@ -64,25 +64,25 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub(super) fn new(method: &str, path: &str) -> Self {
+    pub(crate) fn new(method: &str, path: &str) -> Self {
         Self { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
     }
 
-    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub(super) fn key(self, key: &str) -> Self {
+    pub(crate) fn key(self, key: &str) -> Self {
         self.header("X-API-Key", key)
     }
 
-    pub(super) fn json(self, body: &Value) -> Self {
+    pub(crate) fn json(self, body: &Value) -> Self {
         let request = self.body(body.to_string());
         request.header("Content-Type", "application/json")
     }
 
-    pub(super) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
@@ -100,7 +100,7 @@ impl Request {
     }
 
     /// Sends the request and reads the whole answer.
-    pub(super) async fn send(&self, to: SocketAddr) -> Answer {
+    pub(crate) async fn send(&self, to: SocketAddr) -> Answer {
         let mut stream = TcpStream::connect(to).await.unwrap();
         // A server that refuses a body may not read all of it.
         let _ = stream.write_all(&self.bytes()).await;
@@ -116,7 +116,7 @@ impl Request {
     }
 
     /// Sends the request and leaves. Dropping the stream hangs up.
-    pub(super) async fn begin(&self, to: SocketAddr) -> TcpStream {
+    pub(crate) async fn begin(&self, to: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(to).await.unwrap();
         stream.write_all(&self.bytes()).await.unwrap();
         stream

@@ -3,7 +3,7 @@
 //!
 //! `tests/e2b/run.sh` runs the official SDKs against the same server.
 
-mod client;
+pub(crate) mod client;
 mod creating;
 mod faults;
 mod frame;

@@ -135,6 +135,11 @@ impl Process {
         &self.metrics
     }
 
+    /// The address of another listener, if it listens.
+    pub(crate) fn listener(&self, name: &str) -> Option<String> {
+        listening(&self.log.lock(), name)
+    }
+
     /// What `/metrics` shows.
     pub(crate) async fn samples(&self) -> Result<Samples> {
         let answer = get(&self.metrics, "/metrics").await?;
