@@ -26,6 +26,8 @@ fn unseen(sandboxes: &str, leases: &str) -> Vec<Access> {
         // permission, the plugin would forbid the creation of a sandbox or pod.
         access("update", GROUP, "sandboxes/finalizers", sandboxes),
         access("update", GROUP, "sandboxsets/finalizers", sandboxes),
+        // For a volume claim that is there and that the cache does not show yet.
+        access("get", "", "persistentvolumeclaims", sandboxes),
         // For an election that repeats within minutes in one process, which ends when it loses the lease.
         access("patch", "events.k8s.io", "events", leases),
     ]
