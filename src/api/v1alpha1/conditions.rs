@@ -117,6 +117,8 @@ pub const REASON_FAILED: &str = "Failed";
 /// Reason of [`CONDITION_INPLACE_UPDATE`]: only a new pod would fit the template, and `spec.upgradePolicy` does not
 /// allow a new pod.
 pub const REASON_RECREATE_NOT_ALLOWED: &str = "RecreateNotAllowed";
+/// Reason of [`CONDITION_INPLACE_UPDATE`]: the API server has refused to change the pod, and will be asked again.
+pub const REASON_POD_UPDATE_FAILED: &str = "PodUpdateFailed";
 /// Reason of [`CONDITION_SANDBOX_PAUSED`]: pausing was requested.
 pub const REASON_SET_PAUSE: &str = "SetPause";
 /// Reason of [`CONDITION_SANDBOX_PAUSED`]: the pod is being deleted.

@@ -112,12 +112,12 @@ impl Execution<'_, '_> {
             Action::PatchPod { uid, change } => {
                 let patched =
                     requests::patch_pod(&self.pods, self.sandbox.name_or_empty(), uid, change).await;
-                self.updated(patched)
+                self.updated(patched, action)
             }
             Action::ResizePod { uid, resources } => {
                 let name = self.sandbox.name_or_empty();
                 let resized = requests::resize_pod(&self.pods, name, uid, resources).await;
-                self.updated(resized)
+                self.updated(resized, action)
             }
             Action::WriteStatus => self.write_status(status).await,
         }
@@ -336,24 +336,37 @@ impl Execution<'_, '_> {
     }
 
     /// The pod was changed, or the API server does not allow it.
-    fn updated(&mut self, answer: Result<Pod, RequestError>) -> Result<Next, HandlerError> {
+    fn updated(&mut self, answer: Result<Pod, RequestError>, action: &Action) -> Result<Next, HandlerError> {
         match answer {
             Ok(pod) => {
+                self.applier.observer.backoff.forget(self.uid());
                 self.applier.observer.cache.expect(&pod);
                 Ok(Next::Step)
             }
             // The pod is gone, or was replaced.
             Err(error) if error.is_about_another_object() => Ok(later()),
-            Err(error) if error.rules_out_change() && self.observed.update_refused.is_none() => {
-                self.observed.update_refused = Some(error.to_string());
-                Ok(Next::End(Applied::DecideAgain))
-            }
-            Err(error) if error.code() == Some(404) => Ok(later()),
-            Err(error) => {
-                self.report_refusal(&error);
-                Err(error.into())
-            }
+            Err(error) if error.code() == Some(404) && !error.rules_out_change() => Ok(later()),
+            Err(error) if error.refusal().is_some() => Ok(self.not_updated(&error, action)),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// LC7: the next decision shows the refusal. A missing permission or an exhausted quota may end, and no new pod has
+    /// other labels and annotations: so only a ruled out change of the spec may lead to a new pod.
+    fn not_updated(&mut self, error: &RequestError, action: &Action) -> Next {
+        if self.sandbox.metadata.resource_version != self.observed.sandbox.metadata.resource_version {
+            // What the next decision writes depends on the status that was written before this step.
+            return later();
+        }
+        if action.changes_pod_spec() && error.rules_out_change() {
+            self.observed.update_refused = Some(error.to_string());
+        } else {
+            self.report_refusal(error);
+            let generation = self.sandbox.metadata.generation.unwrap_or_default();
+            self.observed.held = Some(self.applier.observer.backoff.failed(self.uid(), generation));
+            self.observed.update_held = Some(error.to_string());
+        }
+        Next::End(Applied::DecideAgain)
     }
 
     fn report_refusal(&self, error: &RequestError) {

@@ -20,8 +20,17 @@ const REASON_VOLUME_CLAIM_NAME_TAKEN: &str = "VolumeClaimNameTaken";
 /// template that a selector hides.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
+/// LS4: the status goes on to describe the current spec while no pod is made of it. The revision that is known then is
+/// that of an older spec.
+pub(super) fn forget_revision(plan: &mut Plan<'_>) {
+    if !plan.observed.generation_is_observed() {
+        plan.status.update_revision = None;
+    }
+}
+
 /// LC3: waits until the name is free.
 pub(super) fn name_taken(plan: &mut Plan<'_>, pod: &Pod) {
+    forget_revision(plan);
     let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     let owner = owner.map_or_else(
         || "no controller".to_owned(),
@@ -53,6 +62,7 @@ fn claim_unusable(plan: &mut Plan<'_>, obstacle: &Obstacle) {
 
 /// Creates the pod, unless something is missing. `reason` is that of the condition Ready until the pod is ready.
 pub(super) fn create(plan: &mut Plan<'_>, reason: &str) {
+    forget_revision(plan);
     let observed = plan.observed;
     let parts = match observed.parts() {
         Ok(parts) => parts,
@@ -70,8 +80,7 @@ pub(super) fn create(plan: &mut Plan<'_>, reason: &str) {
     }
     // LS4: the revision of another controller stays as long as it describes the template.
     let status = &mut plan.status;
-    let foreign = status.update_revision.clone().filter(|known| !known.is_empty());
-    let revision = match foreign.filter(|_| observed.generation_is_observed()) {
+    let revision = match status.update_revision.clone().filter(|known| !known.is_empty()) {
         Some(revision) => revision.to_string(),
         None => revision::of(parts.template),
     };

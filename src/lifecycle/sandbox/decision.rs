@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::fit::ContainerChange;
 use super::observed::Observed;
 use crate::api::v1alpha1::{
-    CONDITION_READY, Condition, ConditionStatus, Generation, SandboxPhase, SandboxStatus,
+    CONDITION_INPLACE_UPDATE, CONDITION_READY, Condition, ConditionStatus, Generation, SandboxPhase,
+    SandboxStatus,
 };
 use crate::lifecycle::conditions;
 use crate::lifecycle::events::Reason;
@@ -39,6 +40,17 @@ pub(super) enum Action {
     ResizePod { uid: String, resources: Vec<ContainerChange> },
     /// Writes the status of the decision.
     WriteStatus,
+}
+
+impl Action {
+    /// Returns true if the step changes the spec of a running pod.
+    pub(super) fn changes_pod_spec(&self) -> bool {
+        match self {
+            Self::ResizePod { .. } => true,
+            Self::PatchPod { change, .. } => !change.images.is_empty(),
+            _ => false,
+        }
+    }
 }
 
 /// A change of a running pod.
@@ -148,11 +160,15 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Undoes what a condition shows of steps within one decision: a status that is the same in the end has not changed.
+/// Undoes what a condition shows of steps within one decision: a status that is the same in the end has not changed. The
+/// condition InplaceUpdate has no such steps, and each new update has a time of its own.
 fn keep_unchanged<'c>(before: &[Condition], after: impl Iterator<Item = &'c mut Condition>) {
     for condition in after {
         let known = before.iter().find(|known| known.type_ == condition.type_);
-        let Some(known) = known.filter(|known| known.status == condition.status) else { continue };
+        let is_kept = |known: &&Condition| {
+            known.status == condition.status && condition.type_ != CONDITION_INPLACE_UPDATE
+        };
+        let Some(known) = known.filter(is_kept) else { continue };
         condition.last_transition_time.clone_from(&known.last_transition_time);
         let same = known.reason == condition.reason && known.message == condition.message;
         if same && known.observed_generation.is_none() {

@@ -21,6 +21,13 @@ pub(super) fn now() -> Timestamp {
     "2030-01-01T00:00:00Z".parse().unwrap()
 }
 
+/// The answers of the API server to the steps of earlier decisions, see [`Observed`].
+#[derive(Default)]
+struct Refusals {
+    ruled_out: Option<String>,
+    held: Option<String>,
+}
+
 /// The state of the cluster.
 #[derive(Clone, Debug)]
 pub(super) struct World {
@@ -35,8 +42,14 @@ pub(super) struct World {
     /// What admission sets in every pod: pointers and values.
     pub(super) admission: Vec<(&'static str, Value)>,
     pub(super) held: Option<Duration>,
-    /// True if the API server refuses to change images and resources.
+    /// True if the API server rules out to change images and resources.
     pub(super) refuses_updates: bool,
+    /// True if the API server finds the labels of the template invalid.
+    pub(super) refuses_labels: bool,
+    /// True if the API server forbids each change of a pod, for example by a quota.
+    pub(super) forbids_updates: bool,
+    /// How many changes of the pod were refused so far.
+    pub(super) refused: usize,
     /// Every step so far.
     pub(super) steps: Vec<Action>,
     pub(super) pods_created: usize,
@@ -53,6 +66,9 @@ impl World {
             admission: Vec::new(),
             held: None,
             refuses_updates: false,
+            refuses_labels: false,
+            forbids_updates: false,
+            refused: 0,
             steps: Vec::new(),
             pods_created: 0,
         }
@@ -100,6 +116,7 @@ impl World {
             look_again: None,
             held: self.held,
             update_refused: None,
+            update_held: None,
             now: now(),
         }
     }
@@ -112,8 +129,13 @@ impl World {
 
     /// Decides, and asks the API server for the pod if the decision wants that. Returns what remains to be done.
     pub(super) fn decide(&self) -> Decision {
-        let sandbox = self.sandbox().clone();
-        let mut observed = self.observe(&sandbox);
+        self.decide_after(&self.sandbox().clone(), &Refusals::default())
+    }
+
+    fn decide_after(&self, sandbox: &Sandbox, refusals: &Refusals) -> Decision {
+        let mut observed = self.observe(sandbox);
+        observed.update_refused.clone_from(&refusals.ruled_out);
+        observed.update_held.clone_from(&refusals.held);
         let first = decide(&observed);
         if first.actions != [Action::ReadPod] {
             return first;
@@ -124,34 +146,46 @@ impl World {
 
     /// Decides and applies once. Returns false if there is nothing to do.
     pub(super) fn step(&mut self) -> bool {
-        if self.sandbox.is_none() {
-            return false;
-        }
-        let mut decision = self.decide();
-        let updates = |action: &Action| match action {
-            Action::ResizePod { .. } => true,
-            Action::PatchPod { change, .. } => !change.images.is_empty(),
-            _ => false,
-        };
-        if self.refuses_updates && decision.actions.iter().any(updates) {
-            let sandbox = self.sandbox().clone();
-            let mut observed = self.observe(&sandbox);
-            observed.update_refused = Some("refused".into());
-            decision = decide(&observed);
-            assert!(!decision.actions.iter().any(updates), "a refused update is tried again: {decision:?}");
-        }
-        let is_end = decision.actions.is_empty();
-        if is_end {
-            let sandbox = self.sandbox().clone();
-            if let Some(adopted) = adopted::adopt(&self.observe(&sandbox)) {
-                self.adopted = Some(Arc::new(adopted));
+        let Some(sandbox) = self.sandbox.clone() else { return false };
+        let mut refusals = Refusals::default();
+        for _ in 0..3 {
+            let decision = self.decide_after(&sandbox, &refusals);
+            if decision.actions.is_empty() {
+                if let Some(adopted) = adopted::adopt(&self.observe(&sandbox)) {
+                    self.adopted = Some(Arc::new(adopted));
+                }
+                return false;
+            }
+            let refused = decision.actions.iter().find(|action| !self.try_step(action, &decision));
+            // After a write of the status, the next decision is made from that.
+            let Some(refused) = refused.filter(|_| self.sandbox.as_ref() == Some(&sandbox)) else {
+                return true;
+            };
+            if refused.changes_pod_spec() && !self.forbids_updates {
+                refusals.ruled_out = Some("refused".to_owned());
+            } else {
+                refusals.held = Some("refused".to_owned());
+                self.held = Some(Duration::from_secs(1));
             }
         }
-        for action in &decision.actions {
-            self.steps.push(action.clone());
-            self.apply(action, &decision);
+        panic!("a refused change is tried again and again: {:?}", self.sandbox);
+    }
+
+    /// Executes a step. Returns false if the API server refuses it.
+    fn try_step(&mut self, action: &Action, decision: &Decision) -> bool {
+        let has_labels =
+            matches!(action, Action::PatchPod { change, .. } if change.labels.contains_key("app"));
+        let is_update = matches!(action, Action::PatchPod { .. } | Action::ResizePod { .. });
+        let is_refused = (self.refuses_updates && action.changes_pod_spec())
+            || (self.refuses_labels && has_labels)
+            || (self.forbids_updates && is_update);
+        if is_refused {
+            self.refused += 1;
+            return false;
         }
-        !is_end
+        self.steps.push(action.clone());
+        self.apply(action, decision);
+        true
     }
 
     /// Decides and applies until there is nothing to do.
@@ -164,7 +198,7 @@ impl World {
         panic!("no end: {:?}\n{:?}", self.decide(), self.sandbox);
     }
 
-    fn apply(&mut self, action: &Action, decision: &Decision) {
+    pub(super) fn apply(&mut self, action: &Action, decision: &Decision) {
         let Some(sandbox) = &mut self.sandbox else { panic!("{action:?} of a sandbox that is gone") };
         match action {
             Action::ReadPod => panic!("the pod is read twice"),
@@ -256,8 +290,10 @@ impl World {
         self.pod = serde_json::from_value(pod).unwrap();
     }
 
-    /// The kubelet and the users of foreign pods: a pod becomes ready or ends, and what is deleted goes.
+    /// The time, the kubelet and the users of foreign pods: a back-off ends, a pod becomes ready or ends, and what is
+    /// deleted goes.
     pub(super) fn advance(&mut self) {
+        self.held = None;
         let Some(pod) = &mut self.pod else { return };
         let is_foreign = pod.metadata.owner_references.as_ref().unwrap()[0].uid == "another";
         if is_foreign || pod.metadata.deletion_timestamp.is_some() {

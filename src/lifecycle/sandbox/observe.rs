@@ -159,6 +159,7 @@ impl Observer {
             obstacle: None,
             held: self.backoff.remaining(uid, generation),
             update_refused: None,
+            update_held: None,
             now: Timestamp::now(),
         };
         observed.obstacle = self.obstacle(&observed)?;

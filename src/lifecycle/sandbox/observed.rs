@@ -26,10 +26,12 @@ pub(super) struct Observed<'a> {
     pub(super) adopted: Option<Arc<Adopted>>,
     /// When to look again, because no event may tell of the pod: the cache does not show it yet.
     pub(super) look_again: Option<Duration>,
-    /// How long no pod may be created, because the API server has refused one.
+    /// How long no pod may be created or changed, because the API server has refused that.
     pub(super) held: Option<Duration>,
-    /// Why the API server has refused to change the running pod.
+    /// Why the API server has ruled out to change the spec of the running pod.
     pub(super) update_refused: Option<String>,
+    /// Why the API server does not change the running pod now. It is asked again after `held`.
+    pub(super) update_held: Option<String>,
     pub(super) now: Timestamp,
 }
 

@@ -111,6 +111,8 @@ fn resume(plan: &mut Plan<'_>) {
         return plan.act(Action::ReadPod);
     }
     plan.phase(SandboxPhase::Resuming);
+    // LS4: the template may have changed during the pause, and the status has described the current spec all the time.
+    plan.status.update_revision = None;
     plan.remove_condition(CONDITION_SANDBOX_PAUSED);
     plan.condition(CONDITION_SANDBOX_RESUMED, ConditionStatus::False, REASON_CREATE_POD, "");
     plan.event(Reason::SandboxResuming, "Resume sandbox");

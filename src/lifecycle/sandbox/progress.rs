@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{
 
 use crate::api::quantity;
 use crate::api::v1alpha1::{
-    CONDITION_INPLACE_UPDATE, Condition, REASON_INPLACE_UPDATING, REASON_RECREATE_NOT_ALLOWED, Sandbox, Time,
+    CONDITION_INPLACE_UPDATE, Condition, REASON_INPLACE_UPDATING, REASON_POD_UPDATE_FAILED,
+    REASON_RECREATE_NOT_ALLOWED, Sandbox, Time,
 };
 
 /// How far a pod is with an update in place.
@@ -23,12 +24,16 @@ pub(super) enum Progress {
     Infeasible(String),
 }
 
-/// Returns true if an update in place is under way, or a change of the template waits for a new pod.
+/// Returns true if an update in place is under way, or the API server has refused to change the pod, or a change of the
+/// template waits for a new pod.
 pub(super) fn is_open(sandbox: &Sandbox) -> bool {
-    let is_open = |condition: &Condition| {
-        matches!(&*condition.reason, REASON_INPLACE_UPDATING | REASON_RECREATE_NOT_ALLOWED)
-    };
-    sandbox.condition(CONDITION_INPLACE_UPDATE).is_some_and(is_open)
+    has_reason(sandbox, &[REASON_INPLACE_UPDATING, REASON_POD_UPDATE_FAILED, REASON_RECREATE_NOT_ALLOWED])
+}
+
+/// Returns true if the condition InplaceUpdate has one of these reasons.
+pub(super) fn has_reason(sandbox: &Sandbox, reasons: &[&str]) -> bool {
+    let has_reason = |condition: &Condition| reasons.contains(&&*condition.reason);
+    sandbox.condition(CONDITION_INPLACE_UPDATE).is_some_and(has_reason)
 }
 
 impl Progress {
@@ -71,7 +76,8 @@ fn names(condition: &Condition, container: &str, field: &str) -> bool {
     names_nothing(condition) || condition.message.contains(&format!("containers[{container}].{field}"))
 }
 
-fn names_nothing(condition: &Condition) -> bool {
+/// Returns true if a condition names no field of a container.
+pub(super) fn names_nothing(condition: &Condition) -> bool {
     !condition.message.contains("ontainers[")
 }
 

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::creating::{create, name_taken};
+use super::creating::{create, forget_revision, name_taken};
 use super::decision::{Action, Plan};
 use super::observed::PodView;
 use super::outcome::{fail, show_pod, succeed};
@@ -24,6 +24,7 @@ pub(super) fn start(plan: &mut Plan<'_>, phase: &SandboxPhase) {
         PodView::Foreign(pod) => name_taken(plan, pod),
         // It may have been deleted before the sandbox was ever ready. The next pod gets its name when it is gone.
         PodView::Ours(pod) if pod.metadata.deletion_timestamp.is_some() => {
+            forget_revision(plan);
             plan.not_ready(REASON_POD_READY, "the pod is being deleted");
         }
         PodView::Ours(pod) => follow(plan, pod, phase),

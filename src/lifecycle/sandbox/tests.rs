@@ -333,6 +333,43 @@ fn ls4_a_foreign_revision_stays_while_the_generation_is_observed() {
     }
 }
 
+/// A status that goes on to describe the current spec while the pod has to wait.
+#[test]
+fn ls4_a_revision_of_an_older_template_is_not_that_of_the_next_pod() {
+    let paused = json!([condition("SandboxPaused", "True", "SetPause")]);
+    let world = || World::new(json!({"metadata": {"generation": 2}}));
+    let going = || {
+        let mut world = world().with_pod(pod_ready());
+        world.pod.as_mut().unwrap().metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+        world
+    };
+    let obstacle = || {
+        let mut world = world();
+        world.obstacle = Some(Obstacle::Ending("data-s".into()));
+        world
+    };
+    let foreign = || world().with_foreign_pod();
+    let mut worlds = vec![("Paused", 1, obstacle()), ("Paused", 2, going())];
+    for phase in ["Pending", "Resuming", "Upgrading"] {
+        worlds.extend([(phase, 1, obstacle()), (phase, 1, foreign()), (phase, 1, going())]);
+    }
+    for (phase, observed, mut world) in worlds {
+        let status = json!({
+            "phase": phase, "observedGeneration": observed, "updateRevision": "old", "conditions": paused,
+        });
+        world.sandbox.as_mut().unwrap().status = Some(serde_json::from_value(status).unwrap());
+        world.settle();
+        world.obstacle = None;
+        world.advance();
+        world.settle();
+        let revision = crate::lifecycle::revision::of(world.sandbox().spec.template.as_ref().unwrap());
+        let shown = world.sandbox().status.as_ref().unwrap().update_revision.as_deref();
+        assert_eq!(shown, Some(&*revision), "{phase} {observed}");
+        assert_eq!(world.pod.unwrap().metadata.labels.unwrap()["pod-template-hash"], revision, "{phase}");
+    }
+}
+
 #[test]
 fn ls5_timers_fire_in_every_phase() {
     for from in
@@ -505,7 +542,10 @@ fn any_condition() -> impl Strategy<Value = Vec<Value>> {
         one("Ready", &["PodReady", "StartContainerFailed", "PodCreateFailed", "InplaceUpdating"]),
         one("SandboxPaused", &["DeletePod", "SetPause", "StopPauseSucceed"]),
         one("SandboxResumed", &["CreatePod", "ResumePod"]),
-        one("InplaceUpdate", &["InplaceUpdating", "Succeeded", "Failed", "RecreateNotAllowed"]),
+        one(
+            "InplaceUpdate",
+            &["InplaceUpdating", "Succeeded", "Failed", "RecreateNotAllowed", "PodUpdateFailed"],
+        ),
     )
         .prop_map(|(a, b, c, d)| [a, b, c, d].into_iter().flatten().collect())
 }
@@ -561,6 +601,7 @@ prop_compose! {
         deleted in prop::bool::weighted(0.2),
         pod in prop::sample::select(vec!["absent", "starting", "ready", "crash", "Failed", "Succeeded", "going", "foreign"]),
         refuses_updates in any::<bool>(),
+        forbids_updates in prop::bool::weighted(0.2),
         marked in any::<bool>(),
     ) -> World {
         let mut metadata = json!({"generation": 2});
@@ -579,7 +620,7 @@ prop_compose! {
             });
         }
         let mut world = World::new(fields);
-        world.refuses_updates = refuses_updates;
+        (world.refuses_updates, world.forbids_updates) = (refuses_updates, forbids_updates);
         let waiting = json!({"reason": "ImagePullBackOff", "message": "m"});
         world = match pod {
             "absent" => world,

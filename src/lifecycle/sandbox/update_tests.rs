@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::decision::Action;
 use super::made::Made;
 use super::model::{World, pod_ready, running};
-use crate::api::v1alpha1::{CONDITION_INPLACE_UPDATE, LABEL_POD_TEMPLATE_HASH, Sandbox, SandboxPhase};
+use crate::api::v1alpha1::{
+    CONDITION_INPLACE_UPDATE, Condition, LABEL_POD_TEMPLATE_HASH, Sandbox, SandboxPhase,
+};
 
 /// A template whose container sets what admission may change.
 fn template(labels: &Value, container: &Value) -> Value {
@@ -157,11 +159,11 @@ fn ls9_an_update_in_place_changes_what_the_template_has_changed_and_nothing_that
     let resources = json!({"requests": {"cpu": "2"}});
     change(&mut world, template(&json!({"app": "x"}), &json!({"resources": resources})));
     world.settle();
-    let Some(Action::ResizePod { resources: changes, .. }) = world.steps.first() else {
+    let Some(Action::ResizePod { resources: changes, .. }) = world.steps.get(1) else {
         panic!("{:?}", world.steps)
     };
     assert_eq!(changes[0].value, resources);
-    let Some(Action::PatchPod { change: patch, .. }) = world.steps.get(1) else {
+    let Some(Action::PatchPod { change: patch, .. }) = world.steps.get(2) else {
         panic!("{:?}", world.steps)
     };
     assert!(patch.images.is_empty(), "the image stays that of the mirror");
@@ -290,4 +292,152 @@ fn ls9_a_deferred_resize_waits_while_the_sandbox_is_ready() {
     world.advance();
     world.settle();
     assert_eq!(update_reason(world.sandbox()), "Succeeded");
+}
+
+/// A new image, new resources and a new label.
+fn everything_in_place() -> Value {
+    let container = json!({"image": "i:2", "resources": {"requests": {"cpu": "2"}}});
+    template(&json!({"app": "y"}), &container)
+}
+
+#[test]
+fn ls9_an_update_in_place_that_breaks_off_after_any_step_is_shown_until_the_containers_run_with_it() {
+    let mut changed = running_world(Vec::new(), None, true);
+    change(&mut changed, everything_in_place());
+    let decision = changed.decide();
+    assert_eq!(decision.actions.len(), 3, "{decision:?}");
+    for done in 0..=decision.actions.len() {
+        let mut world = changed.clone();
+        for action in &decision.actions[..done] {
+            world.apply(action, &decision);
+        }
+        world.settle();
+        assert_eq!(update_reason(world.sandbox()), "InplaceUpdating", "after {done} steps");
+        assert!(!world.sandbox().is_ready(), "after {done} steps");
+        let message = &world.sandbox().condition(CONDITION_INPLACE_UPDATE).unwrap().message;
+        assert_eq!(&**message, "containers[a].image, containers[a].resources", "after {done} steps");
+        let spec = &pod_spec(&world)["containers"][0];
+        assert_eq!((&spec["image"], &spec["resources"]["requests"]["cpu"]), (&json!("i:2"), &json!("2")));
+        assert_eq!(world.pod.as_ref().unwrap().metadata.labels.as_ref().unwrap()["app"], "y");
+        world.advance();
+        world.settle();
+        assert_eq!(update_reason(world.sandbox()), "Succeeded", "after {done} steps");
+        assert!(world.sandbox().is_ready());
+    }
+}
+
+#[test]
+fn ls9_labels_are_carried_if_an_update_in_place_breaks_off_before_them() {
+    let mut world = running_world(vec![("/metadata/labels/of", json!("admission"))], None, true);
+    let labels = json!({"app": "y", "of": "the template"});
+    change(&mut world, template(&labels, &json!({"resources": {"requests": {"cpu": "2"}}})));
+    let decision = world.decide();
+    let is_patch = |action: &&Action| matches!(action, Action::PatchPod { .. });
+    for action in decision.actions.iter().filter(|action| !is_patch(action)) {
+        world.apply(action, &decision);
+    }
+    world.settle();
+    assert_eq!(world.pod.as_ref().unwrap().metadata.labels.as_ref().unwrap()["app"], "y");
+    assert_eq!(world.steps.iter().filter(is_patch).count(), 1, "{:?}", world.steps);
+}
+
+#[test]
+fn lc7_labels_that_the_api_server_refuses_are_shown_and_freeze_nothing() {
+    for policy in [None, Some("Recreate")] {
+        for container in [json!({}), json!({"image": "i:2"}), json!({"command": ["other"]})] {
+            let mut world = running_world(Vec::new(), policy, true);
+            world.refuses_labels = true;
+            change(&mut world, template(&json!({"app": "not valid!"}), &container));
+            world.settle();
+            let update = world.sandbox().condition(CONDITION_INPLACE_UPDATE).unwrap().clone();
+            assert_eq!(update.reason, "PodUpdateFailed", "{policy:?} {container}");
+            assert!(update.message.ends_with(" cannot be changed in the running pod: refused"), "{update:?}");
+            let status = world.sandbox().status.as_ref().unwrap();
+            assert_eq!(status.observed_generation.unwrap().get(), 2);
+            assert!(world.sandbox().is_ready(), "{policy:?} {container}");
+            // The status follows the pod, and the pod stays. Each try costs no write of the status.
+            let (steps, refused) = (world.steps.len(), world.refused);
+            world.advance();
+            world.settle();
+            assert!(world.refused > refused, "it is tried again");
+            assert_eq!(world.steps.len(), steps, "{:?}", world.steps);
+            world.set_pod_status(json!({"phase": "Running"}));
+            world.settle();
+            assert!(!world.sandbox().is_ready());
+            assert_eq!((world.pods_created, world.sandbox().phase()), (1, Some(&SandboxPhase::Running)));
+            // The user takes the change back.
+            world.refuses_labels = false;
+            change(&mut world, template(&json!({"app": "x"}), &json!({})));
+            world.advance();
+            world.settle();
+            assert_eq!(update_reason(world.sandbox()), "Succeeded");
+        }
+    }
+}
+
+#[test]
+fn lc7_an_update_that_a_quota_forbids_is_shown_and_tried_again_after_the_back_off() {
+    for policy in [None, Some("Recreate")] {
+        let mut world = running_world(Vec::new(), policy, true);
+        world.forbids_updates = true;
+        change(&mut world, everything_in_place());
+        world.settle();
+        assert_eq!(update_reason(world.sandbox()), "PodUpdateFailed");
+        let message = &world.sandbox().condition(CONDITION_INPLACE_UPDATE).unwrap().message;
+        let fields = "containers[a].image, containers[a].resources";
+        assert_eq!(&**message, format!("{fields} cannot be changed in the running pod: refused"));
+        assert!(world.sandbox().is_ready(), "the pod goes on to run as it was");
+        let decision = world.decide();
+        assert_eq!((decision.actions.len(), decision.requeue), (0, world.held));
+        // The back-off ends, and the quota does not.
+        let steps = world.steps.len();
+        world.advance();
+        world.settle();
+        assert_eq!(world.steps.len(), steps, "{:?}", world.steps);
+        // The API server accepts the change, and the status is lost.
+        world.forbids_updates = false;
+        world.advance();
+        let decision = world.decide();
+        for action in decision.actions.iter().filter(|action| **action != Action::WriteStatus) {
+            world.apply(action, &decision);
+        }
+        world.settle();
+        assert_eq!(update_reason(world.sandbox()), "InplaceUpdating");
+        world.advance();
+        world.settle();
+        assert_eq!((update_reason(world.sandbox()), world.pods_created), ("Succeeded", 1));
+        assert!(world.sandbox().is_ready());
+    }
+}
+
+#[test]
+fn ls9_a_container_that_started_before_the_newest_update_does_not_run_its_image() {
+    let mut world = running_world(Vec::new(), None, true);
+    let with_image = |image: &str| template(&json!({"app": "x"}), &json!({"image": image}));
+    change(&mut world, with_image("i:2"));
+    world.settle();
+    let conditions = world.sandbox.as_mut().unwrap().status.as_mut().unwrap().conditions.as_mut();
+    let is_update = |known: &&mut Condition| known.type_ == CONDITION_INPLACE_UPDATE;
+    let update = conditions.unwrap().iter_mut().find(is_update).unwrap();
+    update.last_transition_time = Some("2029-06-01T00:00:00Z".parse().unwrap());
+    // The runtime reports the image by its digest. So only the time tells which one runs.
+    let started = |at: &str| {
+        let mut status = pod_ready();
+        status["containerStatuses"] = json!([{
+            "name": "a", "image": "sha256:77", "imageID": "sha256:77", "ready": true, "restartCount": 1,
+            "state": {"running": {"startedAt": at}},
+        }]);
+        status
+    };
+    // The container starts with i:2, and before it is ready the template has i:3.
+    change(&mut world, with_image("i:3"));
+    world.settle();
+    world.set_pod_status(started("2029-07-01T00:00:00Z"));
+    world.settle();
+    assert_eq!(update_reason(world.sandbox()), "InplaceUpdating");
+    assert!(!world.sandbox().is_ready());
+    world.set_pod_status(started("2030-01-01T00:00:01Z"));
+    world.settle();
+    assert_eq!(update_reason(world.sandbox()), "Succeeded");
+    assert!(world.sandbox().is_ready());
 }

@@ -21,12 +21,15 @@ pub(super) fn upgrade(plan: &mut Plan<'_>) {
         PodView::Absent => return creating::create(plan, REASON_UPGRADING),
         PodView::Foreign(pod) => return creating::name_taken(plan, pod),
         // A new pod is created when it is gone.
-        PodView::Ours(pod) if pod.metadata.deletion_timestamp.is_some() => return,
+        PodView::Ours(pod) if pod.metadata.deletion_timestamp.is_some() => {
+            return creating::forget_revision(plan);
+        }
         PodView::Ours(pod) => pod,
     };
     // A template that is missing, or is no pod, is no reason to delete one.
     let compared = Comparison::of(observed, pod).and_then(Result::ok);
     if compared.is_some_and(|compared| !compared.fit.spec_fits()) {
+        creating::forget_revision(plan);
         return plan.act(Action::DeletePod { uid: uid_of(pod), grace: None });
     }
     match PodState::of(pod) {

@@ -4,6 +4,7 @@ use anyhow::ensure;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
+use memory_apiserver::{FaultPlan, On, RequestFault, Times, Verb};
 use sandbox_manager::api::v1alpha1::{Generation, Sandbox};
 use sandbox_manager::lifecycle::SANDBOX_CONTROLLER;
 use serde_json::{Value, json};
@@ -101,6 +102,32 @@ async fn ls9_resources_are_changed_in_place_by_the_subresource_resize() {
     let status = &pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0];
     let reported = status.resources.as_ref().unwrap().requests.as_ref().unwrap();
     assert_eq!((reported["cpu"].0.as_str(), status.restart_count), ("2", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc7_a_forbidden_change_of_the_pod_is_shown_and_tried_again_and_replaces_no_pod() {
+    let lab = Lab::start();
+    lab.create::<Sandbox>(sandbox("s", json!({"upgradePolicy": {"type": "Recreate"}}))).await;
+    let before = lab.until_running("s").await.status.unwrap().pod_info.unwrap().pod_uid;
+    let changes = On::request(Verb::Patch, "pods").named("s");
+    lab.server.inject(&FaultPlan::request(changes, Times::First(4), RequestFault::Forbid));
+    let changed = lab.merge_sandbox("s", container(json!({"image": "i:2"}))).await;
+    let is_refused = |sandbox: &Sandbox| reason(sandbox, "InplaceUpdate", "False") == "PodUpdateFailed";
+    let refused = lab.until("s", is_refused).await;
+    let expected = "containers[a].image cannot be changed in the running pod: patching Pod s: HTTP 403";
+    assert!(message(&refused, "InplaceUpdate").starts_with(expected), "{refused:?}");
+    assert!(refused.is_ready(), "the pod goes on to run as it was");
+    let observed = refused.status.as_ref().unwrap().observed_generation.map(Generation::get);
+    assert_eq!(observed, changed.metadata.generation);
+    lab.until_event("PodUpdateFailed").await;
+    let updated = lab.until("s", |sandbox: &Sandbox| sandbox.condition_is_true("InplaceUpdate")).await;
+    assert_eq!(lab.server.faults_fired()[0].1, 4);
+    assert_eq!(updated.status.unwrap().pod_info.unwrap().pod_uid, before);
+    // The creation has written two, then come the update and its refusal. Further tries write none.
+    let writes = lab.writes();
+    let accepted = writes.iter().rposition(|write| write == "patch pods s").unwrap();
+    let statuses = writes[..accepted].iter().filter(|write| *write == "patch sandboxes/status s");
+    assert_eq!(statuses.count(), 4, "{writes:?}");
 }
 
 const MIRROR: &str = "mirror.test/i:1";
