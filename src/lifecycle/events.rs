@@ -96,9 +96,10 @@ reasons! {
     SandboxClaimed = Normal, "ClaimSandbox";
     /// On a SandboxClaim: the set has no available sandbox for the claim.
     NoAvailableSandboxes = Warning, "ClaimSandbox";
-    /// On a SandboxClaim: the API server refused to claim or to create a sandbox.
+    /// On a SandboxClaim: the API server refused to claim, to create or to mark a sandbox.
     ClaimSandboxFailed = Warning, "ClaimSandbox";
-    /// On a SandboxClaim: a claimed sandbox has failed or did not become ready, and is removed or kept for inspection.
+    /// On a SandboxClaim: a claimed sandbox has failed or did not become ready, and is removed or kept for inspection, or
+    /// the API server refuses that.
     ClaimedSandboxFailed = Warning, "DiscardSandbox";
     /// On a SandboxClaim: a field has no effect.
     FieldNotSupported = Warning, "ClaimSandbox";

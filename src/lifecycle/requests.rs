@@ -37,6 +37,11 @@ where
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(true),
         Ok(Err(error)) => Err(error.into()),
         Ok(Ok(_)) => Ok(true),
-        Err(_) => Err(format!("deletion of {name}: no answer within {} s", REQUEST_TIMEOUT.as_secs()).into()),
+        Err(_) => Err(no_answer(&format!("deletion of {name}"))),
     }
+}
+
+/// The error of a request that takes longer than [`REQUEST_TIMEOUT`].
+pub(crate) fn no_answer(request: &str) -> HandlerError {
+    format!("{request}: no answer within {} s", REQUEST_TIMEOUT.as_secs()).into()
 }

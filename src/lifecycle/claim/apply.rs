@@ -1,15 +1,17 @@
 //! Executes a decision: claims sandboxes, gives up failed ones, writes the status, deletes the claim.
 
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use controller_manager::HandlerError;
 use futures::StreamExt as _;
 use futures::stream;
-use shared_cache::{ObjectKey, SharedCache, error_text};
+use shared_cache::{SharedCache, error_text};
 
 use super::decide::{Discard, set_name};
 use super::engine::{ClaimError, Engine, Outcome};
+use super::lost::Lost;
 use super::unseen::{Unseen, Write};
 use crate::api::v1alpha1::{
     ANNOTATION_READY_FOR_CLAIM, LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox, SandboxClaim,
@@ -34,7 +36,8 @@ pub(super) struct Claims {
 }
 
 /// Claims this many sandboxes, some at a time. Each write is noted before the next reconcile can miss it. After the first
-/// try that gets none, no other one begins: the next try would most likely get none either, and other claims wait.
+/// try that gets none, no other one begins: the next try would most likely get none either, and other claims wait. The
+/// requests whose answer was lost go first.
 ///
 /// # Errors
 ///
@@ -48,16 +51,17 @@ pub(super) async fn claim(
     let uid = claim.metadata.uid.as_deref().unwrap_or_default();
     let (mut claims, mut unanswered) = (Claims::default(), None);
     let is_over = AtomicBool::new(false);
-    let attempt = async || {
+    let attempt = async |lost: Option<Lost>| {
         if is_over.load(Ordering::Relaxed) {
             return None;
         }
-        let outcome = engine.claim_one(set, claim).await;
+        let outcome = engine.claim_one(set, claim, lost).await;
         let has_one = matches!(outcome, Ok(Outcome::Claimed(_) | Outcome::Created(_)));
         is_over.fetch_or(!has_one, Ordering::Relaxed);
         Some(outcome)
     };
-    let mut outcomes = stream::iter(0..count).map(|_| attempt()).buffer_unordered(PARALLEL);
+    let tries = unseen.lost(uid).into_iter().map(Some).chain(iter::repeat(None)).take(count);
+    let mut outcomes = stream::iter(tries).map(|lost| attempt(lost)).buffer_unordered(PARALLEL);
     while let Some(outcome) = outcomes.next().await {
         match outcome {
             None => {}
@@ -76,9 +80,8 @@ pub(super) async fn claim(
             // The others go on: a claim that is dropped half-way may have been written.
             Some(Err(ClaimError::Lookup(error))) => unanswered = Some(error),
             Some(Err(error)) => {
-                if let ClaimError::Unknown { name, lock, .. } = &error {
-                    let key = ObjectKey::new(claim.namespace_or_empty(), name.as_str());
-                    unseen.add(uid, Write::Unknown { key, lock: lock.clone() });
+                if let ClaimError::Unknown { lost, .. } = &error {
+                    unseen.add(uid, Write::Unknown(lost.clone()));
                 }
                 claims.is_refused = true;
                 claims.shortage = Some(error_text(&error));
@@ -97,22 +100,21 @@ pub(super) enum Settled {
     Kept(Arc<Sandbox>),
     /// The sandbox has changed meanwhile. This is the new state, about which nothing is decided yet.
     Changed(Arc<Sandbox>),
+    /// The API server refuses for another reason than a change of the sandbox. This is its answer.
+    Refused(String),
 }
 
-/// Gives up sandboxes, some at a time. Returns what has become of each, in the same order.
-///
-/// # Errors
-///
-/// If the API server refuses for another reason than a change of the sandbox. Some may be given up then.
+/// Gives up sandboxes, some at a time. Returns what has become of each, in the same order: a refusal of one of them must
+/// not keep the others, nor the status of the claim, as they are.
 pub(super) async fn give_up_all(
     cache: &SharedCache,
     discards: &[Discard],
     members: &[Arc<Sandbox>],
-) -> Result<Vec<Settled>, HandlerError> {
+) -> Vec<Settled> {
     let all: Vec<_> =
         discards.iter().map(|discard| give_up(cache, discard, &members[discard.place])).collect();
-    let settled: Vec<_> = stream::iter(all).buffered(PARALLEL).collect().await;
-    settled.into_iter().collect()
+    let refused = |error: HandlerError| Settled::Refused(error_text(&*error));
+    stream::iter(all).buffered(PARALLEL).map(|settled| settled.unwrap_or_else(refused)).collect().await
 }
 
 /// Removes a sandbox that its claim cannot use, or keeps it for inspection.

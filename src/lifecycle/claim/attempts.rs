@@ -7,9 +7,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::decide::Refusal;
 use crate::api::v1alpha1::{Sandbox, SandboxClaim};
 use crate::lifecycle::backoff::Backoff;
 
@@ -25,6 +27,8 @@ pub(super) struct Attempt {
     pub(super) last_failure: String,
     /// Why the last try got fewer sandboxes than it asked for.
     pub(super) shortage: Option<String>,
+    /// The sandboxes that could not be given up, by their UID.
+    pub(super) refused: HashMap<String, Refusal>,
     /// When this process has first tried to claim.
     since: Option<Instant>,
     generation: i64,
@@ -69,6 +73,19 @@ impl Attempts {
         });
     }
 
+    /// Notes that the API server refuses to give up a sandbox, with its answer.
+    pub(super) fn add_refusal(&self, claim: &SandboxClaim, sandbox: &Sandbox, answer: &str) {
+        self.change(claim, |attempt| {
+            let uid = sandbox.metadata.uid.clone().unwrap_or_default();
+            let refusal = attempt.refused.entry(uid).or_insert_with(|| Refusal {
+                name: sandbox.name_or_empty().to_owned(),
+                answer: String::new(),
+                since: Timestamp::now(),
+            });
+            answer.clone_into(&mut refusal.answer);
+        });
+    }
+
     /// Notes that a sandbox of the claim is gone.
     pub(super) fn add_deleted(&self, claim: &SandboxClaim, sandbox: &Sandbox) {
         self.change(claim, |attempt| attempt.deleted.extend(sandbox.metadata.uid.clone()));
@@ -104,6 +121,7 @@ impl Attempts {
         if attempt.generation != generation(claim) {
             attempt.generation = generation(claim);
             (attempt.failed, attempt.shortage) = (0, None);
+            attempt.refused.clear();
         }
         change(attempt)
     }
@@ -144,6 +162,20 @@ mod tests {
         attempts.forget(&claim(2));
         assert_eq!(attempts.of(&claim(2)).failed, 0);
         assert_eq!(attempts.remaining(&claim(2)), None);
+    }
+
+    #[test]
+    fn lc7_a_refusal_is_remembered_from_the_first_one_with_the_last_answer_until_the_spec_changes() {
+        let attempts = Attempts::default();
+        let mut sandbox = Sandbox::default();
+        sandbox.metadata.uid = Some("s".to_owned());
+        attempts.add_refusal(&claim(1), &sandbox, "a");
+        let first = attempts.of(&claim(1)).refused["s"].clone();
+        attempts.add_refusal(&claim(1), &sandbox, "b");
+        let second = attempts.of(&claim(1)).refused["s"].clone();
+        assert_eq!(second, Refusal { answer: "b".to_owned(), ..first });
+        attempts.add_failure(&claim(2), "c");
+        assert_eq!(attempts.of(&claim(2)).refused.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]

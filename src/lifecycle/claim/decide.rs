@@ -11,7 +11,7 @@
 //!
 //! Invariants: never more sandboxes are asked for than are missing. A sandbox that was ready since its claim is never
 //! removed. After the completion nothing is claimed or given up any more: a completion is written only when a decision
-//! gives up nothing.
+//! gives up nothing. What the API server refuses to give up holds the completion until `claimTimeout`, and not longer.
 
 use std::time::Duration;
 
@@ -37,6 +37,13 @@ const REASON_SANDBOXES_KEEP_FAILING: &str = "SandboxesKeepFailing";
 /// Number of sandboxes beyond the wanted ones that may fail. A claim that no sandbox can satisfy must not eat the pool.
 const SPARE_FAILURES: usize = 5;
 
+/// How long it is tried at least to give up a sandbox, before a claim whose time is over ends without that. The refusal
+/// may be a short outage, and nobody tries later.
+const LEAST_REFUSED: Duration = Duration::from_secs(5);
+
+/// Number of sandboxes that a message names.
+const NAMED: usize = 5;
+
 /// The defaults of the schema, for claims that were stored without them.
 const CLAIM_TIMEOUT: Duration = Duration::from_mins(1);
 const WAIT_READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,6 +60,8 @@ pub(super) struct View<'v> {
     pub(super) shortage: Option<&'v str>,
     /// The sandboxes that were given up before.
     pub(super) failures: Failures<'v>,
+    /// Time until a refused request may be tried again.
+    pub(super) pause: Option<Duration>,
     pub(super) now: Timestamp,
 }
 
@@ -72,6 +81,19 @@ pub(super) struct Member {
     pub(super) since: Timestamp,
     /// True if the sandbox must be marked, because its status will not always show that it was ready.
     pub(super) is_unmarked: bool,
+    /// Set if the sandbox could not be given up.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// The API server refuses to give up a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// Name of the sandbox.
+    pub(super) name: String,
+    /// The last answer.
+    pub(super) answer: String,
+    /// When it was refused for the first time.
+    pub(super) since: Timestamp,
 }
 
 /// What a claimed sandbox is for its claim.
@@ -126,7 +148,7 @@ pub(super) fn decide(view: &View<'_>) -> Decision {
     match view.claim.phase() {
         None | Some(SandboxClaimPhase::Claiming) => {
             status.observed_generation = view.claim.metadata.generation;
-            claiming(view, status)
+            without_refused(view, claiming(view, status))
         }
         Some(SandboxClaimPhase::Completed) => completed(view, status),
         // A phase of a later version is left to that version.
@@ -142,17 +164,24 @@ pub(super) fn wanted(claim: &SandboxClaim) -> usize {
 
 fn claiming(view: &View<'_>, mut status: SandboxClaimStatus) -> Decision {
     let spec = &view.claim.spec;
-    let started = status.claim_start_time.get_or_insert_with(|| conditions::seconds(view.now)).timestamp();
+    status.claim_start_time.get_or_insert_with(|| conditions::seconds(view.now));
     status.phase = Some(SandboxClaimPhase::Claiming);
     let count = Count::of(view);
     let (wanted, held) = (wanted(view.claim), count.ready + count.waiting.len());
-    let deadline = later(started, timeout(spec.claim_timeout.as_ref(), CLAIM_TIMEOUT));
+    let deadline = deadline(view, &status);
     let shutdown = spec.shutdown_time.as_ref().map(Time::timestamp);
     if count.ready >= wanted {
         let message = format!("Successfully claimed {}/{wanted} sandboxes", count.ready);
         let detail = format!("Successfully claimed all {} sandboxes", count.ready);
         complete(&mut status, view, count.ready, (REASON_ALL_REPLICAS_CLAIMED, &detail), message);
-        return Decision { discard: count.failed, ..Decision::only(status) };
+        // A claim whose answer was lost may have taken one too many.
+        let surplus = |(place, _): &(usize, Timestamp)| Discard {
+            place: *place,
+            reason: "the claim has enough sandboxes without it".to_owned(),
+            is_kept: false,
+        };
+        let discard = count.waiting.iter().map(surplus).chain(count.failed).collect();
+        return Decision { discard, ..Decision::only(status) };
     }
     if let Some(time) = spec.shutdown_time.as_ref().filter(|_| shutdown.is_some_and(|at| at <= view.now)) {
         let message = format!("shutdownTime {time} has passed, claimed {}/{wanted} sandboxes", count.ready);
@@ -185,6 +214,55 @@ fn claiming(view: &View<'_>, mut status: SandboxClaimStatus) -> Decision {
         after: next.map(|next| until(view.now, next)),
         ..Decision::only(status)
     }
+}
+
+/// Leaves alone what could not be given up, until it may be tried again. The completion waits for it, but not longer than
+/// `claimTimeout`: then it names what is left.
+fn without_refused(view: &View<'_>, mut decision: Decision) -> Decision {
+    let refusals: Vec<&Refusal> =
+        decision.discard.iter().filter_map(|discard| view.members[discard.place].refusal.as_ref()).collect();
+    let (Some(text), Some(pause)) = (refused(&refusals), view.pause) else { return decision };
+    let deadline = deadline(view, &decision.status);
+    let is_tried = |refusal: &&Refusal| later(refusal.since, LEAST_REFUSED) <= view.now;
+    let is_over = deadline <= view.now && refusals.iter().all(is_tried);
+    decision.discard.retain(|discard| view.members[discard.place].refusal.is_none());
+    add_to_message(&mut decision.status, &text);
+    if is_over {
+        return decision;
+    }
+    if decision.status.phase == Some(SandboxClaimPhase::Completed) {
+        let before = view.claim.status.as_ref();
+        decision.status.phase = Some(SandboxClaimPhase::Claiming);
+        decision.status.completion_time = before.and_then(|before| before.completion_time.clone());
+        decision.status.conditions = before.and_then(|before| before.conditions.clone());
+        decision.mark = Count::of(view).unmarked;
+    }
+    let deadline = Some(deadline).filter(|deadline| *deadline > view.now);
+    let deadline = deadline.map(|deadline| until(view.now, deadline));
+    decision.after = decision.after.into_iter().chain([pause]).chain(deadline).min();
+    decision
+}
+
+/// Names the sandboxes that could not be given up; none if there are none.
+fn refused(refusals: &[&Refusal]) -> Option<String> {
+    let answer = &refusals.last()?.answer;
+    let names: Vec<_> = refusals.iter().take(NAMED).map(|refusal| &*refusal.name).collect();
+    let more = refusals.len() - names.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(format!("cannot give up {}{more}: {answer}", names.join(", ")))
+}
+
+/// Adds to the message of a status.
+pub(super) fn add_to_message(status: &mut SandboxClaimStatus, text: &str) {
+    let message = status.message.get_or_insert_default();
+    message.push_str(if message.is_empty() { "" } else { "; " });
+    message.push_str(text);
+}
+
+/// Returns when the time for claiming is over.
+fn deadline(view: &View<'_>, status: &SandboxClaimStatus) -> Timestamp {
+    let started = status.claim_start_time.as_ref().map_or(view.now, Time::timestamp);
+    later(started, timeout(view.claim.spec.claim_timeout.as_ref(), CLAIM_TIMEOUT))
 }
 
 /// Says how far the claim is, and what keeps it from being complete.

@@ -3,28 +3,31 @@
 //! A candidate is an available, unlocked member of the set in the namespace of the claim (OKA #824). The lock is one
 //! patch with the resource version of the candidate, which writes everything of the claim. If somebody else was faster,
 //! the API server refuses the patch, and the next candidate is tried. So no two claims get one sandbox, whatever
-//! processes make them.
+//! processes make them. A request whose answer is lost may be carried out later, so the next try repeats it
+//! ([`Lost`]).
 //!
 //! The runtime in the sandbox (port 49983) is not initialised here.
 
 use std::collections::HashSet;
+use std::error::Error;
 use std::sync::Arc;
 
-use controller_manager::Context;
+use controller_manager::{Context, HandlerError};
 use jiff::Timestamp;
 use kube::Api;
 use kube::api::PostParams;
 use parking_lot::Mutex;
-use shared_cache::{LookupError, PatchError, ReadError, Reader, SharedCache};
+use shared_cache::{LookupError, PatchError, Reader, SharedCache, error_text};
 use uuid::Uuid;
 
+use super::lost::{Fate, Lost};
 use super::mark::{self, mark};
 use super::metrics::ClaimMetrics;
 use crate::api::v1alpha1::{
-    ANNOTATION_LOCK, ANNOTATION_SANDBOX_PRIORITY, LABEL_TEMPLATE_HASH, Sandbox, SandboxClaim, SandboxSet,
-    StateKind, annotation, label,
+    ANNOTATION_SANDBOX_PRIORITY, LABEL_TEMPLATE_HASH, Sandbox, SandboxClaim, SandboxSet, StateKind, label,
 };
 use crate::cache::indexes::SANDBOX_SET;
+use crate::lifecycle::requests::{REQUEST_TIMEOUT, no_answer};
 use crate::lifecycle::sandbox_set::blueprint;
 
 /// Number of candidates that one claim tries. The view of the cache is too old then.
@@ -55,19 +58,17 @@ pub(super) enum ClaimError {
     Lock(#[from] PatchError),
     /// The API server refused to create a sandbox.
     #[error("creating a sandbox")]
-    Create(#[source] kube::Error),
+    Create(#[source] HandlerError),
     /// The cache would not show the sandbox any more, so the claim would never count it.
     #[error("the labels of a claimed sandbox do not match sandboxLabelSelector")]
     OutOfScope,
     /// It is not known whether the sandbox was claimed.
-    #[error("sandbox {name} may be claimed: {reason}")]
+    #[error("sandbox {} may be claimed: {reason}", .lost.sandbox.name_or_empty())]
     Unknown {
-        /// Name of the sandbox.
-        name: String,
-        /// The id that the claim has written, if the sandbox was claimed.
-        lock: String,
+        /// The request.
+        lost: Lost,
         /// Why the outcome is not known.
-        reason: ReadError,
+        reason: String,
     },
 }
 
@@ -86,7 +87,7 @@ impl Engine {
         Self { sandboxes: cache.reader(), cache, metrics, tried: Mutex::default() }
     }
 
-    /// Claims one sandbox of the set.
+    /// Claims one sandbox of the set. `lost` is an earlier try whose outcome is not known.
     ///
     /// # Errors
     ///
@@ -95,8 +96,9 @@ impl Engine {
         &self,
         set: &SandboxSet,
         claim: &SandboxClaim,
+        lost: Option<Lost>,
     ) -> Result<Outcome, ClaimError> {
-        let outcome = self.take_or_create(set, claim).await;
+        let outcome = self.take_or_create(set, claim, lost).await;
         let result = match &outcome {
             Ok(Outcome::Claimed(_)) => &self.metrics.taken,
             Ok(Outcome::Created(_)) => &self.metrics.created,
@@ -107,7 +109,17 @@ impl Engine {
         outcome
     }
 
-    async fn take_or_create(&self, set: &SandboxSet, claim: &SandboxClaim) -> Result<Outcome, ClaimError> {
+    async fn take_or_create(
+        &self,
+        set: &SandboxSet,
+        claim: &SandboxClaim,
+        lost: Option<Lost>,
+    ) -> Result<Outcome, ClaimError> {
+        if let Some(lost) = lost
+            && let Some(outcome) = self.repeat(lost, claim).await?
+        {
+            return Ok(outcome);
+        }
         // Candidates that somebody else has changed since the cache saw them, or that the cache would not show any more.
         let mut unfit = HashSet::new();
         let mut is_out_of_scope = false;
@@ -120,16 +132,32 @@ impl Engine {
                 unfit.insert(uid);
                 continue;
             }
-            if let Some(claimed) = self.lock(&candidate, claim).await? {
+            if let Some(claimed) = self.lock(&candidate, claim, None).await? {
                 return Ok(Outcome::Claimed(claimed));
             }
             self.metrics.conflict.inc();
             unfit.insert(uid);
         }
-        if claim.spec.create_on_no_stock.unwrap_or(true) {
-            return Ok(Outcome::Created(self.create(set, claim).await?));
+        if creates(claim) {
+            let created = self.create(new_sandbox(set), claim, Uuid::new_v4().to_string()).await?;
+            return Ok(Outcome::Created(created));
         }
         if is_out_of_scope { Err(ClaimError::OutOfScope) } else { Ok(Outcome::NoStock) }
+    }
+
+    /// Sends a request again whose answer was lost. Returns none if the sandbox is not for the claim any more.
+    async fn repeat(&self, lost: Lost, claim: &SandboxClaim) -> Result<Option<Outcome>, ClaimError> {
+        if !self.stays_in_scope(&lost.sandbox, claim) {
+            return Ok(None);
+        }
+        if !lost.is_creation() {
+            return Ok(self.lock(&lost.sandbox, claim, Some(lost.lock)).await?.map(Outcome::Claimed));
+        }
+        if !creates(claim) {
+            return Ok(None);
+        }
+        let created = self.create(Sandbox::clone(&lost.sandbox), claim, lost.lock).await?;
+        Ok(Some(Outcome::Created(created)))
     }
 
     /// Returns true if the cache shows the sandbox after the claim. Otherwise the claim would not count the sandbox, and
@@ -169,62 +197,77 @@ impl Engine {
         Ok(None)
     }
 
-    /// Locks a candidate. Returns none if somebody else has changed it.
+    /// Locks a candidate. Returns none if somebody else has changed it. `lost` is the id of an earlier request whose
+    /// answer is lost.
     async fn lock(
         &self,
         candidate: &Arc<Sandbox>,
         claim: &SandboxClaim,
+        lost: Option<String>,
     ) -> Result<Option<Arc<Sandbox>>, ClaimError> {
-        let lock = Uuid::new_v4().to_string();
+        let is_repeated = lost.is_some();
+        let lock = lost.unwrap_or_else(|| Uuid::new_v4().to_string());
         let now = Timestamp::now();
         let locked =
             self.cache.patch(candidate, |sandbox| mark(sandbox, claim, &lock, now)).if_unchanged().await;
         match locked {
             Ok(locked) => Ok(Some(locked)),
-            Err(error) if error.is_outdated() => Ok(None),
+            Err(error) if error.is_outdated() && !is_repeated => Ok(None),
             // The claim would overwrite what the cache cannot read of this candidate.
             Err(PatchError::Unread { .. }) => Ok(None),
-            Err(error) if may_be_written(&error) => self.look(candidate, &lock).await,
+            // The earlier request may be what has changed it.
+            Err(error) if error.is_outdated() || may_be_written(&error) => {
+                self.look(Lost::new(Arc::clone(candidate), lock), &error).await
+            }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Creates a sandbox of the set that is claimed from the beginning. Its name is chosen here, so that a creation whose
-    /// answer is lost can be looked up.
-    async fn create(&self, set: &SandboxSet, claim: &SandboxClaim) -> Result<Arc<Sandbox>, ClaimError> {
-        let lock = Uuid::new_v4().to_string();
-        let revision = set.status.as_ref().and_then(|status| status.update_revision.as_deref());
-        let mut sandbox = blueprint::prototype(set, revision.unwrap_or_default());
+    /// Creates a sandbox that is claimed from the beginning. Its name was chosen before, so that a creation whose answer
+    /// is lost can be looked up and repeated.
+    async fn create(
+        &self,
+        mut sandbox: Sandbox,
+        claim: &SandboxClaim,
+        lock: String,
+    ) -> Result<Arc<Sandbox>, ClaimError> {
         if !self.stays_in_scope(&sandbox, claim) {
             return Err(ClaimError::OutOfScope);
         }
-        sandbox.metadata.name = Some(blueprint::new_name(set));
-        let annotations = sandbox.metadata.annotations.get_or_insert_default();
-        annotations.insert(ANNOTATION_SANDBOX_PRIORITY.to_owned(), PRIORITY.to_owned());
         if let Some(runtimes) = &claim.spec.runtimes {
             sandbox.spec.runtimes = Some(runtimes.clone().into());
         }
         mark(&mut sandbox, claim, &lock, Timestamp::now());
-        let api = Api::namespaced(self.cache.client().clone(), set.namespace_or_empty());
-        match api.create(&PostParams::default(), &sandbox).await {
-            Ok(created) => {
+        let api = Api::namespaced(self.cache.client().clone(), sandbox.namespace_or_empty());
+        let parameters = PostParams::default();
+        let request = api.create(&parameters, &sandbox);
+        let error: HandlerError = match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+            Ok(Ok(created)) => {
                 self.cache.expect(&created);
-                Ok(Arc::new(created))
+                return Ok(Arc::new(created));
             }
-            Err(kube::Error::Api(status)) if status.code < 500 => {
-                Err(ClaimError::Create(kube::Error::Api(status)))
+            // An earlier request for the same sandbox may be the one that has created it.
+            Ok(Err(kube::Error::Api(status))) if status.code < 500 && !status.is_already_exists() => {
+                return Err(ClaimError::Create(kube::Error::Api(status).into()));
             }
-            Err(error) => self.look(&sandbox, &lock).await?.ok_or(ClaimError::Create(error)),
-        }
+            Ok(Err(error)) => error.into(),
+            Err(_) => no_answer("creation"),
+        };
+        let lost = Lost::new(Arc::new(sandbox), lock);
+        self.look(lost, &*error).await?.ok_or(ClaimError::Create(error))
     }
 
-    /// Looks whether a write whose answer is lost has claimed the sandbox.
-    async fn look(&self, sandbox: &Sandbox, lock: &str) -> Result<Option<Arc<Sandbox>>, ClaimError> {
-        let name = sandbox.name_or_empty();
-        let live = self.cache.api_reader().get::<Sandbox>(sandbox.namespace_or_empty(), name).await;
-        match live {
-            Ok(live) => Ok(live.filter(|live| holds(live, lock)).inspect(|live| self.cache.expect(&**live))),
-            Err(reason) => Err(ClaimError::Unknown { name: name.to_owned(), lock: lock.to_owned(), reason }),
+    /// Looks whether a request whose answer is lost has claimed the sandbox. Returns none if it has not, and will not.
+    async fn look(
+        &self,
+        lost: Lost,
+        error: &(dyn Error + Send + Sync + 'static),
+    ) -> Result<Option<Arc<Sandbox>>, ClaimError> {
+        match lost.fate(&self.cache).await {
+            Ok(Fate::Done(claimed)) => Ok(Some(claimed)),
+            Ok(Fate::Void) => Ok(None),
+            Ok(Fate::Open) => Err(ClaimError::Unknown { lost, reason: error_text(error) }),
+            Err(unread) => Err(ClaimError::Unknown { lost, reason: error_text(&unread) }),
         }
     }
 }
@@ -241,9 +284,19 @@ impl Drop for Trying<'_> {
     }
 }
 
-/// Returns true if the sandbox has this lock.
-pub(super) fn holds(sandbox: &Sandbox, lock: &str) -> bool {
-    annotation(&sandbox.metadata, ANNOTATION_LOCK) == Some(lock)
+/// Returns a new sandbox of the current template of the set.
+fn new_sandbox(set: &SandboxSet) -> Sandbox {
+    let revision = set.status.as_ref().and_then(|status| status.update_revision.as_deref());
+    let mut sandbox = blueprint::prototype(set, revision.unwrap_or_default());
+    sandbox.metadata.name = Some(blueprint::new_name(set));
+    let annotations = sandbox.metadata.annotations.get_or_insert_default();
+    annotations.insert(ANNOTATION_SANDBOX_PRIORITY.to_owned(), PRIORITY.to_owned());
+    sandbox
+}
+
+/// Returns true if the claim creates sandboxes when none is free.
+fn creates(claim: &SandboxClaim) -> bool {
+    claim.spec.create_on_no_stock.unwrap_or(true)
 }
 
 /// Returns true if a claim may take the sandbox: it is an available member of a set, and nobody has claimed or locked it.

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use controller_manager::{Action, HandlerError, Observed, ReconcileHandler};
 use jiff::Timestamp;
-use shared_cache::{Reader, Satisfaction, SharedCache};
+use shared_cache::{Reader, Satisfaction, SharedCache, error_text};
 
 use super::apply::{self, Settled};
 use super::attempts::Attempts;
-use super::decide::{Decision, Discard, Failures, Member, View, decide, set_name, wanted};
+use super::decide::{Decision, Discard, Failures, Member, View, add_to_message, decide, set_name, wanted};
 use super::engine::Engine;
 use super::metrics::ClaimMetrics;
 use super::observe;
@@ -108,12 +108,18 @@ impl ClaimHandler {
             };
             (standings, wait) = claimed;
         }
-        let (members, decision) = standings;
+        let (members, mut decision) = standings;
         if decision.claim == 0 {
             self.waiting.remove(&claim);
         }
-        self.mark_ready(&claim, &members, &decision).await?;
-        let after = decision.after.into_iter().chain(wait).min();
+        let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+        let completes = decision.status.phase == Some(SandboxClaimPhase::Completed);
+        if completes && !self.unseen.lost(uid).is_empty() {
+            // What arrives after the completion would be a sandbox that nobody counts or gives up.
+            return Ok(Action::requeue(UNSEEN_WRITE));
+        }
+        let unmarked = self.mark_ready(&claim, &members, &mut decision).await;
+        let after = decision.after.into_iter().chain(wait).chain(unmarked).min();
         if !self.write_status(&mut claim, decision).await? {
             return Ok(Action::await_change());
         }
@@ -121,8 +127,8 @@ impl ClaimHandler {
     }
 
     /// Decides about a claim, and gives up sandboxes until a decision gives up none. Each of them is settled before the
-    /// next decision: it is gone, or kept for inspection, or it has changed and is decided about anew. Returns none if
-    /// they keep changing.
+    /// next decision: it is gone, or kept for inspection, or it has changed and is decided about anew, or it is left
+    /// alone for a while because the API server refuses. Returns none if they keep changing.
     async fn settle(&self, claim: &SandboxClaim, set: &Set) -> Result<Option<Standings>, HandlerError> {
         for _ in 0..SETTLE_ROUNDS {
             let members = self.members(claim).await?;
@@ -130,7 +136,7 @@ impl ClaimHandler {
             if decision.discard.is_empty() {
                 return Ok(Some((members, decision)));
             }
-            let settled = apply::give_up_all(&self.cache, &decision.discard, &members).await?;
+            let settled = apply::give_up_all(&self.cache, &decision.discard, &members).await;
             let mut has_failed = false;
             for (discard, settled) in decision.discard.iter().zip(settled) {
                 has_failed |= self.record_discard(claim, (discard, &members[discard.place]), settled);
@@ -143,7 +149,7 @@ impl ClaimHandler {
         Ok(None)
     }
 
-    /// Notes what has become of a sandbox. Returns true if the sandbox is given up.
+    /// Notes what has become of a sandbox. Returns true if the claim has to pause: the sandbox is given up, or cannot be.
     fn record_discard(
         &self,
         claim: &SandboxClaim,
@@ -152,6 +158,13 @@ impl ClaimHandler {
     ) -> bool {
         let uid = claim.metadata.uid.as_deref().unwrap_or_default();
         let what = match settled {
+            Settled::Refused(answer) => {
+                self.attempts.add_refusal(claim, sandbox, &answer);
+                let (name, reason) = (sandbox.name_or_empty(), &discard.reason);
+                let note = format!("Sandbox {name} ({reason}) cannot be given up: {answer}");
+                self.events.publish(claim, Reason::ClaimedSandboxFailed, &note);
+                return true;
+            }
             Settled::Changed(live) => {
                 self.cache.expect(&*live);
                 self.unseen.add(uid, Write::Known(live));
@@ -216,20 +229,31 @@ impl ClaimHandler {
         }
     }
 
-    /// Marks the sandboxes whose status would not always show that they were ready for the claim.
+    /// Marks the sandboxes whose status would not always show that they were ready for the claim. A refusal is added to
+    /// the message of the decision, so that the status is written all the same. Returns the time until the next try then.
     async fn mark_ready(
         &self,
         claim: &SandboxClaim,
         members: &[Arc<Sandbox>],
-        decision: &Decision,
-    ) -> Result<(), HandlerError> {
+        decision: &mut Decision,
+    ) -> Option<Duration> {
         let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+        let mut refusal = None;
         for place in &decision.mark {
-            if let Some(marked) = apply::mark_ready(&self.cache, claim, &members[*place]).await? {
-                self.unseen.add(uid, Write::Known(marked));
+            let member = &members[*place];
+            match apply::mark_ready(&self.cache, claim, member).await {
+                Ok(Some(marked)) => self.unseen.add(uid, Write::Known(marked)),
+                Ok(None) => {}
+                Err(error) => {
+                    let (name, answer) = (member.name_or_empty(), error_text(&*error));
+                    refusal = Some(format!("sandbox {name} cannot be marked as ready: {answer}"));
+                }
             }
         }
-        Ok(())
+        let refusal = refusal?;
+        self.events.publish(claim, Reason::ClaimSandboxFailed, &refusal);
+        add_to_message(&mut decision.status, &refusal);
+        Some(self.attempts.remaining(claim).unwrap_or_else(|| self.attempts.pause(claim)))
     }
 
     /// Writes the status of a decision. Returns false if the claim has changed meanwhile.
@@ -343,9 +367,12 @@ impl ClaimHandler {
     /// Decides about a claim with these sandboxes.
     fn decide(&self, claim: &SandboxClaim, set: &Set, sandboxes: &[Arc<Sandbox>]) -> Decision {
         let now = Timestamp::now();
-        let members: Vec<Member> =
-            sandboxes.iter().map(|sandbox| observe::member(sandbox, claim, now)).collect();
         let attempt = self.attempts.of(claim);
+        let member = |sandbox: &Arc<Sandbox>| Member {
+            refusal: attempt.refused.get(sandbox.metadata.uid.as_deref().unwrap_or_default()).cloned(),
+            ..observe::member(sandbox, claim, now)
+        };
+        let members: Vec<Member> = sandboxes.iter().map(member).collect();
         let unseen = "the SandboxSet is not in the cache; does sandboxLabelSelector select it?";
         let shortage = matches!(set, Set::Unseen).then_some(unseen).or(attempt.shortage.as_deref());
         decide(&View {
@@ -354,6 +381,7 @@ impl ClaimHandler {
             members: &members,
             shortage,
             failures: Failures { count: attempt.failed, last: &attempt.last_failure },
+            pause: self.attempts.remaining(claim),
             now,
         })
     }

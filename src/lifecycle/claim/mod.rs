@@ -6,6 +6,7 @@
 //! | `observe.rs` | pure: what a sandbox is for its claim |
 //! | `mark.rs` | pure: what a claim writes into a sandbox |
 //! | `engine.rs` | takes one sandbox of a set, or creates one |
+//! | `lost.rs` | the own claims whose answer is lost |
 //! | `unseen.rs` | the own claims that the cache does not show yet |
 //! | `attempts.rs` | how many sandboxes of a claim have failed, and when to try again |
 //! | `handler.rs` | the course of one reconcile |
@@ -21,6 +22,7 @@ mod attempts;
 mod decide;
 mod engine;
 mod handler;
+mod lost;
 mod mark;
 mod metrics;
 mod observe;

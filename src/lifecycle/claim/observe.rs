@@ -33,7 +33,7 @@ pub(super) fn member(sandbox: &Sandbox, claim: &SandboxClaim, now: Timestamp) ->
     let standing = standing(sandbox, claim, now);
     let is_unmarked =
         standing == Standing::Ready && asks_for_update(sandbox, claim) && !is_marked(sandbox, claim);
-    Member { standing, since, is_unmarked }
+    Member { standing, since, is_unmarked, refusal: None }
 }
 
 /// A sandbox has the phase Running, or a later one, if its pod was ready once. So the phase remembers that the sandbox

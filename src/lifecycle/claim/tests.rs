@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::decide::{Decision, Discard, Failures, Member, Standing, View, decide};
+use super::decide::{Decision, Discard, Failures, Member, Refusal, Standing, View, decide};
 use super::mark::mark;
 use super::observe::{belongs_to, member};
 use crate::api::v1alpha1::{
@@ -36,7 +36,7 @@ fn begun() -> SandboxClaim {
 }
 
 fn of(standing: Standing) -> Member {
-    Member { standing, since: now(), is_unmarked: false }
+    Member { standing, since: now(), is_unmarked: false, refusal: None }
 }
 
 fn discard(place: usize, reason: &str) -> Discard {
@@ -44,7 +44,8 @@ fn discard(place: usize, reason: &str) -> Discard {
 }
 
 fn view<'v>(claim: &'v SandboxClaim, members: &'v [Member], at: Timestamp) -> View<'v> {
-    View { claim, has_set: true, members, shortage: None, failures: Failures::default(), now: at }
+    let failures = Failures::default();
+    View { claim, has_set: true, members, shortage: None, failures, pause: None, now: at }
 }
 
 fn decided(claim: &SandboxClaim, members: &[Member], at: Timestamp) -> Decision {
@@ -220,6 +221,70 @@ fn lk1_a_claim_of_a_set_that_does_not_exist_ends_and_names_it() {
 fn lk1_the_message_names_what_is_missing_while_claiming() {
     let decision = decide(&View { shortage: Some("no stock"), ..view(&begun(), &[], now()) });
     assert_eq!(decision.status.message.as_deref(), Some("Claiming sandboxes: 0/2 claimed: no stock"));
+}
+
+#[test]
+fn lc2_a_surplus_of_lost_answers_is_given_up_when_the_claim_completes_and_not_before() {
+    let surplus = [of(Standing::Waiting), of(Standing::Waiting), of(Standing::Ready)];
+    let decision = decided(&begun(), &surplus, after(1));
+    assert_eq!((decision.claim, decision.discard.len()), (0, 0), "any of them may become ready");
+    let surplus = [of(Standing::Ready), of(Standing::Waiting), of(Standing::Ready)];
+    let decision = decided(&begun(), &surplus, after(1));
+    assert_eq!(decision.discard, [discard(1, "the claim has enough sandboxes without it")]);
+    assert_eq!(decision.status.phase, Some(SandboxClaimPhase::Completed));
+    let ready = || of(Standing::Ready);
+    assert_eq!(decided(&begun(), &[ready(), ready(), ready()], after(1)).discard.len(), 0, "maybe in use");
+}
+
+/// A member that could not be given up since this second.
+fn refused(standing: Standing, name: &str, since: i64) -> Member {
+    let refusal = Refusal { name: name.to_owned(), answer: "forbidden".to_owned(), since: after(since) };
+    Member { refusal: Some(refusal), ..of(standing) }
+}
+
+#[test]
+fn lc7_what_cannot_be_given_up_is_left_alone_for_the_pause_and_named() {
+    let failed = |name| refused(Standing::Failed("no luck".to_owned()), name, 1);
+    let members = [failed("a"), of(Standing::Failed("new".to_owned())), of(Standing::Waiting)];
+    let pause = Some(Duration::from_secs(2));
+    let decision = decide(&View { pause, ..view(&begun(), &members, after(3)) });
+    assert_eq!(decision.discard, [discard(1, "new")], "each by itself");
+    assert_eq!((decision.claim, decision.after), (1, pause), "lc6");
+    let message = "Claiming sandboxes: 1/2 claimed; cannot give up a: forbidden";
+    assert_eq!(decision.status.message.as_deref(), Some(message));
+    assert_eq!(decided(&begun(), &members, after(5)).discard.len(), 2, "tried again after the pause");
+    let many = ["a", "b", "c", "d", "e", "f", "g"].map(failed);
+    let decision = decide(&View { pause, ..view(&begun(), &many, after(3)) });
+    let message = decision.status.message.unwrap();
+    assert!(message.ends_with("; cannot give up a, b, c, d, e and 2 more: forbidden"), "{message}");
+}
+
+#[test]
+fn lc7_what_cannot_be_given_up_holds_the_completion_until_the_claim_timeout_and_not_longer() {
+    let ready = || Member { is_unmarked: true, ..of(Standing::Ready) };
+    let members = [ready(), ready(), refused(Standing::Failed("no luck".to_owned()), "a", 1)];
+    let paused = |members: &[Member], at| {
+        let pause = Some(Duration::from_secs(16));
+        decide(&View { pause, ..view(&begun(), members, after(at)) })
+    };
+    let held = paused(&members, 50);
+    assert_eq!((held.discard.len(), held.after), (0, Some(Duration::from_secs(10))), "lc6: its end");
+    assert_eq!(held.mark, [0, 1]);
+    assert_eq!(held.status.phase, Some(SandboxClaimPhase::Claiming));
+    assert_eq!((&held.status.completion_time, condition(&held.status, CONDITION_COMPLETED)), (&None, None));
+    let message = "Successfully claimed 2/2 sandboxes; cannot give up a: forbidden";
+    assert_eq!(held.status.message.as_deref(), Some(message));
+
+    let ended = paused(&members, 60);
+    assert_eq!(ended.discard.len(), 0);
+    assert_eq!(condition(&ended.status, CONDITION_COMPLETED).unwrap().0, "AllReplicasClaimed");
+    assert_eq!((ended.status.claimed_replicas, ended.status.message.as_deref()), (Some(2), Some(message)));
+
+    let late = [of(Standing::Ready), refused(Standing::Waiting, "b", 60)];
+    assert_eq!(paused(&late, 64).status.phase, Some(SandboxClaimPhase::Claiming), "maybe a short outage");
+    let ended = paused(&late, 65).status;
+    assert_eq!(condition(&ended, CONDITION_COMPLETED).unwrap().0, "TimeoutReached");
+    assert!(ended.message.unwrap().ends_with("; cannot give up b: forbidden"));
 }
 
 #[test]

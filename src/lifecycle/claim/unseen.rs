@@ -6,26 +6,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use controller_manager::HandlerError;
 use kube::Api;
 use kube::api::ListParams;
 use parking_lot::Mutex;
 use shared_cache::{ObjectKey, ReadError, SharedCache};
 
-use super::engine::holds;
+use super::lost::{Fate, Lost};
 use crate::api::v1alpha1::{LABEL_CLAIM_NAME, Sandbox, SandboxClaim};
+use crate::lifecycle::requests::{REQUEST_TIMEOUT, no_answer};
 
 /// One claim of a sandbox.
 #[derive(Clone, Debug)]
 pub(super) enum Write {
     /// The API server has answered with this sandbox.
     Known(Arc<Sandbox>),
-    /// The answer is lost. The sandbox is claimed if it has this lock.
-    Unknown {
-        /// The sandbox.
-        key: ObjectKey,
-        /// The id of the claim.
-        lock: String,
-    },
+    /// The answer is lost.
+    Unknown(Lost),
 }
 
 /// The claims of sandboxes, by the UID of the SandboxClaim. A claim without an entry was begun by another process.
@@ -49,11 +46,18 @@ impl Unseen {
     pub(super) fn add(&self, uid: &str, write: Write) {
         let mut writes = self.writes.lock();
         let writes = writes.entry(uid.to_owned()).or_default();
-        if let Write::Known(new) = &write {
-            writes
-                .retain(|known| !matches!(known, Write::Known(old) if old.metadata.uid == new.metadata.uid));
-        }
+        writes.retain(|old| !write.replaces(old));
         writes.push(write);
+    }
+
+    /// Returns the writes of a claim whose answer is lost, and that may have an effect later.
+    pub(super) fn lost(&self, uid: &str) -> Vec<Lost> {
+        let writes = self.writes.lock();
+        let lost = writes.get(uid).into_iter().flatten().filter_map(|write| match write {
+            Write::Unknown(lost) => Some(lost.clone()),
+            Write::Known(_) => None,
+        });
+        lost.collect()
     }
 
     /// Forgets a claim that has ended or is gone.
@@ -61,7 +65,8 @@ impl Unseen {
         self.writes.lock().remove(uid);
     }
 
-    /// Returns the sandboxes that the cache does not show as they were written, and forgets all others.
+    /// Returns the sandboxes that the cache does not show as they were written. Forgets all others, but not the writes
+    /// that may have an effect later.
     ///
     /// # Errors
     ///
@@ -72,29 +77,48 @@ impl Unseen {
         for write in before {
             left.extend(resolved(write, cache).await?);
         }
-        let writes = left.iter().cloned().map(Write::Known).collect();
-        self.writes.lock().insert(uid.to_owned(), writes);
-        Ok(left)
+        let known = left.iter().filter_map(|write| match write {
+            Write::Known(sandbox) => Some(Arc::clone(sandbox)),
+            Write::Unknown(_) => None,
+        });
+        let known = known.collect();
+        self.writes.lock().insert(uid.to_owned(), left);
+        Ok(known)
     }
 }
 
-/// Returns the sandbox of a write if the cache does not show it.
-async fn resolved(write: Write, cache: &SharedCache) -> Result<Option<Arc<Sandbox>>, ReadError> {
+impl Write {
+    /// Returns true if an older write of the same sandbox says nothing more.
+    fn replaces(&self, old: &Self) -> bool {
+        match (self, old) {
+            (Self::Known(new), Self::Known(old)) => new.metadata.uid == old.metadata.uid,
+            (Self::Known(new), Self::Unknown(Lost { sandbox: old, .. }))
+            | (Self::Unknown(Lost { sandbox: new, .. }), Self::Unknown(Lost { sandbox: old, .. })) => {
+                new.metadata.name == old.metadata.name
+            }
+            (Self::Unknown(_), Self::Known(_)) => false,
+        }
+    }
+}
+
+/// Returns what is left to remember of a write: nothing if the cache shows it, or if it can have no effect any more.
+async fn resolved(write: Write, cache: &SharedCache) -> Result<Option<Write>, ReadError> {
     use shared_cache::Satisfaction::{Expired, Satisfied, Unsatisfied};
     let live = async |key: &ObjectKey| cache.api_reader().get::<Sandbox>(&key.namespace, &key.name).await;
     match write {
         Write::Known(sandbox) => match cache.is_satisfied(&*sandbox) {
             Satisfied => Ok(None),
-            Unsatisfied { .. } => Ok(Some(sandbox)),
+            Unsatisfied { .. } => Ok(Some(Write::Known(sandbox))),
             Expired { .. } => {
                 let same = |live: &Arc<Sandbox>| live.metadata.uid == sandbox.metadata.uid;
-                Ok(live(&ObjectKey::of(&*sandbox)).await?.filter(same))
+                Ok(live(&ObjectKey::of(&*sandbox)).await?.filter(same).map(Write::Known))
             }
         },
-        Write::Unknown { key, lock } => {
-            let claimed = live(&key).await?.filter(|live| holds(live, &lock));
-            Ok(claimed.inspect(|sandbox| cache.expect(&**sandbox)))
-        }
+        Write::Unknown(lost) => Ok(match lost.fate(cache).await? {
+            Fate::Done(claimed) => Some(Write::Known(claimed)),
+            Fate::Open => Some(Write::Unknown(lost)),
+            Fate::Void => None,
+        }),
     }
 }
 
@@ -103,11 +127,13 @@ async fn resolved(write: Write, cache: &SharedCache) -> Result<Option<Arc<Sandbo
 ///
 /// # Errors
 ///
-/// The error of the request.
-pub(super) async fn of_others(claim: &SandboxClaim, cache: &SharedCache) -> Result<Vec<Write>, kube::Error> {
+/// The error of the request, or that it was not answered within [`REQUEST_TIMEOUT`].
+pub(super) async fn of_others(claim: &SandboxClaim, cache: &SharedCache) -> Result<Vec<Write>, HandlerError> {
     let api: Api<Sandbox> = Api::namespaced(cache.client().clone(), claim.namespace_or_empty());
     let labels = format!("{LABEL_CLAIM_NAME}={}", claim.name_or_empty());
-    let found = api.list(&ListParams::default().labels(&labels)).await?;
+    let parameters = ListParams::default().labels(&labels);
+    let listed = tokio::time::timeout(REQUEST_TIMEOUT, api.list(&parameters)).await;
+    let found = listed.map_err(|_| no_answer("list of the claimed sandboxes"))??;
     let claimed = found.items.into_iter().map(Arc::new);
     Ok(claimed.inspect(|sandbox| cache.expect(&**sandbox)).map(Write::Known).collect())
 }
@@ -131,8 +157,26 @@ mod tests {
         let writes = unseen.writes.lock();
         let versions = writes["claim"].iter().map(|write| match write {
             Write::Known(sandbox) => sandbox.metadata.resource_version.as_deref().unwrap_or_default(),
-            Write::Unknown { .. } => "unknown",
+            Write::Unknown(_) => "unknown",
         });
         assert_eq!(versions.collect::<Vec<_>>(), ["2", "3"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lc2_a_lost_write_is_remembered_once_until_its_sandbox_is_known() {
+        let sandbox = |name: &str| {
+            let mut sandbox = Sandbox::default();
+            sandbox.metadata.name = Some(name.to_owned());
+            sandbox.metadata.uid = Some(name.to_owned());
+            Arc::new(sandbox)
+        };
+        let unseen = Unseen::default();
+        for name in ["a", "b", "a"] {
+            unseen.add("claim", Write::Unknown(Lost::new(sandbox(name), name.to_owned())));
+        }
+        let names = || -> Vec<_> { unseen.lost("claim").into_iter().map(|lost| lost.lock).collect() };
+        assert_eq!(names(), ["b", "a"]);
+        unseen.add("claim", Write::Known(sandbox("b")));
+        assert_eq!(names(), ["a"]);
     }
 }

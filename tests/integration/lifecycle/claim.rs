@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use memory_apiserver::{FaultPlan, On, PodOutcome, Pods, RequestFault, Times, Verb};
+use memory_apiserver::{FaultPlan, On, PodOutcome, Pods, RequestFault, Times, Verb, WatchFault};
 use sandbox_manager::api::v1alpha1::{
     CONDITION_COMPLETED, CONDITION_TIMED_OUT, Sandbox, SandboxClaim, SandboxClaimPhase, SandboxClaimStatus,
     SandboxSet,
@@ -510,30 +510,148 @@ async fn lc7_a_refusal_backs_off_is_shown_and_ends_with_the_refusal() {
     let forbidden =
         FaultPlan::request(On::request(Verb::Create, "sandboxes"), Times::Always, RequestFault::Forbid);
     world.server.inject(&forbidden);
+    let started = Instant::now();
     claim(&world, "c", json!({})).await;
     let note = world.event("c", "ClaimSandboxFailed").await;
     assert!(note.starts_with("creating a sandbox"), "{note}");
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let fired = world.server.faults_fired()[0].1;
-    assert!(fired <= 2, "no hot loop: {fired} requests in half a second");
+    let fired = || world.server.faults_fired()[0].1;
+    eventually("the second try", SOON, async || {
+        ensure!(fired() >= 2);
+        Ok(())
+    })
+    .await;
+    assert!(started.elapsed() >= Duration::from_secs(1), "no hot loop: {:?}", started.elapsed());
     world.server.clear_faults();
     let status = ended(&world, "c").await;
     assert_eq!(status.claimed_replicas, Some(1));
 }
 
 #[tokio::test]
-async fn lc2_a_claim_goes_on_in_another_process_with_the_exact_number() {
-    let mut lab = Lab::start();
-    let template =
-        json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}});
-    lab.create::<SandboxSet>(
-        json!({"metadata": {"name": "pool"}, "spec": {"replicas": 10, "template": template}}),
-    )
-    .await;
-    lab.until::<SandboxSet>("pool", |set| {
-        set.status.as_ref().is_some_and(|status| status.available_replicas == 10)
+async fn lc7_what_cannot_be_removed_is_shown_and_does_not_keep_the_claim_from_its_end() {
+    let world = World::start().await;
+    world.full_set("pool", 0).await;
+    world.kubelet.rule(Pods::all(), PodOutcome::Unready);
+    let forbidden =
+        FaultPlan::request(On::request(Verb::Delete, "sandboxes"), Times::Always, RequestFault::Forbid);
+    world.server.inject(&forbidden);
+    claim(&world, "c", json!({"waitReadyTimeout": "1s", "claimTimeout": "2s"})).await;
+    let note = world.event("c", "ClaimedSandboxFailed").await;
+    assert!(note.contains(" (not ready within ") && note.contains(" cannot be given up: "), "{note}");
+    let claims = world.api::<SandboxClaim>();
+    eventually("the message of the claim that goes on", SOON, async || {
+        let status = claims.get("c").await?.status.unwrap_or_default();
+        ensure!(status.phase == Some(SandboxClaimPhase::Claiming));
+        ensure!(
+            status.message.as_ref().is_some_and(|text| text.contains("; cannot give up pool-")),
+            "{status:?}"
+        );
+        Ok(())
     })
     .await;
+    let status = eventually("the end of the claim", 2 * SOON, async || {
+        let claim = claims.get("c").await?;
+        ensure!(claim.phase() == Some(&SandboxClaimPhase::Completed), "{:?}", claim.status);
+        Ok(claim.status.unwrap_or_default())
+    })
+    .await;
+    assert_eq!(reason(&status, CONDITION_TIMED_OUT).as_deref(), Some("ClaimTimeoutReached"));
+    let (message, left) = (status.message.unwrap_or_default(), names(&claimed(&world, "c").await));
+    assert!(!left.is_empty() && left.iter().all(|name| message.contains(name)), "{left:?}: {message}");
+    let fired = world.server.faults_fired()[0].1;
+    assert!(fired <= 12, "no hot loop: {fired} requests");
+}
+
+/// Starts a manager and a pool of so many ready members.
+async fn lab_with_pool(members: i32) -> Lab {
+    let lab = Lab::start();
+    let template =
+        json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}});
+    let set = json!({"metadata": {"name": "pool"}, "spec": {"replicas": members, "template": template}});
+    lab.create::<SandboxSet>(set).await;
+    lab.until::<SandboxSet>("pool", |set| {
+        set.status.as_ref().is_some_and(|status| status.available_replicas == members)
+    })
+    .await;
+    lab
+}
+
+/// Waits for the end of claim `c`, which has got one sandbox and no other.
+async fn has_exactly_one(lab: &Lab) {
+    let is_completed = |claim: &SandboxClaim| claim.phase() == Some(&SandboxClaimPhase::Completed);
+    let claim = lab.until::<SandboxClaim>("c", is_completed).await;
+    assert_eq!(claim.status.as_ref().unwrap().claimed_replicas, Some(1), "{claim:?}");
+    let selected = ListParams::default().labels("agents.kruise.io/claim-name=c");
+    let claimed = lab.api::<Sandbox>().list(&selected).await.unwrap().items;
+    assert_eq!(claimed.len(), 1, "{:?}", names(&claimed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc2_a_creation_that_seems_not_to_be_done_is_repeated_under_its_name() {
+    let lab = lab_with_pool(0).await;
+    // The sandbox is created, but nobody sees that at first.
+    let creation = On::request(Verb::Create, "sandboxes");
+    let lost = FaultPlan::request(creation, Times::First(1), RequestFault::DropAnswer);
+    let absent = RequestFault::Answer { code: 404, retry_after: None };
+    let unseen = FaultPlan::request(On::request(Verb::Get, "sandboxes"), Times::Always, absent);
+    let late = WatchFault::Hold(Duration::from_secs(20));
+    let late = FaultPlan::event(On::kind("sandboxes"), Times::Always, late);
+    lab.server.inject(&lost.and(unseen).and(late));
+    lab.create::<SandboxClaim>(json!({"metadata": {"name": "c"}, "spec": {"templateName": "pool"}})).await;
+    eventually("a creation under the same name", SOON, async || {
+        let creations = lab.server.requests();
+        let is_it = |seen: &memory_apiserver::SeenRequest| {
+            (seen.verb, &*seen.resource, seen.status) == (Verb::Create, "sandboxes", Some(409))
+        };
+        ensure!(creations.iter().any(is_it), "{:#?}", lab.writes());
+        Ok(())
+    })
+    .await;
+    lab.server.clear_faults();
+    has_exactly_one(&lab).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc2_a_lock_that_may_still_come_is_repeated_and_no_other_member_is_taken() {
+    let lab = lab_with_pool(3).await;
+    let late = RequestFault::Answer { code: 504, retry_after: None };
+    lab.server.inject(&FaultPlan::request(On::request(Verb::Patch, "sandboxes"), Times::First(1), late));
+    lab.create::<SandboxClaim>(json!({"metadata": {"name": "c"}, "spec": {"templateName": "pool"}})).await;
+    has_exactly_one(&lab).await;
+    let writes = lab.writes();
+    let locks: Vec<_> = writes.iter().filter(|write| write.starts_with("patch sandboxes pool-")).collect();
+    assert!(locks.len() == 2 && locks[0] == locks[1], "{writes:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc2_a_creation_that_gets_no_answer_is_repeated() {
+    let lab = lab_with_pool(0).await;
+    let creation = On::request(Verb::Create, "sandboxes");
+    lab.server.inject(&FaultPlan::request(creation, Times::First(1), RequestFault::Silence));
+    lab.create::<SandboxClaim>(json!({"metadata": {"name": "c"}, "spec": {"templateName": "pool"}})).await;
+    has_exactly_one(&lab).await;
+    assert_eq!(lab.server.faults_fired()[0].1, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc2_a_new_process_asks_again_for_the_sandboxes_of_a_claim_if_it_gets_no_answer() {
+    let mut lab = lab_with_pool(0).await;
+    let spec = json!({"templateName": "pool", "createOnNoStock": false});
+    lab.create::<SandboxClaim>(json!({"metadata": {"name": "c"}, "spec": spec})).await;
+    lab.until::<SandboxClaim>("c", |claim| claim.phase() == Some(&SandboxClaimPhase::Claiming)).await;
+    lab.kill_manager().await;
+    // The first list is that of the cache.
+    let lists = On::request(Verb::List, "sandboxes");
+    lab.server.inject(&FaultPlan::request(lists, Times::Nth(2), RequestFault::Silence));
+    lab.start_manager();
+    let more = Patch::Merge(json!({"spec": {"replicas": 1}}));
+    lab.api::<SandboxSet>().patch("pool", &PatchParams::default(), &more).await.unwrap();
+    has_exactly_one(&lab).await;
+    assert_eq!(lab.server.faults_fired()[0].1, 1);
+}
+
+#[tokio::test]
+async fn lc2_a_claim_goes_on_in_another_process_with_the_exact_number() {
+    let mut lab = lab_with_pool(10).await;
     // Half of the locks take so long that the process ends before their answers.
     let slow = RequestFault::Delay(Duration::from_secs(3));
     lab.server.inject(&FaultPlan::request(On::request(Verb::Patch, "sandboxes"), Times::Every(2), slow));
