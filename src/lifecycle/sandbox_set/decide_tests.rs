@@ -128,11 +128,17 @@ async fn lp2_a_lock_of_ours_is_taken_up_when_it_is_due() {
 #[tokio::test]
 async fn lc7_a_member_whose_deletion_is_refused_is_left_alone_for_a_while() {
     let set = set(1, "i");
+    // It was available before.
+    let died = |name: &str| {
+        let mut sandbox = member(&set, name).failed("m");
+        sandbox.status.as_mut().unwrap().sandbox_ip = Some("10.0.0.1".into());
+        sandbox
+    };
     let mut pool = Pool::new(
         set.clone(),
         [
-            member(&set, "a").failed("m"),
-            member(&set, "b").failed("m"),
+            died("a"),
+            died("b"),
             member(&set, "c").ready().locked_by(OWNER_SCALE_DOWN),
             member(&set, "d").ready(),
         ],
