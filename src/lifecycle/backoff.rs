@@ -6,8 +6,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use controller_manager::QueueOptions;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+
+/// The longest delay of an object after an error. Its timers wait for the next try, so it limits how late they are (LC6).
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// Returns the back-off of the queues of the lifecycle controllers.
+pub(crate) fn queue_options() -> QueueOptions {
+    QueueOptions { max_backoff: LONGEST_RETRY, ..QueueOptions::default() }
+}
 
 /// Returns the delay after a failure that follows so many others: `first`, doubled each time, at most `longest`.
 pub(crate) fn delay(first: Duration, longest: Duration, failures: u32) -> Duration {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use controller_manager::HandlerError;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, Preconditions};
+use kube::core::Status;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use shared_cache::SharedCache;
@@ -15,6 +16,14 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// When to look again if the cache does not show an own write yet. Its event leads to a reconcile before that.
 pub(crate) const UNSEEN_WRITE: Duration = Duration::from_secs(1);
+
+/// What the API server answers, with HTTP 500, if a webhook of its admission does not.
+const WEBHOOK_FAILED: &str = "failed calling webhook";
+
+/// Returns true if a webhook of the admission has failed. Admission comes before storage, so nothing was done.
+pub(crate) fn is_failed_webhook(answer: &Status) -> bool {
+    answer.code == 500 && answer.message.contains(WEBHOOK_FAILED)
+}
 
 /// Deletes an object unless it has changed: the change leads to a new decision. Returns true if the object is gone, or
 /// goes when its finalizers are removed.

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use shared_cache::{Event, KeyRef, ObjectKey, Reader, Satisfaction, SharedCache};
 
 use self::decide::{View, decide};
+use super::backoff::queue_options;
 use super::events::{Events, Reason};
 use super::metrics::LifecycleMetrics;
 use super::requests::UNSEEN_WRITE;
@@ -29,7 +30,7 @@ pub const CHECKPOINT_CONTROLLER: &str = "checkpoint-controller";
 pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &LifecycleMetrics) {
     let checkpoints: Reader<Checkpoint> = manager.cache().reader();
     let controller = manager.controller::<Checkpoint>(CHECKPOINT_CONTROLLER);
-    controller.leader_only().max_concurrent_reconciles(concurrency);
+    controller.leader_only().max_concurrent_reconciles(concurrency).queue_options(queue_options());
     controller.watches_where::<Sandbox>(
         |event| matches!(event, Event::Deleted { .. }),
         move |sandbox| checkpoints_of(sandbox, &checkpoints),

@@ -43,6 +43,7 @@ use self::handler::ClaimHandler;
 use self::metrics::ClaimMetrics;
 use self::unseen::Unseen;
 use self::waiting::Waiting;
+use super::backoff::queue_options;
 use super::events::Events;
 use super::metrics::LifecycleMetrics;
 use crate::api::v1alpha1::{LABEL_CLAIM_NAME, Sandbox, SandboxClaim, label};
@@ -60,7 +61,7 @@ pub(super) fn add(
     let claim_metrics = ClaimMetrics::register(manager.metrics().registry())?;
     let waiting = Arc::new(Waiting::default());
     let controller = manager.controller::<SandboxClaim>(CLAIM_CONTROLLER);
-    controller.leader_only().max_concurrent_reconciles(concurrency);
+    controller.leader_only().max_concurrent_reconciles(concurrency).queue_options(queue_options());
     controller.watches::<Sandbox>(|sandbox| claim_of(sandbox));
     let woken = Arc::clone(&waiting);
     controller.watches_where::<Sandbox>(becomes_free, move |sandbox| claim_for(sandbox, &woken));

@@ -52,7 +52,7 @@ use shared_cache::{Event, KeyRef, ObjectKey, Reader};
 use self::apply::Applier;
 use self::handler::SandboxLifecycle;
 use self::observe::Observer;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, queue_options};
 use super::events::Events;
 use super::metrics::LifecycleMetrics;
 use crate::api::v1alpha1::{Sandbox, SandboxTemplate};
@@ -74,6 +74,7 @@ pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &Lifecycle
     controller
         .leader_only()
         .max_concurrent_reconciles(concurrency)
+        .queue_options(queue_options())
         .owns::<Pod>()
         // A sandbox waits for the end of a volume claim that has the name of its own one.
         .owns_where::<PersistentVolumeClaim>(|event| matches!(event, Event::Deleted { .. }))

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::decision::PodChange;
 use super::fit::ContainerChange;
-use crate::lifecycle::requests::REQUEST_TIMEOUT;
+use crate::lifecycle::requests::{REQUEST_TIMEOUT, is_failed_webhook};
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -193,8 +193,7 @@ async fn send<T>(
 ) -> Result<T, RequestError> {
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        // An answer that asks to try again later is no refusal, and an error of the server says nothing about the object.
-        Ok(Err(kube::Error::Api(status))) if status.code < 500 && !matches!(status.code, 408 | 429) => {
+        Ok(Err(kube::Error::Api(status))) if is_refusal(&status) => {
             Err(RequestError::Refused { what, status })
         }
         Ok(Err(error)) => Err(unknown(&what, &error)),
@@ -203,6 +202,12 @@ async fn send<T>(
             Err(RequestError::Unknown { what, cause })
         }
     }
+}
+
+/// Returns true if nothing was done. An answer that asks to try again later is no refusal, and an error of the server says
+/// nothing about the object, except that a webhook has failed.
+fn is_refusal(answer: &Status) -> bool {
+    is_failed_webhook(answer) || (answer.code < 500 && !matches!(answer.code, 408 | 429))
 }
 
 fn unknown(what: &str, error: &(dyn std::error::Error + 'static)) -> RequestError {
@@ -216,6 +221,18 @@ mod tests {
     fn refused(status: Value) -> RequestError {
         let status = Box::new(serde_json::from_value(status).unwrap());
         RequestError::Refused { what: "patching Pod s".into(), status }
+    }
+
+    #[test]
+    fn lc7_a_webhook_that_fails_is_a_refusal_and_another_error_of_the_server_is_none() {
+        let answer = |code, message: &str| Status { code, ..Status::failure(message, "InternalError") };
+        let webhook =
+            r#"Internal error occurred: failed calling webhook "v.example.com": connection refused"#;
+        assert!(is_refusal(&answer(500, webhook)));
+        assert!(is_refusal(&answer(403, "quota")));
+        for (code, message) in [(500, "etcd is gone"), (503, webhook), (429, "later"), (408, "slow")] {
+            assert!(!is_refusal(&answer(code, message)), "{code} {message}");
+        }
     }
 
     #[test]

@@ -36,8 +36,8 @@ enum Taken {
     Deleted,
     /// Somebody has changed the member, for instance by a claim.
     Changed,
-    /// Locked, but not deleted.
-    Locked(Failure),
+    /// Locked, but not deleted. The sandbox as the lock has left it.
+    Locked(Arc<Sandbox>, Failure),
     Failed(Failure),
 }
 
@@ -151,32 +151,37 @@ impl Executor {
         }
     }
 
-    /// Deletes dead members, each if it has not changed since: somebody may have claimed it. Returns true if one is gone.
+    /// Deletes dead members. Returns true if one is gone, or if more of them are left.
     pub(super) async fn bury(&self, set: &SandboxSet, dead: &[Arc<Sandbox>], memory: &mut Memory) -> bool {
-        let dead = &dead[..dead.len().min(DELETIONS)];
-        let answers = join_all(dead.iter().map(|sandbox| self.requests.delete(sandbox, true))).await;
-        let taken = answers.into_iter().map(|answer| match answer {
-            Ok(()) | Err(Failure::NotFound(_)) => Taken::Deleted,
-            Err(Failure::Conflict(_)) => Taken::Changed,
-            Err(failure) => Taken::Failed(failure),
-        });
-        let gone = record(dead, taken, memory);
+        let (batch, rest) = dead.split_at(dead.len().min(DELETIONS));
+        let gone = self.delete_unchanged(batch, memory).await;
         self.report(set, Reason::FailedSandboxDeleted, &self.metrics.dead, &gone);
-        !gone.is_empty()
+        !gone.is_empty() || !rest.is_empty()
     }
 
-    /// Deletes members that are locked. Returns true if one is gone.
+    /// Deletes members that were locked before. Returns true if one is gone, or if more of them are left.
     pub(super) async fn finish(
         &self,
         set: &SandboxSet,
         locked: &[Arc<Sandbox>],
         memory: &mut Memory,
     ) -> bool {
-        let locked = &locked[..locked.len().min(DELETIONS)];
-        let taken = join_all(locked.iter().map(|sandbox| self.delete_locked(sandbox))).await;
-        let gone = record(locked, taken, memory);
+        let (batch, rest) = locked.split_at(locked.len().min(DELETIONS));
+        let gone = self.delete_unchanged(batch, memory).await;
         self.report(set, Reason::SandboxScaledDown, &self.metrics.scaled_down, &gone);
-        !gone.is_empty()
+        !gone.is_empty() || !rest.is_empty()
+    }
+
+    /// Deletes members, each if it has not changed since: somebody may have claimed it, or removed its lock to keep it.
+    /// Returns the names of those that are gone.
+    async fn delete_unchanged<'a>(&self, sandboxes: &'a [Arc<Sandbox>], memory: &mut Memory) -> Vec<&'a str> {
+        let answers = join_all(sandboxes.iter().map(|sandbox| self.requests.delete(sandbox, true))).await;
+        let taken = answers.into_iter().map(|answer| match answer {
+            Ok(()) | Err(Failure::NotFound(_)) => Taken::Deleted,
+            Err(Failure::Conflict(_)) => Taken::Changed,
+            Err(failure) => Taken::Failed(failure),
+        });
+        record(sandboxes, taken, memory)
     }
 
     /// Takes members down, at most one batch of them. For each candidate that has changed, the next one is taken.
@@ -207,7 +212,7 @@ impl Executor {
         match self.requests.lock(sandbox, &lock, Timestamp::now()).await {
             Ok(locked) => {
                 self.cache.expect(&*locked);
-                self.delete_locked(sandbox).await
+                self.delete_locked(locked).await
             }
             Err(Failure::Conflict(_)) => Taken::Changed,
             Err(Failure::NotFound(_)) => Taken::Deleted,
@@ -215,7 +220,7 @@ impl Executor {
                 let live = self.live.get::<Sandbox>(sandbox.namespace_or_empty(), sandbox.name_or_empty());
                 match live.await {
                     Ok(Some(live)) if annotation(&live.metadata, ANNOTATION_LOCK) == Some(&*lock) => {
-                        self.delete_locked(sandbox).await
+                        self.delete_locked(live).await
                     }
                     Ok(None) => Taken::Deleted,
                     _ => Taken::Failed(Failure::Unknown(message)),
@@ -225,11 +230,12 @@ impl Executor {
         }
     }
 
-    async fn delete_locked(&self, sandbox: &Sandbox) -> Taken {
-        match self.requests.delete(sandbox, false).await {
+    /// Deletes a member that was locked right now. Its status may have changed since.
+    async fn delete_locked(&self, locked: Arc<Sandbox>) -> Taken {
+        match self.requests.delete(&locked, false).await {
             // A conflict means that another sandbox has the name.
             Ok(()) | Err(Failure::NotFound(_) | Failure::Conflict(_)) => Taken::Deleted,
-            Err(failure) => Taken::Locked(failure),
+            Err(failure) => Taken::Locked(locked, failure),
         }
     }
 
@@ -263,14 +269,22 @@ fn record<'a>(
                 gone.push(sandbox.name_or_empty());
             }
             Taken::Changed => memory.outdated(sandbox),
-            Taken::Locked(failure) => {
-                memory.locked(sandbox, Instant::now());
-                memory.failed(Attempted::Deletion, &failure);
+            Taken::Locked(locked, failure) => {
+                memory.locked(&locked, Instant::now());
+                record_failure(sandbox, &failure, memory);
             }
-            Taken::Failed(failure) => memory.failed(Attempted::Deletion, &failure),
+            Taken::Failed(failure) => record_failure(sandbox, &failure, memory),
         }
     }
     gone
+}
+
+/// Records why a member could not be locked or deleted. A refusal concerns this member alone (LC7).
+fn record_failure(sandbox: &Sandbox, failure: &Failure, memory: &mut Memory) {
+    match failure {
+        Failure::Refused(message) => memory.deletion_refused(sandbox, Instant::now(), message.clone()),
+        failure => memory.failed(Attempted::Deletion, failure),
+    }
 }
 
 /// Returns true if a set has created the sandbox: it controls the sandbox, or did so before a claim.

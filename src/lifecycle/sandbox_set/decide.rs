@@ -90,7 +90,7 @@ pub(super) fn decide(observed: &Observed<'_>, budget: &mut FailureBudget) -> Dec
     Decision {
         create,
         bury: sandboxes(members, |member| member.standing == Standing::Dead && !member.is_protected),
-        finish: sandboxes(members, |member| member.due.is_some_and(|due| due <= now)),
+        finish: sandboxes(members, |member| member.is_overdue(now) && member.refusal(now).is_none()),
         take_down: replicas.map(|replicas| take_down(observed, counts, replicas)).unwrap_or_default(),
         status: status::next(set, revision, counts, &progress(observed, budget), observed.wall),
         requeue: requeue(observed, budget, missing),
@@ -124,7 +124,9 @@ fn take_down(observed: &Observed<'_>, counts: Counts, replicas: usize) -> Vec<Ta
     if observed.is_out_of_scope || observed.template.is_absent() {
         return Vec::new();
     }
-    rollout::outdated(observed.set, members, counts, replicas).collect()
+    // What could not be deleted runs on beside its replacement, and counts as taken down until it is gone (LP7).
+    let overdue = members.iter().filter(|member| member.is_overdue(observed.now)).count();
+    rollout::outdated(observed.set, members, counts, replicas, overdue).collect()
 }
 
 fn progress(observed: &Observed<'_>, budget: &FailureBudget) -> Progress {
@@ -142,6 +144,8 @@ fn progress(observed: &Observed<'_>, budget: &FailureBudget) -> Progress {
         }
     } else if budget.is_failing() {
         Progress::MembersKeepFailing(budget.message().to_owned())
+    } else if let Some(message) = refused_deletion(observed) {
+        Progress::DeleteFailed(message.to_owned())
     } else if old + observed.unseen.old > 0 {
         Progress::RollingOut(old + observed.unseen.old)
     } else {
@@ -149,13 +153,23 @@ fn progress(observed: &Observed<'_>, budget: &FailureBudget) -> Progress {
     }
 }
 
+/// Returns why the API server has refused to lock or delete a member, of the first one by name.
+fn refused_deletion<'a>(observed: &Observed<'a>) -> Option<&'a str> {
+    let refused = observed.members.iter().filter(|member| member.refusal(observed.now).is_some());
+    let first = refused.min_by_key(|member| member.sandbox.name_or_empty())?;
+    first.refusal.as_ref().map(|refusal| &*refusal.message)
+}
+
 /// LC6: returns the time until the nearest of all timers.
 fn requeue(observed: &Observed<'_>, budget: &FailureBudget, missing: usize) -> Option<Duration> {
     let Observed { members, unseen, now, wall, .. } = *observed;
     let retries = [budget.waits_until(now), observed.refusals.waits_until(now)];
     let retries = retries.into_iter().flatten().filter(|_| missing > 0);
-    let locks = members.iter().filter_map(|member| member.due);
-    let instants = retries.chain(locks).map(|at| at.saturating_duration_since(now));
+    let deletions = members.iter().filter_map(|member| match member.refusal(now) {
+        Some(refusal) => Some(refusal.retry_at),
+        None => member.due,
+    });
+    let instants = retries.chain(deletions).map(|at| at.saturating_duration_since(now));
     // A sandbox is dead strictly after its shutdown time.
     let ends = members.iter().filter(|member| member.is_counted()).filter_map(|member| {
         let left = Duration::try_from(member.sandbox.shutdown_at()?.duration_since(wall)).ok()?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::members::{Member, Standing, Unseen};
+use super::members::{Member, Refusal, Standing, Unseen};
 use super::memory::{Attempted, Trouble};
 use super::rollout::Cause;
 use super::template::Template;
@@ -123,6 +123,67 @@ async fn lp2_a_lock_of_ours_is_taken_up_when_it_is_due() {
     assert_eq!(decision.requeue, Some(30 * SECOND), "lc6");
     pool.now += 30 * SECOND;
     assert_eq!(names(&pool.decide().finish), ["locked"]);
+}
+
+#[tokio::test]
+async fn lc7_a_member_whose_deletion_is_refused_is_left_alone_for_a_while() {
+    let set = set(1, "i");
+    // It was available before.
+    let died = |name: &str| {
+        let mut sandbox = member(&set, name).failed("m");
+        sandbox.status.as_mut().unwrap().sandbox_ip = Some("10.0.0.1".into());
+        sandbox
+    };
+    let mut pool = Pool::new(
+        set.clone(),
+        [
+            died("a"),
+            died("b"),
+            member(&set, "c").ready().locked_by(OWNER_SCALE_DOWN),
+            member(&set, "d").ready(),
+        ],
+    );
+    let retry_at = pool.now + 8 * SECOND;
+    pool.members[2].due = Some(pool.now);
+    for (i, message) in [(0, "keep a"), (2, "keep c")] {
+        pool.members[i].refusal = Some(Refusal { message: message.to_owned(), retry_at });
+    }
+    // As the memory of the set does it.
+    pool.members[0].is_protected = true;
+    let decision = pool.decide();
+    assert_eq!((names(&decision.bury), names(&decision.finish)), (vec!["b"], vec![]));
+    assert_eq!(decision.requeue, Some(8 * SECOND), "lc6");
+    let condition = &decision.status.conditions.unwrap()[0];
+    assert_eq!((&*condition.reason, &*condition.message), ("DeleteSandboxFailed", "keep a"));
+    pool.now = retry_at;
+    pool.members[0].is_protected = false;
+    let decision = pool.decide();
+    assert_eq!((names(&decision.bury), names(&decision.finish)), (vec!["a", "b"], vec!["c"]));
+}
+
+#[tokio::test]
+async fn lp7_a_rollout_counts_members_that_could_not_be_deleted_as_taken_down() {
+    let (old, new) = (set(0, "old"), set(10, "new"));
+    // Overdue members, old ones that are being created, and how many of these and of the available ones may go.
+    for (overdue, creating, expected) in [
+        (0, 0, vec![2]),
+        (1, 0, vec![1]),
+        (2, 0, vec![]),
+        (3, 0, vec![]),
+        (0, 5, vec![5]),
+        (1, 5, vec![1]),
+        (2, 5, vec![]),
+    ] {
+        let locked = (0..overdue).map(|i| member(&old, &format!("l{i}")).ready().locked_by(OWNER_SCALE_DOWN));
+        let members = locked.chain(some(&old, creating));
+        let members = members.chain(ready(&old, 10).into_iter().skip(creating));
+        let mut pool = Pool::new(new.clone(), members.collect::<Vec<_>>());
+        for i in 0..overdue {
+            pool.members[i].due = Some(pool.now);
+        }
+        let counts: Vec<_> = pool.decide().take_down.iter().map(|what| what.count).collect();
+        assert_eq!(counts, expected, "{overdue} overdue, {creating} creating");
+    }
 }
 
 #[tokio::test]

@@ -39,6 +39,16 @@ pub(super) struct Member {
     pub(super) is_protected: bool,
     /// When the set deletes a member that is [`Standing::Locked`].
     pub(super) due: Option<Instant>,
+    /// Why the API server has refused to lock or delete the member, if it did.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// The answer of the API server that has refused to lock or delete a member.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) message: String,
+    /// The set leaves the member alone until then.
+    pub(super) retry_at: Instant,
 }
 
 impl Member {
@@ -51,6 +61,7 @@ impl Member {
             is_protected: is_locked_by_claimant(&sandbox)
                 || matches!(kind, StateKind::Unknown | StateKind::Recycling),
             due: None,
+            refusal: None,
             standing,
             sandbox,
         }
@@ -59,6 +70,16 @@ impl Member {
     /// Returns true if the member has a place in the pool: it is available, or may become available.
     pub(super) fn is_counted(&self) -> bool {
         matches!(self.standing, Standing::Creating | Standing::Available)
+    }
+
+    /// Returns the refusal because of which the set leaves the member alone now.
+    pub(super) fn refusal(&self, now: Instant) -> Option<&Refusal> {
+        self.refusal.as_ref().filter(|refusal| now < refusal.retry_at)
+    }
+
+    /// Returns true if the set should have deleted the member already.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.standing == Standing::Locked && self.due.is_some_and(|due| due <= now)
     }
 
     pub(super) fn uid(&self) -> &str {

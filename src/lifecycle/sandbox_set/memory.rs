@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use shared_cache::version_of;
 use tokio::time::Instant;
 
 use super::creations::Creations;
 use super::failure_budget::{Backoff, FailureBudget};
-use super::members::{Member, Standing};
+use super::members::{Member, Refusal, Standing, is_locked_by_set};
 use super::revision::{self, Own};
 use super::status::MEMBERS_FAIL;
 use super::template::{Template, Unselected};
@@ -50,6 +51,14 @@ pub(super) struct Trouble {
     pub(super) attempted: Attempted,
     /// The error with its causes.
     pub(super) message: String,
+}
+
+/// A lock of a member.
+struct Lock {
+    /// When to delete the member.
+    due: Instant,
+    /// The version of the member that has the lock. If a newer one has none, somebody has removed it.
+    version: Option<u64>,
 }
 
 /// The own revision, and what it was computed from.
@@ -94,8 +103,10 @@ pub(super) struct Memory {
     own: Option<Computed>,
     /// The name and the hash of the SandboxTemplate as this process has seen it first.
     adopted: Option<(String, String)>,
-    /// When to delete each locked member, by UID.
-    locks: HashMap<String, Instant>,
+    /// The locks of members, by UID.
+    locks: HashMap<String, Lock>,
+    /// The refusals to lock or delete a member, by UID. They say nothing about the other members.
+    deletion_refusals: HashMap<String, Backoff>,
     /// The UIDs of members that were deleted.
     deleted: HashSet<String>,
     /// The versions of members that have changed since, by UID. Only a newer version can be locked.
@@ -131,6 +142,7 @@ impl Memory {
             own: None,
             adopted: None,
             locks: HashMap::new(),
+            deletion_refusals: HashMap::new(),
             deleted: HashSet::new(),
             outdated: HashMap::new(),
         }
@@ -196,6 +208,7 @@ impl Memory {
         let mut members: Vec<_> =
             sandboxes.into_iter().map(|sandbox| Member::new(sandbox, revision, wall)).collect();
         for member in &mut members {
+            self.forget_removed_lock(member);
             if self.deleted.contains(member.uid()) {
                 member.standing = Standing::Gone;
             } else if self.locks.contains_key(member.uid()) && member.is_counted() {
@@ -203,25 +216,48 @@ impl Memory {
                 member.standing = Standing::Locked;
             }
             let version = member.sandbox.metadata.resource_version.as_ref();
-            member.is_protected |= version.is_some() && self.outdated.get(member.uid()) == version;
+            let is_outdated = version.is_some() && self.outdated.get(member.uid()) == version;
+            member.is_protected |= is_outdated;
             if member.standing == Standing::Locked {
                 let left = || LOCK_EXPIRES.saturating_sub(age(&member.sandbox, wall));
-                member.due = Some(*self.locks.entry(member.uid().to_owned()).or_insert_with(|| now + left()));
+                let new = || Lock { due: now + left(), version: version_of(&*member.sandbox) };
+                let lock = self.locks.entry(member.uid().to_owned()).or_insert_with(new);
+                member.due = Some(lock.due).filter(|_| !is_outdated);
+            }
+            if member.standing != Standing::Gone {
+                member.refusal = self.deletion_refusals.get(member.uid()).and_then(|refusals| {
+                    let retry_at = refusals.waits_until(now)?;
+                    Some(Refusal { message: refusals.message().to_owned(), retry_at })
+                });
+                member.is_protected |= member.refusal.is_some();
             }
         }
         self.forget_all_but(&members);
         members
     }
 
+    /// Forgets a lock that the cache has passed and does not show: somebody has removed it to keep the member.
+    fn forget_removed_lock(&mut self, member: &Member) {
+        let shown = version_of(&*member.sandbox);
+        let is_removed = |lock: &Lock| {
+            !is_locked_by_set(&member.sandbox) && lock.version.is_some() && lock.version <= shown
+        };
+        if self.locks.get(member.uid()).is_some_and(is_removed) {
+            self.locks.remove(member.uid());
+        }
+    }
+
     /// Forgets the own writes of sandboxes that are no members any more.
     fn forget_all_but(&mut self, members: &[Member]) {
-        if self.locks.is_empty() && self.deleted.is_empty() && self.outdated.is_empty() {
+        let is_empty = self.locks.is_empty() && self.deleted.is_empty() && self.outdated.is_empty();
+        if is_empty && self.deletion_refusals.is_empty() {
             return;
         }
         let uids: HashSet<&str> = members.iter().map(Member::uid).collect();
         self.locks.retain(|uid, _| uids.contains(uid.as_str()));
         self.deleted.retain(|uid| uids.contains(uid.as_str()));
         self.outdated.retain(|uid, _| uids.contains(uid.as_str()));
+        self.deletion_refusals.retain(|uid, _| uids.contains(uid.as_str()));
     }
 
     /// Records a request that failed because of the API server or the network: nothing is created or deleted until the
@@ -241,6 +277,13 @@ impl Memory {
         self.failures += 1;
     }
 
+    /// Records that the API server has refused to lock or delete a member, which is left alone for a while.
+    pub(super) fn deletion_refused(&mut self, sandbox: &Sandbox, now: Instant, message: String) {
+        tracing::warn!(sandbox = sandbox.name_or_empty(), error = message, "a deletion was refused");
+        self.deletion_refusals.entry(uid(sandbox)).or_default().failed(now, message);
+        self.failures += 1;
+    }
+
     /// Records a write of the status that failed.
     pub(super) fn status_failed(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.status_outage.failed(Instant::now(), logged(error));
@@ -256,14 +299,16 @@ impl Memory {
         self.trouble.as_ref().map(|_| self.outage.remaining(Instant::now()))
     }
 
-    /// Records that a member is locked by this process, which may delete the member at once.
-    pub(super) fn locked(&mut self, sandbox: &Sandbox, now: Instant) {
-        self.locks.insert(uid(sandbox), now);
+    /// Records that a member is locked by this process, which may delete the member at once. `locked` is the member as the
+    /// lock has left it.
+    pub(super) fn locked(&mut self, locked: &Sandbox, now: Instant) {
+        self.locks.insert(uid(locked), Lock { due: now, version: version_of(locked) });
     }
 
     /// Records that a member was deleted.
     pub(super) fn deleted(&mut self, sandbox: &Sandbox) {
         self.locks.remove(&uid(sandbox));
+        self.deletion_refusals.remove(&uid(sandbox));
         self.deleted.insert(uid(sandbox));
     }
 
@@ -305,4 +350,77 @@ fn age(sandbox: &Sandbox, wall: Timestamp) -> Duration {
     let locked_at = annotation(&sandbox.metadata, ANNOTATION_CLAIM_TIMESTAMP);
     let locked_at = locked_at.and_then(|text| text.parse::<Timestamp>().ok());
     locked_at.and_then(|at| Duration::try_from(wall.duration_since(at)).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_support::{SandboxChanges as _, member, set, wall};
+    use super::*;
+    use crate::api::v1alpha1::OWNER_SCALE_DOWN;
+
+    fn version(mut sandbox: Sandbox, version: u64) -> Sandbox {
+        sandbox.metadata.resource_version = Some(version.to_string());
+        sandbox
+    }
+
+    fn ready(name: &str) -> Sandbox {
+        member(&set(9, "i"), name).ready()
+    }
+
+    /// The only member, as the cache shows it.
+    fn seen(memory: &mut Memory, sandbox: Sandbox, now: Instant) -> Member {
+        memory.members(vec![Arc::new(sandbox)], "r", (now, wall())).remove(0)
+    }
+
+    #[tokio::test]
+    async fn lp2_a_lock_that_somebody_has_removed_is_forgotten() {
+        let now = Instant::now();
+        let locked = || ready("a").locked_by(OWNER_SCALE_DOWN);
+        // A lock of another process.
+        let mut memory = Memory::new(&set(9, "i"), now);
+        let member = seen(&mut memory, version(locked(), 5), now);
+        assert_eq!((member.standing, member.due), (Standing::Locked, Some(now + LOCK_EXPIRES)));
+        let member = seen(&mut memory, version(ready("a"), 6), now);
+        assert_eq!((member.standing, member.due), (Standing::Available, None));
+        // An own lock, which the cache shows late.
+        memory.locked(&version(locked(), 8), now);
+        let member = seen(&mut memory, version(ready("a"), 7), now);
+        assert_eq!((member.standing, member.due), (Standing::Locked, Some(now)));
+        let member = seen(&mut memory, version(ready("a"), 9), now);
+        assert_eq!((member.standing, member.due), (Standing::Available, None));
+    }
+
+    #[tokio::test]
+    async fn lp2_a_locked_member_that_has_changed_waits_for_the_cache() {
+        let now = Instant::now();
+        let mut memory = Memory::new(&set(9, "i"), now);
+        let locked = |number| version(ready("a").locked_by(OWNER_SCALE_DOWN), number);
+        memory.locked(&locked(5), now);
+        memory.outdated(&locked(5));
+        assert_eq!(seen(&mut memory, locked(5), now).due, None);
+        assert_eq!(seen(&mut memory, locked(6), now).due, Some(now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lc7_a_refused_deletion_leaves_one_member_alone_and_is_forgotten_with_it() {
+        let now = Instant::now();
+        let mut memory = Memory::new(&set(9, "i"), now);
+        for seconds in [1, 2, 4] {
+            let now = Instant::now();
+            memory.deletion_refused(&ready("a"), now, "no".to_owned());
+            assert!(!memory.is_held(), "the others are not concerned");
+            let members = vec![Arc::new(ready("a")), Arc::new(ready("b"))];
+            let [a, b]: [Member; 2] = memory.members(members, "r", (now, wall())).try_into().unwrap();
+            let retry_at = now + Duration::from_secs(seconds);
+            assert_eq!(
+                a.refusal.as_ref().map(|refusal| (&*refusal.message, refusal.retry_at)),
+                Some(("no", retry_at))
+            );
+            assert!(a.is_protected && !b.is_protected && b.refusal.is_none());
+            assert!(!seen(&mut memory, ready("a"), retry_at).is_protected);
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+        }
+        memory.members(Vec::new(), "r", (now, wall()));
+        assert!(memory.deletion_refusals.is_empty());
+    }
 }

@@ -35,6 +35,7 @@ use self::apply::Executor;
 use self::metrics::PoolMetrics;
 use self::reconciler::Reconciler;
 use self::requests::Requests;
+use super::backoff::queue_options;
 use super::events::Events;
 use super::metrics::LifecycleMetrics;
 use crate::api::v1alpha1::{Sandbox, SandboxSet, SandboxTemplate};
@@ -63,6 +64,7 @@ pub(super) fn add(
     controller
         .leader_only()
         .max_concurrent_reconciles(concurrency)
+        .queue_options(queue_options())
         .owns::<Sandbox>()
         .watches::<SandboxTemplate>(move |template| referring_to(&sets, template));
     let context = controller.context();

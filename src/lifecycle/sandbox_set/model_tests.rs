@@ -18,7 +18,9 @@ use super::rollout::{self, Cause};
 use super::template::Template;
 use super::test_support::{self, SandboxChanges as _, member, sandbox_template, wall};
 use super::{blueprint, revision};
-use crate::api::v1alpha1::{OWNER_SCALE_DOWN, Sandbox, SandboxSet, SandboxTemplate, StateKind};
+use crate::api::v1alpha1::{
+    ANNOTATION_LOCK, ANNOTATION_OWNER, OWNER_SCALE_DOWN, Sandbox, SandboxSet, SandboxTemplate, StateKind,
+};
 
 /// The revision of another controller.
 const FOREIGN: &str = "5844467cf5";
@@ -48,6 +50,8 @@ enum Step {
     SyncOne(usize),
     Claim(usize),
     LockByClaimant(usize),
+    /// Somebody removes the lock of the n-th member that the set has locked.
+    Rescue(usize),
     Ready(usize),
     Die(usize),
     Replicas(i32),
@@ -74,6 +78,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => which().prop_map(Step::SyncOne),
         3 => which().prop_map(Step::Claim),
         1 => which().prop_map(Step::LockByClaimant),
+        2 => which().prop_map(Step::Rescue),
         6 => which().prop_map(Step::Ready),
         2 => which().prop_map(Step::Die),
         1 => (0..10_i32).prop_map(Step::Replicas),
@@ -101,6 +106,8 @@ struct World {
     memory: Memory,
     now: Instant,
     version: u64,
+    /// Number of deletions of dead and locked members. Every fifth is refused.
+    deletions: u64,
     /// The version up to which the cache has seen everything.
     synced: u64,
 }
@@ -129,6 +136,7 @@ impl World {
             memory,
             now,
             version: 1,
+            deletions: 0,
             synced: 0,
         }
     }
@@ -197,6 +205,7 @@ impl World {
             Step::LockByClaimant(n) => {
                 self.change_one(n, StateKind::Available, |sandbox| sandbox.locked_by("user"));
             }
+            Step::Rescue(n) => self.rescue(n),
             Step::Ready(n) => self.change_one(n, StateKind::Creating, Sandbox::ready),
             Step::Die(n) => {
                 let kind = if n % 2 == 0 { StateKind::Available } else { StateKind::Creating };
@@ -211,6 +220,23 @@ impl World {
             Step::Restart => self.restart(),
             Step::Advance(seconds) => self.now += Duration::from_secs(seconds),
         }
+    }
+
+    /// Removes a lock of the set. The cache sees that at once: meanwhile the set would rightly create another member.
+    fn rescue(&mut self, n: usize) {
+        let locked = self.server.values().filter(|sandbox| sandbox.owner() == Some(OWNER_SCALE_DOWN));
+        let names: Vec<_> = locked.map(|sandbox| sandbox.name_or_empty().to_owned()).collect();
+        let Some(name) = names.get(n % names.len().max(1)) else { return };
+        self.change(name, |mut sandbox| {
+            sandbox
+                .metadata
+                .annotations
+                .as_mut()
+                .unwrap()
+                .retain(|key, _| key != ANNOTATION_LOCK && key != ANNOTATION_OWNER);
+            sandbox
+        });
+        self.cache.insert(name.clone(), Arc::clone(&self.server[name]));
     }
 
     fn edit(&mut self, image: &str) {
@@ -358,14 +384,15 @@ impl World {
     }
 
     fn apply(&mut self, decision: &Decision, revision: &Arc<str>, fates: &[Fate]) {
-        for sandbox in &decision.finish {
-            self.delete(sandbox);
-        }
-        for sandbox in &decision.bury {
+        for sandbox in decision.finish.iter().chain(&decision.bury) {
+            self.deletions += 1;
             let live = self.server.get(sandbox.name_or_empty());
             match live {
                 Some(live) if live.metadata.resource_version != sandbox.metadata.resource_version => {
                     self.memory.outdated(sandbox);
+                }
+                Some(_) if self.deletions.is_multiple_of(5) => {
+                    self.memory.deletion_refused(sandbox, self.now, "policy".to_owned());
                 }
                 _ => self.delete(sandbox),
             }
@@ -411,7 +438,7 @@ impl World {
         self.change(sandbox.name_or_empty(), |sandbox| sandbox.locked_by(OWNER_SCALE_DOWN));
         // Every fourth deletion is lost.
         if self.version.is_multiple_of(4) {
-            self.memory.locked(sandbox, self.now);
+            self.memory.locked(&self.server[sandbox.name_or_empty()], self.now);
         } else {
             self.delete(sandbox);
         }

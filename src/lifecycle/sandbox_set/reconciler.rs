@@ -6,7 +6,8 @@
 //!       └──────────────── something was done, so look again ──────────────────┘
 //! ```
 //!
-//! A pass in which a request fails sends nothing more, writes what it knows into the status, and is repeated after a delay.
+//! A pass in which a request fails because of the API server or the network sends nothing more, writes what it knows into
+//! the status, and is repeated after a delay. A refusal concerns what was refused, and the pass goes on.
 //! A set that has worked for [`TURN`] gives way to other sets.
 //!
 //! The order matters: own creations are settled before the members are read. A sandbox that the cache shows in between
@@ -304,18 +305,17 @@ impl Reconciler {
         decision: &Decision,
         memory: &mut Memory,
     ) -> bool {
-        let mut did = false;
-        if !decision.finish.is_empty() {
-            did |= self.executor.finish(set, &decision.finish, memory).await;
-        }
-        if !decision.bury.is_empty() {
+        let mut did = self.executor.finish(set, &decision.finish, memory).await;
+        if !memory.is_held() {
             did |= self.executor.bury(set, &decision.bury, memory).await;
         }
         for what in &decision.take_down {
-            did |= self.executor.take_down(set, what, memory).await;
+            if !memory.is_held() {
+                did |= self.executor.take_down(set, what, memory).await;
+            }
         }
         let batch = memory.batch(decision.create);
-        if batch > 0 {
+        if batch > 0 && !memory.is_held() {
             if self.executor.create(set, revision, batch, memory).await {
                 memory.grow_batch();
             } else {

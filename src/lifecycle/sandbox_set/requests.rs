@@ -16,13 +16,10 @@ use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_TIMESTAMP, ANNOTATION_LOCK, ANNOTATION_OWNER, LABEL_SANDBOX_POOL, OWNER_SCALE_DOWN,
     Sandbox, SandboxSet,
 };
-use crate::lifecycle::requests::REQUEST_TIMEOUT;
+use crate::lifecycle::requests::{REQUEST_TIMEOUT, is_failed_webhook};
 
 /// Number of sandboxes in a page of a live list.
 const PAGE: u32 = 500;
-
-/// What the API server answers, with HTTP 500, if a webhook of its admission does not.
-const WEBHOOK_FAILED: &str = "failed calling webhook";
 
 /// Why a request was not executed, or may not have been.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -60,8 +57,7 @@ impl From<kube::Error> for Failure {
             409 => Self::Conflict(message),
             404 => Self::NotFound(message),
             429 => Self::Busy(message),
-            // Admission comes before storage.
-            500 if message.contains(WEBHOOK_FAILED) => Self::Busy(message),
+            _ if is_failed_webhook(&status) => Self::Busy(message),
             400..=499 => Self::Refused(message),
             _ => Self::Unknown(message),
         }

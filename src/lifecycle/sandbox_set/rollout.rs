@@ -60,19 +60,23 @@ pub(super) fn surplus(members: &[Member], counts: Counts, replicas: usize) -> Op
 }
 
 /// LP5: all members of old revisions that are not available, and as many of the available ones as may be unavailable.
+/// `overdue` members are locked and could not be deleted. While there are any, they count as unavailable.
 pub(super) fn outdated(
     set: &SandboxSet,
     members: &[Member],
     counts: Counts,
     replicas: usize,
+    overdue: usize,
 ) -> impl Iterator<Item = TakeDown> {
     let old = |standing: Standing| -> Vec<&Member> {
         candidates(members).filter(|member| !member.is_updated && member.standing == standing).collect()
     };
     let (creating, available) = (old(Standing::Creating), old(Standing::Available));
     let unavailable = replicas.saturating_sub(counts.available);
-    let most = max_unavailable_of_update(set, replicas).saturating_sub(unavailable);
-    [TakeDown::new(Cause::Rollout, creating.len(), creating), TakeDown::new(Cause::Rollout, most, available)]
+    let most = max_unavailable_of_update(set, replicas).saturating_sub(overdue);
+    let most_creating = if overdue > 0 { most } else { creating.len() };
+    let most = most.saturating_sub(unavailable);
+    [TakeDown::new(Cause::Rollout, most_creating, creating), TakeDown::new(Cause::Rollout, most, available)]
         .into_iter()
         .flatten()
 }

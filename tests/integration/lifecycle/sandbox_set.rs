@@ -1,6 +1,6 @@
 //! The pool: SandboxSet -> Sandboxes. Rule numbers refer to docs/behaviours.md.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -9,7 +9,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use memory_apiserver::{FaultPlan, On, PodOutcome, Pods, RequestFault, Times, Verb, WatchFault};
 use sandbox_manager::api::v1alpha1::{
-    LABEL_SANDBOX_POOL, LABEL_TEMPLATE_HASH, Sandbox, SandboxPhase, StateKind,
+    Checkpoint, CheckpointPhase, LABEL_SANDBOX_POOL, LABEL_TEMPLATE_HASH, Sandbox, SandboxClaim,
+    SandboxClaimPhase, SandboxPhase, StateKind,
 };
 use sandbox_manager::shared_cache::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -486,6 +487,192 @@ async fn lc7_refused_deletions_are_shown_while_they_last() {
     rig.full(2).await;
     rig.progressing("RolloutComplete").await;
     rig.observer.assert_no_claimed_was_deleted();
+}
+
+fn on_delete() -> On {
+    On::request(Verb::Delete, SANDBOXES)
+}
+
+#[tokio::test(start_paused = true)]
+async fn lp7_a_rollout_whose_deletions_are_refused_takes_down_no_more_than_may_be_unavailable() {
+    let rig = Rig::start().await;
+    rig.create(spec(50, "old")).await;
+    rig.full(50).await;
+    rig.rest().await;
+    rig.server.inject(&FaultPlan::request(on_delete(), Times::Always, RequestFault::Forbid));
+    rig.change(spec(50, "new")).await;
+    rig.progressing("DeleteSandboxFailed").await;
+    tokio::time::sleep(Duration::from_mins(3)).await;
+    let members = rig.members().await;
+    let locked = members.iter().filter(|member| member.is_locked()).count();
+    assert_eq!((locked, members.len()), (10, 60), "20 % of 50");
+    let status = rig.progressing("DeleteSandboxFailed").await.status.unwrap();
+    assert_eq!((status.available_replicas, status.updated_available_replicas), (50, Some(10)));
+    rig.server.clear_faults();
+    rig.full_within(50, Duration::from_mins(6)).await;
+    rig.progressing("RolloutComplete").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lp7_a_deletion_without_an_answer_ends_the_pass() {
+    let rig = Rig::start().await;
+    rig.create(spec(20, "old")).await;
+    rig.full(20).await;
+    rig.rest().await;
+    let fault = RequestFault::Answer { code: 503, retry_after: None };
+    rig.server.inject(&FaultPlan::request(on_delete(), Times::Always, fault));
+    rig.change(spec(20, "new")).await;
+    rig.progressing("DeleteSandboxFailed").await;
+    tokio::time::sleep(Duration::from_mins(3)).await;
+    let members = rig.members().await;
+    assert_eq!(members.iter().filter(|member| member.is_locked()).count(), 4, "20 % of 20");
+    rig.server.clear_faults();
+    rig.full(20).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc7_members_that_cannot_be_deleted_hold_up_no_other_member() {
+    let rig = Rig::start().await;
+    rig.create(spec(70, "i")).await;
+    rig.full(70).await;
+    rig.rest().await;
+    let pods: Api<Pod> = Api::namespaced(rig.client(), NAMESPACE);
+    let names: Vec<_> = rig.members().await.iter().map(ResourceExt::name_any).collect();
+    // More than a batch of deletions.
+    let (kept, others) = names.split_at(66);
+    for name in kept {
+        let on = on_delete().named(name);
+        rig.server.inject(&FaultPlan::request(on, Times::Always, RequestFault::Forbid));
+        pods.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    let available = async |count: i32| {
+        eventually(&format!("{count} available"), Duration::from_secs(3), async || {
+            let status = rig.sets().get(POOL).await?.status.unwrap();
+            ensure!(status.available_replicas == count, "{status:?}");
+            Ok(())
+        })
+        .await;
+    };
+    available(70).await;
+    tokio::time::sleep(Duration::from_mins(4)).await;
+    let set = rig.progressing("DeleteSandboxFailed").await;
+    let condition = set.condition("Progressing").unwrap();
+    let first = kept.iter().min().unwrap();
+    assert!(condition.message.contains(&**first), "{}", condition.message);
+    let requests = rig.server.requests();
+    let deletions = requests.iter().filter(|r| r.verb == Verb::Delete && r.resource == SANDBOXES);
+    let mut tries = BTreeMap::new();
+    for request in deletions {
+        *tries.entry(request.name.as_deref().unwrap()).or_insert(0) += 1;
+    }
+    assert_eq!(tries.len(), kept.len());
+    assert!(tries.values().all(|tries| (7..=9).contains(tries)), "after 1, 2, 4 ... s: {tries:?}");
+    // Another one that dies is deleted, and the pool grows, at once.
+    pods.delete(&others[0], &DeleteParams::default()).await.unwrap();
+    eventually("it is deleted", Duration::from_secs(3), async || {
+        ensure!(rig.sandboxes().get_opt(&others[0]).await?.is_none(), "still there");
+        Ok(())
+    })
+    .await;
+    rig.scale(150).await;
+    available(150).await;
+    rig.server.clear_faults();
+    rig.full_within(150, Duration::from_mins(6)).await;
+}
+
+/// A lock of another process of a set.
+fn foreign_lock() -> Patch<Value> {
+    Patch::Merge(json!({ "metadata": { "annotations": {
+        "agents.kruise.io/lock": "l", "agents.kruise.io/owner": "__manager_scale_down",
+    } } }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn lp2_a_member_whose_lock_somebody_removes_is_kept() {
+    let rig = Rig::start().await;
+    rig.create(spec(1, "i")).await;
+    rig.full(1).await;
+    let name = rig.members().await[0].name_any();
+    rig.sandboxes().patch(&name, &PatchParams::default(), &foreign_lock()).await.unwrap();
+    rig.rest().await;
+    // The replacement has filled the place. With two replicas there is one for the rescued member.
+    assert_eq!(rig.members().await.len(), 2);
+    let unlock = Patch::Merge(json!({ "metadata": { "annotations": {
+        "agents.kruise.io/lock": null, "agents.kruise.io/owner": null,
+    } } }));
+    rig.sandboxes().patch(&name, &PatchParams::default(), &unlock).await.unwrap();
+    rig.scale(2).await;
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    rig.sandboxes().get(&name).await.expect("it is kept");
+    rig.full(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lp2_a_locked_member_that_was_claimed_since_the_cache_has_seen_it_is_kept() {
+    let rig = Rig::start().await;
+    rig.create(spec(1, "i")).await;
+    rig.full(1).await;
+    let name = rig.members().await[0].name_any();
+    rig.sandboxes().patch(&name, &PatchParams::default(), &foreign_lock()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(55)).await;
+    let late = WatchFault::Hold(Duration::from_secs(20));
+    rig.server.inject(&FaultPlan::event(On::kind(SANDBOXES), Times::Always, late));
+    let claim = Patch::Merge(json!({ "metadata": {
+        "ownerReferences": null,
+        "labels": { "agents.kruise.io/sandbox-claimed": "true" },
+        "annotations": { "agents.kruise.io/lock": "a claim", "agents.kruise.io/owner": "user" },
+    } }));
+    rig.sandboxes().patch(&name, &PatchParams::default(), &claim).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let deletions = rig.server.requests().iter().filter(|r| r.verb == Verb::Delete).count();
+    assert_eq!(deletions, 1, "the lock fell due, and the conflict is not tried again");
+    rig.server.clear_faults();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    rig.sandboxes().get(&name).await.expect("it belongs to its user");
+    rig.observer.assert_no_claimed_was_deleted();
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc6_after_a_long_outage_every_timer_is_at_most_half_a_minute_late() {
+    let rig = Rig::start().await;
+    let fault = RequestFault::Answer { code: 503, retry_after: None };
+    for (verb, kind) in
+        [(Verb::Delete, SANDBOXES), (Verb::Patch, "sandboxclaims"), (Verb::Patch, "checkpoints")]
+    {
+        rig.server.inject(&FaultPlan::request(On::request(verb, kind), Times::Always, fault.clone()));
+    }
+    let past = "2020-01-01T00:00:00Z";
+    for (plural, kind, spec) in [
+        ("sandboxes", "Sandbox", json!({ "shutdownTime": past, "template": spec(0, "i")["template"] })),
+        ("sandboxclaims", "SandboxClaim", json!({ "templateName": "nowhere", "replicas": 1 })),
+        ("checkpoints", "Checkpoint", json!({ "sandboxName": "gone" })),
+    ] {
+        let object = json!({
+            "apiVersion": "agents.kruise.io/v1alpha1", "kind": kind,
+            "metadata": {
+                "namespace": NAMESPACE, "name": "x", "uid": format!("uid-{plural}"), "generation": 1,
+                "creationTimestamp": past,
+            },
+            "spec": spec,
+        });
+        rig.server.force(&format!("{plural}.agents.kruise.io"), object);
+    }
+    tokio::time::sleep(Duration::from_mins(25)).await;
+    for (_, fired) in rig.server.faults_fired() {
+        assert!(fired > 40, "every 30 s: {fired}");
+    }
+    rig.server.clear_faults();
+    let claims: Api<SandboxClaim> = Api::namespaced(rig.client(), NAMESPACE);
+    let checkpoints: Api<Checkpoint> = Api::namespaced(rig.client(), NAMESPACE);
+    eventually("all are done", Duration::from_secs(31), async || {
+        ensure!(rig.sandboxes().get_opt("x").await?.is_none(), "the sandbox is there");
+        let claim = claims.get("x").await?;
+        ensure!(claim.phase() == Some(&SandboxClaimPhase::Completed), "{claim:?}");
+        let checkpoint = checkpoints.get("x").await?;
+        ensure!(checkpoint.phase() == Some(&CheckpointPhase::Failed), "{checkpoint:?}");
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
