@@ -161,7 +161,7 @@ impl<'a> Plan<'a> {
 }
 
 /// Undoes what a condition shows of steps within one decision: a status that is the same in the end has not changed. The
-/// condition InplaceUpdate has no such steps, and each new update has a time of its own.
+/// condition `InplaceUpdate` has no such steps, and each new update has a time of its own.
 fn keep_unchanged<'c>(before: &[Condition], after: impl Iterator<Item = &'c mut Condition>) {
     for condition in after {
         let known = before.iter().find(|known| known.type_ == condition.type_);

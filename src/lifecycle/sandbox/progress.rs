@@ -30,7 +30,7 @@ pub(super) fn is_open(sandbox: &Sandbox) -> bool {
     has_reason(sandbox, &[REASON_INPLACE_UPDATING, REASON_POD_UPDATE_FAILED, REASON_RECREATE_NOT_ALLOWED])
 }
 
-/// Returns true if the condition InplaceUpdate has one of these reasons.
+/// Returns true if the condition `InplaceUpdate` has one of these reasons.
 pub(super) fn has_reason(sandbox: &Sandbox, reasons: &[&str]) -> bool {
     let has_reason = |condition: &Condition| reasons.contains(&&*condition.reason);
     sandbox.condition(CONDITION_INPLACE_UPDATE).is_some_and(has_reason)

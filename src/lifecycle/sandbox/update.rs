@@ -58,7 +58,7 @@ impl Comparison {
         PodChange { labels: labels.clone(), annotations: annotations.clone(), ..PodChange::default() }
     }
 
-    /// Returns true if the status was written for this template, with one of these reasons of InplaceUpdate.
+    /// Returns true if the status was written for this template, with one of these reasons of `InplaceUpdate`.
     fn is_shown(&self, observed: &Observed<'_>, reasons: &[&str]) -> bool {
         let status = observed.sandbox.status.as_ref();
         let revision = status.and_then(|status| status.update_revision.as_deref());

@@ -109,8 +109,8 @@ async fn lc7_a_forbidden_change_of_the_pod_is_shown_and_tried_again_and_replaces
     let lab = Lab::start();
     lab.create::<Sandbox>(sandbox("s", json!({"upgradePolicy": {"type": "Recreate"}}))).await;
     let before = lab.until_running("s").await.status.unwrap().pod_info.unwrap().pod_uid;
-    let changes = On::request(Verb::Patch, "pods").named("s");
-    lab.server.inject(&FaultPlan::request(changes, Times::First(4), RequestFault::Forbid));
+    let patches = On::request(Verb::Patch, "pods").named("s");
+    lab.server.inject(&FaultPlan::request(patches, Times::First(4), RequestFault::Forbid));
     let changed = lab.merge_sandbox("s", container(json!({"image": "i:2"}))).await;
     let is_refused = |sandbox: &Sandbox| reason(sandbox, "InplaceUpdate", "False") == "PodUpdateFailed";
     let refused = lab.until("s", is_refused).await;
