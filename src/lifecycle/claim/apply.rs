@@ -61,7 +61,7 @@ pub(super) async fn claim(
         Some(outcome)
     };
     let tries = unseen.lost(uid).into_iter().map(Some).chain(iter::repeat(None)).take(count);
-    let mut outcomes = stream::iter(tries).map(|lost| attempt(lost)).buffer_unordered(PARALLEL);
+    let mut outcomes = stream::iter(tries).map(attempt).buffer_unordered(PARALLEL);
     while let Some(outcome) = outcomes.next().await {
         match outcome {
             None => {}
