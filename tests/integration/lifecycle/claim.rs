@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use memory_apiserver::{FaultPlan, On, PodOutcome, Pods, RequestFault, Times, Verb};
@@ -614,28 +615,40 @@ async fn lc2_a_lock_that_may_still_come_is_repeated_and_no_other_member_is_taken
 }
 
 #[tokio::test(start_paused = true)]
+async fn lc7_a_refused_mark_is_shown_and_tried_again() {
+    let lab = lab_with_pool(1).await;
+    let [member] =
+        <[Sandbox; 1]>::try_from(lab.api::<Sandbox>().list(&ListParams::default()).await.unwrap().items)
+            .unwrap();
+    // The lock and three writes of the status come first.
+    let mark = On::request(Verb::Patch, "sandboxes").named(&member.name_any());
+    lab.server.inject(&FaultPlan::request(mark, Times::Nth(5), RequestFault::Forbid));
+    let update = json!({"image": "new"});
+    let spec =
+        json!({"templateName": "pool", "inplaceUpdate": update, "replicas": 3, "createOnNoStock": false});
+    lab.create::<SandboxClaim>(json!({"metadata": {"name": "c"}, "spec": spec})).await;
+    let events = lab.api::<Event>();
+    eventually("the event of the refusal", SOON, async || {
+        let notes =
+            events.list(&ListParams::default()).await?.items.into_iter().filter_map(|event| event.message);
+        let notes: Vec<_> = notes.collect();
+        let expected = format!("sandbox {} cannot be marked as ready: ", member.name_any());
+        ensure!(notes.iter().any(|note| note.starts_with(&expected)), "{notes:?}");
+        Ok(())
+    })
+    .await;
+    lab.until::<Sandbox>(&member.name_any(), |sandbox| {
+        sandbox.annotations().contains_key("agents.kruise.io/ready-for-claim")
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn lc2_a_creation_that_gets_no_answer_is_repeated() {
     let lab = lab_with_pool(0).await;
     let creation = On::request(Verb::Create, "sandboxes");
     lab.server.inject(&FaultPlan::request(creation, Times::First(1), RequestFault::Silence));
     lab.create::<SandboxClaim>(json!({"metadata": {"name": "c"}, "spec": {"templateName": "pool"}})).await;
-    has_exactly_one(&lab).await;
-    assert_eq!(lab.server.faults_fired()[0].1, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn lc2_a_new_process_asks_again_for_the_sandboxes_of_a_claim_if_it_gets_no_answer() {
-    let mut lab = lab_with_pool(0).await;
-    let spec = json!({"templateName": "pool", "createOnNoStock": false});
-    lab.create::<SandboxClaim>(json!({"metadata": {"name": "c"}, "spec": spec})).await;
-    lab.until::<SandboxClaim>("c", |claim| claim.phase() == Some(&SandboxClaimPhase::Claiming)).await;
-    lab.kill_manager().await;
-    // The first list is that of the cache.
-    let lists = On::request(Verb::List, "sandboxes");
-    lab.server.inject(&FaultPlan::request(lists, Times::Nth(2), RequestFault::Silence));
-    lab.start_manager();
-    let more = Patch::Merge(json!({"spec": {"replicas": 1}}));
-    lab.api::<SandboxSet>().patch("pool", &PatchParams::default(), &more).await.unwrap();
     has_exactly_one(&lab).await;
     assert_eq!(lab.server.faults_fired()[0].1, 1);
 }
