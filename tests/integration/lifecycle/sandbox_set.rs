@@ -595,13 +595,15 @@ async fn lp2_a_member_whose_lock_somebody_removes_is_kept() {
     let name = rig.members().await[0].name_any();
     rig.sandboxes().patch(&name, &PatchParams::default(), &foreign_lock()).await.unwrap();
     rig.rest().await;
-    // The replacement has filled the place. With two replicas there is one for the rescued member.
+    // The replacement has filled the place. With two replicas there is one for the rescued member, as none can be created.
     assert_eq!(rig.members().await.len(), 2);
+    let refused = RequestFault::Answer { code: 403, retry_after: None };
+    rig.server.inject(&FaultPlan::request(On::request(Verb::Create, SANDBOXES), Times::Always, refused));
+    rig.scale(2).await;
     let unlock = Patch::Merge(json!({ "metadata": { "annotations": {
         "agents.kruise.io/lock": null, "agents.kruise.io/owner": null,
     } } }));
     rig.sandboxes().patch(&name, &PatchParams::default(), &unlock).await.unwrap();
-    rig.scale(2).await;
     tokio::time::sleep(Duration::from_mins(2)).await;
     rig.sandboxes().get(&name).await.expect("it is kept");
     rig.full(2).await;
