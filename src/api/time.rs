@@ -38,6 +38,11 @@ impl Time {
             Form::Verbatim(form) => form.0,
         }
     }
+
+    /// Returns the instant without the fraction of a second, as Kubernetes writes times.
+    pub(crate) fn whole_seconds(instant: Timestamp) -> Self {
+        Timestamp::from_second(instant.as_second()).unwrap_or(instant).into()
+    }
 }
 
 impl From<Timestamp> for Time {

@@ -83,11 +83,6 @@ pub(super) fn ends_before(sandbox: &Sandbox, lifetime: Duration, now: Timestamp)
     ends_at(sandbox).is_some_and(|end| end < later(now, lifetime).timestamp())
 }
 
-/// Returns the instant without the fraction of a second, as Kubernetes writes times.
-pub(super) fn seconds(instant: Timestamp) -> Time {
-    Timestamp::from_second(instant.as_second()).unwrap_or(instant).into()
-}
-
 /// Returns how long a sandbox is kept while it is paused. A text that is neither `forever` nor a duration counts as
 /// forever: nothing is deleted because of a misspelling.
 fn retention(sandbox: &Sandbox) -> Retention {

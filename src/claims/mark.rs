@@ -5,18 +5,18 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::deadline::{self, Times};
 use super::request::{ClaimRequest, Lifetime, Retention, RuntimeInit};
 use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_TIMESTAMP, ANNOTATION_CLAIM_UNFINISHED_UNTIL, ANNOTATION_INIT_RUNTIME_REQUEST,
     ANNOTATION_LOCK, ANNOTATION_OWNER, ANNOTATION_RESERVE_PAUSED_SANDBOX_DURATION,
-    ANNOTATION_RUNTIME_ACCESS_TOKEN, ANNOTATION_UPDATED_METADATA_IN_CLAIM, ClaimInplaceUpdate, GoDuration,
+    ANNOTATION_RUNTIME_ACCESS_TOKEN, ANNOTATION_UPDATED_METADATA_IN_CLAIM, GoDuration,
     LABEL_ALLOW_INTERNET_ACCESS, LABEL_FALSE, LABEL_OWNER, LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_NAME,
-    LABEL_TRUE, Sandbox,
+    LABEL_TRUE, Sandbox, Time,
 };
-use crate::blueprint::template::{add_labels, changed, object_at};
+use crate::blueprint::claim::{claimed_template, leave_pool, written_keys};
 
 /// What a claim writes into one sandbox.
 pub(super) struct Mark<'a> {
@@ -36,10 +36,7 @@ impl Mark<'_> {
         let request = self.request;
         let name = sandbox.name_or_empty().to_owned();
         let metadata = &mut sandbox.metadata;
-        if let Some(owners) = &mut metadata.owner_references {
-            owners.retain(|owner| owner.controller != Some(true));
-        }
-        metadata.owner_references.take_if(|owners| owners.is_empty());
+        leave_pool(metadata);
         let labels = metadata.labels.get_or_insert_default();
         labels.extend(request.labels.clone());
         labels.extend(request.own_labels.clone());
@@ -61,8 +58,7 @@ impl Mark<'_> {
             times.write(&mut sandbox.spec);
         }
         if let Some(template) = &mut sandbox.spec.template {
-            let update = request.inplace_update.as_ref();
-            *template = changed(template, |template| change(template, self.pod_labels(&name), update));
+            *template = claimed_template(template, self.pod_labels(&name), request.inplace_update.as_ref());
         }
     }
 
@@ -90,12 +86,15 @@ impl Mark<'_> {
             }
             _ => None,
         };
-        let until = self.unfinished_until.map(|until| deadline::seconds(until).to_string());
+        let until = self.unfinished_until.map(|until| Time::whole_seconds(until).to_string());
         [
             (ANNOTATION_LOCK, Some(self.lock.to_owned())),
             (ANNOTATION_OWNER, Some(self.request.owner.clone())),
-            (ANNOTATION_CLAIM_TIMESTAMP, Some(deadline::seconds(self.now).to_string())),
-            (ANNOTATION_UPDATED_METADATA_IN_CLAIM, written_keys(self.request)),
+            (ANNOTATION_CLAIM_TIMESTAMP, Some(Time::whole_seconds(self.now).to_string())),
+            (
+                ANNOTATION_UPDATED_METADATA_IN_CLAIM,
+                written_keys(Some(&self.request.annotations), Some(&self.request.labels)),
+            ),
             (ANNOTATION_RESERVE_PAUSED_SANDBOX_DURATION, self.request.retention.map(retention_text)),
             (ANNOTATION_INIT_RUNTIME_REQUEST, init),
             (ANNOTATION_RUNTIME_ACCESS_TOKEN, self.token.map(str::to_owned)),
@@ -111,41 +110,4 @@ fn retention_text(retention: Retention) -> String {
         Retention::Forever => deadline::FOREVER.to_owned(),
         Retention::For(time) => GoDuration::from(time).to_string(),
     }
-}
-
-/// Returns the keys that the user has chosen, as JSON: a cleanup of the sandbox removes them. None if there are none.
-fn written_keys(request: &ClaimRequest) -> Option<String> {
-    let mut all = Map::new();
-    for (field, entries) in [("annotations", &request.annotations), ("labels", &request.labels)] {
-        if !entries.is_empty() {
-            all.insert(field.to_owned(), json!(entries.keys().collect::<Vec<_>>()));
-        }
-    }
-    (!all.is_empty()).then(|| Value::Object(all).to_string())
-}
-
-/// Adds labels to a template, and writes the image and the resources of the update into its first container.
-fn change(
-    template: &mut Map<String, Value>,
-    labels: BTreeMap<String, String>,
-    update: Option<&ClaimInplaceUpdate>,
-) -> Option<()> {
-    add_labels(template, labels)?;
-    let Some(update) = update else { return Some(()) };
-    let container = template.get_mut("spec")?.pointer_mut("/containers/0")?;
-    update_container(container.as_object_mut()?, update)
-}
-
-fn update_container(container: &mut Map<String, Value>, update: &ClaimInplaceUpdate) -> Option<()> {
-    if let Some(image) = update.image.as_ref().filter(|image| !image.is_empty()) {
-        container.insert("image".to_owned(), json!(image));
-    }
-    if let Some(resources) = &update.resources {
-        for (field, quantities) in [("limits", &resources.limits), ("requests", &resources.requests)] {
-            let Some(quantities) = quantities else { continue };
-            let Ok(Value::Object(quantities)) = serde_json::to_value(quantities) else { continue };
-            object_at(object_at(container, "resources")?, field)?.extend(quantities);
-        }
-    }
-    Some(())
 }

@@ -26,7 +26,7 @@ pub(crate) fn set(
     let list = conditions.get_or_insert_default();
     let Some(known) = list.iter_mut().find(|condition| condition.type_ == type_) else {
         list.push(Condition {
-            last_transition_time: Some(seconds(now)),
+            last_transition_time: Some(Time::whole_seconds(now)),
             message,
             observed_generation: generation,
             reason: reason.into(),
@@ -40,7 +40,7 @@ pub(crate) fn set(
         return;
     }
     if known.status != status {
-        known.last_transition_time = Some(seconds(now));
+        known.last_transition_time = Some(Time::whole_seconds(now));
     }
     (known.status, known.reason, known.message) = (status, reason.into(), message);
     known.observed_generation = generation;
@@ -54,11 +54,6 @@ pub(crate) fn remove(conditions: &mut Conditions, type_: &str) {
             *conditions = None;
         }
     }
-}
-
-/// Returns the instant without the fraction of a second, as Kubernetes writes times.
-pub(crate) fn seconds(instant: Timestamp) -> Time {
-    Timestamp::from_second(instant.as_second()).unwrap_or(instant).into()
 }
 
 fn shortened(message: &str) -> &str {

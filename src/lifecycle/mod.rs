@@ -44,7 +44,6 @@ mod revision;
 mod sandbox;
 mod sandbox_set;
 
-use crate::blueprint::template;
 use crate::manager::Manager;
 use crate::options::ControllersOptions;
 

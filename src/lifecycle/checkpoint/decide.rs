@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use crate::api::v1alpha1::{
     Checkpoint, CheckpointPhase, CheckpointStatus, FINALIZER_CHECKPOINT, GoDuration, Time,
 };
-use crate::lifecycle::conditions;
 
 /// How long a new checkpoint waits for its sandbox. Both may be created by one `kubectl apply`, in any order.
 pub(super) const GRACE: Duration = Duration::from_mins(1);
@@ -72,7 +71,7 @@ fn failed(view: &View<'_>) -> CheckpointStatus {
     CheckpointStatus {
         phase: Some(CheckpointPhase::Failed),
         message: Some(format!("Sandbox {sandbox} is gone, and nothing was saved")),
-        completion_time: Some(conditions::seconds(view.now)),
+        completion_time: Some(Time::whole_seconds(view.now)),
         observed_generation: checkpoint.metadata.generation,
         ..checkpoint.status.clone().unwrap_or_default()
     }

@@ -164,7 +164,7 @@ pub(super) fn wanted(claim: &SandboxClaim) -> usize {
 
 fn claiming(view: &View<'_>, mut status: SandboxClaimStatus) -> Decision {
     let spec = &view.claim.spec;
-    status.claim_start_time.get_or_insert_with(|| conditions::seconds(view.now));
+    status.claim_start_time.get_or_insert_with(|| Time::whole_seconds(view.now));
     status.phase = Some(SandboxClaimPhase::Claiming);
     let count = Count::of(view);
     let (wanted, held) = (wanted(view.claim), count.ready + count.waiting.len());
@@ -328,7 +328,7 @@ fn complete(
     let at = (view.claim.metadata.generation, view.now);
     conditions::set(&mut status.conditions, CONDITION_COMPLETED, ConditionStatus::True, reason, at);
     status.phase = Some(SandboxClaimPhase::Completed);
-    status.completion_time = Some(conditions::seconds(view.now));
+    status.completion_time = Some(Time::whole_seconds(view.now));
     status.claimed_replicas = Some(number(claimed));
     status.message = Some(message);
 }

@@ -139,6 +139,12 @@ async fn e2b_1_one_that_does_not_become_ready_in_time_is_deleted() {
     until_none_is_claimed(&rig).await;
 }
 
+/// Lets each patch of a sandbox, as the lock is one, take this long.
+fn slow_down_locks(rig: &Rig, milliseconds: u64) {
+    let slow = RequestFault::Delay(Duration::from_millis(milliseconds));
+    rig.server.inject(&FaultPlan::request(On::request(Verb::Patch, "sandboxes"), Times::Always, slow));
+}
+
 async fn until_none_is_claimed(rig: &Rig) {
     eventually("nothing is left claimed", SOON, async || {
         let left: Vec<_> = rig.claimed().await.iter().map(ResourceExt::name_any).collect();
@@ -151,12 +157,7 @@ async fn until_none_is_claimed(rig: &Rig) {
 #[tokio::test]
 async fn e2b_1_a_client_that_hangs_up_leaves_no_claimed_sandbox() {
     let rig = Rig::with_pool(3).await;
-    let slow = FaultPlan::request(
-        On::request(Verb::Patch, "sandboxes"),
-        Times::Always,
-        RequestFault::Delay(Duration::from_millis(300)),
-    );
-    rig.server.inject(&slow);
+    slow_down_locks(&rig, 300);
     let request = Request::new("POST", "/v2/sandboxes").json(&json!({"templateID": POOL})).key(&rig.key);
     let stream = request.begin(rig.address).await;
     eventually("the lock is on its way", SOON, async || {
@@ -191,12 +192,7 @@ async fn e2b_1_the_same_idempotency_key_is_the_same_sandbox() {
 #[tokio::test]
 async fn e2b_1_a_create_with_a_key_that_is_under_way_is_409() {
     let rig = Rig::with_pool(1).await;
-    let slow = FaultPlan::request(
-        On::request(Verb::Patch, "sandboxes"),
-        Times::Always,
-        RequestFault::Delay(Duration::from_millis(500)),
-    );
-    rig.server.inject(&slow);
+    slow_down_locks(&rig, 500);
     let body = json!({"templateID": POOL});
     let request = Request::new("POST", "/v2/sandboxes").json(&body).header("Idempotency-Key", "k");
     let (one, two) = tokio::join!(rig.send(request.clone()), rig.send(request));
@@ -254,12 +250,7 @@ async fn e2b_1_a_quota_is_429_and_not_repeated() {
 async fn e2b_5_0_beyond_the_limit_of_claims_at_once_it_says_so() {
     let rig = Rig::start(|options| options.e2b.max_concurrent_claims = 1).await;
     rig.pool(POOL, 3).await;
-    let slow = FaultPlan::request(
-        On::request(Verb::Patch, "sandboxes"),
-        Times::Always,
-        RequestFault::Delay(Duration::from_millis(500)),
-    );
-    rig.server.inject(&slow);
+    slow_down_locks(&rig, 500);
     let body = json!({"templateID": POOL});
     let (one, two) = tokio::join!(rig.post("/v2/sandboxes", body.clone()), rig.post("/v2/sandboxes", body));
     let refused = if one.status == 429 { one } else { two };
