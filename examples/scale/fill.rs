@@ -11,9 +11,9 @@ use sandbox_manager::api::v1alpha1::{Sandbox, SandboxSet};
 use sandbox_manager::cache::{Cache, indexes};
 use sandbox_manager::controller_manager::prometheus::proto::{Metric, MetricFamily};
 use sandbox_manager::controller_manager::{Connector, Metrics};
-use sandbox_manager::lifecycle;
 use sandbox_manager::options::BindAddress;
 use sandbox_manager::{Manager, SandboxManagerOptions};
+use sandbox_manager::{claims, lifecycle};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -203,7 +203,8 @@ impl Running {
         let builder = Manager::builder(options).metrics(metrics).connector(connector)?;
         let mut manager = builder.lifecycle(true).build()?;
         manager.add_fleet_metrics()?;
-        lifecycle::add(&mut manager, &controllers)?;
+        let claims = claims::add(&mut manager)?;
+        lifecycle::add(&mut manager, &controllers, &claims)?;
         let (cache, stop) = (manager.cache().clone(), CancellationToken::new());
         let task = tokio::spawn(manager.run(stop.clone()));
         if tokio::time::timeout(TIMEOUT, cache.wait_for_cache_sync()).await.is_err() {

@@ -70,10 +70,10 @@ impl Engine {
             Ok(written) => Ok(ControlFlow::Break(written)),
             Err(WriteError::Outdated) => Ok(ControlFlow::Continue(self.again(sandbox, id).await?)),
             Err(error @ WriteError::Unknown(_)) => match self.again(sandbox, id).await {
-                Err(ClaimError::Unavailable { .. }) => Err(error.into_error(sandbox, None)),
+                Err(ClaimError::Unavailable { .. }) => Err(error.into_error(sandbox)),
                 read => Ok(ControlFlow::Continue(read?)),
             },
-            Err(error) => Err(error.into_error(sandbox, None)),
+            Err(error) => Err(error.into_error(sandbox)),
         }
     }
 }

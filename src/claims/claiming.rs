@@ -43,25 +43,34 @@ struct Handover {
     claimed: Claimed,
 }
 
-/// Claims a sandbox. Dropping the future undoes the claim.
+impl Handover {
+    fn take(mut self) -> Claimed {
+        self.held.is_kept = true;
+        self.claimed
+    }
+}
+
+/// Claims a sandbox. Dropping the future undoes the claim, unless the caller answers for it from the lock on.
 pub(super) async fn claim(engine: &Arc<Engine>, request: ClaimRequest) -> Result<Claimed, ClaimError> {
-    let (sender, receiver) = oneshot::channel();
-    let task_engine = Arc::clone(engine);
     let span = tracing::info_span!(
         "claim",
         namespace = request.namespace,
         pool = request.pool,
         sandbox = tracing::field::Empty
     );
+    if !request.wait_until_ready {
+        // Nothing follows the lock, so nothing needs to outlive the caller.
+        return counted(engine, &request).instrument(span).await.map(Handover::take);
+    }
+    let (sender, receiver) = oneshot::channel();
+    let task_engine = Arc::clone(engine);
     let course = async move {
         // A handover that nobody receives is dropped here.
         let _ = sender.send(counted(&task_engine, &request).await);
     };
     engine.spawn(course.instrument(span));
     let ended = receiver.await.map_err(|_| ClaimError::unavailable("the claim was interrupted"))?;
-    let Handover { mut held, claimed } = ended?;
-    held.is_kept = true;
-    Ok(claimed)
+    ended.map(Handover::take)
 }
 
 /// Counts a claim in the metrics.
@@ -86,19 +95,16 @@ async fn course(
     let set = set_of(engine, request)?;
     let deadline = Instant::now() + request.claim_timeout;
     let mut claim = Claim { engine, request, set: &set, deadline, retries: 0 };
-    let locked = claim.lock().await;
+    let locked = claim.take().await;
     *retries = claim.retries;
-    let locked = match locked? {
-        Some(locked) => locked,
-        None if request.create_on_no_stock.unwrap_or(engine.shared.create_on_no_stock) => {
-            claim.create().await?
-        }
-        None => return Err(no_stock(request)),
-    };
+    let locked = locked?;
     tracing::Span::current().record("sandbox", locked.sandbox.name_or_empty());
-    let reserve = request.reserve_failed;
-    let mut held =
-        Held { engine: Arc::clone(engine), sandbox: Arc::clone(&locked.sandbox), reserve, is_kept: false };
+    let mut held = Held {
+        engine: Arc::clone(engine),
+        sandbox: Arc::clone(&locked.sandbox),
+        reserve: request.reserve_failed,
+        is_kept: !request.wait_until_ready,
+    };
     let complete = complete(engine, request, &locked, &mut held, deadline);
     let in_time = tokio::time::timeout_at(deadline, complete).await;
     in_time.unwrap_or_else(|_| Err(too_late(request)))?;
@@ -191,8 +197,4 @@ fn set_of(engine: &Engine, request: &ClaimRequest) -> Result<Arc<SandboxSet>, Cl
         namespace: request.namespace.clone(),
         pool: request.pool.clone(),
     })
-}
-
-fn no_stock(request: &ClaimRequest) -> ClaimError {
-    ClaimError::NoStock { namespace: request.namespace.clone(), pool: request.pool.clone() }
 }

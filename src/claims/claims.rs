@@ -13,6 +13,7 @@ use super::create_limit::CreateLimit;
 use super::deadline::TimeoutChange;
 use super::engine::{Engine, Shared, Watched};
 use super::error::ClaimError;
+use super::lost::{Fate, LostLock};
 use super::metrics::ClaimMetrics;
 use super::request::ClaimRequest;
 use super::sweep::Sweeper;
@@ -109,15 +110,25 @@ impl Claims {
 
     /// Claims one sandbox for an owner.
     ///
-    /// Dropping the future undoes the claim: it ends in its own task, and the sandbox is deleted.
+    /// Dropping the future undoes the claim: it ends in its own task, and the sandbox is deleted. With
+    /// [`ClaimRequest::return_when_locked`] nothing is undone: the lock may have been written, or be written later.
     ///
     /// # Errors
     ///
     /// [`ClaimError::PoolNotFound`]; [`ClaimError::NoStock`], at once; [`ClaimError::Timeout`] and
     /// [`ClaimError::Failed`], with what was claimed deleted or reserved by a task of its own; [`ClaimError::Refused`];
-    /// [`ClaimError::Invalid`]; [`ClaimError::Unavailable`].
+    /// [`ClaimError::OutOfScope`]; [`ClaimError::Invalid`]; [`ClaimError::Unavailable`].
     pub async fn claim(&self, request: ClaimRequest) -> Result<Claimed, ClaimError> {
         claiming::claim(&self.engine, request).await
+    }
+
+    /// Reads from the API server what has become of a lock whose answer was lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError::Unavailable`] if the API server does not answer.
+    pub async fn fate(&self, lost: &LostLock) -> Result<Fate, ClaimError> {
+        self.engine.fate(lost).await.map_err(ClaimError::unavailable)
     }
 
     /// Returns a claimed sandbox, with the own writes that the cache does not show yet. No I/O.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use shared_cache::{LookupError, ObjectKey};
 
+use super::lost::LostLock;
+
 named_enum! {
     /// Why the state of a sandbox does not allow an action.
     pub enum ConflictReason {
@@ -37,17 +39,18 @@ named_enum! {
 }
 
 /// What is known of a write that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum WriteOutcome {
     /// Nothing was changed. The call may be repeated.
     NothingDone,
-    /// The API server may have written the change. If it was a lock, this process looks for it and undoes it.
+    /// The API server may have written the change, or write it later. This process looks for a lock and undoes it, unless
+    /// the request was [`return_when_locked`](super::ClaimRequest::return_when_locked).
     Unknown {
         /// The sandbox.
         sandbox: ObjectKey,
-        /// The id of the lock, if the write was one.
-        lock: Option<String>,
+        /// The lock, if the write was one.
+        lock: Option<Box<LostLock>>,
     },
 }
 
@@ -104,9 +107,15 @@ pub enum ClaimError {
         /// What failed.
         reason: String,
     },
+    /// The labels of the claimed sandbox would not match the label selector of the cache, so nobody could find the
+    /// sandbox. Nothing was done.
+    #[error("the labels of a claimed sandbox do not match sandboxLabelSelector")]
+    OutOfScope,
     /// The API server refused the write, and would do so again. Nothing was done.
-    #[error("the API server refused: HTTP {code}: {message}")]
+    #[error("{action}: the API server refused: HTTP {code}: {message}")]
     Refused {
+        /// What was refused.
+        action: &'static str,
         /// HTTP status of the refusal.
         code: u16,
         /// The message of the API server.
@@ -147,6 +156,7 @@ impl ClaimError {
             Self::Conflict { .. } => "conflict",
             Self::Timeout { .. } => "timeout",
             Self::Failed { .. } => "failed",
+            Self::OutOfScope => "out_of_scope",
             Self::Refused { .. } => "refused",
             Self::Invalid(_) => "invalid",
             Self::Unavailable { .. } => "unavailable",

@@ -7,19 +7,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Api;
 use kube::api::PostParams;
-use shared_cache::{ObjectKey, Satisfaction, error_text, version_of};
+use shared_cache::{Satisfaction, error_text};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::claimed::LockType;
 use super::engine::Engine;
-use super::error::{ClaimError, Step};
-use super::mark::Mark;
+use super::error::{ClaimError, Step, WriteOutcome};
+use super::lost::{Fate, LostLock};
+use super::mark::{self, Mark};
 use super::ready_queue::Candidate;
-use super::recent::Write;
 use super::request::{ClaimRequest, RuntimeInit};
 use super::runtime;
-use super::write::{REQUEST_TIMEOUT, WriteError, holds};
+use super::write::{REQUEST_TIMEOUT, WriteError};
 use crate::api::v1alpha1::{ANNOTATION_SANDBOX_PRIORITY, Sandbox, SandboxSet};
 use crate::blueprint;
 
@@ -57,16 +57,31 @@ pub(super) struct Claim<'a> {
     pub(super) retries: u32,
 }
 
-/// What one try has led to.
-enum Try {
-    Locked(Locked),
-    /// Somebody else has changed the candidate.
-    Lost,
-}
-
 impl Claim<'_> {
+    /// Takes a member of the pool, or creates one. A lock whose answer was lost is repeated first.
+    pub(super) async fn take(&mut self) -> Result<Locked, ClaimError> {
+        let creates = self.request.create_on_no_stock.unwrap_or(self.engine.shared.create_on_no_stock);
+        match &self.request.lost {
+            Some(lost) if lost.is_creation() && creates => return self.create(Some(lost)).await,
+            Some(lost) if !lost.is_creation() => {
+                if let Some(locked) = self.repeat(lost).await? {
+                    return Ok(locked);
+                }
+            }
+            _ => {}
+        }
+        match self.lock().await? {
+            Some(locked) => Ok(locked),
+            None if creates => self.create(None).await,
+            None => Err(ClaimError::NoStock {
+                namespace: self.request.namespace.clone(),
+                pool: self.request.pool.clone(),
+            }),
+        }
+    }
+
     /// Locks a candidate, one after the other. None if there is no stock.
-    pub(super) async fn lock(&mut self) -> Result<Option<Locked>, ClaimError> {
+    async fn lock(&mut self) -> Result<Option<Locked>, ClaimError> {
         let end = self.deadline.min(Instant::now() + LOCK_TIMEOUT);
         while self.retries < MAX_TRIES && Instant::now() < end {
             let Some(candidate) = self.engine.ready().next(self.set) else { break };
@@ -76,106 +91,124 @@ impl Claim<'_> {
                 continue;
             }
             let left = end.saturating_duration_since(Instant::now()).min(REQUEST_TIMEOUT);
-            match self.attempt(candidate, left).await? {
-                Try::Locked(locked) => return Ok(Some(locked)),
-                Try::Lost => self.retries += 1,
+            if let Some(locked) = self.attempt(candidate, left).await? {
+                return Ok(Some(locked));
             }
+            self.retries += 1;
         }
         Ok(None)
     }
 
-    /// Tries to lock one candidate.
-    async fn attempt(&self, candidate: Candidate, timeout: Duration) -> Result<Try, ClaimError> {
+    /// Tries to lock one candidate. None if somebody else has changed it.
+    async fn attempt(&self, candidate: Candidate, timeout: Duration) -> Result<Option<Locked>, ClaimError> {
         let plan = self.plan(&candidate.sandbox, LockType::Update);
-        let written =
-            self.engine.write(&candidate.sandbox, |sandbox| plan.write(self, sandbox), timeout).await;
-        let error = match written {
-            Ok(written) => {
-                candidate.written(&written);
-                return Ok(Try::Locked(plan.locked(written)));
-            }
-            Err(error) => error,
-        };
-        match error {
-            WriteError::Outdated | WriteError::Unreadable(_) => {
-                candidate.outdated();
-                Ok(Try::Lost)
-            }
-            WriteError::Unknown(_) => self.look(candidate, plan, error).await,
-            error => Err(error.into_error(&candidate.sandbox, Some(&plan.lock))),
+        let locked = self.send(&candidate.sandbox, plan, timeout, false).await;
+        match &locked {
+            Ok(Some(locked)) => candidate.written(&locked.sandbox),
+            Err(error) if error.is_nothing_done() => {}
+            _ => candidate.outdated(),
         }
+        locked
     }
 
-    /// Looks whether a lock whose answer is lost was written.
-    async fn look(&self, candidate: Candidate, plan: Plan, error: WriteError) -> Result<Try, ClaimError> {
-        let sandbox = Arc::clone(&candidate.sandbox);
-        let live = self.engine.live_again(&sandbox).await;
-        if let Ok(Some(live)) = &live
-            && holds(live, &plan.lock)
-        {
-            candidate.written(live);
-            return Ok(Try::Locked(self.found(plan, live)));
-        }
-        candidate.outdated();
-        if let Ok(None) = live {
-            return Ok(Try::Lost);
-        }
-        let (key, tried) = (ObjectKey::of(&*sandbox), version_of(&*sandbox));
-        self.engine.watch_for_late_lock(key, plan.lock.clone(), tried.or(Some(0)));
-        match live {
-            Ok(_) => Ok(Try::Lost),
-            Err(_) => Err(error.into_error(&sandbox, Some(&plan.lock))),
+    /// Sends a lock again whose answer was lost. None if the sandbox is not for this claim any more.
+    async fn repeat(&self, lost: &LostLock) -> Result<Option<Locked>, ClaimError> {
+        let plan = self.plan(&lost.sandbox, LockType::Update).of(lost);
+        self.send(&lost.sandbox, plan, REQUEST_TIMEOUT, true).await
+    }
+
+    /// Sends a lock, and looks for it if its answer is lost. None if somebody else has changed the sandbox.
+    async fn send(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        plan: Plan,
+        timeout: Duration,
+        is_repeated: bool,
+    ) -> Result<Option<Locked>, ClaimError> {
+        self.check_scope(sandbox)?;
+        let cause = match self.engine.write(sandbox, |sandbox| plan.write(self, sandbox), timeout).await {
+            Ok(written) => return Ok(Some(plan.locked(written))),
+            Err(WriteError::Unreadable(_)) => return Ok(None),
+            Err(WriteError::Outdated) if !is_repeated => return Ok(None),
+            // The earlier request may be what has changed it.
+            Err(WriteError::Outdated) => "the sandbox has changed".to_owned(),
+            Err(WriteError::Unknown(cause)) => cause,
+            Err(error) => return Err(error.into_error(sandbox)),
+        };
+        let lost = LostLock::new(Arc::clone(sandbox), plan.lock.clone());
+        match self.engine.fate(&lost).await {
+            Ok(Fate::Made(live)) => Ok(Some(plan.locked(live))),
+            Ok(Fate::Void) => Ok(None),
+            Ok(Fate::Open) if self.request.wait_until_ready => {
+                self.engine.undo_when_made(lost);
+                Ok(None)
+            }
+            _ => Err(self.unknown(lost, cause)),
         }
     }
 
     /// Creates a sandbox of the set that is claimed from the beginning. Its name is chosen here, so a creation whose answer
     /// is lost is sent again, and does not make a second sandbox.
-    pub(super) async fn create(&self) -> Result<Locked, ClaimError> {
+    async fn create(&self, earlier: Option<&LostLock>) -> Result<Locked, ClaimError> {
         let started = Instant::now();
         if !self.engine.shared.creations.wait(self.deadline).await {
             let reason = "too many sandboxes are being created".to_owned();
             return Err(ClaimError::Timeout { step: Step::Lock, waited: started.elapsed(), reason });
         }
-        let (mut sandbox, plan) = self.blueprint();
+        let (mut sandbox, plan) = self.blueprint(earlier);
+        self.check_scope(&sandbox)?;
         let client = self.engine.cache.client().clone();
         let api: Api<Sandbox> = Api::namespaced(client, self.set.namespace_or_empty());
-        let mut is_lost = None;
+        let mut lost = earlier.map(|lost| (lost.clone(), "an earlier request has no answer".to_owned()));
         for _ in 0..MAX_CREATIONS {
             let left = self.deadline.saturating_duration_since(Instant::now()).min(REQUEST_TIMEOUT);
-            match tokio::time::timeout(left, api.create(&PostParams::default(), &sandbox)).await {
-                Ok(Ok(created)) => return Ok(plan.locked(self.created(Arc::new(created)))),
-                Ok(Err(kube::Error::Api(status))) if status.code == 409 && is_lost.is_none() => {
+            let cause = match tokio::time::timeout(left, api.create(&PostParams::default(), &sandbox)).await {
+                Ok(Ok(created)) => {
+                    let created = Arc::new(created);
+                    self.engine.made(&created);
+                    return Ok(plan.locked(created));
+                }
+                Ok(Err(kube::Error::Api(status))) if status.code == 409 && lost.is_none() => {
                     self.rename(&plan, &mut sandbox);
                     continue;
                 }
                 Ok(Err(kube::Error::Api(status))) if status.code < 500 && status.code != 409 => {
                     let error = WriteError::of_status(status.code, &status.message);
-                    return Err(self.give_up(&sandbox, &plan, is_lost.map_or(error, WriteError::Unknown)));
+                    return Err(match lost {
+                        Some((lost, _)) => self.unknown(lost, status.message),
+                        None => error.into_error(&sandbox),
+                    });
                 }
-                Ok(Err(error)) => is_lost = Some(error_text(&error)),
-                Err(_) => is_lost = Some(format!("no answer within {:.1} s", left.as_secs_f64())),
-            }
-            match self.engine.live(sandbox.namespace_or_empty(), sandbox.name_or_empty()).await {
-                Ok(Some(live)) if holds(&live, &plan.lock) => return Ok(self.found(plan, &live)),
+                Ok(Err(error)) => error_text(&error),
+                Err(_) => format!("no answer within {:.1} s", left.as_secs_f64()),
+            };
+            let sent = LostLock::new(Arc::new(sandbox.clone()), plan.lock.clone());
+            match self.engine.fate(&sent).await {
+                Ok(Fate::Made(live)) => return Ok(plan.locked(live)),
                 // The name was taken before the first creation.
-                Ok(Some(_)) => {
-                    is_lost = None;
+                Ok(Fate::Void) => {
+                    lost = None;
                     self.rename(&plan, &mut sandbox);
                 }
-                Ok(None) => {}
-                Err(cause) => is_lost = Some(cause),
+                Ok(Fate::Open) => lost = Some((sent, cause)),
+                Err(cause) => lost = Some((sent, cause)),
             }
             if Instant::now() >= self.deadline {
                 break;
             }
         }
-        let cause = is_lost
-            .map_or_else(|| WriteError::NothingDone("no name is free".to_owned()), WriteError::Unknown);
-        Err(self.give_up(&sandbox, &plan, cause))
+        Err(match lost {
+            Some((lost, cause)) => self.unknown(lost, cause),
+            None => ClaimError::unavailable("no name is free"),
+        })
     }
 
-    /// Returns a new member of the set, claimed.
-    fn blueprint(&self) -> (Sandbox, Plan) {
+    /// Returns a new member of the set, claimed; or the one that an earlier request was to create.
+    fn blueprint(&self, earlier: Option<&LostLock>) -> (Sandbox, Plan) {
+        if let Some(lost) = earlier {
+            let plan = self.plan(&lost.sandbox, LockType::Create).of(lost);
+            return (Sandbox::clone(&lost.sandbox), plan);
+        }
         let revision = self.set.status.as_ref().and_then(|status| status.update_revision.as_deref());
         let mut sandbox = blueprint::prototype(self.set, revision.unwrap_or_default());
         let annotations = sandbox.metadata.annotations.get_or_insert_default();
@@ -194,23 +227,21 @@ impl Claim<'_> {
         plan.write(self, sandbox);
     }
 
-    /// Ends a creation without a sandbox. One whose answer is lost may be written still.
-    fn give_up(&self, sandbox: &Sandbox, plan: &Plan, error: WriteError) -> ClaimError {
-        if let WriteError::Unknown(_) = &error {
-            self.engine.watch_for_late_lock(ObjectKey::of(sandbox), plan.lock.clone(), None);
+    /// Ends a claim whose lock may still be made. The caller answers for it, or else this process undoes it.
+    fn unknown(&self, lost: LostLock, cause: String) -> ClaimError {
+        if self.request.wait_until_ready {
+            self.engine.undo_when_made(lost.clone());
         }
-        error.into_error(sandbox, Some(&plan.lock))
+        let (sandbox, lock) = (lost.key(), Some(Box::new(lost)));
+        ClaimError::Unavailable { outcome: WriteOutcome::Unknown { sandbox, lock }, cause }
     }
 
-    fn created(&self, created: Arc<Sandbox>) -> Arc<Sandbox> {
-        self.engine.cache.expect(&*created);
-        self.engine.record(Write::Written(Arc::clone(&created)));
-        created
-    }
-
-    /// Returns what a live read has found.
-    fn found(&self, plan: Plan, live: &Arc<Sandbox>) -> Locked {
-        plan.locked(self.created(Arc::clone(live)))
+    /// Refuses to claim a sandbox that the cache would not show after the claim: nobody could find it, or count it.
+    fn check_scope(&self, sandbox: &Sandbox) -> Result<(), ClaimError> {
+        let cache = &self.engine.cache;
+        let labels = || mark::labels(self.request, sandbox.metadata.labels.clone().unwrap_or_default());
+        let is_shown = !cache.has_selector::<Sandbox>() || cache.selects_labels::<Sandbox>(&labels());
+        if is_shown { Ok(()) } else { Err(ClaimError::OutOfScope) }
     }
 
     /// Decides what the lock says, and which steps follow it.
@@ -251,6 +282,11 @@ struct Plan {
 }
 
 impl Plan {
+    /// Repeats an earlier lock.
+    fn of(self, lost: &LostLock) -> Self {
+        Self { lock: lost.lock.clone(), ..self }
+    }
+
     fn write(&self, claim: &Claim<'_>, sandbox: &mut Sandbox) {
         let mark = Mark {
             request: claim.request,

@@ -37,11 +37,7 @@ impl Mark<'_> {
         let name = sandbox.name_or_empty().to_owned();
         let metadata = &mut sandbox.metadata;
         leave_pool(metadata);
-        let labels = metadata.labels.get_or_insert_default();
-        labels.extend(request.labels.clone());
-        labels.extend(request.own_labels.clone());
-        labels.extend(self.shared_labels());
-        labels.insert(LABEL_SANDBOX_CLAIMED.to_owned(), LABEL_TRUE.to_owned());
+        metadata.labels = Some(labels(request, metadata.labels.take().unwrap_or_default()));
         let annotations = metadata.annotations.get_or_insert_default();
         annotations.extend(request.annotations.clone());
         annotations.extend(request.own_annotations.clone());
@@ -62,16 +58,9 @@ impl Mark<'_> {
         }
     }
 
-    /// The labels that the sandbox and its pod have in common, and that are not the user's.
-    fn shared_labels(&self) -> Option<(String, String)> {
-        let allow = self.request.allow_internet_access?;
-        let value = if allow { LABEL_TRUE } else { LABEL_FALSE };
-        Some((LABEL_ALLOW_INTERNET_ACCESS.to_owned(), value.to_owned()))
-    }
-
     fn pod_labels(&self, name: &str) -> BTreeMap<String, String> {
         let mut labels = self.request.labels.clone();
-        labels.extend(self.shared_labels());
+        labels.extend(shared_labels(self.request));
         labels.insert(LABEL_OWNER.to_owned(), self.request.owner.clone());
         if self.request.name_on_pod {
             labels.insert(LABEL_SANDBOX_NAME.to_owned(), name.to_owned());
@@ -105,9 +94,35 @@ impl Mark<'_> {
     }
 }
 
+/// Returns the labels of a sandbox after a claim.
+pub(super) fn labels(
+    request: &ClaimRequest,
+    mut labels: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    labels.extend(request.labels.clone());
+    labels.extend(request.own_labels.clone());
+    labels.extend(shared_labels(request));
+    labels.insert(LABEL_SANDBOX_CLAIMED.to_owned(), LABEL_TRUE.to_owned());
+    labels
+}
+
+/// The labels that the sandbox and its pod have in common, and that are not the user's.
+fn shared_labels(request: &ClaimRequest) -> Option<(String, String)> {
+    let value = if request.allow_internet_access? { LABEL_TRUE } else { LABEL_FALSE };
+    Some((LABEL_ALLOW_INTERNET_ACCESS.to_owned(), value.to_owned()))
+}
+
 fn retention_text(retention: Retention) -> String {
     match retention {
         Retention::Forever => deadline::FOREVER.to_owned(),
         Retention::For(time) => GoDuration::from(time).to_string(),
+    }
+}
+
+#[cfg(test)]
+impl ClaimRequest {
+    /// Writes a claim that takes no step after the lock, for the tests of those who make requests.
+    pub(crate) fn write(&self, sandbox: &mut Sandbox, lock: &str, now: Timestamp) {
+        Mark { request: self, lock, now, token: None, unfinished_until: None }.write(sandbox);
     }
 }

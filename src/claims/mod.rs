@@ -21,6 +21,9 @@
 //!   deleted, and so is a sandbox that fails after its lock (Q4).
 //! - A lock whose answer was lost is found by a live read of its value (Q2). A lock that the API server writes later than
 //!   that is found by the watch, and undone.
+//! - Of a caller that asks to [return when it is locked](ClaimRequest::return_when_locked), nothing is undone: that caller
+//!   knows its sandboxes by what the lock says. The controller of SandboxClaims is one. A lock whose answer is lost is
+//!   returned to it, and no other sandbox is tried until the caller asks for that.
 //!
 //! # Caveats
 //!
@@ -30,6 +33,7 @@
 //!
 //! Rule numbers Q refer to docs/claims.md.
 
+mod add;
 mod change;
 mod claimed;
 mod claiming;
@@ -41,6 +45,7 @@ mod error;
 mod joint_resume;
 mod lock;
 mod lookup;
+mod lost;
 mod mark;
 mod metrics;
 mod pause;
@@ -56,10 +61,13 @@ mod timeout;
 mod undo;
 mod write;
 
+pub use add::add;
 pub use claimed::{Claimed, Connected, LockType};
 pub use claims::{Claims, ClaimsBuilder};
 pub use deadline::{TimeoutChange, ends_at};
 pub use error::{ClaimError, ConflictReason, Step, WriteOutcome};
+pub use lost::{Fate, LostLock};
+pub(crate) use ready_queue::is_claimable;
 pub use request::{ClaimRequest, Retention, RuntimeInit};
 pub use sweep::Sweeper;
 pub use target::Target;

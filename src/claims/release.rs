@@ -17,7 +17,7 @@ pub(super) async fn release(engine: &Engine, target: &Target) -> Result<(), Clai
             Ok(true) => return Ok(()),
             Ok(false) => {}
             Err(error @ WriteError::Unknown(_)) => lost = Some(error),
-            Err(error) => return Err(error.into_error(&sandbox, None)),
+            Err(error) => return Err(error.into_error(&sandbox)),
         }
         // The deletion whose answer is lost may have been made by this call.
         match engine.again(&sandbox, &target.id).await {
@@ -26,9 +26,9 @@ pub(super) async fn release(engine: &Engine, target: &Target) -> Result<(), Clai
             Ok(_) | Err(ClaimError::NotFound { .. }) => {
                 return Err(ClaimError::NotFound { id: target.id.clone() });
             }
-            Err(error) => return Err(lost.map_or(error, |lost| lost.into_error(&sandbox, None))),
+            Err(error) => return Err(lost.map_or(error, |lost| lost.into_error(&sandbox))),
         }
     }
     let lost = lost.unwrap_or(WriteError::Outdated);
-    Err(lost.into_error(&sandbox, None))
+    Err(lost.into_error(&sandbox))
 }

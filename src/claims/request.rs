@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::lost::LostLock;
 use crate::api::v1alpha1::{ClaimInplaceUpdate, RuntimeConfig, Time};
 
 /// How long a claim may take, if the request does not say.
@@ -75,6 +76,7 @@ pub struct ClaimRequest {
     pub(super) wait_ready_timeout: Option<Duration>,
     pub(super) wait_until_ready: bool,
     pub(super) reserve_failed: bool,
+    pub(super) lost: Option<LostLock>,
 }
 
 impl ClaimRequest {
@@ -101,6 +103,7 @@ impl ClaimRequest {
             wait_ready_timeout: None,
             wait_until_ready: true,
             reserve_failed: false,
+            lost: None,
         }
     }
 
@@ -209,9 +212,19 @@ impl ClaimRequest {
         self
     }
 
-    /// Returns as soon as the sandbox is the owner's. The caller then waits until it is ready, and removes it if it fails.
+    /// Returns as soon as the sandbox is the owner's. From then on the caller answers for it: waits until it is ready, and
+    /// removes it if it fails. The engine undoes nothing, also if the future is dropped, or the answer to the lock is lost:
+    /// the caller finds the sandbox by its owner and its labels, and what is lost in the error
+    /// ([`WriteOutcome::Unknown`](super::WriteOutcome::Unknown)).
     pub fn return_when_locked(mut self) -> Self {
         self.wait_until_ready = false;
+        self
+    }
+
+    /// Repeats a lock of an earlier claim whose answer was lost, with the same sandbox. Another sandbox is taken only if it
+    /// is certain that the earlier lock has no effect. Together with [`Self::return_when_locked`].
+    pub fn again(mut self, lost: LostLock) -> Self {
+        self.lost = Some(lost);
         self
     }
 

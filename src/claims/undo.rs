@@ -6,20 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared_cache::{ObjectKey, WaitAction, version_of};
+use shared_cache::{ObjectKey, WaitAction};
 
 use super::engine::Engine;
 use super::error::ClaimError;
-use super::write::{REQUEST_TIMEOUT, WriteError, holds};
+use super::lost::{Fate, LATEST, LostLock, holds};
+use super::write::{REQUEST_TIMEOUT, WriteError};
 use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_UNFINISHED_UNTIL, LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox,
 };
 
 /// The first and the longest pause after a request that failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-
-/// How long a request may be on its way: the API server ends each after a minute.
-const IN_FLIGHT: Duration = Duration::from_secs(65);
 
 /// Waits until a lock whose answer was lost is decided.
 const LOST_LOCK: WaitAction = WaitAction::new("LostLock");
@@ -99,36 +97,34 @@ impl Engine {
         })
     }
 
-    /// Looks for a lock that was not there after its answer was lost. The API server may write it until the request has
-    /// ended, or until another write of the sandbox makes it impossible. `tried` is the version that the lock required;
-    /// none for a creation.
-    pub(super) fn watch_for_late_lock(self: &Arc<Self>, key: ObjectKey, lock: String, tried: Option<u64>) {
-        let engine = Arc::clone(self);
+    /// Looks for a lock whose answer is lost, and undoes it. The API server may write it until the request has ended, or
+    /// until another write of the sandbox makes it impossible.
+    pub(super) fn undo_when_made(self: &Arc<Self>, lost: LostLock) {
+        let (engine, expected) = (Arc::clone(self), lost.clone());
         self.spawn(async move {
-            let value = lock.clone();
-            let is_decided = move |sandbox: Option<&Sandbox>| {
-                let newer = |sandbox| tried.is_some_and(|tried| version_of(sandbox) > Some(tried));
-                sandbox.is_some_and(|sandbox| holds(sandbox, &value) || newer(sandbox))
-            };
-            let wait = engine.cache.wait_for::<Sandbox>(key.clone(), is_decided);
+            let is_decided =
+                move |seen: Option<&Sandbox>| seen.is_some_and(|seen| expected.is_decided_by(seen));
+            let wait = engine.cache.wait_for::<Sandbox>(lost.key(), is_decided);
             // A wait that ends without an answer is no error: the live read decides.
-            let decided = wait.action(LOST_LOCK).timeout(IN_FLIGHT).await;
+            let decided = wait.action(LOST_LOCK).timeout(LATEST).await;
             if let Ok(Some(sandbox)) = decided
-                && !holds(&sandbox, &lock)
+                && !holds(&sandbox, lost.lock())
             {
                 return;
             }
             let mut pause = RETRY.0;
             loop {
-                match engine.live(&key.namespace, &key.name).await {
-                    Ok(Some(sandbox)) if holds(&sandbox, &lock) => return engine.discard(sandbox, false),
-                    Ok(_) => return,
+                match engine.fate(&lost).await {
+                    Ok(Fate::Made(sandbox)) => return engine.discard(sandbox, false),
+                    Ok(Fate::Void) => return,
+                    Ok(Fate::Open) => {}
                     Err(error) => {
-                        tracing::warn!(sandbox = %key, %error, "cannot see if a lost lock was written; trying again");
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(RETRY.1);
+                        let sandbox = lost.key();
+                        tracing::warn!(%sandbox, %error, "cannot see if a lost lock was written; trying again");
                     }
                 }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY.1);
             }
         });
     }

@@ -9,8 +9,9 @@ use shared_cache::{ObjectKey, PatchError, ReadError, error_text};
 
 use super::engine::Engine;
 use super::error::{ClaimError, WriteOutcome};
+use super::lost::{Fate, LostLock};
 use super::recent::Write;
-use crate::api::v1alpha1::{ANNOTATION_LOCK, Sandbox, annotation};
+use crate::api::v1alpha1::Sandbox;
 
 /// How long one request may take. A claim has ten seconds for all its tries.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,14 +33,18 @@ pub(super) enum WriteError {
 
 impl WriteError {
     /// Returns the error of a claim or of an action on `sandbox`. An outdated sandbox is none: the caller reads it again.
-    pub(super) fn into_error(self, sandbox: &Sandbox, lock: Option<&str>) -> ClaimError {
+    pub(super) fn into_error(self, sandbox: &Sandbox) -> ClaimError {
         match self {
-            Self::Refused { code, message } => ClaimError::Refused { code, message },
+            Self::Refused { code, message } => {
+                let is_new = sandbox.metadata.resource_version.is_none();
+                let action = if is_new { "creating a sandbox" } else { "changing a sandbox" };
+                ClaimError::Refused { action, code, message }
+            }
             Self::Unreadable(cause) | Self::NothingDone(cause) => ClaimError::unavailable(cause),
             Self::Outdated => ClaimError::unavailable("the sandbox has changed"),
             Self::Unknown(cause) => {
-                let (sandbox, lock) = (ObjectKey::of(sandbox), lock.map(str::to_owned));
-                ClaimError::Unavailable { outcome: WriteOutcome::Unknown { sandbox, lock }, cause }
+                let sandbox = ObjectKey::of(sandbox);
+                ClaimError::Unavailable { outcome: WriteOutcome::Unknown { sandbox, lock: None }, cause }
             }
         }
     }
@@ -100,6 +105,22 @@ impl Engine {
         }
     }
 
+    /// Reads from the API server what has become of a lock whose answer is lost.
+    pub(super) async fn fate(&self, lost: &LostLock) -> Result<Fate, String> {
+        let key = lost.key();
+        let fate = lost.fate(self.live(&key.namespace, &key.name).await?);
+        if let Fate::Made(locked) = &fate {
+            self.made(locked);
+        }
+        Ok(fate)
+    }
+
+    /// Records a sandbox that the API server has, so that nobody acts on an older view of it.
+    pub(super) fn made(&self, sandbox: &Arc<Sandbox>) {
+        self.cache.expect(&**sandbox);
+        self.record(Write::Written(Arc::clone(sandbox)));
+    }
+
     /// Reads the present state of a sandbox from the API server. None if it is gone.
     pub(super) async fn live_again(&self, sandbox: &Sandbox) -> Result<Option<Arc<Sandbox>>, String> {
         let live = self.live(sandbox.namespace_or_empty(), sandbox.name_or_empty()).await?;
@@ -140,9 +161,4 @@ impl Engine {
     pub(super) fn record(&self, write: Write) {
         self.shared.watched.recent.record(write, &self.sandboxes);
     }
-}
-
-/// Returns true if the sandbox has this lock.
-pub(super) fn holds(sandbox: &Sandbox, lock: &str) -> bool {
-    annotation(&sandbox.metadata, ANNOTATION_LOCK) == Some(lock)
 }

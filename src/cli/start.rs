@@ -10,7 +10,7 @@ use super::{
     error::{CliError, SetupError},
     options::{self, Environment, Loading},
 };
-use crate::{e2b, lifecycle, manager::Manager, options::SandboxManagerOptions, version};
+use crate::{claims, e2b, lifecycle, manager::Manager, options::SandboxManagerOptions, version};
 
 /// How long blocking work may delay the exit.
 const BLOCKING_LIMIT: Duration = Duration::from_secs(1);
@@ -70,8 +70,10 @@ async fn run(
     let (api, system_namespace) = (options.e2b.clone(), options.system_namespace.clone());
     let mut manager = Manager::builder(options).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
-    if enabled {
-        lifecycle::add(&mut manager, &controllers)?;
+    // One engine for all that claim, so that no two of them try the same sandbox.
+    let claims = if enabled || api.enabled { Some(claims::add(&mut manager)?) } else { None };
+    if let Some(claims) = claims.as_ref().filter(|_| enabled) {
+        lifecycle::add(&mut manager, &controllers, claims)?;
         if !elected {
             tracing::warn!(
                 "the lifecycle controllers run without a leader election: no other process may run them, also not \
@@ -79,9 +81,8 @@ async fn run(
             );
         }
     }
-    if api.enabled {
-        let claims = e2b::claims(&mut manager, &api)?;
-        e2b::add(&mut manager, &api, &system_namespace, &claims)?;
+    if let Some(claims) = claims.as_ref().filter(|_| api.enabled) {
+        e2b::add(&mut manager, &api, &system_namespace, claims)?;
     }
     setup(&mut manager).map_err(CliError::Setup)?;
     Ok(manager.run(stop).await?)

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::{Sandbox, SandboxClaim, SandboxClaimPhase, SandboxSet, crds};
 use crate::cache::Cache;
+use crate::claims;
 use crate::e2b::{self, E2bError, KeyStore, KeyStoreError, NewEntry};
 use crate::lifecycle::{self, LifecycleError, SANDBOX_CONTROLLER};
 use crate::manager::{Manager, ManagerError};
@@ -188,12 +189,12 @@ pub async fn run(
     let mut manager = Manager::builder(options.manager).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
     let has_lifecycle = lifecycle.is_some();
+    let claims = claims::add(&mut manager)?;
     if let Some(controllers) = lifecycle {
-        lifecycle::add(&mut manager, &controllers)?;
+        lifecycle::add(&mut manager, &controllers, &claims)?;
         manager.controller::<Sandbox>(SANDBOX_CONTROLLER).predicate(is_of_no_workload);
     }
     if e2b_options.enabled {
-        let claims = e2b::claims(&mut manager, &e2b_options)?;
         e2b::add(&mut manager, &e2b_options, &system_namespace, &claims)?;
     }
     setup(&mut manager).map_err(DevError::Setup)?;

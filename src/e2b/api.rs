@@ -36,6 +36,7 @@ pub(super) struct Settings {
     pub(super) max_timeout: Duration,
     /// Whether the runtime in a sandbox is initialised.
     pub(super) init_runtime: bool,
+    pub(super) create_on_no_stock: bool,
     pub(super) max_concurrent_claims: usize,
 }
 

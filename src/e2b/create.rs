@@ -144,12 +144,10 @@ impl Wanted {
             .allow_internet_access(self.allow_internet_access.unwrap_or(true))
             .name_on_pod()
             .reserve_failed(extensions.reserve_failed_sandbox)
+            .create_on_no_stock(extensions.create_on_no_stock.unwrap_or(api.settings.create_on_no_stock))
             .claim_timeout(WAIT);
         if !extensions.never_timeout {
             request = request.timeout(self.lifetime);
-        }
-        if let Some(create) = extensions.create_on_no_stock {
-            request = request.create_on_no_stock(create);
         }
         if let Some(seconds) = extensions.wait_ready_timeout {
             request = request.wait_ready_timeout(Duration::from_secs(seconds).min(WAIT));

@@ -30,7 +30,7 @@ pub(super) fn of_create(error: ClaimError, template: &str) -> ApiError {
         ClaimError::Failed { reason, .. } => ApiError::internal(format!("the sandbox failed: {reason}"))
             .code("sandbox_create_failed")
             .retry(Retry::Never),
-        ClaimError::Refused { code, message } => {
+        ClaimError::Refused { code, message, .. } => {
             let text = format!("the API server refused the sandbox: {message}");
             let status =
                 if code == 429 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
@@ -52,7 +52,7 @@ fn common(error: ClaimError) -> ApiError {
     match error {
         ClaimError::Timeout { .. } => ApiError::gateway_timeout(error.to_string()),
         ClaimError::Invalid(problem) => ApiError::bad_request(problem),
-        ClaimError::Refused { code: 429, message } => ApiError::unavailable(message),
+        ClaimError::Refused { code: 429, message, .. } => ApiError::unavailable(message),
         ClaimError::Refused { .. } => ApiError::internal(error.to_string()),
         ClaimError::Unavailable { cause, .. } if nothing_done => ApiError::unavailable(cause),
         ClaimError::Unavailable { cause, .. } => ApiError::unavailable(cause).retry(Retry::Never),
@@ -117,7 +117,13 @@ mod tests {
             (of_sandbox(unavailable(unknown()), "a"), (503, Some("false"))),
             (of_sandbox(timeout(Step::Pause), "a"), (504, Some("false"))),
             (of_sandbox(timeout(Step::Resume), "a"), (504, Some("false"))),
-            (of_create(ClaimError::Refused { code: 403, message: String::new() }, "p"), (500, Some("false"))),
+            (
+                of_create(
+                    ClaimError::Refused { action: "creating a sandbox", code: 403, message: String::new() },
+                    "p",
+                ),
+                (500, Some("false")),
+            ),
         ] {
             assert_eq!(answer(error), (expected.0, expected.1.map(str::to_owned)));
         }

@@ -60,6 +60,6 @@ mod types;
 mod view;
 
 pub use self::entry::{ADMIN_TEAM, NewEntry};
-pub use self::server::{E2bError, LISTENER, add, claims};
+pub use self::server::{E2bError, LISTENER, add};
 pub use self::store::{AddedKey, KeyInfo, KeyStore, KeyStoreError};
 pub use self::tls::TlsError;

@@ -35,20 +35,6 @@ pub enum E2bError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Creates the claim engine of a manager as the options describe it, with its sweep and its metrics. Call this once, on a
-/// tokio runtime, before the manager runs.
-///
-/// # Errors
-///
-/// [`E2bError::Metrics`] if the manager has an engine already.
-pub fn claims(manager: &mut Manager, options: &E2bOptions) -> Result<Claims, E2bError> {
-    let builder = Claims::builder(manager.cache()).create_on_no_stock(options.create_on_no_stock);
-    let claims = builder.metrics(manager.metrics().registry()).build()?;
-    let sweeper = claims.sweeper(manager.leader_only_cache());
-    manager.add_leader_only_runnable(sweeper);
-    Ok(claims)
-}
-
 /// Serves the API while the manager runs, on every replica. Call this once, before the manager runs. `system_namespace`
 /// has the Secret of keys.
 ///
@@ -78,6 +64,7 @@ pub fn add(
         min_timeout: options.min_timeout,
         max_timeout: options.max_timeout,
         init_runtime: options.init_runtime,
+        create_on_no_stock: options.create_on_no_stock,
         max_concurrent_claims: options.max_concurrent_claims.into(),
     };
     let metrics = E2bMetrics::register(manager.metrics().registry())?;

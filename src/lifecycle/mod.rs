@@ -44,6 +44,7 @@ mod revision;
 mod sandbox;
 mod sandbox_set;
 
+use crate::claims::Claims;
 use crate::manager::Manager;
 use crate::options::ControllersOptions;
 
@@ -67,19 +68,24 @@ pub enum LifecycleError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Adds all lifecycle controllers to a manager. Call this once, on a tokio runtime, before the manager runs.
+/// Adds all lifecycle controllers to a manager. Call this once, on a tokio runtime, before the manager runs. `claims` is
+/// the engine of the same manager, which [`claims::add`](crate::claims::add) returns.
 ///
 /// # Errors
 ///
 /// [`LifecycleError`].
-pub fn add(manager: &mut Manager, options: &ControllersOptions) -> Result<(), LifecycleError> {
+pub fn add(
+    manager: &mut Manager,
+    options: &ControllersOptions,
+    claims: &Claims,
+) -> Result<(), LifecycleError> {
     if !manager.cache().has_kind::<k8s_openapi::api::core::v1::Pod>() {
         return Err(LifecycleError::NotEnabled);
     }
     let metrics = LifecycleMetrics::register(manager.metrics().registry())?;
     sandbox::add(manager, options.sandbox.max_concurrent_reconciles.into(), &metrics);
     sandbox_set::add(manager, options.sandbox_set.max_concurrent_reconciles.into(), &metrics)?;
-    claim::add(manager, options.sandbox_claim.max_concurrent_reconciles.into(), &metrics)?;
+    claim::add(manager, options.sandbox_claim.max_concurrent_reconciles.into(), &metrics, claims);
     checkpoint::add(manager, options.checkpoint.max_concurrent_reconciles.into(), &metrics);
     Ok(())
 }

@@ -34,7 +34,7 @@ pub mod fixtures;
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller_manager::{BindAddress, ReconcileHandler};
+use controller_manager::{BindAddress, MetricsError, ReconcileHandler};
 use futures::future::join_all;
 use memory_apiserver::{ApiServer, FaultPlan, LoadError};
 use serde::Serialize;
@@ -44,6 +44,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api::v1alpha1::{Sandbox, SandboxSet, crds};
 use crate::cache::Cache;
+use crate::claims;
 use crate::lifecycle::{self, LifecycleError};
 use crate::manager::{Manager, ManagerError};
 use crate::options::SandboxManagerOptions;
@@ -66,6 +67,9 @@ pub enum TestCacheError {
     /// The lifecycle controllers cannot be added.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
+    /// The metrics of the claim engine cannot be registered.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
 }
 
 /// A cache that runs on its own API server. Dropping it stops the cache. See the [module](self).
@@ -168,7 +172,8 @@ impl TestCacheBuilder {
         let controllers = options.lifecycle.enabled.then(|| options.controllers.clone());
         let mut manager = Manager::builder(options).client(server.client()).build()?;
         if let Some(controllers) = controllers {
-            lifecycle::add(&mut manager, &controllers)?;
+            let claims = claims::add(&mut manager)?;
+            lifecycle::add(&mut manager, &controllers, &claims)?;
         }
         for add in handlers {
             add(&mut manager);

@@ -19,7 +19,7 @@ use kube::client::Body;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 use sandbox_manager::api::v1alpha1::Sandbox;
 use sandbox_manager::options::{BindAddress, E2bAuth, E2bOptions, SandboxManagerOptions};
-use sandbox_manager::{Manager, Provider as _, e2b, lifecycle};
+use sandbox_manager::{Manager, Provider as _, claims, e2b, lifecycle};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -115,14 +115,14 @@ pub(crate) async fn families() -> Vec<MetricFamily> {
     let controllers = options.controllers.clone();
     let mut manager = Manager::builder(options).client(client()).build().unwrap();
     manager.add_fleet_metrics().unwrap();
-    lifecycle::add(&mut manager, &controllers).unwrap();
+    let claims = claims::add(&mut manager).unwrap();
+    lifecycle::add(&mut manager, &controllers, &claims).unwrap();
     let api = E2bOptions {
         enabled: true,
         bind_address: BindAddress::Off,
         auth: E2bAuth::None,
         ..E2bOptions::default()
     };
-    let claims = e2b::claims(&mut manager, &api).unwrap();
     e2b::add(&mut manager, &api, "", &claims).unwrap();
     let metrics = manager.metrics().clone();
     // Counted by the clients that a connector creates.

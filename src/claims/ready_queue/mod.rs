@@ -83,7 +83,7 @@ pub(super) struct Candidate {
 impl Candidate {
     /// Returns true if the sandbox can be claimed still. Time may have passed since its last event.
     pub(super) fn is_claimable(&self) -> bool {
-        pool_of(&self.sandbox, Timestamp::now()).is_some()
+        is_claimable(&self.sandbox, Timestamp::now())
     }
 
     /// Puts the sandbox back when the watch shows a newer version than the one that was tried.
@@ -104,6 +104,11 @@ impl Drop for Candidate {
         let uid = self.sandbox.metadata.uid.as_deref().unwrap_or_default();
         self.queue.pools.lock().put_back(uid, self.tried);
     }
+}
+
+/// Returns true if claims can take the sandbox.
+pub(crate) fn is_claimable(sandbox: &Sandbox, now: Timestamp) -> bool {
+    pool_of(sandbox, now).is_some()
 }
 
 /// Returns the UID of the set whose pool the sandbox can be claimed from: an available, unlocked member with an address.

@@ -3,92 +3,111 @@
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use controller_manager::HandlerError;
 use futures::StreamExt as _;
 use futures::stream;
 use shared_cache::{SharedCache, error_text};
+use tokio::time::Instant;
 
 use super::decide::{Discard, set_name};
-use super::engine::{ClaimError, Engine, Outcome};
-use super::lost::Lost;
+use super::request::request;
 use super::unseen::{Unseen, Write};
 use crate::api::v1alpha1::{
     ANNOTATION_READY_FOR_CLAIM, LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox, SandboxClaim,
-    SandboxClaimStatus, SandboxSet,
+    SandboxClaimStatus,
 };
+use crate::claims::{ClaimError, ClaimRequest, Claims, LockType, LostLock, Step, WriteOutcome};
 use crate::lifecycle::requests::delete_unchanged;
 
 /// Number of requests that one claim sends at the same time.
 const PARALLEL: usize = 16;
 
+/// How long one reconcile begins to claim sandboxes, so that the status of a large claim is written in between, and other
+/// claims have their turn. Only the limit of creations makes a reconcile take so long.
+const ROUND: Duration = Duration::from_secs(2);
+
 /// What the claims of a decision have led to.
 #[derive(Debug, Default)]
-pub(super) struct Claims {
+pub(super) struct Made {
     /// Number of sandboxes from the pool.
     pub(super) taken: usize,
     /// Number of sandboxes that were created.
     pub(super) created: usize,
     /// Why there are fewer than asked for.
-    pub(super) shortage: Option<String>,
-    /// True if the API server has refused a request.
-    pub(super) is_refused: bool,
+    pub(super) shortage: Option<(Lack, String)>,
+}
+
+/// What a claim lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lack {
+    /// The pool has no sandbox for the claim now.
+    Stock,
+    /// The claim has to wait for its turn: only so many sandboxes are created per second.
+    Turn,
+    /// The API server has refused a request, or has not answered.
+    Refused,
 }
 
 /// Claims this many sandboxes, some at a time. Each write is noted before the next reconcile can miss it. After the first
 /// try that gets none, no other one begins: the next try would most likely get none either, and other claims wait. The
-/// requests whose answer was lost go first.
-///
-/// # Errors
-///
-/// If the cache cannot answer.
-pub(super) async fn claim(
-    engine: &Engine,
-    unseen: &Unseen,
-    (set, claim): (&SandboxSet, &SandboxClaim),
-    count: usize,
-) -> Result<Claims, HandlerError> {
+/// locks whose answer was lost go first.
+pub(super) async fn claim(claims: &Claims, unseen: &Unseen, claim: &SandboxClaim, count: usize) -> Made {
     let uid = claim.metadata.uid.as_deref().unwrap_or_default();
-    let (mut claims, mut unanswered) = (Claims::default(), None);
+    let request = request(claim);
+    let (mut made, end) = (Made::default(), Instant::now() + ROUND);
     let is_over = AtomicBool::new(false);
-    let attempt = async |lost: Option<Lost>| {
+    let attempt = async |lost: Option<LostLock>| {
         if is_over.load(Ordering::Relaxed) {
             return None;
         }
-        let outcome = engine.claim_one(set, claim, lost).await;
-        let has_one = matches!(outcome, Ok(Outcome::Claimed(_) | Outcome::Created(_)));
-        is_over.fetch_or(!has_one, Ordering::Relaxed);
-        Some(outcome)
+        if Instant::now() >= end {
+            return Some(Err((Lack::Turn, turn(claim))));
+        }
+        let request = lost.into_iter().fold(request.clone(), ClaimRequest::again);
+        let claimed = claims.claim(request).await;
+        is_over.fetch_or(claimed.is_err(), Ordering::Relaxed);
+        Some(claimed.map_err(|error| lack(error, claim, unseen)))
     };
     let tries = unseen.lost(uid).into_iter().map(Some).chain(iter::repeat(None)).take(count);
     let mut outcomes = stream::iter(tries).map(attempt).buffer_unordered(PARALLEL);
     while let Some(outcome) = outcomes.next().await {
         match outcome {
             None => {}
-            Some(Ok(Outcome::Claimed(sandbox))) => {
-                claims.taken += 1;
-                unseen.add(uid, Write::Known(sandbox));
-            }
-            Some(Ok(Outcome::Created(sandbox))) => {
-                claims.created += 1;
-                unseen.add(uid, Write::Known(sandbox));
-            }
-            Some(Ok(Outcome::NoStock)) => {
-                let shortage = || format!("SandboxSet {} has no available sandbox", set_name(claim));
-                claims.shortage.get_or_insert_with(shortage);
+            Some(Ok(claimed)) => {
+                match claimed.lock_type {
+                    LockType::Update => made.taken += 1,
+                    LockType::Create => made.created += 1,
+                }
+                unseen.add(uid, Write::Known(claimed.sandbox));
             }
             // The others go on: a claim that is dropped half-way may have been written.
-            Some(Err(ClaimError::Lookup(error))) => unanswered = Some(error),
-            Some(Err(error)) => {
-                if let ClaimError::Unknown { lost, .. } = &error {
-                    unseen.add(uid, Write::Unknown(lost.clone()));
-                }
-                claims.is_refused = true;
-                claims.shortage = Some(error_text(&error));
+            Some(Err(lack)) => {
+                made.shortage = made.shortage.take().filter(|known| known.0 > lack.0).or(Some(lack));
             }
         }
     }
-    unanswered.map_or(Ok(claims), |error| Err(error.into()))
+    made
+}
+
+/// Returns what a claim lacks that got no sandbox. A lock whose answer is lost is noted.
+fn lack(error: ClaimError, claim: &SandboxClaim, unseen: &Unseen) -> (Lack, String) {
+    match error {
+        ClaimError::NoStock { .. } => {
+            (Lack::Stock, format!("SandboxSet {} has no available sandbox", set_name(claim)))
+        }
+        ClaimError::Timeout { step: Step::Lock, .. } => (Lack::Turn, turn(claim)),
+        ClaimError::Unavailable { outcome: WriteOutcome::Unknown { sandbox, lock: Some(lost) }, cause } => {
+            unseen.add(claim.metadata.uid.as_deref().unwrap_or_default(), Write::Unknown(*lost));
+            (Lack::Refused, format!("sandbox {} may be claimed: {cause}", sandbox.name))
+        }
+        error => (Lack::Refused, error.to_string()),
+    }
+}
+
+fn turn(claim: &SandboxClaim) -> String {
+    format!("SandboxSet {} has no available sandbox, and too many are being created", set_name(claim))
 }
 
 /// What has become of a sandbox that its claim gives up.

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::decide::Refusal;
 use crate::api::v1alpha1::{Sandbox, SandboxClaim};
@@ -29,8 +28,6 @@ pub(super) struct Attempt {
     pub(super) shortage: Option<String>,
     /// The sandboxes that could not be given up, by their UID.
     pub(super) refused: HashMap<String, Refusal>,
-    /// When this process has first tried to claim.
-    since: Option<Instant>,
     generation: i64,
     /// UIDs of the sandboxes that were deleted. The cache may still show them.
     deleted: HashSet<String>,
@@ -53,11 +50,6 @@ impl Attempts {
     pub(super) fn of(&self, claim: &SandboxClaim) -> Attempt {
         let known = self.claims.lock().get(uid(claim)).cloned();
         known.filter(|known| known.generation == generation(claim)).unwrap_or_default()
-    }
-
-    /// Returns when this process has first tried to claim; now, if it has not yet.
-    pub(super) fn begin(&self, claim: &SandboxClaim) -> Instant {
-        self.change(claim, |attempt| *attempt.since.get_or_insert_with(Instant::now))
     }
 
     /// Notes why the last try got fewer sandboxes than it asked for.
@@ -115,7 +107,7 @@ impl Attempts {
     }
 
     /// Changes what is known of a claim. A new spec begins anew: it may have mended what made the sandboxes fail.
-    fn change<T>(&self, claim: &SandboxClaim, change: impl FnOnce(&mut Attempt) -> T) -> T {
+    fn change(&self, claim: &SandboxClaim, change: impl FnOnce(&mut Attempt)) {
         let mut claims = self.claims.lock();
         let attempt = claims.entry(uid(claim).to_owned()).or_default();
         if attempt.generation != generation(claim) {
@@ -123,7 +115,7 @@ impl Attempts {
             (attempt.failed, attempt.shortage) = (0, None);
             attempt.refused.clear();
         }
-        change(attempt)
+        change(attempt);
     }
 }
 

@@ -16,33 +16,34 @@ use controller_manager::{Action, HandlerError, Observed, ReconcileHandler};
 use jiff::Timestamp;
 use shared_cache::{Reader, Satisfaction, SharedCache, error_text};
 
-use super::apply::{self, Settled};
+use super::apply::{self, Lack, Settled};
 use super::attempts::Attempts;
 use super::decide::{Decision, Discard, Failures, Member, View, add_to_message, decide, set_name, wanted};
-use super::engine::Engine;
-use super::metrics::ClaimMetrics;
 use super::observe;
 use super::unseen::{self, Unseen, Write};
 use super::waiting::{RETRY, Waiting};
 use crate::api::v1alpha1::{Sandbox, SandboxClaim, SandboxClaimPhase, SandboxSet};
 use crate::cache::indexes::SANDBOX_USER;
+use crate::claims::Claims;
 use crate::lifecycle::events::{Events, Reason};
 use crate::lifecycle::requests::{UNSEEN_WRITE, delete_unchanged};
 
 /// How often the sandboxes that a claim gives up are looked at anew, because they have changed meanwhile.
 const SETTLE_ROUNDS: usize = 5;
 
+/// When a claim goes on whose round was over: others have had their turn.
+const TURN: Duration = Duration::from_secs(1);
+
 /// Reconciles claims.
 pub(super) struct ClaimHandler {
     pub(super) cache: SharedCache,
     pub(super) sandboxes: Reader<Sandbox>,
     pub(super) sets: Reader<SandboxSet>,
-    pub(super) engine: Engine,
+    pub(super) claims: Claims,
     pub(super) events: Events,
     pub(super) unseen: Unseen,
     pub(super) waiting: Arc<Waiting>,
     pub(super) attempts: Attempts,
-    pub(super) metrics: ClaimMetrics,
 }
 
 /// The members of a claim, and a decision about them that gives up none.
@@ -193,7 +194,9 @@ impl ClaimHandler {
         set: &Set,
         mut standings: Standings,
     ) -> Result<Option<(Standings, Option<Duration>)>, HandlerError> {
-        let Set::Cached(pool) = set else { return Ok(Some((standings, Some(RETRY)))) };
+        if !matches!(set, Set::Cached(_)) {
+            return Ok(Some((standings, Some(RETRY))));
+        }
         if let Some(pause) = self.attempts.remaining(claim) {
             // A sandbox that becomes available is for a claim that may take it.
             self.waiting.remove(claim);
@@ -204,21 +207,18 @@ impl ClaimHandler {
         }
         let mut is_waiting = false;
         loop {
-            let started = self.attempts.begin(claim);
-            let made = apply::claim(&self.engine, &self.unseen, (pool, claim), standings.1.claim).await?;
-            for _ in 0..made.taken + made.created {
-                self.metrics.claimed_after(started.elapsed());
-            }
-            self.attempts.set_shortage(claim, made.shortage.as_deref());
+            let made = apply::claim(&self.claims, &self.unseen, claim, standings.1.claim).await;
+            self.attempts.set_shortage(claim, made.shortage.as_ref().map(|(_, text)| text.as_str()));
             self.report(claim, &made);
             let Some(settled) = self.settle(claim, set).await? else { return Ok(None) };
             standings = settled;
-            let wait = match &made.shortage {
-                Some(_) if made.is_refused => Some(self.attempts.pause(claim)),
-                Some(_) if is_waiting => Some(RETRY),
+            let wait = match made.shortage {
+                Some((Lack::Refused, _)) => Some(self.attempts.pause(claim)),
+                Some((Lack::Turn, _)) => Some(TURN),
+                Some((Lack::Stock, _)) if is_waiting => Some(RETRY),
                 // A sandbox may have become available after the look, and before the claim waits for it. So the claim
                 // looks once more.
-                Some(_) if standings.1.claim > 0 => {
+                Some((Lack::Stock, _)) if standings.1.claim > 0 => {
                     self.waiting.add(claim);
                     is_waiting = true;
                     continue;
@@ -305,7 +305,7 @@ impl ClaimHandler {
     /// Returns the sandboxes of the claim: those that the cache shows, and own claims that it does not show yet.
     async fn members(&self, claim: &SandboxClaim) -> Result<Vec<Arc<Sandbox>>, HandlerError> {
         let uid = claim.metadata.uid.as_deref().unwrap_or_default();
-        let unseen = self.unseen.of(uid, &self.cache).await?;
+        let unseen = self.unseen.of(uid, &self.claims, &self.cache).await?;
         let mut members = self.sandboxes.by_index(SANDBOX_USER, uid)?;
         members.retain(|sandbox| !unseen.iter().any(|unseen| unseen.metadata.uid == sandbox.metadata.uid));
         members.extend(unseen);
@@ -326,16 +326,17 @@ impl ClaimHandler {
     }
 
     /// Publishes what the claims of one reconcile have led to.
-    fn report(&self, claim: &SandboxClaim, made: &apply::Claims) {
+    fn report(&self, claim: &SandboxClaim, made: &apply::Made) {
         let (new, wanted) = (made.taken + made.created, wanted(claim));
         if new > 0 {
             let note = format!("Claimed {new} of {wanted} sandboxes, {} of them created", made.created);
             self.events.publish(claim, Reason::SandboxClaimed, &note);
         }
-        if let Some(shortage) = &made.shortage {
-            let reason =
-                if made.is_refused { Reason::ClaimSandboxFailed } else { Reason::NoAvailableSandboxes };
-            self.events.publish(claim, reason, shortage);
+        match &made.shortage {
+            Some((Lack::Refused, text)) => self.events.publish(claim, Reason::ClaimSandboxFailed, text),
+            Some((Lack::Stock, text)) => self.events.publish(claim, Reason::NoAvailableSandboxes, text),
+            // The claim goes on in a moment.
+            Some((Lack::Turn, _)) | None => {}
         }
     }
 

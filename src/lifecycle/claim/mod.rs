@@ -4,15 +4,24 @@
 //! |---|---|
 //! | `decide.rs` | pure: the state of a claim in, what to do and the next status out |
 //! | `observe.rs` | pure: what a sandbox is for its claim |
-//! | `mark.rs` | pure: what a claim writes into a sandbox |
-//! | `engine.rs` | takes one sandbox of a set, or creates one |
-//! | `lost.rs` | the own claims whose answer is lost |
-//! | `unseen.rs` | the own claims that the cache does not show yet |
+//! | `request.rs` | pure: what a claim asks the engine for |
+//! | `unseen.rs` | the own claims that the cache does not show yet, and those whose answer is lost |
 //! | `attempts.rs` | how many sandboxes of a claim have failed, and when to try again |
 //! | `handler.rs` | the course of one reconcile |
 //! | `apply.rs` | executes a decision |
 //! | `waiting.rs` | the claims that wait until a set has a sandbox for them |
-//! | `metrics.rs` | how claims end, and how long they take |
+//!
+//! # Who answers for a claimed sandbox
+//!
+//! The [engine](crate::claims) takes the sandboxes, and undoes nothing that it has taken for this controller
+//! ([`return_when_locked`](crate::claims::ClaimRequest::return_when_locked)). A sandbox belongs to a claim from its lock on,
+//! because the lock writes the name and the UID of the claim: every process finds it by them, whatever has become of the
+//! reconcile that took it. So this controller alone counts the sandbox or gives it up, and it writes no mark for the sweep
+//! of the engine.
+//!
+//! A lock whose answer is lost may be made for 70 s. Until its fate is known the claim repeats it instead of taking another
+//! sandbox, and does not complete. A process that ends takes this knowledge with it: what was made by then is listed by the
+//! next leader, and what is made later still may be one too many.
 //!
 //! What a claim does not do: the runtime in the sandbox is not initialised, so `envVars` and `dynamicVolumesMount` have no
 //! effect. An event says so.
@@ -20,12 +29,9 @@
 mod apply;
 mod attempts;
 mod decide;
-mod engine;
 mod handler;
-mod lost;
-mod mark;
-mod metrics;
 mod observe;
+mod request;
 mod unseen;
 mod waiting;
 
@@ -38,27 +44,21 @@ use jiff::Timestamp;
 use shared_cache::{Event, ObjectKey};
 
 use self::attempts::Attempts;
-use self::engine::{Engine, is_free};
 use self::handler::ClaimHandler;
-use self::metrics::ClaimMetrics;
 use self::unseen::Unseen;
 use self::waiting::Waiting;
 use super::backoff::queue_options;
 use super::events::Events;
 use super::metrics::LifecycleMetrics;
 use crate::api::v1alpha1::{LABEL_CLAIM_NAME, Sandbox, SandboxClaim, label};
+use crate::claims::{Claims, is_claimable};
 use crate::manager::Manager;
 
 /// Name of the controller that claims sandboxes.
 pub const CLAIM_CONTROLLER: &str = "sandboxclaim-controller";
 
 /// Adds the controller to a manager.
-pub(super) fn add(
-    manager: &mut Manager,
-    concurrency: usize,
-    metrics: &LifecycleMetrics,
-) -> Result<(), prometheus::Error> {
-    let claim_metrics = ClaimMetrics::register(manager.metrics().registry())?;
+pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &LifecycleMetrics, claims: &Claims) {
     let waiting = Arc::new(Waiting::default());
     let controller = manager.controller::<SandboxClaim>(CLAIM_CONTROLLER);
     controller.leader_only().max_concurrent_reconciles(concurrency).queue_options(queue_options());
@@ -69,8 +69,7 @@ pub(super) fn add(
     let events = Events::new(manager, &context, metrics);
     let cache = context.cache().clone();
     let handler = ClaimHandler {
-        engine: Engine::new(&context, claim_metrics.clone()),
-        metrics: claim_metrics,
+        claims: claims.writes_by(cache.clone()),
         sandboxes: cache.reader(),
         sets: cache.reader(),
         cache,
@@ -80,7 +79,6 @@ pub(super) fn add(
         attempts: Attempts::default(),
     };
     manager.controller::<SandboxClaim>(CLAIM_CONTROLLER).add_reconcile_handler(handler);
-    Ok(())
 }
 
 /// Returns the claim that a sandbox belongs to.
@@ -94,7 +92,7 @@ fn becomes_free(event: &Event<Sandbox>) -> bool {
     let now = Timestamp::now();
     match event {
         Event::Applied { old, new } => {
-            is_free(new, now) && !old.as_ref().is_some_and(|old| is_free(old, now))
+            is_claimable(new, now) && !old.as_ref().is_some_and(|old| is_claimable(old, now))
         }
         _ => false,
     }
@@ -103,6 +101,6 @@ fn becomes_free(event: &Event<Sandbox>) -> bool {
 /// Returns the claim that waits longest for a sandbox like this one.
 fn claim_for(sandbox: &Sandbox, waiting: &Waiting) -> Vec<ObjectKey> {
     // Of a change, the old state is asked about, too.
-    let set = sandbox.controller_sandbox_set_name().filter(|_| is_free(sandbox, Timestamp::now()));
+    let set = sandbox.controller_sandbox_set_name().filter(|_| is_claimable(sandbox, Timestamp::now()));
     set.and_then(|set| waiting.next(sandbox.namespace_or_empty(), set)).into_iter().collect()
 }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::decide::{Decision, Discard, Failures, Member, Refusal, Standing, View, decide};
-use super::mark::mark;
 use super::observe::{belongs_to, member};
+use super::request::request;
 use crate::api::v1alpha1::{
     CONDITION_COMPLETED, CONDITION_TIMED_OUT, Sandbox, SandboxClaim, SandboxClaimPhase, SandboxClaimStatus,
 };
@@ -569,7 +569,7 @@ fn ls7_a_claim_writes_what_upstream_writes() {
         "metadata": {"name": "two", "namespace": "default", "uid": "5425065f"},
         "spec": {"templateName": "code-interpreter", "labels": {"l": "1"}},
     });
-    mark(&mut sandbox, &serde_json::from_value(object).unwrap(), "a373ec39", now());
+    request(&serde_json::from_value(object).unwrap()).write(&mut sandbox, "a373ec39", now());
     let written = serde_json::to_value(&sandbox).unwrap();
     let expected = json!({
         "name": "code-interpreter-225bt", "namespace": "default", "generateName": "code-interpreter-",
@@ -610,7 +610,7 @@ fn lk1_image_resources_annotations_and_shutdown_time_are_part_of_the_same_write(
         "annotations": {"user": "b"}, "shutdownTime": "2030-01-02T00:00:00Z",
         "inplaceUpdate": {"image": "new", "resources": {"limits": {"cpu": "2"}, "requests": {"cpu": "500m"}}},
     });
-    mark(&mut sandbox, &claim(&spec, &Value::Null), "lock", now());
+    request(&claim(&spec, &Value::Null)).write(&mut sandbox, "lock", now());
     let written = serde_json::to_value(&sandbox).unwrap();
     assert_eq!(written["spec"]["shutdownTime"], "2030-01-02T00:00:00Z");
     assert_eq!(written["metadata"]["annotations"]["user"], "b");

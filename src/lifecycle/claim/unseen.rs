@@ -10,10 +10,10 @@ use controller_manager::HandlerError;
 use kube::Api;
 use kube::api::ListParams;
 use parking_lot::Mutex;
-use shared_cache::{ObjectKey, ReadError, SharedCache};
+use shared_cache::{ObjectKey, SharedCache};
 
-use super::lost::{Fate, Lost};
 use crate::api::v1alpha1::{LABEL_CLAIM_NAME, Sandbox, SandboxClaim};
+use crate::claims::{Claims, Fate, LostLock};
 use crate::lifecycle::requests::{REQUEST_TIMEOUT, no_answer};
 
 /// One claim of a sandbox.
@@ -22,7 +22,7 @@ pub(super) enum Write {
     /// The API server has answered with this sandbox.
     Known(Arc<Sandbox>),
     /// The answer is lost.
-    Unknown(Lost),
+    Unknown(LostLock),
 }
 
 /// The claims of sandboxes, by the UID of the SandboxClaim. A claim without an entry was begun by another process.
@@ -51,7 +51,7 @@ impl Unseen {
     }
 
     /// Returns the writes of a claim whose answer is lost, and that may have an effect later.
-    pub(super) fn lost(&self, uid: &str) -> Vec<Lost> {
+    pub(super) fn lost(&self, uid: &str) -> Vec<LostLock> {
         let writes = self.writes.lock();
         let lost = writes.get(uid).into_iter().flatten().filter_map(|write| match write {
             Write::Unknown(lost) => Some(lost.clone()),
@@ -71,11 +71,16 @@ impl Unseen {
     /// # Errors
     ///
     /// If a sandbox must be read from the API server, and cannot. Nothing is forgotten then.
-    pub(super) async fn of(&self, uid: &str, cache: &SharedCache) -> Result<Vec<Arc<Sandbox>>, ReadError> {
+    pub(super) async fn of(
+        &self,
+        uid: &str,
+        claims: &Claims,
+        cache: &SharedCache,
+    ) -> Result<Vec<Arc<Sandbox>>, HandlerError> {
         let before = self.writes.lock().get(uid).cloned().unwrap_or_default();
         let mut left = Vec::new();
         for write in before {
-            left.extend(resolved(write, cache).await?);
+            left.extend(resolved(write, claims, cache).await?);
         }
         let known = left.iter().filter_map(|write| match write {
             Write::Known(sandbox) => Some(Arc::clone(sandbox)),
@@ -92,17 +97,15 @@ impl Write {
     fn replaces(&self, old: &Self) -> bool {
         match (self, old) {
             (Self::Known(new), Self::Known(old)) => new.metadata.uid == old.metadata.uid,
-            (Self::Known(new), Self::Unknown(Lost { sandbox: old, .. }))
-            | (Self::Unknown(Lost { sandbox: new, .. }), Self::Unknown(Lost { sandbox: old, .. })) => {
-                new.metadata.name == old.metadata.name
-            }
+            (Self::Known(new), Self::Unknown(old)) => ObjectKey::of(&**new) == old.key(),
+            (Self::Unknown(new), Self::Unknown(old)) => new.key() == old.key(),
             (Self::Unknown(_), Self::Known(_)) => false,
         }
     }
 }
 
 /// Returns what is left to remember of a write: nothing if the cache shows it, or if it can have no effect any more.
-async fn resolved(write: Write, cache: &SharedCache) -> Result<Option<Write>, ReadError> {
+async fn resolved(write: Write, claims: &Claims, cache: &SharedCache) -> Result<Option<Write>, HandlerError> {
     use shared_cache::Satisfaction::{Expired, Satisfied, Unsatisfied};
     let live = async |key: &ObjectKey| cache.api_reader().get::<Sandbox>(&key.namespace, &key.name).await;
     match write {
@@ -114,8 +117,8 @@ async fn resolved(write: Write, cache: &SharedCache) -> Result<Option<Write>, Re
                 Ok(live(&ObjectKey::of(&*sandbox)).await?.filter(same).map(Write::Known))
             }
         },
-        Write::Unknown(lost) => Ok(match lost.fate(cache).await? {
-            Fate::Done(claimed) => Some(Write::Known(claimed)),
+        Write::Unknown(lost) => Ok(match claims.fate(&lost).await? {
+            Fate::Made(claimed) => Some(Write::Known(claimed)),
             Fate::Open => Some(Write::Unknown(lost)),
             Fate::Void => None,
         }),
@@ -172,9 +175,10 @@ mod tests {
         };
         let unseen = Unseen::default();
         for name in ["a", "b", "a"] {
-            unseen.add("claim", Write::Unknown(Lost::new(sandbox(name), name.to_owned())));
+            unseen.add("claim", Write::Unknown(LostLock::new(sandbox(name), name.to_owned())));
         }
-        let names = || -> Vec<_> { unseen.lost("claim").into_iter().map(|lost| lost.lock).collect() };
+        let names =
+            || -> Vec<_> { unseen.lost("claim").into_iter().map(|lost| lost.lock().to_owned()).collect() };
         assert_eq!(names(), ["b", "a"]);
         unseen.add("claim", Write::Known(sandbox("b")));
         assert_eq!(names(), ["a"]);

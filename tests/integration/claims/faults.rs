@@ -10,7 +10,7 @@ use http::{Method, Request};
 use kube::client::Body;
 use memory_apiserver::{FaultPlan, On, RequestFault, Times, Verb};
 use sandbox_manager::cache::Cache;
-use sandbox_manager::claims::{ClaimError, Claims, WriteOutcome};
+use sandbox_manager::claims::{ClaimError, Claims, Fate, LostLock, WriteOutcome};
 use tower::service_fn;
 
 use super::history::History;
@@ -145,6 +145,86 @@ async fn q4_a_result_that_is_ready_and_never_taken_is_undone() {
     .await;
     drop(claim);
     until_locked(&server, &BTreeSet::new()).await;
+}
+
+#[tokio::test]
+async fn q2_a_caller_that_answers_for_its_lock_gets_it_back_when_its_answer_is_lost_and_repeats_it() {
+    let server = stocked(3);
+    let replica = Replica::start(&server).await;
+    let locked_only = || request("key").return_when_locked();
+    server.inject(&on_patch(Times::First(1), answer(504)));
+    let lost = lost_lock(replica.claims.claim(locked_only()).await.unwrap_err());
+    assert_eq!(super::writes(&server).len(), 1, "no other member is tried");
+    assert!(matches!(replica.claims.fate(&lost).await.unwrap(), Fate::Open));
+    let claimed = replica.claims.claim(locked_only().again(lost.clone())).await.unwrap();
+    assert_eq!((claimed.name_or_empty(), &*claimed.lock), (&*lost.key().name, lost.lock()));
+    assert!(matches!(replica.claims.fate(&lost).await.unwrap(), Fate::Made(_)));
+    // Repeated once more, it is the same claim.
+    let again = replica.claims.claim(locked_only().again(lost.clone())).await.unwrap();
+    assert_eq!(names([&again]), names([&claimed]));
+    replica.claims.settled().await;
+    until_locked(&server, &names([&claimed])).await;
+}
+
+#[tokio::test]
+async fn q2_a_lost_lock_of_a_member_that_somebody_else_has_taken_is_void_and_another_one_is_taken() {
+    let server = stocked(2);
+    let (replica, other) = (Replica::start(&server).await, Replica::start(&server).await);
+    server.inject(&on_patch(Times::First(1), answer(504)));
+    let request = || request("key").return_when_locked();
+    let lost = lost_lock(replica.claims.claim(request()).await.unwrap_err());
+    let theirs = [other.claim("other").await.unwrap(), other.claim("other").await.unwrap()];
+    let theirs = theirs.iter().find(|claimed| claimed.name_or_empty() == lost.key().name).unwrap();
+    assert!(matches!(replica.claims.fate(&lost).await.unwrap(), Fate::Void));
+    server.force("sandboxes.agents.kruise.io", super::member(2, "new"));
+    crate::support::eventually("a third member", crate::support::SOON, async || {
+        anyhow::ensure!(replica.claims.ready_in_pool(super::NAMESPACE, super::POOL) == 1);
+        Ok(())
+    })
+    .await;
+    let mine = replica.claims.claim(request().again(lost)).await.unwrap();
+    assert_eq!((mine.name_or_empty(), theirs.owner()), ("pool-2", Some("other")));
+}
+
+#[tokio::test]
+async fn q4_a_caller_that_answers_for_its_lock_and_leaves_has_it_all_the_same() {
+    let server = stocked(2);
+    // The lock is written, and its answer never comes.
+    let inner = server.client_without_faults();
+    let client = kube::Client::new(
+        service_fn(move |request: Request<Body>| {
+            let (inner, is_lock) = (inner.clone(), request.method() == Method::PATCH);
+            async move {
+                let answer = inner.send(request).await;
+                if is_lock { std::future::pending().await } else { answer }
+            }
+        }),
+        "default",
+    );
+    let cache = Cache::builder(client).build();
+    cache.start().await.unwrap();
+    let claims = Claims::builder(&cache).build().unwrap();
+    let mut claim = Box::pin(claims.claim(request("key").return_when_locked()));
+    let locked = tokio::select! {
+        claimed = &mut claim => panic!("{claimed:?}"),
+        locked = crate::support::eventually("the lock", crate::support::SOON, async || {
+            let locked = super::locked(&server).await;
+            anyhow::ensure!(!locked.is_empty());
+            Ok(locked)
+        }) => locked,
+    };
+    drop(claim);
+    claims.settled().await;
+    assert_eq!(super::locked(&server).await, locked, "nothing is undone");
+    assert_eq!(super::sandboxes(&server).await.len(), 2);
+}
+
+/// Returns the lock that an error leaves to the caller.
+fn lost_lock(error: ClaimError) -> LostLock {
+    match error {
+        ClaimError::Unavailable { outcome: WriteOutcome::Unknown { lock: Some(lost), .. }, .. } => *lost,
+        error => panic!("{error:?}"),
+    }
 }
 
 #[tokio::test]

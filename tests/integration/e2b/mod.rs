@@ -21,9 +21,9 @@ use kube::api::{ListParams, PostParams};
 use memory_apiserver::{ApiServer, Kubelet};
 use sandbox_manager::api::v1alpha1::{Sandbox, SandboxSet, crds};
 use sandbox_manager::e2b::{self, KeyStore, NewEntry};
-use sandbox_manager::lifecycle;
 use sandbox_manager::manager::{Manager, ManagerError};
 use sandbox_manager::options::{BindAddress, SandboxManagerOptions};
+use sandbox_manager::{claims, lifecycle};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -203,10 +203,10 @@ async fn serve(
     let (api, controllers) = (options.e2b.clone(), options.controllers.clone());
     let (has_lifecycle, system) = (options.lifecycle.enabled, options.system_namespace.clone());
     let mut manager = Manager::builder(options).client(server.client()).build().unwrap();
+    let claims = claims::add(&mut manager).unwrap();
     if has_lifecycle {
-        lifecycle::add(&mut manager, &controllers).unwrap();
+        lifecycle::add(&mut manager, &controllers, &claims).unwrap();
     }
-    let claims = e2b::claims(&mut manager, &api).unwrap();
     e2b::add(&mut manager, &api, &system, &claims).unwrap();
     let manager = manager.bind().await.unwrap();
     let address = manager.address(e2b::LISTENER).unwrap();

@@ -22,9 +22,9 @@ use kube::{Api, Client, Resource};
 use memory_apiserver::{ApiServer, Kubelet, SeenRequest, Verb};
 use prometheus::{Registry, TextEncoder};
 use sandbox_manager::api::v1alpha1::crds;
-use sandbox_manager::lifecycle;
 use sandbox_manager::manager::{Manager, ManagerError};
 use sandbox_manager::options::{BindAddress, SandboxManagerOptions};
+use sandbox_manager::{claims, lifecycle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
@@ -84,7 +84,8 @@ impl Lab {
         let controllers = options.controllers.clone();
         let mut manager =
             Manager::builder(options).client(self.server.client()).lifecycle(true).build().unwrap();
-        lifecycle::add(&mut manager, &controllers).unwrap();
+        let claims = claims::add(&mut manager).unwrap();
+        lifecycle::add(&mut manager, &controllers, &claims).unwrap();
         let (metrics, stop) = (manager.metrics().registry().clone(), CancellationToken::new());
         let task = tokio::spawn(manager.run(stop.clone()));
         self.manager = Some(RunningManager { task, metrics, _stop: stop });

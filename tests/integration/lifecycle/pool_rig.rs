@@ -17,9 +17,9 @@ use sandbox_manager::api::v1alpha1::{
     SandboxTemplate, StateKind, crds,
 };
 use sandbox_manager::controller_manager::shared_cache::jiff::Timestamp;
-use sandbox_manager::lifecycle;
 use sandbox_manager::manager::{Manager, ManagerError};
 use sandbox_manager::options::{BindAddress, SandboxManagerOptions};
+use sandbox_manager::{claims, lifecycle};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -97,7 +97,8 @@ impl Rig {
         let controllers = options.controllers.clone();
         let builder = Manager::builder(options).client(self.server.client()).lifecycle(true);
         let mut manager = builder.build().expect("a manager");
-        lifecycle::add(&mut manager, &controllers).expect("the lifecycle controllers");
+        let claims = claims::add(&mut manager).expect("the claim engine");
+        lifecycle::add(&mut manager, &controllers, &claims).expect("the lifecycle controllers");
         let (cache, stop) = (manager.cache().clone(), CancellationToken::new());
         let task = tokio::spawn(manager.run(stop.clone()));
         self.manager = Some(Running { _stop: stop, task });

@@ -18,7 +18,7 @@ use sandbox_manager::cache::{ListSandboxesInPoolOptions, ListSandboxesOptions};
 use sandbox_manager::lifecycle::{self, CLAIM_CONTROLLER, SANDBOX_CONTROLLER, SANDBOX_SET_CONTROLLER};
 use sandbox_manager::manager::{Manager, ManagerError};
 use sandbox_manager::options::{BindAddress, SandboxManagerOptions};
-use sandbox_manager::{Cache, Provider as _};
+use sandbox_manager::{Cache, Provider as _, claims};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,8 @@ impl Process {
         let controllers = options.controllers.clone();
         let mut manager = Manager::builder(options).client(client).build().unwrap();
         if lifecycle {
-            lifecycle::add(&mut manager, &controllers).unwrap();
+            let claims = claims::add(&mut manager).unwrap();
+            lifecycle::add(&mut manager, &controllers, &claims).unwrap();
         }
         let (cache, metrics) = (manager.cache().clone(), manager.metrics().registry().clone());
         let stop = CancellationToken::new();
