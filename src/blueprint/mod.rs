@@ -1,7 +1,6 @@
 //! New members of a set (LP3): their names, labels and specs. Used by the controller that fills pools, and by claims that
 //! find none.
 
-pub(crate) mod claim;
 pub(crate) mod template;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use super::claims::Claims;
 use crate::manager::Manager;
 
 /// Creates the claim engine of a manager, with its metrics and its sweep, for all that claim in this process: the E2B API
-/// and the controller of SandboxClaims. Call this once, on a tokio runtime, before the manager runs.
+/// and the controller of `SandboxClaim`s. Call this once, on a tokio runtime, before the manager runs.
 ///
 /// # Errors
 ///

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::deadline::{self, Times};
+use super::member::{claimed_template, leave_pool, written_keys};
 use super::request::{ClaimRequest, Lifetime, Retention, RuntimeInit};
 use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_TIMESTAMP, ANNOTATION_CLAIM_UNFINISHED_UNTIL, ANNOTATION_INIT_RUNTIME_REQUEST,
@@ -16,7 +17,6 @@ use crate::api::v1alpha1::{
     LABEL_ALLOW_INTERNET_ACCESS, LABEL_FALSE, LABEL_OWNER, LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_NAME,
     LABEL_TRUE, Sandbox, Time,
 };
-use crate::blueprint::claim::{claimed_template, leave_pool, written_keys};
 
 /// What a claim writes into one sandbox.
 pub(super) struct Mark<'a> {
@@ -82,7 +82,7 @@ impl Mark<'_> {
             (ANNOTATION_CLAIM_TIMESTAMP, Some(Time::whole_seconds(self.now).to_string())),
             (
                 ANNOTATION_UPDATED_METADATA_IN_CLAIM,
-                written_keys(Some(&self.request.annotations), Some(&self.request.labels)),
+                written_keys(&self.request.annotations, &self.request.labels),
             ),
             (ANNOTATION_RESERVE_PAUSED_SANDBOX_DURATION, self.request.retention.map(retention_text)),
             (ANNOTATION_INIT_RUNTIME_REQUEST, init),

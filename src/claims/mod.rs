@@ -22,7 +22,7 @@
 //! - A lock whose answer was lost is found by a live read of its value (Q2). A lock that the API server writes later than
 //!   that is found by the watch, and undone.
 //! - Of a caller that asks to [return when it is locked](ClaimRequest::return_when_locked), nothing is undone: that caller
-//!   knows its sandboxes by what the lock says. The controller of SandboxClaims is one. A lock whose answer is lost is
+//!   knows its sandboxes by what the lock says. The controller of `SandboxClaim`s is one. A lock whose answer is lost is
 //!   returned to it, and no other sandbox is tried until the caller asks for that.
 //!
 //! # Caveats
@@ -47,6 +47,7 @@ mod lock;
 mod lookup;
 mod lost;
 mod mark;
+mod member;
 mod metrics;
 mod pause;
 mod ready_queue;

@@ -120,7 +120,6 @@ const PARTS: [(&str, &[&str]); 9] = [
             "sandbox_manager_pod_",
             "sandbox_manager_pods_",
             "sandbox_manager_sandbox_",
-            "sandbox_manager_claim",
             "sandbox_manager_events_",
         ],
     ),

@@ -63,7 +63,7 @@ pub(super) async fn claim(claims: &Claims, unseen: &Unseen, claim: &SandboxClaim
             return None;
         }
         if Instant::now() >= end {
-            return Some(Err((Lack::Turn, turn(claim))));
+            return Some(Err((Lack::Turn, "waiting for its turn".to_owned())));
         }
         let request = lost.into_iter().fold(request.clone(), ClaimRequest::again);
         let claimed = claims.claim(request).await;
@@ -97,17 +97,13 @@ fn lack(error: ClaimError, claim: &SandboxClaim, unseen: &Unseen) -> (Lack, Stri
         ClaimError::NoStock { .. } => {
             (Lack::Stock, format!("SandboxSet {} has no available sandbox", set_name(claim)))
         }
-        ClaimError::Timeout { step: Step::Lock, .. } => (Lack::Turn, turn(claim)),
+        ClaimError::Timeout { step: Step::Lock, reason, .. } => (Lack::Turn, reason),
         ClaimError::Unavailable { outcome: WriteOutcome::Unknown { sandbox, lock: Some(lost) }, cause } => {
             unseen.add(claim.metadata.uid.as_deref().unwrap_or_default(), Write::Unknown(*lost));
             (Lack::Refused, format!("sandbox {} may be claimed: {cause}", sandbox.name))
         }
         error => (Lack::Refused, error.to_string()),
     }
-}
-
-fn turn(claim: &SandboxClaim) -> String {
-    format!("SandboxSet {} has no available sandbox, and too many are being created", set_name(claim))
 }
 
 /// What has become of a sandbox that its claim gives up.

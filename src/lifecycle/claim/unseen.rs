@@ -117,10 +117,15 @@ async fn resolved(write: Write, claims: &Claims, cache: &SharedCache) -> Result<
                 Ok(live(&ObjectKey::of(&*sandbox)).await?.filter(same).map(Write::Known))
             }
         },
-        Write::Unknown(lost) => Ok(match claims.fate(&lost).await? {
-            Fate::Made(claimed) => Some(Write::Known(claimed)),
-            Fate::Open => Some(Write::Unknown(lost)),
-            Fate::Void => None,
+        Write::Unknown(lost) => Ok(match claims.fate(&lost).await {
+            Ok(Fate::Made(claimed)) => Some(Write::Known(claimed)),
+            Ok(Fate::Void) => None,
+            Ok(Fate::Open) => Some(Write::Unknown(lost)),
+            Err(error) => {
+                // The others may be known, and the claim goes on with them.
+                tracing::warn!(sandbox = %lost.key(), %error, "cannot see if a lost lock was written; trying again");
+                Some(Write::Unknown(lost))
+            }
         }),
     }
 }

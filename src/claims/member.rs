@@ -1,15 +1,15 @@
-//! What every claim writes into a sandbox, whoever makes it: the claim engine, or the controller of `SandboxClaim`s.
+//! What becomes of a member of a pool that is claimed: it leaves the pool, and its template changes. Pure.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 
-use super::template::{add_labels, changed, object_at};
 use crate::api::v1alpha1::{ClaimInplaceUpdate, PodTemplate};
+use crate::blueprint::template::{add_labels, changed, object_at};
 
 /// Removes the controller reference, so the pool refills.
-pub(crate) fn leave_pool(metadata: &mut ObjectMeta) {
+pub(super) fn leave_pool(metadata: &mut ObjectMeta) {
     if let Some(owners) = &mut metadata.owner_references {
         owners.retain(|owner| owner.controller != Some(true));
     }
@@ -17,13 +17,13 @@ pub(crate) fn leave_pool(metadata: &mut ObjectMeta) {
 }
 
 /// Returns the keys that the user has chosen, as JSON: a cleanup of the sandbox removes them. None if there are none.
-pub(crate) fn written_keys(
-    annotations: Option<&BTreeMap<String, String>>,
-    labels: Option<&BTreeMap<String, String>>,
+pub(super) fn written_keys(
+    annotations: &BTreeMap<String, String>,
+    labels: &BTreeMap<String, String>,
 ) -> Option<String> {
     let mut all = Map::new();
     for (field, entries) in [("annotations", annotations), ("labels", labels)] {
-        if let Some(entries) = entries.filter(|entries| !entries.is_empty()) {
+        if !entries.is_empty() {
             all.insert(field.to_owned(), json!(entries.keys().collect::<Vec<_>>()));
         }
     }
@@ -31,7 +31,7 @@ pub(crate) fn written_keys(
 }
 
 /// Returns the template with these labels, and with the image and the resources of the update in its first container.
-pub(crate) fn claimed_template(
+pub(super) fn claimed_template(
     template: &PodTemplate,
     labels: BTreeMap<String, String>,
     update: Option<&ClaimInplaceUpdate>,
