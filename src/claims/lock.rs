@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Api;
 use kube::api::PostParams;
-use shared_cache::{ObjectKey, Satisfaction, error_text, version_of};
+use shared_cache::{ObjectKey, Satisfaction, version_of};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -152,7 +152,13 @@ impl Claim<'_> {
                     let error = WriteError::of_status(status.code, &status.message);
                     return Err(self.give_up(&sandbox, &plan, is_lost.map_or(error, WriteError::Unknown)));
                 }
-                Ok(Err(error)) => is_lost = Some(error_text(&error)),
+                Ok(Err(error)) => match WriteError::unanswered(&error) {
+                    WriteError::Unknown(cause) => is_lost = Some(cause),
+                    error => {
+                        let error = is_lost.map_or(error, WriteError::Unknown);
+                        return Err(self.give_up(&sandbox, &plan, error));
+                    }
+                },
                 Err(_) => is_lost = Some(format!("no answer within {:.1} s", left.as_secs_f64())),
             }
             match self.engine.live(sandbox.namespace_or_empty(), sandbox.name_or_empty()).await {

@@ -54,6 +54,8 @@ mod sweep;
 mod target;
 mod timeout;
 mod undo;
+#[cfg(test)]
+mod unsent_tests;
 mod write;
 
 pub use claimed::{Claimed, Connected, LockType};
