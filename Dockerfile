@@ -56,5 +56,6 @@ LABEL org.opencontainers.image.title="sandbox-manager" \
 COPY --from=build /src/rootfs/ /
 # Numeric UID, so that runAsNonRoot can be verified.
 USER 65532:65532
-EXPOSE 8080 8081
+# Metrics, health, and the E2B API if it is enabled.
+EXPOSE 8080 8081 8082
 ENTRYPOINT ["/usr/local/bin/sandbox-manager"]

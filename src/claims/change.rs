@@ -1,6 +1,5 @@
 //! Changes of a claimed sandbox that follow its state: decide, write, and decide again if others were faster.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -29,6 +28,15 @@ impl Decision {
     }
 }
 
+/// What one write of a change has led to.
+enum Step {
+    Written(Arc<Sandbox>),
+    /// Others have changed the sandbox, which is this now.
+    Outdated(Arc<Sandbox>),
+    /// The outcome of the write is unknown. The API server has this now, and may make the write later.
+    Lost(Arc<Sandbox>, ClaimError),
+}
+
 impl Engine {
     /// Changes a sandbox as `decide` says. The first writer wins: a change that meets another one is decided again, by the
     /// state on the API server.
@@ -40,7 +48,7 @@ impl Engine {
         id: &str,
         decide: impl Fn(&Sandbox, Activity, Timestamp) -> Decision,
     ) -> Result<Arc<Sandbox>, ClaimError> {
-        let mut sandbox = sandbox;
+        let (mut sandbox, mut lost) = (sandbox, None);
         for _ in 0..MAX_TRIES {
             let now = Timestamp::now();
             let change = match (activity(&sandbox, now), &sandbox) {
@@ -51,9 +59,13 @@ impl Engine {
                     Decision::Refuse(reason) => return Err(conflict(id, reason)),
                 },
             };
-            match self.step(&sandbox, id, change).await? {
-                ControlFlow::Break(written) => return Ok(written),
-                ControlFlow::Continue(read) => sandbox = read,
+            match self.step(&sandbox, id, change).await {
+                Ok(Step::Written(written)) => return Ok(written),
+                Ok(Step::Outdated(read)) => sandbox = read,
+                Ok(Step::Lost(read, error)) => (sandbox, lost) = (read, Some(error)),
+                // This step has changed nothing. A lost one before it may have.
+                Err(error @ ClaimError::Unavailable { .. }) => return Err(lost.unwrap_or(error)),
+                Err(error) => return Err(error),
             }
         }
         Err(conflict(id, ConflictReason::Contended))
@@ -65,14 +77,17 @@ impl Engine {
         sandbox: &Arc<Sandbox>,
         id: &str,
         change: impl FnOnce(&mut Sandbox),
-    ) -> Result<ControlFlow<Arc<Sandbox>, Arc<Sandbox>>, ClaimError> {
+    ) -> Result<Step, ClaimError> {
         match self.write(sandbox, change, REQUEST_TIMEOUT).await {
-            Ok(written) => Ok(ControlFlow::Break(written)),
-            Err(WriteError::Outdated) => Ok(ControlFlow::Continue(self.again(sandbox, id).await?)),
-            Err(error @ WriteError::Unknown(_)) => match self.again(sandbox, id).await {
-                Err(ClaimError::Unavailable { .. }) => Err(error.into_error(sandbox)),
-                read => Ok(ControlFlow::Continue(read?)),
-            },
+            Ok(written) => Ok(Step::Written(written)),
+            Err(WriteError::Outdated) => Ok(Step::Outdated(self.again(sandbox, id).await?)),
+            Err(error @ WriteError::Unknown(_)) => {
+                let error = error.into_error(sandbox);
+                match self.again(sandbox, id).await {
+                    Err(ClaimError::Unavailable { .. }) => Err(error),
+                    read => Ok(Step::Lost(read?, error)),
+                }
+            }
             Err(error) => Err(error.into_error(sandbox)),
         }
     }

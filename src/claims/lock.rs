@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Api;
 use kube::api::PostParams;
-use shared_cache::{Satisfaction, error_text};
+use shared_cache::Satisfaction;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -162,7 +162,7 @@ impl Claim<'_> {
         let mut lost = earlier.map(|lost| (lost.clone(), "an earlier request has no answer".to_owned()));
         for _ in 0..MAX_CREATIONS {
             let left = self.deadline.saturating_duration_since(Instant::now()).min(REQUEST_TIMEOUT);
-            let cause = match tokio::time::timeout(left, api.create(&PostParams::default(), &sandbox)).await {
+            let error = match tokio::time::timeout(left, api.create(&PostParams::default(), &sandbox)).await {
                 Ok(Ok(created)) => {
                     let created = Arc::new(created);
                     self.engine.made(&created);
@@ -173,14 +173,16 @@ impl Claim<'_> {
                     continue;
                 }
                 Ok(Err(kube::Error::Api(status))) if status.code < 500 && status.code != 409 => {
-                    let error = WriteError::of_status(status.code, &status.message);
-                    return Err(match lost {
-                        Some((lost, _)) => self.unknown(lost, status.message),
-                        None => error.into_error(&sandbox),
-                    });
+                    WriteError::of_status(status.code, &status.message)
                 }
-                Ok(Err(error)) => error_text(&error),
-                Err(_) => format!("no answer within {:.1} s", left.as_secs_f64()),
+                Ok(Err(error)) => WriteError::unanswered(&error),
+                Err(_) => WriteError::Unknown(format!("no answer within {:.1} s", left.as_secs_f64())),
+            };
+            let cause = match (error, lost.take()) {
+                (WriteError::Unknown(cause), _) => cause,
+                // This request has done nothing, and an earlier one may have.
+                (_, Some((lost, cause))) => return Err(self.unknown(lost, cause)),
+                (error, None) => return Err(error.into_error(&sandbox)),
             };
             let sent = LostLock::new(Arc::new(sandbox.clone()), plan.lock.clone());
             match self.engine.fate(&sent).await {

@@ -60,6 +60,8 @@ mod sweep;
 mod target;
 mod timeout;
 mod undo;
+#[cfg(test)]
+mod unsent_tests;
 mod write;
 
 pub use add::add;

@@ -17,7 +17,8 @@ pub(super) async fn release(engine: &Engine, target: &Target) -> Result<(), Clai
             Ok(true) => return Ok(()),
             Ok(false) => {}
             Err(error @ WriteError::Unknown(_)) => lost = Some(error),
-            Err(error) => return Err(error.into_error(&sandbox)),
+            // The deletion before this one may be made still.
+            Err(error) => return Err(lost.unwrap_or(error).into_error(&sandbox)),
         }
         // The deletion whose answer is lost may have been made by this call.
         match engine.again(&sandbox, &target.id).await {

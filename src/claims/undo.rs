@@ -80,9 +80,13 @@ impl Engine {
                 // The controllers write the status of a new sandbox all the time.
                 Err(WriteError::Outdated) => {}
                 Err(error) => {
+                    let is_unchanged = matches!(error, WriteError::NothingDone(_));
                     last = error;
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(REQUEST_TIMEOUT);
+                    if is_unchanged {
+                        continue;
+                    }
                 }
             }
             match self.live_again(&sandbox).await {

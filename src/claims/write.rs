@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
-use shared_cache::{ObjectKey, PatchError, ReadError, error_text};
+use shared_cache::{ObjectKey, PatchError, ReadError, error_text, is_not_sent};
 
 use super::engine::Engine;
 use super::error::{ClaimError, WriteOutcome};
@@ -25,7 +25,7 @@ pub(super) enum WriteError {
     Unreadable(String),
     /// The API server has refused the write, and would do so again.
     Refused { code: u16, message: String },
-    /// The API server was too busy to begin.
+    /// The API server was too busy to begin, or cannot be reached: the request was not sent.
     NothingDone(String),
     /// The write may have been made.
     Unknown(String),
@@ -58,8 +58,8 @@ impl From<PatchError> for WriteError {
                 Self::of_status(status.code, &status.message)
             }
             PatchError::Unread { .. } | PatchError::Serialize { .. } => Self::Unreadable(error.to_string()),
-            PatchError::OutOfScope { .. } => Self::NothingDone(error.to_string()),
-            _ => Self::Unknown(error.to_string()),
+            error if error.may_be_written() => Self::Unknown(error.to_string()),
+            error => Self::NothingDone(error.to_string()),
         }
     }
 }
@@ -71,6 +71,15 @@ impl WriteError {
             // 401: the token has expired, and is renewed.
             401 | 429 => Self::NothingDone(format!("HTTP {code}: {message}")),
             _ => Self::Refused { code, message: message.to_owned() },
+        }
+    }
+
+    /// Returns the error of a creation or a deletion that has no answer, or an answer with a status from 500 on.
+    pub(super) fn unanswered(error: &kube::Error) -> Self {
+        if is_not_sent(error) {
+            Self::NothingDone(error_text(error))
+        } else {
+            Self::Unknown(error_text(error))
         }
     }
 }
@@ -152,7 +161,7 @@ impl Engine {
             Ok(Err(kube::Error::Api(status))) if status.code < 500 => {
                 Err(WriteError::of_status(status.code, &status.message))
             }
-            Ok(Err(error)) => Err(WriteError::Unknown(error_text(&error))),
+            Ok(Err(error)) => Err(WriteError::unanswered(&error)),
             Err(_) => Err(WriteError::Unknown(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))),
         }
     }
@@ -160,5 +169,37 @@ impl Engine {
     /// Records an own write, so that lookups see it before the cache does.
     pub(super) fn record(&self, write: Write) {
         self.shared.watched.recent.record(write, &self.sandboxes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use shared_cache::NotSent;
+
+    use super::*;
+
+    #[test]
+    fn q2_a_write_that_was_not_sent_has_done_nothing() {
+        let (kind, key) = (|| "Sandbox".to_owned(), || ObjectKey::new("ns", "a"));
+        let status = |code| {
+            let status = Box::new(Status { code, ..Status::failure("x", "y") });
+            WriteError::from(PatchError::Status { kind: kind(), key: key(), status })
+        };
+        let unsent = PatchError::NotSent { kind: kind(), key: key(), cause: "refused".to_owned() };
+        assert!(matches!(unsent.into(), WriteError::NothingDone(_)));
+        let reset = PatchError::Transport { kind: kind(), key: key(), cause: "reset".to_owned() };
+        assert!(matches!(reset.into(), WriteError::Unknown(_)));
+        let late = PatchError::Timeout { kind: kind(), key: key() };
+        assert!(matches!(late.into(), WriteError::Unknown(_)));
+        assert!(matches!(status(429), WriteError::NothingDone(_)));
+        assert!(matches!(status(503), WriteError::Unknown(_)));
+        assert!(matches!(status(409), WriteError::Outdated));
+        assert!(matches!(status(403), WriteError::Refused { .. }));
+
+        let unsent = kube::Error::Service(NotSent::new("refused").into());
+        assert!(matches!(WriteError::unanswered(&unsent), WriteError::NothingDone(_)));
+        let reset = kube::Error::Service("reset".into());
+        assert!(matches!(WriteError::unanswered(&reset), WriteError::Unknown(_)));
     }
 }

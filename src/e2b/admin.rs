@@ -7,6 +7,7 @@ use http::StatusCode;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api as KubeApi;
 use secrecy::ExposeSecret as _;
+use shared_cache::{error_text, is_not_sent};
 
 use super::api::{Api, Call, no_content};
 use super::entry::{ADMIN_TEAM, Entry, EntryError, NewEntry, is_known_quota};
@@ -127,6 +128,7 @@ fn failed(error: KeyStoreError) -> ApiError {
             kube::Error::Api(status) if status.code < 500 => {
                 ApiError::internal(format!("the API server refused: {}", status.message))
             }
+            error if is_not_sent(&error) => ApiError::unavailable(error_text(&error)),
             // The key may be there, but nobody knows its text.
             error => ApiError::unavailable(error.to_string()).retry(Retry::Never),
         },

@@ -19,7 +19,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
-use http::header::{CONNECTION, HeaderName, HeaderValue};
+use http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout};
@@ -93,15 +93,25 @@ impl Server {
 }
 
 async fn handle(State(server): State<Server>, request: Request) -> Response {
-    let id = request_id(&request);
-    let mut record = Record::begin(&server, &request, id.clone());
+    let api = server.clone();
+    framed(&server, request, async move |route, request, notes| answer(&api, route, request, &notes).await)
+        .await
+}
+
+/// Puts the answer of a request into the frame: it has an id, comes in time, and is an answer also after a panic.
+pub(super) async fn framed(
+    server: &Server,
+    request: Request,
+    answer: impl AsyncFnOnce(Result<Route, ApiError>, Request, Arc<Notes>) -> Result<Response, ApiError>,
+) -> Response {
+    let (id, route) = (request_id(&request), route::resolve(request.method(), request.uri().path()));
+    let mut record = Record::begin(server, &request, &route, id.clone());
     let span = tracing::info_span!("e2b", request_id = id, operation = record.operation());
-    let notes = Arc::clone(&record.notes);
-    let answer = AssertUnwindSafe(answer(&server, record.route.take(), request, &notes)).catch_unwind();
+    let answer = AssertUnwindSafe(answer(route, request, Arc::clone(&record.notes))).catch_unwind();
     let answer = match timeout(ANSWER_TIMEOUT, answer.instrument(span)).await {
         Ok(Ok(answer)) => answer,
-        // The panic hook has written the message.
-        Ok(Err(_)) => Err(ApiError::internal("internal error")),
+        // The panic hook has written the message, which may repeat what the user has sent.
+        Ok(Err(_)) => Err(ApiError::internal("internal error: a panic").retry(Retry::Never)),
         Err(_) => Err(ApiError::gateway_timeout("no answer in time")),
     };
     let mut response = answer.unwrap_or_else(|error| {
@@ -129,12 +139,11 @@ fn request_id(request: &Request) -> String {
 
 async fn answer(
     server: &Server,
-    route: Option<Result<Route, ApiError>>,
+    route: Result<Route, ApiError>,
     request: Request,
     notes: &Notes,
 ) -> Result<Response, ApiError> {
     let api = server.api();
-    let route = route.unwrap_or_else(|| Err(ApiError::not_found("no such path")));
     if let Ok(route) = &route
         && route.operation.is_public()
     {
@@ -144,7 +153,10 @@ async fn answer(
     let (caller, route) = match admit(server, &parts.headers, route, notes) {
         Ok(admitted) => admitted,
         Err(error) => {
-            discard(body).await;
+            // A client that asks before it sends its body is told, and sends none.
+            if !parts.headers.contains_key(EXPECT) {
+                discard(body).await;
+            }
             return Err(error);
         }
     };
@@ -223,7 +235,6 @@ struct Record {
     method: Method,
     id: String,
     operation: Option<Operation>,
-    route: Option<Result<Route, ApiError>>,
     error: Option<String>,
     is_done: bool,
     /// While it exists, the stop waits for this request.
@@ -231,8 +242,7 @@ struct Record {
 }
 
 impl Record {
-    fn begin(server: &Server, request: &Request, id: String) -> Self {
-        let route = route::resolve(request.method(), request.uri().path());
+    fn begin(server: &Server, request: &Request, route: &Result<Route, ApiError>, id: String) -> Self {
         Self {
             server: server.clone(),
             notes: Arc::default(),
@@ -240,7 +250,6 @@ impl Record {
             method: request.method().clone(),
             id,
             operation: route.as_ref().ok().map(|route| route.operation),
-            route: Some(route),
             error: None,
             is_done: false,
             _underway: server.requests.token(),

@@ -42,6 +42,8 @@ mod entry;
 mod errors;
 mod failures;
 mod frame;
+#[cfg(test)]
+mod frame_tests;
 mod idempotency;
 mod key;
 mod keys;

@@ -44,8 +44,14 @@ pub(super) struct Certificate(Arc<Files>);
 struct Files {
     cert: PathBuf,
     key: PathBuf,
+    /// When the files had changed before they were read first. The reload begins later, and a change between the two
+    /// must not be missed.
+    changed_at: Changed,
     current: RwLock<Arc<CertifiedKey>>,
 }
+
+/// When both files have changed. None for a file that cannot be asked.
+type Changed = [Option<SystemTime>; 2];
 
 impl fmt::Debug for Files {
     /// Does not print the key.
@@ -68,8 +74,9 @@ impl Certificate {
     /// [`TlsError`].
     pub(super) fn load(cert: &str, key: &str) -> Result<Self, TlsError> {
         let (cert, key) = (PathBuf::from(cert), PathBuf::from(key));
+        let changed_at = changed_at(&cert, &key);
         let current = RwLock::new(Arc::new(read(&cert, &key)?));
-        Ok(Self(Arc::new(Files { cert, key, current })))
+        Ok(Self(Arc::new(Files { cert, key, changed_at, current })))
     }
 
     /// Returns a configuration that always uses the newest certificate.
@@ -88,7 +95,7 @@ impl Certificate {
 
     /// Reads the files again when they change.
     pub(super) async fn reload_until(&self, stop: CancellationToken) {
-        let mut seen = self.changed_at().await;
+        let mut seen = self.0.changed_at;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -122,12 +129,16 @@ impl Certificate {
         }
     }
 
-    async fn changed_at(&self) -> [Option<SystemTime>; 2] {
+    async fn changed_at(&self) -> Changed {
         let files = Arc::clone(&self.0);
-        let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-        let times = tokio::task::spawn_blocking(move || [modified(&files.cert), modified(&files.key)]).await;
+        let times = tokio::task::spawn_blocking(move || changed_at(&files.cert, &files.key)).await;
         times.unwrap_or_default()
     }
+}
+
+fn changed_at(cert: &Path, key: &Path) -> Changed {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    [modified(cert), modified(key)]
 }
 
 fn read(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
@@ -146,6 +157,12 @@ fn read(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
 
 #[cfg(test)]
 mod tests {
+    use rustls::DigitallySignedStruct;
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::pki_types::{ServerName, UnixTime};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio_rustls::client::TlsStream;
+
     use super::*;
 
     /// Writes a new certificate and its key, and returns the certificate.
@@ -189,6 +206,103 @@ mod tests {
         assert_eq!(current(&certificate), second);
         stop.cancel();
         task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_that_changes_before_the_reload_begins_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), SystemTime::UNIX_EPOCH);
+        let certificate = load(folder.path()).unwrap();
+        let second = write(folder.path(), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
+        let (reloading, stop) = (certificate.clone(), CancellationToken::new());
+        let _stopped = stop.clone().drop_guard();
+        tokio::spawn(async move { reloading.reload_until(stop).await });
+        tokio::time::sleep(2 * RELOAD_INTERVAL).await;
+        assert_eq!(current(&certificate), second);
+    }
+
+    /// Does a handshake with the configuration of a server. Returns the certificate that the server has shown, and the
+    /// connection.
+    async fn handshake(config: &Arc<ServerConfig>) -> (Vec<u8>, TlsStream<DuplexStream>) {
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(config));
+        tokio::spawn(async move {
+            let mut stream = acceptor.accept(server).await.unwrap();
+            let mut byte = [0];
+            while stream.read_exact(&mut byte).await.is_ok() {
+                stream.write_all(&byte).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        });
+        let verifier = Arc::new(AnyCertificate(aws_lc_rs::default_provider()));
+        let client_config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let client_config = client_config.with_safe_default_protocol_versions().unwrap();
+        let client_config = client_config.dangerous().with_custom_certificate_verifier(verifier);
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config.with_no_client_auth()));
+        let stream = connector.connect("localhost".try_into().unwrap(), client).await.unwrap();
+        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        (shown, stream)
+    }
+
+    /// A client that trusts every server, since the test compares the certificate itself.
+    #[derive(Debug)]
+    struct AnyCertificate(rustls::crypto::CryptoProvider);
+
+    impl ServerCertVerifier for AnyCertificate {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            self.0.signature_verification_algorithms.supported_schemes()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_gets_the_new_certificate_and_an_open_one_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = write(folder.path(), SystemTime::UNIX_EPOCH);
+        let certificate = load(folder.path()).unwrap();
+        let config = certificate.server_config().unwrap();
+        let (shown, mut open) = handshake(&config).await;
+        assert_eq!(shown, first);
+
+        let second = write(folder.path(), SystemTime::UNIX_EPOCH);
+        assert!(certificate.reload().await);
+        assert_eq!(handshake(&config).await.0, second);
+        open.write_all(b"x").await.unwrap();
+        open.flush().await.unwrap();
+        assert_eq!(open.read_u8().await.unwrap(), b'x');
+
+        std::fs::write(folder.path().join("key"), "nothing").unwrap();
+        assert!(!certificate.reload().await);
+        assert_eq!(handshake(&config).await.0, second);
     }
 
     #[test]

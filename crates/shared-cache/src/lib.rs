@@ -18,6 +18,7 @@ mod cache;
 mod error_text;
 mod informer;
 mod kind;
+mod not_sent;
 mod object;
 mod runtime_thread;
 mod store;
@@ -40,6 +41,7 @@ pub use kind::{
     CacheObject, CachedResource, DecodeError, Index, IndexFunc, IndexKeys, decode_json, decode_partially,
     decode_text,
 };
+pub use not_sent::{NotSent, is_not_sent};
 pub use object::{Batch, DeletionReason, Delta, KeyRef, ObjectKey, Observer, parse_version, version_of};
 pub use runtime_thread::RuntimeThread;
 pub use subscription::{Event, Subscription, SubscriptionEnd, predicates};

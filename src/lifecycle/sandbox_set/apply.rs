@@ -147,6 +147,8 @@ impl Executor {
             }
             // The first request has arrived meanwhile. The next pass reads the sandbox.
             Err(Failure::AlreadyExists(_)) => {}
+            // Nothing was done by this request, but the first one may arrive still.
+            Err(failure @ Failure::Busy(_)) => memory.failed(Attempted::Creation, &failure),
             Err(failure) => self.record_failure(set, name, &failure, memory),
         }
     }

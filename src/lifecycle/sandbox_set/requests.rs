@@ -10,7 +10,7 @@ use kube::{Api, Client, Resource};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
-use shared_cache::error_text;
+use shared_cache::{error_text, is_not_sent};
 
 use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_TIMESTAMP, ANNOTATION_LOCK, ANNOTATION_OWNER, LABEL_SANDBOX_POOL, OWNER_SCALE_DOWN,
@@ -36,7 +36,7 @@ pub(super) enum Failure {
     /// Nothing was done. Somebody must change a permission, a quota or the object.
     #[error("{0}")]
     Refused(String),
-    /// Nothing was done. The API server is busy, or a webhook that it asks does not answer.
+    /// Nothing was done. The API server is busy or cannot be reached, or a webhook that it asks does not answer.
     #[error("{0}")]
     Busy(String),
     /// The request may have been executed.
@@ -49,6 +49,7 @@ impl From<kube::Error> for Failure {
         let status = match error {
             kube::Error::Api(status) => status,
             kube::Error::BuildRequest(_) => return Self::Refused(error_text(&error)),
+            other if is_not_sent(&other) => return Self::Busy(error_text(&other)),
             other => return Self::Unknown(error_text(&other)),
         };
         let message = status.message.clone();
@@ -178,6 +179,7 @@ async fn within_deadline<T>(request: impl Future<Output = Result<T, kube::Error>
 #[cfg(test)]
 mod tests {
     use kube::core::Status;
+    use shared_cache::NotSent;
 
     use super::*;
 
@@ -196,5 +198,8 @@ mod tests {
         assert!(matches!(answered(403, "Forbidden", "quota"), Failure::Refused(_)));
         assert!(matches!(answered(409, "AlreadyExists", "exists"), Failure::AlreadyExists(_)));
         assert!(matches!(answered(409, "Conflict", "changed"), Failure::Conflict(_)));
+        let broken = |cause| Failure::from(kube::Error::Service(cause));
+        assert!(matches!(broken("reset".into()), Failure::Unknown(_)));
+        assert!(matches!(broken(NotSent::new("refused").into()), Failure::Busy(_)));
     }
 }

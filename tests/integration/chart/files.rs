@@ -228,6 +228,21 @@ fn compiler() -> String {
     channel.trim_matches('"').to_owned()
 }
 
+#[test]
+fn the_image_names_the_port_of_every_listener() {
+    let defaults = SandboxManagerOptions::default().to_json();
+    let mut ports: Vec<String> = Vec::new();
+    walk(&defaults, "", &mut |path, value| {
+        if path.ends_with("bindAddress") {
+            ports.extend(value.as_str().and_then(|address| address.rsplit(':').next()).map(str::to_owned));
+        }
+    });
+    ports.sort_unstable();
+    assert!(ports.len() >= 3, "{ports:?}");
+    let line = format!("\nEXPOSE {}\n", ports.join(" "));
+    assert!(read("Dockerfile").contains(&line), "{line} is not in the Dockerfile");
+}
+
 /// What the Dockerfile says of versions is what Cargo and rustup are told.
 #[test]
 fn the_image_has_the_version_of_the_binary_and_the_compiler_of_the_repository() {

@@ -5,11 +5,16 @@
 
 pub(crate) mod client;
 mod creating;
+mod document;
 mod faults;
 mod frame;
 mod keys;
 mod listing;
+mod outage;
 mod running;
+mod stop;
+mod tls;
+mod wire;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -4,16 +4,19 @@
 //! have changed. Requests that are on their way, such as watches, keep the old connections; every later request uses
 //! the new client.
 
+use std::error::Error;
+use std::iter;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy;
 use kube::client::Body;
 use kube::{Client, Config};
 use parking_lot::Mutex;
-use shared_cache::error_text;
+use shared_cache::{NotSent, error_text};
 use tokio::runtime::Handle;
 use tower::Service;
 
@@ -116,8 +119,26 @@ impl Shared {
     }
 
     fn explained(&self, error: kube::Error) -> kube::Error {
-        explained(error, self.proxy.as_ref())
+        explained(marked(error), self.proxy.as_ref())
     }
+}
+
+/// Marks an error if there was no connection to send the request on. The client does not repeat requests after an answer,
+/// except after a 401, which the API server sends before it does anything.
+///
+/// A connection that ends before the request was written is not marked: the HTTP client does not tell when that was.
+fn marked(error: kube::Error) -> kube::Error {
+    match error {
+        kube::Error::Service(cause) if is_without_connection(&*cause) => {
+            kube::Error::Service(Box::new(NotSent::new(cause)))
+        }
+        error => error,
+    }
+}
+
+fn is_without_connection(error: &(dyn Error + 'static)) -> bool {
+    let mut chain = iter::successors(Some(error), |error| (*error).source());
+    chain.find_map(|error| error.downcast_ref::<legacy::Error>()).is_some_and(legacy::Error::is_connect)
 }
 
 /// Copies a request whose body is in memory.

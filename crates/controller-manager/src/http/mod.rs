@@ -12,6 +12,7 @@ mod metrics;
 mod own_thread;
 mod routers;
 mod server;
+mod stall_limit;
 
 #[cfg(test)]
 mod test_support;

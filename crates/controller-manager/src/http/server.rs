@@ -26,9 +26,12 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::head_deadline::HeadDeadline;
+use super::stall_limit::StallLimit;
 
 /// Time for the head of a request, from its first byte on, and for the handshake of TLS.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may read nothing of what it is sent.
+const STALL_TIMEOUT: Duration = Duration::from_mins(5);
 /// Time for the answer that is under way when a connection has to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Size of the head of a request in bytes.
@@ -127,7 +130,7 @@ where
 {
     let old = Arc::new(AtomicBool::new(false));
     let is_old = old.clone();
-    let (stream, head) = HeadDeadline::new(stream, HEADER_TIMEOUT);
+    let (stream, head) = HeadDeadline::new(StallLimit::new(stream, STALL_TIMEOUT), HEADER_TIMEOUT);
     let service = service_fn(move |request| {
         head.complete();
         let (answer, head) = (answer(router.clone(), request, is_old.clone()), head.clone());

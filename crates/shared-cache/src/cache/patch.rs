@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use super::shared_cache::SharedCache;
 use crate::error_text::error_text;
 use crate::kind::{CacheObject, DecodeError};
+use crate::not_sent::is_not_sent;
 use crate::object::ObjectKey;
 
 /// How long a write may take, from the request to the last byte of the response.
@@ -68,6 +69,16 @@ pub enum PatchError {
         /// The status that the API server returned.
         status: Box<Status>,
     },
+    /// The request was [not sent](crate::NotSent), for instance because the connection was refused. Nothing was written.
+    #[error("patching {kind} {key}: not sent: {cause}")]
+    NotSent {
+        /// Kind of the object.
+        kind: String,
+        /// The object.
+        key: ObjectKey,
+        /// The error with its causes.
+        cause: String,
+    },
     /// The request or its response failed. The patch may have been written.
     #[error("patching {kind} {key}: {cause}")]
     Transport {
@@ -116,6 +127,19 @@ impl PatchError {
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         self.is_conflict() || self.is_not_found()
+    }
+
+    /// Returns true if the API server may have written the patch, now or later. Only a read of the object tells. False
+    /// means that nothing was written: the patch may be repeated.
+    #[must_use]
+    pub fn may_be_written(&self) -> bool {
+        match self {
+            Self::Transport { .. } | Self::Timeout { .. } | Self::Decode { .. } => true,
+            Self::Status { status, .. } => status.code >= 500,
+            Self::Serialize { .. } | Self::Unread { .. } | Self::OutOfScope { .. } | Self::NotSent { .. } => {
+                false
+            }
+        }
     }
 }
 
@@ -192,18 +216,19 @@ impl<K: CacheObject> Patch<K> {
             .header(CONTENT_TYPE, "application/merge-patch+json")
             .body(Body::from(Value::Object(changes).to_string().into_bytes()));
         let exchange = async {
-            let request = request.map_err(|error| error_text(&error))?;
-            let response = self.cache.client().send(request).await.map_err(|error| error_text(&error))?;
+            let request = request.map_err(|error| Failed { is_sent: false, cause: error_text(&error) })?;
+            let response = self.cache.client().send(request).await.map_err(|error| Failed::of(&error))?;
             let (parts, body) = response.into_parts();
-            let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| error_text(&*error))?;
-            Ok((parts.status.as_u16(), body.to_bytes()))
+            let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| Failed::of(&*error))?;
+            Ok::<_, Failed>((parts.status.as_u16(), body.to_bytes()))
         };
         let Ok(answer) = tokio::time::timeout(WRITE_TIMEOUT, exchange).await else {
             return Err(PatchError::Timeout { kind, key });
         };
         let (code, body) = match answer {
             Ok(answer) => answer,
-            Err(cause) => return Err(PatchError::Transport { kind, key, cause }),
+            Err(Failed { is_sent: false, cause }) => return Err(PatchError::NotSent { kind, key, cause }),
+            Err(Failed { cause, .. }) => return Err(PatchError::Transport { kind, key, cause }),
         };
         let text = String::from_utf8_lossy(&body);
         if !(200..300).contains(&code) {
@@ -226,6 +251,19 @@ impl<K: CacheObject> IntoFuture for Patch<K> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.send())
+    }
+}
+
+/// Why there is no answer.
+struct Failed {
+    /// False if certainly nothing was sent.
+    is_sent: bool,
+    cause: String,
+}
+
+impl Failed {
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { is_sent: !is_not_sent(error), cause: error_text(error) }
     }
 }
 

@@ -1,3 +1,4 @@
 //! The client layer as a whole.
 
 mod transport;
+mod unsent;
