@@ -31,7 +31,7 @@ impl NotSent {
 /// request may have been processed.
 #[must_use]
 pub fn is_not_sent(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| (*error).source()).any(|error| error.is::<NotSent>())
+    std::iter::successors(Some(error), |error| (*error).source()).any(<dyn Error>::is::<NotSent>)
 }
 
 #[cfg(test)]

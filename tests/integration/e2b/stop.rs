@@ -118,7 +118,7 @@ async fn a_create_that_is_under_way_is_answered_and_nothing_new_begins() {
 
 #[tokio::test]
 async fn a_create_that_outlasts_the_grace_period_ends_with_the_process() {
-    let mut stopping = Stopping::start(Duration::from_secs(60), "1s").await;
+    let mut stopping = Stopping::start(Duration::from_mins(1), "1s").await;
     let create = stopping.begin_create().await;
     stopping.process.signal("TERM").await;
     let code = stopping.process.ended().await.code();
@@ -130,7 +130,7 @@ async fn a_create_that_outlasts_the_grace_period_ends_with_the_process() {
 
 #[tokio::test]
 async fn y7_a_second_signal_ends_the_process_with_a_create_under_way() {
-    let mut stopping = Stopping::start(Duration::from_secs(60), "60s").await;
+    let mut stopping = Stopping::start(Duration::from_mins(1), "60s").await;
     let create = stopping.begin_create().await;
     stopping.process.signal("TERM").await;
     // A second signal counts from a second after the first one on, so it is sent until it does.
