@@ -7,9 +7,14 @@ pub(crate) mod client;
 mod creating;
 mod faults;
 mod frame;
+mod hostile;
+mod internet;
 mod keys;
+mod limits;
 mod listing;
+mod rights;
 mod running;
+mod secrets;
 
 use std::net::SocketAddr;
 use std::time::Duration;
