@@ -5,7 +5,10 @@
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use shared_cache::{Index, IndexKeys};
 
-use crate::api::v1alpha1::{ANNOTATION_OWNER, Checkpoint, LABEL_TRUE, Sandbox, SandboxSet, annotation};
+use crate::api::v1alpha1::{
+    ANNOTATION_CLAIM_UNFINISHED_UNTIL, ANNOTATION_OWNER, Checkpoint, LABEL_TRUE, Sandbox, SandboxSet,
+    annotation,
+};
 
 /// Sandboxes that a pool can hand out now or soon, by template, or by set without a template.
 pub const SANDBOX_POOL: Index<Sandbox> = Index::new("sandboxPool");
@@ -22,6 +25,8 @@ pub const CLAIM_USER: Index<PersistentVolumeClaim> = Index::new(USER);
 /// Sandboxes that are kept for inspection after a failed claim, under `true`. They are few, and most lists
 /// omit them.
 pub const RESERVED_FAILED: Index<Sandbox> = Index::new("reservedFailed");
+/// Claimed sandboxes whose claim is not complete, under `true`. They are few.
+pub const UNFINISHED_CLAIM: Index<Sandbox> = Index::new("unfinishedClaim");
 /// SandboxSets by name. The name is the id of the template that the set offers.
 pub const TEMPLATE_ID: Index<SandboxSet> = Index::new("templateID");
 /// Checkpoints by the id under which their content can be restored.
@@ -93,6 +98,13 @@ pub(super) fn sandbox_user(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
 /// A8: lists check this index to see if any sandbox must be omitted.
 pub(super) fn reserved_failed(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
     if sandbox.is_reserved_failed() {
+        keys.add(LABEL_TRUE);
+    }
+}
+
+/// Q4: the sweep reads this index instead of all sandboxes.
+pub(super) fn unfinished_claim(sandbox: &Sandbox, keys: &mut IndexKeys<'_>) {
+    if sandbox.is_claimed() && annotation(&sandbox.metadata, ANNOTATION_CLAIM_UNFINISHED_UNTIL).is_some() {
         keys.add(LABEL_TRUE);
     }
 }

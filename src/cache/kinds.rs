@@ -37,6 +37,7 @@ impl CachedResource for Sandbox {
             IndexFunc { index: indexes::CLAIMED_SANDBOX_ID, extract: indexes::claimed_sandbox_id },
             IndexFunc { index: indexes::SANDBOX_USER, extract: indexes::sandbox_user },
             IndexFunc { index: indexes::RESERVED_FAILED, extract: indexes::reserved_failed },
+            IndexFunc { index: indexes::UNFINISHED_CLAIM, extract: indexes::unfinished_claim },
         ]
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::indexes::{CLAIMED_SANDBOX_ID, SANDBOX_POOL, USER};
+use super::indexes::{CLAIMED_SANDBOX_ID, SANDBOX_POOL, UNFINISHED_CLAIM, USER};
 use super::test_support::{Feed, Fixture, sandbox};
 use super::*;
 use crate::api::v1alpha1::{Checkpoint, Sandbox, SandboxSet};
@@ -226,6 +226,22 @@ async fn a8_sandboxes_kept_after_a_failed_claim_are_not_listed_but_found_by_id()
         feed.cache.list_sandboxes(ListSandboxesOptions { namespace: None, user: Some("u") }).unwrap();
     assert_eq!(names(&listed), ["a"]);
     assert!(claimed(&feed.cache, None, "ns--kept").is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn q4_claims_that_are_not_complete_are_indexed_until_they_are() {
+    let until = crate::api::v1alpha1::ANNOTATION_CLAIM_UNFINISHED_UNTIL;
+    let claimed = |name: &str| sandbox(name).owner("u").claimed();
+    let mut feed = start(&[
+        claimed("unfinished").annotation(until, "2030-01-01T00:00:00Z"),
+        claimed("complete"),
+        sandbox("free").annotation(until, "2030-01-01T00:00:00Z"),
+    ])
+    .await;
+    let reader = feed.cache.reader::<Sandbox>();
+    assert_eq!(names(&reader.by_index(UNFINISHED_CLAIM, "true").unwrap()), ["unfinished"]);
+    feed.apply(&claimed("unfinished")).await;
+    assert!(reader.by_index(UNFINISHED_CLAIM, "true").unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,12 +44,10 @@ struct Counted {
 }
 
 impl Counted {
-    fn new(action: &str, what: &str) -> Result<Self, prometheus::Error> {
-        let total = Opts::new(format!("sandbox_{action}_total"), format!("{what}, by result."));
-        let seconds = HistogramOpts::new(
-            format!("sandbox_{action}_duration_seconds"),
-            format!("{what}: time until the sandbox was in its new state."),
-        );
+    fn new(total: &str, seconds: &str, what: &str) -> Result<Self, prometheus::Error> {
+        let total = Opts::new(total, format!("{what}, by result."));
+        let help = format!("{what}: time until the sandbox was in its new state.");
+        let seconds = HistogramOpts::new(seconds, help);
         Ok(Self {
             total: IntCounterVec::new(total, &["namespace", "result"])?,
             seconds: HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["namespace"])?,
@@ -86,8 +84,16 @@ impl ClaimMetrics {
             )?,
             claim_seconds: HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["namespace", "lock_type"])?,
             claim_retries: Histogram::with_opts(retries.buckets(RETRIES.to_vec()))?,
-            pauses: Counted::new("pause", "Pauses that users asked for")?,
-            resumes: Counted::new("resume", "Resumes that users asked for")?,
+            pauses: Counted::new(
+                "sandbox_pause_total",
+                "sandbox_pause_duration_seconds",
+                "Pauses that users asked for",
+            )?,
+            resumes: Counted::new(
+                "sandbox_resume_total",
+                "sandbox_resume_duration_seconds",
+                "Resumes that users asked for",
+            )?,
             swept: IntCounter::new(
                 "sandbox_manager_claims_swept_total",
                 "Sandboxes that were removed because nobody answered for their claim.",

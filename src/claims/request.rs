@@ -1,6 +1,7 @@
 //! [`ClaimRequest`]: what a caller wants to claim, and what is written into the sandbox.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use super::lost::LostLock;
@@ -19,8 +20,8 @@ pub enum Retention {
     For(Duration),
 }
 
-/// How the runtime in the sandbox is initialised (Q6).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How the runtime in the sandbox is initialised (Q6). The environment variables may be secrets, so they are not printed.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum RuntimeInit {
     /// Not at all.
     #[default]
@@ -28,6 +29,15 @@ pub enum RuntimeInit {
     /// With these environment variables and a new access token, if the template of the sandbox has port 49983. A template
     /// without that port has no runtime.
     WithEnvVars(BTreeMap<String, String>),
+}
+
+impl fmt::Debug for RuntimeInit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Skip => f.write_str("Skip"),
+            Self::WithEnvVars(variables) => write!(f, "WithEnvVars({})", variables.len()),
+        }
+    }
 }
 
 /// When the caller's claim ends.

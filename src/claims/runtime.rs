@@ -5,7 +5,7 @@
 //! send the token of a sandbox to itself or to the node, addresses that no pod has are refused.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -57,23 +57,41 @@ pub(super) fn has_runtime(template: &PodTemplate) -> bool {
 fn address(sandbox: &Sandbox) -> Result<SocketAddr, String> {
     let Some(ip) = sandbox.pod_ip() else { return Err("the pod has no IP address".to_owned()) };
     let Some(address) = ip.address() else { return Err(format!("{ip} is not an IP address")) };
-    let is_of_a_pod = match address.to_canonical() {
+    if is_of_a_pod(address) {
+        Ok(SocketAddr::new(address, PORT))
+    } else {
+        Err(format!("{ip} is not the address of a pod"))
+    }
+}
+
+/// Returns false for addresses that no pod has: this host, its neighbours, groups of hosts.
+fn is_of_a_pod(address: IpAddr) -> bool {
+    match address {
         IpAddr::V4(v4) => {
+            let is_this_network = v4.octets()[0] == 0;
             !(v4.is_loopback()
-                || v4.is_unspecified()
+                || is_this_network
                 || v4.is_link_local()
                 || v4.is_multicast()
                 || v4.is_broadcast())
         }
         IpAddr::V6(v6) => {
+            let embedded = embedded_v4(v6);
             !(v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local() || v6.is_multicast())
+                && embedded.is_none_or(|v4| is_of_a_pod(v4.into()))
         }
-    };
-    if is_of_a_pod {
-        Ok(SocketAddr::new(address, PORT))
-    } else {
-        Err(format!("{ip} is not the address of a pod"))
     }
+}
+
+/// Returns the IPv4 address to which a request to this address may go: it is mapped, or translated by NAT64 or 6to4.
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let segments = address.segments();
+    let (high, low) = match segments {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (high, low),
+        [0x2002, high, low, ..] => (high, low),
+        _ => return None,
+    };
+    Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
 }
 
 /// Sends a request until it succeeds, each time with a deadline.
@@ -204,7 +222,7 @@ mod tests {
 
     #[test]
     fn q6_the_token_is_sent_to_pods_only() {
-        for ip in ["10.1.2.3", "fd00::1", "192.168.1.1", "100.64.0.1"] {
+        for ip in ["10.1.2.3", "fd00::1", "192.168.1.1", "100.64.0.1", "64:ff9b::10.1.2.3"] {
             assert_eq!(address(&with_address(ip)).unwrap().port(), PORT, "{ip}");
         }
         for ip in [
@@ -214,6 +232,23 @@ mod tests {
             "::1",
             "fe80::1",
             "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::127.0.0.1",
+            "64:ff9b::a9fe:a9fe",
+            "2002:7f00:1::1",
+            "0.1.2.3",
+            "255.255.255.255",
+            "ff02::1",
+            "::",
+            "127.1",
+            "0x7f000001",
+            "2130706433",
+            "10.1.2.3:80",
+            "10.1.2.3/",
+            "10.1.2.3\r\nX: y",
+            "fe80::1%eth0",
+            "localhost",
+            "",
             "224.0.0.1",
             "a.b",
         ] {

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use controller_manager::{CancellationToken, Runnable};
 use jiff::Timestamp;
-use shared_cache::ObjectKey;
+use shared_cache::{LookupError, ObjectKey};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::engine::Engine;
-use crate::api::v1alpha1::{ANNOTATION_CLAIM_UNFINISHED_UNTIL, Sandbox, annotation};
+use crate::api::v1alpha1::{ANNOTATION_CLAIM_UNFINISHED_UNTIL, LABEL_TRUE, Sandbox, annotation};
+use crate::cache::indexes::UNFINISHED_CLAIM;
 
-/// How often all sandboxes are looked through.
+/// How often the claims that are not complete are looked through.
 const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Removes the sandboxes of claims that nobody answers for. Created by [`Claims::sweeper`](super::Claims::sweeper).
@@ -33,9 +34,17 @@ impl Sweeper {
 
     /// Removes what nobody answers for now. Returns the number of sandboxes.
     async fn sweep(&self, now: Timestamp) -> usize {
-        let Ok(sandboxes) = self.engine.sandboxes.list(None) else { return 0 };
+        // The cost is by the claims under way, not by the sandboxes of the cluster.
+        let unfinished = match self.engine.sandboxes.by_index(UNFINISHED_CLAIM, LABEL_TRUE) {
+            Ok(unfinished) => unfinished,
+            Err(LookupError::NotSynced { .. }) => return 0,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for abandoned sandboxes");
+                return 0;
+            }
+        };
         let mut removed = 0;
-        for sandbox in sandboxes.iter().filter(|sandbox| is_abandoned(sandbox, now)) {
+        for sandbox in unfinished.iter().filter(|sandbox| is_abandoned(sandbox, now)) {
             let key = ObjectKey::of(&**sandbox);
             match self.engine.delete_if(sandbox, sandbox.metadata.resource_version.clone()).await {
                 Ok(true) => {

@@ -137,18 +137,25 @@ fn rejected(name: &str, value: String, accepts: &str) -> CliError {
 }
 
 fn table(keys: &[KeyInfo]) -> String {
-    let mut table = format!("{:<38}{:<24}{:<24}{:<24}{}\n", "ID", "TEAM", "EXPIRES", "NAME", "PROBLEM");
+    let mut table = format!(
+        "{:<38}{:<24}{:<24}{:<38}{:<24}{}\n",
+        "ID", "TEAM", "EXPIRES", "CREATED-BY", "NAME", "PROBLEM"
+    );
     for key in keys {
         let team = key.team.as_deref().unwrap_or(ADMIN_TEAM);
         let expires = key.expires_at.map_or_else(|| "never".to_owned(), |end| format!("{end:.0}"));
         let problem = key.problem.as_deref().unwrap_or_default();
-        // Names come from users: no control character reaches the terminal.
-        let name: String = key.name.chars().filter(|c| !c.is_control()).take(22).collect();
-        let row = format!("{:<38}{team:<24}{expires:<24}{name:<24}{problem}", key.id);
+        let (id, maker, name) = (shown(&key.id, 36), shown(&key.created_by, 36), shown(&key.name, 22));
+        let row = format!("{id:<38}{team:<24}{expires:<24}{maker:<38}{name:<24}{problem}");
         // Writing to a text does not fail.
         let _ = writeln!(table, "{}", row.trim_end());
     }
     table
+}
+
+/// Returns a text that a user may have chosen: no control character reaches the terminal.
+fn shown(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect()
 }
 
 #[cfg(test)]
@@ -163,6 +170,28 @@ mod tests {
         for team in ["", "A", "a--b", "-a", "a-", "a.b"] {
             assert!(!is_namespace(team), "{team}");
         }
+    }
+
+    #[test]
+    fn the_list_says_who_made_a_key_and_which_is_expired_and_no_text_of_a_user_moves_the_cursor() {
+        let key = |id: &str, created_by: &str, name: &str, problem: Option<&str>| KeyInfo {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            team: Some("team-a".to_owned()),
+            expires_at: problem.map(|_| "2020-01-01T00:00:00Z".parse().unwrap()),
+            created_by: created_by.to_owned(),
+            problem: problem.map(str::to_owned),
+        };
+        let table = table(&[
+            key("k-1", "", "by the command", None),
+            key("k-2", "k-1", "old", Some("expired")),
+            key("k-\u{1b}[2J3", "\u{1b}[31mk-1\n", "\u{7}bell", None),
+        ]);
+        let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[0], ["ID", "TEAM", "EXPIRES", "CREATED-BY", "NAME", "PROBLEM"]);
+        assert_eq!(rows[1], ["k-1", "team-a", "never", "by", "the", "command"]);
+        assert_eq!(rows[2], ["k-2", "team-a", "2020-01-01T00:00:00Z", "k-1", "old", "expired"]);
+        assert_eq!(rows[3], ["k-[2J3", "team-a", "never", "[31mk-1", "bell"]);
     }
 
     #[test]

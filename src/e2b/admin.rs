@@ -1,6 +1,7 @@
 //! Teams and keys: what a caller sees and changes of them.
 //!
-//! A key may make and remove keys of its own team. Only an administrator may do so for other teams.
+//! A key may make and remove keys of its own team. Only an administrator may do so for other teams. A key with a quota or an
+//! end does neither: it could make one without, and so pass its own limits.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -38,12 +39,23 @@ fn store(api: &Api) -> Result<&KeyIndex, ApiError> {
     }
 }
 
+/// Returns the keys to a caller that may change them.
+fn managed<'a>(api: &'a Api, caller: &Caller) -> Result<&'a KeyIndex, ApiError> {
+    let store = store(api)?;
+    if caller.may_manage_keys {
+        Ok(store)
+    } else {
+        Err(ApiError::forbidden("a key with a quota or an end cannot make or remove keys"))
+    }
+}
+
 pub(super) fn list_keys(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
     Ok(json(StatusCode::OK, &store(api)?.list(call.caller.team.as_deref())?))
 }
 
 pub(super) async fn create_key(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
-    let (store, caller) = (store(api)?, &call.caller);
+    let caller = &call.caller;
+    let store = managed(api, caller)?;
     let NewKey { name, team_name: team, quota } = call.json()?;
     let has_name = |name: &String| (1..=LONGEST_NAME).contains(&name.len());
     let name = name.filter(has_name).ok_or_else(|| ApiError::bad_request("name: expected 1 to 256 bytes"))?;
@@ -59,6 +71,7 @@ pub(super) async fn create_key(api: &Api, call: &Call<'_>) -> Result<Response, A
     let mut new = NewEntry::new(name, team);
     new.quota = quota;
     new.created_by = Some(caller.key_id.clone());
+    new.is_of_member = !caller.is_administrator();
     let added = KeyStore::new(api.cache.client().clone(), &store.namespace).add(new).await.map_err(failed)?;
     let value = added.secret.data.as_ref().and_then(|data| data.get(&added.id));
     let listed = value.and_then(|value| Entry::parse(&value.0).ok()).map(|entry| entry.listed());
@@ -92,7 +105,8 @@ async fn check_team(api: &Api, team: &str) -> Result<(), ApiError> {
 }
 
 pub(super) async fn delete_key(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
-    let (store, caller) = (store(api)?, &call.caller);
+    let caller = &call.caller;
+    let store = managed(api, caller)?;
     let may_remove = |entry: &Result<Entry, EntryError>| {
         let team = entry.as_ref().ok().and_then(|entry| entry.team.as_deref());
         if caller.is_administrator() || entry.is_ok() && team == caller.team.as_deref() {
@@ -122,7 +136,7 @@ fn failed(error: KeyStoreError) -> ApiError {
         KeyStoreError::NoKey(id) => ApiError::not_found(format!("key {} not found", quoted(&id))),
         KeyStoreError::NoSecret(_) => ApiError::not_found("there are no keys"),
         KeyStoreError::Administrator => ApiError::forbidden(error.to_string()),
-        KeyStoreError::Full => ApiError::conflict(error.to_string()),
+        KeyStoreError::Full | KeyStoreError::TeamFull => ApiError::conflict(error.to_string()),
         KeyStoreError::Contended(_) => ApiError::unavailable(error.to_string()),
         KeyStoreError::Api(_, error) => match *error {
             kube::Error::Api(status) if status.code < 500 => {

@@ -1,5 +1,6 @@
 //! [`Api`]: everything that a request needs, and [`Call`]: the request itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,13 @@ pub(super) struct Settings {
     pub(super) init_runtime: bool,
     pub(super) create_on_no_stock: bool,
     pub(super) max_concurrent_claims: usize,
+    pub(super) max_concurrent_claims_per_key: u16,
+    /// Whether a client may ask for a sandbox that never ends.
+    pub(super) is_never_allowed: bool,
+    /// Whether a sandbox is created for an empty pool.
+    pub(super) create_on_no_stock: bool,
+    /// The labels by which this process selects the sandboxes that it watches.
+    pub(super) selected_labels: BTreeSet<String>,
 }
 
 /// The server without its socket.
@@ -129,7 +137,7 @@ impl Api {
         metrics: E2bMetrics,
     ) -> Self {
         let sandboxes = cache.kinds().iter().find(|kind| *kind.plural() == *"sandboxes").cloned();
-        let creates = Creates::new(settings.max_concurrent_claims);
+        let creates = Creates::new(settings.max_concurrent_claims, settings.max_concurrent_claims_per_key);
         Self { cache: cache.clone(), claims: claims.clone(), keys, settings, metrics, creates, sandboxes }
     }
 

@@ -8,19 +8,21 @@ use std::time::Duration;
 
 use axum::response::Response;
 use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::Value;
 use shared_cache::LookupError;
 
-use super::api::{Api, Call, WAIT, now};
+use super::api::{Api, Call, Settings, WAIT, now};
 use super::errors::{ApiError, Retry, json};
 use super::failures::{of_create, of_lookup};
 use super::idempotency::{ANNOTATION_BODY, ANNOTATION_KEY, Request};
 use super::keys::Caller;
-use super::metadata::{self, ANNOTATION_METADATA, MOST_BYTES, Metadata};
+use super::metadata::{self, ANNOTATION_METADATA, Extensions, MOST_BYTES, Metadata};
 use super::sandboxes::DEFAULT_TIMEOUT;
 use super::templates;
 use super::types::{NewSandbox, State, Texts};
 use super::view::{self, ANNOTATION_AUTO_RESUME};
-use crate::api::v1alpha1::{LABEL_TRUE, Sandbox, annotation};
+use crate::api::v1alpha1::{LABEL_TRUE, Sandbox, SandboxSet, annotation};
 use crate::cache::{ListSandboxesOptions, Provider as _};
 use crate::claims::{ANNOTATION_CLAIM_UNFINISHED_UNTIL, ClaimRequest, Retention, RuntimeInit};
 
@@ -40,6 +42,8 @@ pub(super) async fn create(api: &Api, call: &Call<'_>) -> Result<Response, ApiEr
     call.notes.template(&wanted.template);
     let idempotency = Request::of(call.headers, call.body)?;
     let set = templates::find(api, &call.caller, &wanted.template)?;
+    check_labels(api, &set, &wanted.metadata.extensions.labels)?;
+    check_internet_access(&set, wanted.allow_internet_access)?;
     let underway =
         idempotency.as_ref().map(|request| api.creates.idempotency.begin(&call.caller.key_id, request));
     let _underway = underway.transpose()?;
@@ -49,9 +53,8 @@ pub(super) async fn create(api: &Api, call: &Call<'_>) -> Result<Response, ApiEr
         call.notes.sandbox(&earlier.sandbox_id());
         return Ok(json(StatusCode::CREATED, &view::answer(&earlier, &api.settings.common)));
     }
-    let _slot = api.creates.slot()?;
-    let (underway, _counted) = api.creates.count(&call.caller.key_id);
-    check_quota(api, &call.caller, underway)?;
+    let begun = api.creates.begin(&call.caller.key_id)?;
+    check_quota(api, &call.caller, begun.underway())?;
     let _creating = api.metrics.creating();
     let template = wanted.template.clone();
     let request =
@@ -85,9 +88,11 @@ fn check_quota(api: &Api, caller: &Caller, underway: i64) -> Result<(), ApiError
     let now = now();
     let states: Vec<State> =
         api.own(caller)?.iter().filter_map(|sandbox| view::state(sandbox, now)).collect();
+    // The caller sees them no more, and has asked for them.
+    let kept = reserved_failed(api, caller, now)?;
     let count = |state: Option<State>| {
         let counted = states.iter().filter(|known| state.is_none_or(|state| state == **known)).count();
-        i64::try_from(counted).unwrap_or(i64::MAX).saturating_add(underway)
+        i64::try_from(counted + kept).unwrap_or(i64::MAX).saturating_add(underway)
     };
     let is_over = |limit: Option<i64>, state| limit.is_some_and(|limit| count(state) > limit);
     if is_over(caller.most, None) || is_over(caller.most_running, Some(State::Running)) {
@@ -95,6 +100,17 @@ fn check_quota(api: &Api, caller: &Caller, underway: i64) -> Result<(), ApiError
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, text).retry(Retry::Never));
     }
     Ok(())
+}
+
+/// Returns the number of the sandboxes that are kept for inspection after a failed create of a caller.
+fn reserved_failed(api: &Api, caller: &Caller, now: Timestamp) -> Result<usize, ApiError> {
+    let all = api.cache.list_live_sandboxes_by_owner(&caller.key_id).map_err(|error| of_lookup(&error))?;
+    let is_kept = |sandbox: &&Arc<Sandbox>| {
+        sandbox.is_reserved_failed()
+            && sandbox.shutdown_at().is_none_or(|end| end >= now)
+            && caller.team.as_deref().is_none_or(|team| sandbox.namespace_or_empty() == team)
+    };
+    Ok(all.iter().filter(is_kept).count())
 }
 
 impl Wanted {
@@ -116,10 +132,12 @@ impl Wanted {
             return Err(ApiError::bad_request("metadata and envVars are too large"));
         }
         check_env_vars(&env_vars)?;
+        let metadata = Metadata::parse(metadata)?;
+        check_extensions(&api.settings, &metadata.extensions)?;
         Ok(Self {
             template,
             lifetime: api.lifetime(new.timeout.unwrap_or(DEFAULT_TIMEOUT))?,
-            metadata: Metadata::parse(metadata)?,
+            metadata,
             env_vars,
             auto_pause,
             auto_resume,
@@ -177,7 +195,7 @@ impl Wanted {
 
 /// Refuses what this server cannot do, by the name of the member. Empty values ask for nothing.
 fn refuse_unsupported(new: &NewSandbox) -> Result<(), ApiError> {
-    let asks = |value: &Option<serde_json::Value>| {
+    let asks = |value: &Option<Value>| {
         value.as_ref().is_some_and(|value| value.as_object().is_none_or(|members| !members.is_empty()))
     };
     let asked = [
@@ -189,6 +207,54 @@ fn refuse_unsupported(new: &NewSandbox) -> Result<(), ApiError> {
         Some((member, _)) => Err(ApiError::bad_request(format!("{member}: not supported by this server"))),
         None => Ok(()),
     }
+}
+
+/// A limit of the operator holds also for what the metadata asks for.
+fn check_extensions(settings: &Settings, extensions: &Extensions) -> Result<(), ApiError> {
+    let refused = |name: &str, why: &str| {
+        Err(ApiError::bad_request(format!("metadata key e2b.agents.kruise.io/{name}: {why}")))
+    };
+    if extensions.never_timeout && !settings.is_never_allowed {
+        let most = settings.max_timeout.as_secs();
+        return refused("never-timeout", &format!("this server gives a sandbox at most {most} seconds"));
+    }
+    if extensions.create_on_no_stock == Some(true) && !settings.create_on_no_stock {
+        return refused("create-on-no-stock", "this server creates no sandboxes for an empty pool");
+    }
+    Ok(())
+}
+
+/// A user adds labels, and changes none that the template has: policies of the network may select pods by it. Nor is a
+/// label set by which this process selects what it watches: the sandbox could be lost to it.
+fn check_labels(api: &Api, set: &SandboxSet, labels: &Texts) -> Result<(), ApiError> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    let template = templates::pod_template_of(api, set);
+    let template = template.and_then(|template| serde_json::from_str::<Value>(&template.to_json()).ok());
+    let known = template.as_ref().map(|template| &template["metadata"]["labels"]);
+    let is_changed = |(key, value): &(&String, &String)| {
+        known.and_then(|known| known.get(key.as_str())).is_some_and(|known| *known != value.as_str())
+            || api.settings.selected_labels.contains(*key)
+    };
+    match labels.iter().find(is_changed) {
+        Some((key, _)) => {
+            let text = format!("metadata key e2b.agents.kruise.io/label:{key}: this label cannot be changed");
+            Err(ApiError::bad_request(text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A claim writes its labels into the template of the sandbox. A sandbox that refers to a template has none of its own, so
+/// its pod would have no label that a policy of the network could act on.
+fn check_internet_access(set: &SandboxSet, allow: Option<bool>) -> Result<(), ApiError> {
+    if allow == Some(false) && set.spec.template.is_none() {
+        let text =
+            "allow_internet_access: false needs a SandboxSet with a template of its own, without templateRef";
+        return Err(ApiError::bad_request(text));
+    }
+    Ok(())
 }
 
 /// The runtime sets these variables in a process, which accepts no other.

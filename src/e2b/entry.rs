@@ -131,6 +131,16 @@ impl Entry {
         self.expires_at.is_some_and(|end| end <= now)
     }
 
+    /// Returns true if the key has an end, or a quota of anything.
+    pub(super) fn is_limited(&self) -> bool {
+        self.expires_at.is_some() || !self.quota.is_empty()
+    }
+
+    /// Returns the id of the key that has made this one; empty if that was the command line.
+    pub(super) fn maker(&self) -> &str {
+        self.created_by.as_ref().map_or("", |maker| &maker.id)
+    }
+
     /// Returns the key without its text.
     pub(super) fn listed(&self) -> ListedKey {
         ListedKey {
@@ -176,6 +186,8 @@ pub struct NewEntry {
     pub expires_at: Option<Timestamp>,
     pub(super) quota: Option<Quota>,
     pub(super) created_by: Option<String>,
+    /// Whether a key of the same team makes it, and not an administrator.
+    pub(super) is_of_member: bool,
 }
 
 /// A key that was made, and is not stored yet. The text can be shown once.
@@ -191,7 +203,14 @@ impl NewEntry {
     /// Describes a key of a team.
     #[must_use]
     pub fn new(name: impl Into<String>, team: impl Into<String>) -> Self {
-        Self { name: name.into(), team: team.into(), expires_at: None, quota: None, created_by: None }
+        Self {
+            name: name.into(),
+            team: team.into(),
+            expires_at: None,
+            quota: None,
+            created_by: None,
+            is_of_member: false,
+        }
     }
 
     /// Makes the key.

@@ -11,6 +11,7 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use parking_lot::Mutex;
+use secrecy::SecretString;
 use shared_cache::{LookupError, Reader, SharedCache};
 
 use super::entry::{ADMIN_KEY_ID, Entry};
@@ -32,12 +33,20 @@ pub(super) struct Caller {
     /// How many sandboxes the caller may have that run, and in all.
     pub(super) most_running: Option<i64>,
     pub(super) most: Option<i64>,
+    /// False for a key with a quota or an end: a key that it makes would have neither.
+    pub(super) may_manage_keys: bool,
 }
 
 impl Caller {
     /// The caller if no keys are asked for: the administrator.
     fn administrator() -> Self {
-        Self { key_id: ADMIN_KEY_ID.to_owned(), team: None, most_running: None, most: None }
+        Self {
+            key_id: ADMIN_KEY_ID.to_owned(),
+            team: None,
+            most_running: None,
+            most: None,
+            may_manage_keys: true,
+        }
     }
 
     fn of(entry: &Entry) -> Self {
@@ -46,6 +55,7 @@ impl Caller {
             team: entry.team.clone(),
             most_running: entry.limit("running"),
             most: entry.limit("all"),
+            may_manage_keys: !entry.is_limited(),
         }
     }
 
@@ -119,11 +129,17 @@ impl Keys {
     pub(super) fn authenticate(&self, headers: &HeaderMap, now: Timestamp) -> Result<Caller, ApiError> {
         let Self::Store(store) = self else { return Ok(Caller::administrator()) };
         let index = store.index()?;
-        let sent = headers.get(HEADER).and_then(|value| value.to_str().ok()).and_then(presented);
-        let digest = KeyDigest::of(&sent.ok_or_else(ApiError::unauthorized)?);
+        let digest = KeyDigest::of(&sent(headers).ok_or_else(ApiError::unauthorized)?);
         let entry = index.find(&digest).filter(|entry| !entry.is_expired(now));
         entry.map(Caller::of).ok_or_else(ApiError::unauthorized)
     }
+}
+
+/// Returns the key that a request has. None if it has several: a proxy in front may have looked at another one.
+fn sent(headers: &HeaderMap) -> Option<SecretString> {
+    let mut values = headers.get_all(HEADER).iter();
+    let only = values.next().filter(|_| values.next().is_none());
+    presented(only?.to_str().ok()?)
 }
 
 impl KeyIndex {

@@ -18,6 +18,10 @@ pub(super) const ANNOTATION_METADATA: &str = "e2b.agents.kruise.io/metadata";
 /// The prefix of what the server writes.
 const RESERVED: &str = "agents.kruise.io/";
 
+/// No user sets an annotation whose prefix is one of these or below.
+const RESERVED_DOMAINS: [&str; 6] =
+    ["kruise.io", "kubernetes.io", "k8s.io", "x-k8s.io", "cilium.io", "istio.io"];
+
 /// The prefix of requests to the server.
 const EXTENSION: &str = "e2b.agents.kruise.io/";
 
@@ -92,10 +96,16 @@ impl Extensions {
                     Some(seconds.ok_or_else(|| invalid("a number of seconds above zero"))?);
             }
             _ => match name.strip_prefix("label:") {
-                Some(key) if is_qualified_name(key) && !has_our_prefix(key) && is_label_value(value) => {
+                // Kubernetes leaves labels without a prefix to users, and programs act on those with one.
+                Some(key) if key.contains('/') => {
+                    let name = quoted(&format!("{EXTENSION}{name}"));
+                    let text = format!("metadata key {name}: a label of a client has no prefix");
+                    return Err(ApiError::bad_request(text));
+                }
+                Some(key) if is_qualified_name(key) && is_label_value(value) => {
                     self.labels.insert(key.to_owned(), value.to_owned());
                 }
-                Some(_) => return Err(invalid("a label that Kubernetes accepts, without a reserved prefix")),
+                Some(_) => return Err(invalid("a label that Kubernetes accepts")),
                 None => {
                     let text =
                         format!("metadata key {} is not supported", quoted(&format!("{EXTENSION}{name}")));
@@ -116,8 +126,7 @@ pub(super) fn annotations(metadata: &Texts) -> BTreeMap<String, String> {
 }
 
 fn own_annotations(metadata: &Texts) -> BTreeMap<String, String> {
-    let is_annotation =
-        |key: &str| is_qualified_name(key) && !has_foreign_meaning(key) && !has_our_prefix(key);
+    let is_annotation = |key: &str| is_qualified_name(key) && !is_reserved(key);
     let own: BTreeMap<String, String> =
         metadata.iter().filter(|(key, _)| is_annotation(key)).map(copied).collect();
     if bytes(&own) > MOST_OWN_BYTES { BTreeMap::new() } else { own }
@@ -158,7 +167,7 @@ pub(super) fn of(sandbox: &Sandbox) -> Texts {
         let is_named = |key: &String| annotations.contains(key) || labels.contains(key);
         return entries().filter(|(key, _)| is_named(key)).map(copied).collect();
     }
-    entries().filter(|(key, _)| !has_our_prefix(key) && !has_foreign_meaning(key)).map(copied).collect()
+    entries().filter(|(key, _)| !is_reserved(key)).map(copied).collect()
 }
 
 fn copied((key, value): (&String, &String)) -> (String, String) {
@@ -173,18 +182,13 @@ struct Named {
     labels: Vec<String>,
 }
 
-fn has_our_prefix(key: &str) -> bool {
+/// Annotations that this project, or another program of the cluster, acts on: a user of a sandbox must not set them.
+fn is_reserved(key: &str) -> bool {
+    // As Kubernetes compares them: a key that differs in case is not valid there.
     let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
-    prefix == "agents.kruise.io" || prefix.ends_with(".agents.kruise.io")
-}
-
-/// Annotations and labels that other programs act on: a user of a sandbox must not set them.
-fn has_foreign_meaning(key: &str) -> bool {
-    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
-    let is_of = |domain: &str| {
-        prefix == domain || prefix.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
-    };
-    is_of("kubernetes.io") || is_of("k8s.io")
+    RESERVED_DOMAINS.iter().any(|domain| {
+        prefix == *domain || prefix.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+    })
 }
 
 /// Returns true for a key that Kubernetes accepts for a label or an annotation.
@@ -269,11 +273,22 @@ mod tests {
             ("e2b.agents.kruise.io/never-timeout", "yes"),
             ("e2b.agents.kruise.io/wait-ready-timeout-seconds", "0"),
             ("e2b.agents.kruise.io/label:agents.kruise.io/sandbox-pool", "x"),
+            ("e2b.agents.kruise.io/label:e2b.agents.kruise.io/x", "x"),
+            ("e2b.agents.kruise.io/label:apps.kruise.io/x", "x"),
+            ("e2b.agents.kruise.io/label:kubernetes.io/x", "x"),
+            ("e2b.agents.kruise.io/label:pod-security.kubernetes.io/enforce", "privileged"),
+            ("e2b.agents.kruise.io/label:x.k8s.io/y", "x"),
+            ("e2b.agents.kruise.io/label:sidecar.istio.io/inject", "false"),
+            ("e2b.agents.kruise.io/label:K8S.IO/y", "x"),
+            ("e2b.agents.kruise.io/label:example.com/a", "x"),
+            ("e2b.agents.kruise.io/label:/a", "x"),
             ("e2b.agents.kruise.io/label:a b", "x"),
             ("e2b.agents.kruise.io/label:a", "b c"),
         ] {
             assert!(Metadata::parse(texts(&[(key, value)])).is_err(), "{key}={value}");
         }
+        let kept = annotations(&texts(&[("notkubernetes.io/a", "x"), ("example.com/a", "x")]));
+        assert_eq!(kept.len(), 3, "{kept:?}");
     }
 
     #[test]

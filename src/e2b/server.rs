@@ -66,6 +66,11 @@ pub fn add(
         init_runtime: options.init_runtime,
         create_on_no_stock: options.create_on_no_stock,
         max_concurrent_claims: options.max_concurrent_claims.into(),
+        max_concurrent_claims_per_key: options.max_concurrent_claims_per_key,
+        // The default is a limit of the contract. Whoever sets a lower one wants it to hold.
+        is_never_allowed: options.max_timeout >= E2bOptions::default().max_timeout,
+        create_on_no_stock: options.create_on_no_stock,
+        selected_labels: manager.selected_labels().clone(),
     };
     let metrics = E2bMetrics::register(manager.metrics().registry())?;
     let mut listen = ListenOptions { idle_timeout: IDLE_TIMEOUT, ..ListenOptions::default() };

@@ -20,6 +20,9 @@ const TRIES: u32 = 5;
 /// The Secret has at most 1 MiB, and every replica reads all of it.
 const MOST_KEYS: usize = 2000;
 
+/// The most keys of a team that members of the team can make. The room of the Secret is for all teams.
+const MOST_KEYS_OF_TEAM: usize = 100;
+
 /// Writes API keys into the Secret [`KEY_STORE`] of one namespace.
 pub struct KeyStore {
     secrets: Api<Secret>,
@@ -51,6 +54,9 @@ pub enum KeyStoreError {
     /// The Secret has no room for another key.
     #[error("the Secret has {MOST_KEYS} keys, remove some first")]
     Full,
+    /// The team has as many keys as its members may make.
+    #[error("the team has {MOST_KEYS_OF_TEAM} keys, remove some first")]
+    TeamFull,
     /// Others have changed the Secret each time.
     #[error("others change Secret {0}/{KEY_STORE} all the time, try again")]
     Contended(String),
@@ -71,6 +77,8 @@ pub struct KeyInfo {
     pub team: Option<String>,
     /// When the key stops being accepted.
     pub expires_at: Option<Timestamp>,
+    /// The id of the key that has made this one; empty if that was the command line.
+    pub created_by: String,
     /// Why the key is not accepted.
     pub problem: Option<String>,
 }
@@ -88,6 +96,7 @@ impl KeyStore {
     ///
     /// [`KeyStoreError`]. After [`KeyStoreError::Api`] the key may have been added; nobody knows its text then.
     pub async fn add(&self, new: NewEntry) -> Result<AddedKey, KeyStoreError> {
+        let limited = new.is_of_member.then(|| new.team.clone());
         let made = new.make(Timestamp::now());
         let value = ByteString(made.json.expose_secret().as_bytes().to_vec());
         for _ in 0..TRIES {
@@ -99,6 +108,9 @@ impl KeyStore {
             };
             if current.data.as_ref().map_or(0, BTreeMap::len) >= MOST_KEYS {
                 return Err(KeyStoreError::Full);
+            }
+            if limited.as_deref().is_some_and(|team| keys_of(&current, team) >= MOST_KEYS_OF_TEAM) {
+                return Err(KeyStoreError::TeamFull);
             }
             if let Some(secret) = self.change(&current, &made.id, json!(value)).await? {
                 return Ok(AddedKey { id: made.id, key: made.issued, secret });
@@ -149,6 +161,7 @@ impl KeyStore {
         let info = |(id, value): (&String, &ByteString)| match Entry::parse(&value.0) {
             Ok(entry) => KeyInfo {
                 problem: entry.is_expired(now).then(|| "expired".to_owned()),
+                created_by: entry.maker().to_owned(),
                 id: entry.id,
                 name: entry.name,
                 team: entry.team,
@@ -159,6 +172,7 @@ impl KeyStore {
                 name: String::new(),
                 team: None,
                 expires_at: None,
+                created_by: String::new(),
                 problem: Some(error.to_string()),
             },
         };
@@ -200,4 +214,10 @@ impl KeyStore {
     fn failed(&self, error: kube::Error) -> KeyStoreError {
         KeyStoreError::Api(self.namespace.clone(), Box::new(error))
     }
+}
+
+/// Returns the number of keys of a team.
+fn keys_of(secret: &Secret, team: &str) -> usize {
+    let entries = secret.data.iter().flatten().filter_map(|(_, value)| Entry::parse(&value.0).ok());
+    entries.filter(|entry| entry.team.as_deref() == Some(team)).count()
 }

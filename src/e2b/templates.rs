@@ -84,6 +84,12 @@ pub(super) fn pod_template(api: &Api, sandbox: &Sandbox) -> Option<PodTemplate> 
     spec.template.clone().or_else(named)
 }
 
+/// Returns the template of the pods of a set: its own, or the one that it refers to.
+pub(super) fn pod_template_of(api: &Api, set: &SandboxSet) -> Option<PodTemplate> {
+    let named = || referred(api, set.namespace_or_empty(), set.spec.template_ref.as_ref()?);
+    set.spec.template.clone().or_else(named)
+}
+
 fn referred(api: &Api, namespace: &str, reference: &TemplateRef) -> Option<PodTemplate> {
     let found = api.cache.reader::<SandboxTemplate>().get(namespace, &reference.name).ok()??;
     found.spec.template.clone()
@@ -119,9 +125,7 @@ pub(super) fn alias(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
 }
 
 fn shown(api: &Api, set: &SandboxSet) -> Template {
-    let template = set.spec.template.clone();
-    let named = || referred(api, set.namespace_or_empty(), set.spec.template_ref.as_ref()?);
-    let size = Size::of(template.or_else(named).as_ref());
+    let size = Size::of(pod_template_of(api, set).as_ref());
     let (name, status) = (set.name_or_empty().to_owned(), set.status.as_ref());
     let created =
         set.metadata.creation_timestamp.as_ref().map_or_else(String::new, |time| time.0.to_string());
@@ -151,7 +155,7 @@ mod tests {
 
     fn caller(team: Option<&str>) -> Caller {
         let team = team.map(str::to_owned);
-        Caller { key_id: "k".to_owned(), team, most_running: None, most: None }
+        Caller { key_id: "k".to_owned(), team, most_running: None, most: None, may_manage_keys: true }
     }
 
     #[test]

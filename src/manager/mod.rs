@@ -5,6 +5,7 @@
 
 mod metrics;
 
+use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 
 use controller_manager::{
@@ -76,6 +77,7 @@ pub enum ManagerError {
 pub struct Manager {
     generic: GenericManager,
     cache: SandboxCache,
+    selected_labels: BTreeSet<String>,
 }
 
 impl Deref for Manager {
@@ -178,6 +180,8 @@ impl ReadyManagerBuilder {
         let metrics = metrics.map_or_else(Metrics::new, Ok)?;
         metrics.add_build_info(METRIC_PREFIX, VERSION, REVISION)?;
         let scope = Scope::from_options(&options)?;
+        let requirements = scope.label_selector.iter().flat_map(|selector| &selector.requirements);
+        let selected_labels = requirements.map(|requirement| requirement.key.clone()).collect();
         let cache = cache
             .scope(Scope { lifecycle: scope.lifecycle || lifecycle, ..scope })
             .page_size(options.cache.page_size)
@@ -202,7 +206,7 @@ impl ReadyManagerBuilder {
             generic = generic.leader_election(election.map_err(LeaderElectionError::Setup)?);
         }
         let generic = generic.build()?;
-        let mut manager = Manager { generic, cache };
+        let mut manager = Manager { generic, cache, selected_labels };
         let concurrency = options.controllers;
         let sandboxes = concurrency.sandbox.max_concurrent_reconciles;
         manager.sandbox_controller().max_concurrent_reconciles(sandboxes.into());
@@ -232,6 +236,11 @@ impl Manager {
     #[must_use]
     pub fn cache(&self) -> &SandboxCache {
         &self.cache
+    }
+
+    /// Returns the labels that decide which sandboxes this process watches.
+    pub(crate) fn selected_labels(&self) -> &BTreeSet<String> {
+        &self.selected_labels
     }
 
     /// Adds the handlers of the binary: gauges of the states of all sandboxes and sets.

@@ -235,7 +235,8 @@ pub struct E2bOptions {
     pub allow_unauthenticated: bool,
     /// The certificate of the E2B API.
     pub tls: E2bTlsOptions,
-    /// Create a sandbox if the pool of a template has none that is ready.
+    /// Create a sandbox if the pool of a template has none that is ready. If not, no client can ask for it by metadata
+    /// either.
     pub create_on_no_stock: bool,
     /// Initialise the runtime in a sandbox (port 49983) with environment variables and an access token.
     pub init_runtime: bool,
@@ -245,12 +246,17 @@ pub struct E2bOptions {
     /// Minimum time that a client may give to a sandbox.
     #[serde(with = "Text::<PositiveDuration>")]
     pub min_timeout: Duration,
-    /// Maximum time that a client may give to a sandbox.
+    /// Maximum time that a client may give to a sandbox. Below 30 days, no client can ask for a sandbox without an end by
+    /// metadata either.
     #[serde(with = "Text::<PositiveDuration>")]
     pub max_timeout: Duration,
     /// Maximum number of sandboxes that are created at the same time. Further requests are refused with HTTP 429.
     #[schemars(range(min = 1))]
     pub max_concurrent_claims: u16,
+    /// Maximum number of sandboxes that are created at the same time with one API key. Further requests are refused with
+    /// HTTP 429.
+    #[schemars(range(min = 1))]
+    pub max_concurrent_claims_per_key: u16,
 }
 
 impl Default for E2bOptions {
@@ -268,6 +274,7 @@ impl Default for E2bOptions {
             min_timeout: Duration::from_secs(1),
             max_timeout: Duration::from_hours(30 * 24),
             max_concurrent_claims: 500,
+            max_concurrent_claims_per_key: 400,
         }
     }
 }

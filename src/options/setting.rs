@@ -271,6 +271,7 @@ mod tests {
                 ("e2b.minTimeout", "e2b-min-timeout"),
                 ("e2b.maxTimeout", "e2b-max-timeout"),
                 ("e2b.maxConcurrentClaims", "e2b-max-concurrent-claims"),
+                ("e2b.maxConcurrentClaimsPerKey", "e2b-max-concurrent-claims-per-key"),
                 ("cache.syncTimeout", "cache-sync-timeout"),
                 ("cache.pageSize", "cache-page-size"),
                 ("cache.persistentVolumes", "cache-persistent-volumes"),

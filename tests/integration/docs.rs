@@ -130,6 +130,42 @@ const PARTS: [(&str, &[&str]); 9] = [
     ("The process and the API server", &["sandbox_manager_build_info", "rest_client_"]),
 ];
 
+/// Returns the names of metrics that are written in the sources, by the file.
+fn metrics_in_sources() -> Vec<(PathBuf, String)> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut folders, mut names) = (vec![root], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.ends_with("metrics.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let is_name = |text: &&str| {
+                    text.starts_with("sandbox_")
+                        && text
+                            .bytes()
+                            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+                };
+                names.extend(text.split('"').filter(is_name).map(|name| (path.clone(), name.to_owned())));
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_metric_of_the_sources_is_in_the_reference() {
+    let reference = std::fs::read_to_string("docs/metrics.md").unwrap();
+    let names = metrics_in_sources();
+    for part in ["claims", "e2b", "lifecycle", "manager"] {
+        assert!(names.iter().any(|(path, _)| path.components().any(|one| one.as_os_str() == part)), "{part}");
+    }
+    let missing: Vec<_> =
+        names.iter().filter(|(_, name)| !reference.contains(&format!("| `{name}` |"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 #[tokio::test]
 async fn reference_of_metrics_is_that_of_a_running_manager() {
     let mut rows = metrics_rows(&families().await);

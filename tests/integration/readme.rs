@@ -16,9 +16,13 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use kube::Client;
 use kube::client::Body;
+use memory_apiserver::{ApiServer, Kubelet};
+use prometheus::Registry;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
-use sandbox_manager::api::v1alpha1::Sandbox;
+use sandbox_manager::api::v1alpha1::{Sandbox, crds};
+use sandbox_manager::claims::{ClaimRequest, Claims, Target};
 use sandbox_manager::options::{BindAddress, E2bAuth, E2bOptions, SandboxManagerOptions};
+use sandbox_manager::testing::TestCache;
 use sandbox_manager::{Manager, Provider as _, claims, e2b, lifecycle};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -136,7 +140,7 @@ pub(crate) async fn families() -> Vec<MetricFamily> {
 
     let stop = CancellationToken::new();
     let run = tokio::spawn(manager.run(stop.clone()));
-    let families = eventually("all families exist", SOON, async || {
+    let mut families = eventually("all families exist", SOON, async || {
         let families = metrics.registry().gather();
         let names: BTreeSet<_> = families.iter().map(MetricFamily::name).collect();
         let missing: Vec<_> = LATE.iter().filter(|name| !names.contains(*name)).collect();
@@ -146,7 +150,36 @@ pub(crate) async fn families() -> Vec<MetricFamily> {
     .await;
     stop.cancel();
     run.await.unwrap().unwrap();
+    let known: BTreeSet<_> = families.iter().map(|family| family.name().to_owned()).collect();
+    families.extend(of_claims().await.into_iter().filter(|family| !known.contains(family.name())));
     families
+}
+
+/// Returns the families of the claim engine. Those with labels appear with the first claim, pause and resume.
+async fn of_claims() -> Vec<MetricFamily> {
+    let kubelet = Kubelet::ready_after(Duration::from_millis(10));
+    let server = ApiServer::builder().objects(crds()).kubelet(&kubelet).start().unwrap();
+    let mut options = SandboxManagerOptions::default();
+    options.lifecycle.enabled = true;
+    let cache = TestCache::builder().server(server.clone()).options(options).build().await.unwrap();
+    let registry = Registry::new();
+    let claims = Claims::builder(cache.cache()).metrics(&registry).build().unwrap();
+    let pod = json!({ "containers": [{ "name": "a", "image": "b" }] });
+    let set = json!({
+        "apiVersion": "agents.kruise.io/v1alpha1", "kind": "SandboxSet",
+        "metadata": { "name": "p", "namespace": "default" },
+        "spec": { "replicas": 0, "template": { "spec": pod } },
+    });
+    server.load(&set).unwrap();
+    let claimed = eventually("a claim", SOON, async || {
+        let request = ClaimRequest::from_pool("default", "p").owner("o").timeout(Duration::from_mins(5));
+        Ok(claims.claim(request).await?)
+    })
+    .await;
+    let target = Target::new(claimed.sandbox_id());
+    claims.pause(&target, SOON).await.unwrap();
+    claims.resume(&target, Duration::from_mins(5), SOON).await.unwrap();
+    registry.gather()
 }
 
 fn type_name(family: &MetricFamily) -> &'static str {

@@ -31,6 +31,15 @@ impl Answer {
         values.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
+    /// All of the answer but what no two answers have in common: its date, and the id of its request.
+    pub(crate) fn comparable(&self) -> (u16, Vec<&str>, &str) {
+        let is_common = |line: &&str| {
+            let line = line.to_ascii_lowercase();
+            !line.starts_with("date:") && !line.starts_with("x-request-id:")
+        };
+        (self.status, self.head.iter().map(String::as_str).filter(is_common).collect(), &self.text)
+    }
+
     /// The body as JSON. Every body is.
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
@@ -55,7 +64,7 @@ impl Answer {
 }
 
 /// A request that is not sent yet.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
     method: String,
     path: String,
