@@ -101,7 +101,7 @@ async fn a_certificate_that_cannot_be_used_is_refused_at_the_start_with_its_file
     let api = options.e2b.clone();
     let mut manager =
         sandbox_manager::manager::Manager::builder(options).client(server.client()).build().unwrap();
-    let claims = sandbox_manager::e2b::claims(&mut manager, &api).unwrap();
+    let claims = sandbox_manager::claims::add(&mut manager).unwrap();
     let error = sandbox_manager::e2b::add(&mut manager, &api, "", &claims).unwrap_err().to_string();
     assert!(error.starts_with("e2b.tls: ") && error.contains("/tls.key: "), "{error}");
 }
