@@ -37,7 +37,6 @@ pub(super) struct Settings {
     pub(super) max_timeout: Duration,
     /// Whether the runtime in a sandbox is initialised.
     pub(super) init_runtime: bool,
-    pub(super) create_on_no_stock: bool,
     pub(super) max_concurrent_claims: usize,
     pub(super) max_concurrent_claims_per_key: u16,
     /// Whether a client may ask for a sandbox that never ends.

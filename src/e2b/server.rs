@@ -64,7 +64,6 @@ pub fn add(
         min_timeout: options.min_timeout,
         max_timeout: options.max_timeout,
         init_runtime: options.init_runtime,
-        create_on_no_stock: options.create_on_no_stock,
         max_concurrent_claims: options.max_concurrent_claims.into(),
         max_concurrent_claims_per_key: options.max_concurrent_claims_per_key,
         // The default is a limit of the contract. Whoever sets a lower one wants it to hold.
