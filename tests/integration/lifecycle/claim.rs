@@ -1,18 +1,23 @@
 //! Claims of sandboxes (LK1): from the stock, without stock, in the face of refusals, and to the end of their lives.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use http::{Method, Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Event;
-use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use memory_apiserver::{FaultPlan, On, PodOutcome, Pods, RequestFault, Times, Verb};
+use kube::client::Body;
+use kube::{Client, ResourceExt as _};
+use memory_apiserver::{FaultPlan, Kubelet, On, PodOutcome, Pods, RequestFault, Times, Verb};
 use sandbox_manager::api::v1alpha1::{
     CONDITION_COMPLETED, CONDITION_TIMED_OUT, Sandbox, SandboxClaim, SandboxClaimPhase, SandboxClaimStatus,
     SandboxSet,
 };
 use serde_json::{Value, json};
+use tower::service_fn;
 
 use super::Lab;
 use super::world::{World, names};
@@ -565,6 +570,11 @@ async fn lc7_what_cannot_be_removed_is_shown_and_does_not_keep_the_claim_from_it
 /// Starts a manager and a pool of so many ready members.
 async fn lab_with_pool(members: i32) -> Lab {
     let lab = Lab::start();
+    fill_pool(&lab, members).await;
+    lab
+}
+
+async fn fill_pool(lab: &Lab, members: i32) {
     let template =
         json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}});
     let set = json!({"metadata": {"name": "pool"}, "spec": {"replicas": members, "template": template}});
@@ -573,7 +583,6 @@ async fn lab_with_pool(members: i32) -> Lab {
         set.status.as_ref().is_some_and(|status| status.available_replicas == members)
     })
     .await;
-    lab
 }
 
 /// Waits for the end of claim `c`, which has got one sandbox and no other. Returns its name.
@@ -629,8 +638,16 @@ async fn lc2_exactly_the_wanted_number_comes_out_whatever_answers_are_lost() {
     }
     // Some looks for a lost lock fail, too.
     lab.server.inject(&plan.and(on(Verb::Get, Times::Every(2), gateway_timeout())));
-    let spec = json!({"templateName": "pool", "replicas": 20});
-    let made: SandboxClaim = lab.create(json!({"metadata": {"name": "c"}, "spec": spec})).await;
+    let spec = json!({
+        "templateName": "pool", "replicas": 20, "waitReadyTimeout": "1h", "claimTimeout": "1h",
+    });
+    lab.create::<SandboxClaim>(json!({"metadata": {"name": "c"}, "spec": spec})).await;
+    gets_exactly(&lab, 20).await;
+    assert!(lab.server.faults_fired().iter().all(|(_, fired)| *fired > 0), "{:?}", lab.server.faults_fired());
+}
+
+/// Waits for the end of claim `c`, and until nothing is on its way any more. It has got so many sandboxes then.
+async fn gets_exactly(lab: &Lab, wanted: usize) {
     let claims = lab.api::<SandboxClaim>();
     let status = eventually("the end of the claim", Duration::from_mins(5), async || {
         let claim = claims.get("c").await?;
@@ -638,23 +655,62 @@ async fn lc2_exactly_the_wanted_number_comes_out_whatever_answers_are_lost() {
         Ok(claim.status.unwrap_or_default())
     })
     .await;
-    assert_eq!(status.claimed_replicas, Some(20), "{status:?}");
-    assert!(lab.server.faults_fired().iter().all(|(_, fired)| *fired > 0), "{:?}", lab.server.faults_fired());
-    lab.server.clear_faults();
-    // Nothing is on its way any more after this time.
+    assert_eq!(status.claimed_replicas, i32::try_from(wanted).ok(), "{status:?}");
     tokio::time::sleep(Duration::from_mins(2)).await;
-    let all = lab.api::<Sandbox>().list(&ListParams::default()).await.unwrap().items;
-    let claimed = all.iter().filter(|sandbox| sandbox.is_claimed()).collect::<Vec<_>>();
-    assert!(claimed.iter().all(|sandbox| sandbox.owner() == made.metadata.uid.as_deref()));
-    assert_eq!(claimed.len(), 20, "{:?}", names(&all));
+    let mut all = lab.api::<Sandbox>().list(&ListParams::default()).await.unwrap().items;
+    all.retain(Sandbox::is_claimed);
+    assert_eq!(all.len(), wanted, "{:?}", names(&all));
+}
+
+/// A client whose writes of sandboxes, while it is late, are answered with a timeout every third time, and reach the server
+/// after that.
+fn late_client(inner: Client, is_late: &Arc<AtomicBool>) -> Client {
+    let (is_late, count) = (Arc::clone(is_late), Arc::new(AtomicUsize::new(0)));
+    let service = service_fn(move |request: Request<Body>| {
+        let path = request.uri().path();
+        let is_write = match *request.method() {
+            Method::PATCH => path.contains("/sandboxes/") && !path.ends_with("/status"),
+            Method::POST => path.ends_with("/sandboxes"),
+            _ => false,
+        };
+        let is_late = is_write
+            && is_late.load(Ordering::Relaxed)
+            && count.fetch_add(1, Ordering::Relaxed).is_multiple_of(3);
+        let inner = inner.clone();
+        async move {
+            if !is_late {
+                return inner.send(request).await;
+            }
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                inner.send(request).await
+            });
+            Ok(Response::builder().status(StatusCode::GATEWAY_TIMEOUT).body(Body::empty()).unwrap())
+        }
+    });
+    Client::new(service, "default")
+}
+
+#[tokio::test(start_paused = true)]
+async fn lc2_a_lock_that_the_api_server_writes_late_makes_no_sandbox_too_many() {
+    let (mut lab, is_late) = (Lab::without_manager(Kubelet::ready_after(super::START)), Arc::default());
+    lab.start_manager_with(late_client(lab.server.client(), &is_late));
+    fill_pool(&lab, 6).await;
+    is_late.store(true, Ordering::Relaxed);
+    let spec = json!({
+        "templateName": "pool", "replicas": 10, "waitReadyTimeout": "1h", "claimTimeout": "1h",
+    });
+    lab.create::<SandboxClaim>(json!({"metadata": {"name": "c"}, "spec": spec})).await;
+    gets_exactly(&lab, 10).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn q3_a_claim_waits_for_its_turn_to_create_sandboxes() {
-    const REPLICAS: i32 = 250;
+    const REPLICAS: i32 = 180;
     const PER_SECOND: f64 = 49.0;
     let lab = lab_with_pool(0).await;
-    let spec = json!({"templateName": "pool", "replicas": REPLICAS, "waitReadyTimeout": "5m"});
+    let spec =
+        json!({"templateName": "pool", "replicas": REPLICAS, "waitReadyTimeout": "1h", "claimTimeout": "1h"});
     let started = tokio::time::Instant::now();
     lab.create::<SandboxClaim>(json!({"metadata": {"name": "c"}, "spec": spec})).await;
     let claims = lab.api::<SandboxClaim>();
@@ -669,12 +725,12 @@ async fn q3_a_claim_waits_for_its_turn_to_create_sandboxes() {
         if status.phase == Some(SandboxClaimPhase::Completed) {
             break status;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    assert!(has_said_so, "the status is written between the rounds");
+    assert!(has_said_so, "the status is written between the rounds: {status:?}");
     assert_eq!(
         status.message.as_deref(),
-        Some("Successfully claimed 250/250 sandboxes"),
+        Some("Successfully claimed 180/180 sandboxes"),
         "nothing has failed"
     );
     let events = lab.api::<Event>().list(&ListParams::default()).await.unwrap().items;

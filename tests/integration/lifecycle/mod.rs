@@ -78,12 +78,16 @@ impl Lab {
     }
 
     pub(crate) fn start_manager(&mut self) {
+        self.start_manager_with(self.server.client());
+    }
+
+    /// Starts a manager that sends its requests by this client.
+    pub(crate) fn start_manager_with(&mut self, client: Client) {
         let mut options = SandboxManagerOptions::default();
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
         let controllers = options.controllers.clone();
-        let mut manager =
-            Manager::builder(options).client(self.server.client()).lifecycle(true).build().unwrap();
+        let mut manager = Manager::builder(options).client(client).lifecycle(true).build().unwrap();
         let claims = claims::add(&mut manager).unwrap();
         lifecycle::add(&mut manager, &controllers, &claims).unwrap();
         let (metrics, stop) = (manager.metrics().registry().clone(), CancellationToken::new());
