@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The key is asked for before anything else is told: a request without one gets 401 on every path but the public ones.
-//! No answer is made by the HTTP library, because its errors are plain text, on which the SDKs fail.
+//! No request is answered by the HTTP library, because its errors are no JSON, on which the SDKs fail. It answers only a head
+//! that is no HTTP or too large, for which there is no request: 400 or 431, without a body.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
