@@ -25,6 +25,7 @@
 //! - A sandbox of another key is answered exactly as one that does not exist. A team is a namespace; the owner of a sandbox
 //!   is a key.
 //! - An answer asks for a repetition (`Should-Retry: true`) only if nothing was done.
+//! - A key with a quota or an end manages no keys, and no metadata passes a limit of the operator.
 //! - No key, token, environment variable or metadata is logged or is a label of a metric.
 //! - Every input has a limit: head, body, time, number of creates at once, length of a page.
 //!

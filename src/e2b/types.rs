@@ -32,7 +32,7 @@ pub(super) struct NewSandbox {
     /// Whether requests to a paused sandbox resume it.
     pub(super) auto_resume: Option<AutoResume>,
     /// Whether the sandbox may reach the internet. Written as the label `agents.kruise.io/allow-internet-access` of its pod,
-    /// and nothing else: a NetworkPolicy of the cluster must act on it.
+    /// and nothing else: a `NetworkPolicy` of the cluster must act on it.
     #[serde(rename = "allow_internet_access")]
     pub(super) allow_internet_access: Option<bool>,
     /// Accepted. The access token is always issued.
