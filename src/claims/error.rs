@@ -104,6 +104,9 @@ pub enum ClaimError {
         /// What failed.
         reason: String,
     },
+    /// Another claim of the owner with the same key was faster, and has its sandbox. Nothing was done.
+    #[error("another claim with this key was faster")]
+    Repeated,
     /// The API server refused the write, and would do so again. Nothing was done.
     #[error("the API server refused: HTTP {code}: {message}")]
     Refused {
@@ -147,6 +150,7 @@ impl ClaimError {
             Self::Conflict { .. } => "conflict",
             Self::Timeout { .. } => "timeout",
             Self::Failed { .. } => "failed",
+            Self::Repeated => "repeated",
             Self::Refused { .. } => "refused",
             Self::Invalid(_) => "invalid",
             Self::Unavailable { .. } => "unavailable",

@@ -19,6 +19,7 @@ use super::ready_queue::Candidate;
 use super::recent::Write;
 use super::request::{ClaimRequest, RuntimeInit};
 use super::runtime;
+use super::unfinished;
 use super::write::{REQUEST_TIMEOUT, WriteError, holds};
 use crate::api::v1alpha1::{ANNOTATION_SANDBOX_PRIORITY, Sandbox, SandboxSet};
 use crate::blueprint;
@@ -29,9 +30,6 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a creation is sent whose answer is lost, or whose name is taken.
 const MAX_CREATIONS: u32 = 4;
-
-/// How much longer than the claim may take the sweep waits for it.
-const SLACK: Duration = Duration::from_secs(30);
 
 /// The priority of sandboxes that a claim creates, as OpenKruise Agents writes it.
 const PRIORITY: &str = "100";
@@ -120,8 +118,10 @@ impl Claim<'_> {
         if let Ok(None) = live {
             return Ok(Try::Lost);
         }
-        let (key, tried) = (ObjectKey::of(&*sandbox), version_of(&*sandbox));
-        self.engine.watch_for_late_lock(key, plan.lock.clone(), tried.or(Some(0)));
+        if !self.is_found_by_key(&plan) {
+            let (key, tried) = (ObjectKey::of(&*sandbox), version_of(&*sandbox));
+            self.engine.watch_for_late_lock(key, plan.lock.clone(), tried.or(Some(0)));
+        }
         match live {
             Ok(_) => Ok(Try::Lost),
             Err(_) => Err(error.into_error(&sandbox, Some(&plan.lock))),
@@ -196,10 +196,16 @@ impl Claim<'_> {
 
     /// Ends a creation without a sandbox. One whose answer is lost may be written still.
     fn give_up(&self, sandbox: &Sandbox, plan: &Plan, error: WriteError) -> ClaimError {
-        if let WriteError::Unknown(_) = &error {
+        if matches!(error, WriteError::Unknown(_)) && !self.is_found_by_key(plan) {
             self.engine.watch_for_late_lock(ObjectKey::of(sandbox), plan.lock.clone(), None);
         }
         error.into_error(sandbox, Some(&plan.lock))
+    }
+
+    /// Returns true if the repetition of this claim finds the sandbox by its key, on any replica, and takes it. So nobody
+    /// may remove it any more.
+    fn is_found_by_key(&self, plan: &Plan) -> bool {
+        self.request.key().is_some() && plan.unfinished_until.is_none()
     }
 
     fn created(&self, created: Arc<Sandbox>) -> Arc<Sandbox> {
@@ -220,12 +226,11 @@ impl Claim<'_> {
             && matches!(request.init, RuntimeInit::WithEnvVars(_))
             && self.has_runtime(sandbox);
         let has_steps = has_runtime || lock_type == LockType::Create || request.inplace_update.is_some();
-        let left = self.deadline.saturating_duration_since(Instant::now()) + SLACK;
-        let until = Timestamp::now().checked_add(left).unwrap_or(Timestamp::MAX);
         Plan {
             lock: Uuid::new_v4().to_string(),
             lock_type,
-            unfinished_until: (request.wait_until_ready && has_steps).then_some(until),
+            unfinished_until: (request.wait_until_ready && has_steps)
+                .then(|| unfinished::until(Timestamp::now())),
             token: has_runtime.then(|| Uuid::new_v4().to_string()),
         }
     }

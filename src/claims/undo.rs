@@ -9,11 +9,9 @@ use std::time::Duration;
 use shared_cache::{ObjectKey, WaitAction, version_of};
 
 use super::engine::Engine;
-use super::error::ClaimError;
+use super::unfinished::unmark;
 use super::write::{REQUEST_TIMEOUT, WriteError, holds};
-use crate::api::v1alpha1::{
-    ANNOTATION_CLAIM_UNFINISHED_UNTIL, LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox,
-};
+use crate::api::v1alpha1::{LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox};
 
 /// The first and the longest pause after a request that failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -67,38 +65,6 @@ impl Engine {
         self.write(&live, reserve, REQUEST_TIMEOUT).await.map(|_| true)
     }
 
-    /// Says that a claim is complete: removes the mark by which the sweep knows the claims that nobody answers for.
-    ///
-    /// # Errors
-    ///
-    /// If the mark may be there still. The sweep would then remove the sandbox, so the claim has failed.
-    pub(super) async fn finish(&self, sandbox: Arc<Sandbox>) -> Result<Arc<Sandbox>, ClaimError> {
-        const TRIES: usize = 10;
-        let (mut sandbox, mut pause) = (sandbox, RETRY.0);
-        let mut last = WriteError::Outdated;
-        for _ in 0..TRIES {
-            match self.write(&sandbox, unmark, REQUEST_TIMEOUT).await {
-                Ok(written) => return Ok(written),
-                // The controllers write the status of a new sandbox all the time.
-                Err(WriteError::Outdated) => {}
-                Err(error) => {
-                    last = error;
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(REQUEST_TIMEOUT);
-                }
-            }
-            match self.live_again(&sandbox).await {
-                Ok(Some(live)) => sandbox = live,
-                Ok(None) => return Err(gone(&sandbox)),
-                Err(cause) => last = WriteError::NothingDone(cause),
-            }
-        }
-        Err(ClaimError::Failed {
-            sandbox: ObjectKey::of(&*sandbox),
-            reason: format!("not completed: {last:?}"),
-        })
-    }
-
     /// Looks for a lock that was not there after its answer was lost. The API server may write it until the request has
     /// ended, or until another write of the sandbox makes it impossible. `tried` is the version that the lock required;
     /// none for a creation.
@@ -132,15 +98,4 @@ impl Engine {
             }
         });
     }
-}
-
-/// Removes the mark of a claim that is not complete.
-pub(super) fn unmark(sandbox: &mut Sandbox) {
-    if let Some(annotations) = &mut sandbox.metadata.annotations {
-        annotations.remove(ANNOTATION_CLAIM_UNFINISHED_UNTIL);
-    }
-}
-
-fn gone(sandbox: &Sandbox) -> ClaimError {
-    ClaimError::Failed { sandbox: ObjectKey::of(sandbox), reason: "it was deleted meanwhile".to_owned() }
 }
