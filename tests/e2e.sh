@@ -19,7 +19,8 @@ ARGUMENTs are passed to the test binaries: a part of a test's name, --nocapture,
 Environment:
   KUBEBUILDER_ASSETS   directory with these programs, used instead of building them
   TEST_SOAK_MINUTES    how long the soak runs, with 5,000 objects (default: one minute, with 1,000)
-  TEST_FAULT_SEED      seed of the random faults of the soak (default: a new one, which a failure prints)
+  TEST_CLAIMS          claims of the proof of claims over HTTP (default: 400)
+  TEST_FAULT_SEED      seed of the random faults of both (default: a new one, which a failure prints)
 USAGE
 }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use shared_cache::{LookupError, ObjectKey, WaitError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -12,7 +13,7 @@ use tracing::Instrument as _;
 
 use super::claimed::{Claimed, LockType};
 use super::engine::Engine;
-use super::error::{ClaimError, Step};
+use super::error::{ClaimError, Step, WriteOutcome};
 use super::lock::{Claim, Locked};
 use super::request::ClaimRequest;
 use super::runtime;
@@ -108,8 +109,9 @@ async fn course(
     let complete = complete(engine, request, &locked, &mut held, deadline);
     let in_time = tokio::time::timeout_at(deadline, complete).await;
     in_time.unwrap_or_else(|_| Err(too_late(request)))?;
-    // What fails is kept for inspection, and what nobody takes is not.
+    // What fails is kept for inspection, and what nobody takes is not. What has a key can be taken on every replica.
     held.reserve = false;
+    held.is_kept = request.key().is_some();
     let sandbox = Arc::clone(&held.sandbox);
     let claimed = Claimed { sandbox, lock_type: locked.lock_type, lock: locked.lock, retries: *retries };
     Ok(Handover { held, claimed })
@@ -123,9 +125,50 @@ async fn complete(
     held: &mut Held,
     deadline: Instant,
 ) -> Result<(), ClaimError> {
+    if request.key().is_some() {
+        be_first(engine, locked, held).await?;
+    }
     if !request.wait_until_ready {
         return Ok(());
     }
+    if !locked.is_unfinished {
+        return follow(engine, request, locked, held, deadline).await;
+    }
+    let sandbox = Arc::clone(&locked.sandbox);
+    tokio::select! {
+        done = follow(engine, request, locked, held, deadline) => done?,
+        never = engine.answer_for(&sandbox) => match never {},
+    }
+    held.sandbox = engine.finish(Arc::clone(&held.sandbox)).await?;
+    Ok(())
+}
+
+/// Waits until the watch has shown the lock of a claim with a key, and gives up one that is not the first.
+async fn be_first(engine: &Engine, locked: &Locked, held: &mut Held) -> Result<(), ClaimError> {
+    match engine.is_first_of_key(&locked.sandbox).await {
+        Some(true) => Ok(()),
+        Some(false) => {
+            held.reserve = false;
+            Err(ClaimError::Repeated)
+        }
+        None => {
+            // Other replicas may have seen the lock, and have given the sandbox to a repetition.
+            held.is_kept = !locked.is_unfinished;
+            let outcome = WriteOutcome::Unknown { sandbox: ObjectKey::of(&*locked.sandbox), lock: None };
+            let cause = "the watch of sandboxes does not show the claim".to_owned();
+            Err(ClaimError::Unavailable { outcome, cause })
+        }
+    }
+}
+
+/// Makes the sandbox ready for its caller.
+async fn follow(
+    engine: &Engine,
+    request: &ClaimRequest,
+    locked: &Locked,
+    held: &mut Held,
+    deadline: Instant,
+) -> Result<(), ClaimError> {
     if locked.lock_type == LockType::Create || request.inplace_update.is_some() {
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = request.wait_ready_timeout.map_or(left, |limit| limit.min(left));
@@ -133,9 +176,6 @@ async fn complete(
     }
     if locked.has_runtime {
         initialise(&held.sandbox).await?;
-    }
-    if locked.is_unfinished {
-        held.sandbox = engine.finish(Arc::clone(&held.sandbox)).await?;
     }
     Ok(())
 }

@@ -110,14 +110,16 @@ impl Claims {
 
     /// Claims one sandbox for an owner.
     ///
-    /// Dropping the future undoes the claim: it ends in its own task, and the sandbox is deleted. With
-    /// [`ClaimRequest::return_when_locked`] nothing is undone: the lock may have been written, or be written later.
+    /// Dropping the future undoes the claim: it ends in its own task, and the sandbox is deleted. A claim with a key
+    /// ([`ClaimRequest::idempotency_key`]) is completed instead, and [`Self::of_key`] finds its sandbox.
+    /// With [`ClaimRequest::return_when_locked`] nothing is undone: the lock may have been written, or be written later.
     ///
     /// # Errors
     ///
     /// [`ClaimError::PoolNotFound`]; [`ClaimError::NoStock`], at once; [`ClaimError::Timeout`] and
-    /// [`ClaimError::Failed`], with what was claimed deleted or reserved by a task of its own; [`ClaimError::Refused`];
-    /// [`ClaimError::OutOfScope`]; [`ClaimError::Invalid`]; [`ClaimError::Unavailable`].
+    /// [`ClaimError::Failed`], with what was claimed deleted or reserved by a task of its own; [`ClaimError::Repeated`] if
+    /// an earlier claim with the same key has a sandbox; [`ClaimError::Refused`]; [`ClaimError::OutOfScope`];
+    /// [`ClaimError::Invalid`]; [`ClaimError::Unavailable`].
     pub async fn claim(&self, request: ClaimRequest) -> Result<Claimed, ClaimError> {
         claiming::claim(&self.engine, request).await
     }
@@ -223,6 +225,13 @@ impl Claims {
     /// [`ClaimError::NotFound`], also if somebody else was faster; [`ClaimError::Refused`]; [`ClaimError::Unavailable`].
     pub async fn release(&self, target: &Target) -> Result<(), ClaimError> {
         release::release(&self.engine, target).await
+    }
+
+    /// Returns the sandbox of the first claim of an owner with this key, also one that is not complete. At most as old as
+    /// the watch of sandboxes; own claims are seen at once.
+    #[must_use]
+    pub fn of_key(&self, owner: &str, key: &str) -> Option<Arc<Sandbox>> {
+        self.engine.of_key(owner, key)
     }
 
     /// Returns the number of sandboxes of a pool that can be claimed now, as far as this process knows.

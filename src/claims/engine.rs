@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::create_limit::CreateLimit;
 use super::joint_resume::JointResumes;
+use super::keyed::Keyed;
 use super::metrics::ClaimMetrics;
 use super::ready_queue::ReadyQueue;
 use super::recent::Recent;
@@ -38,12 +39,14 @@ pub(super) struct Shared {
 pub(super) struct Watched {
     pub(super) ready: Arc<ReadyQueue>,
     pub(super) recent: Recent,
+    pub(super) keyed: Keyed,
 }
 
 impl Observer<Sandbox> for Watched {
     fn observe(&self, batch: &Batch<Sandbox>) {
         self.ready.see(&batch.deltas);
         self.recent.see(&batch.deltas);
+        self.keyed.see(&batch.deltas);
     }
 }
 
@@ -51,7 +54,14 @@ impl Watched {
     /// Creates the queues, which follow the sandboxes of a cache from now on.
     pub(super) fn attach(cache: &SharedCache) -> Arc<Self> {
         let watched = Arc::new(Self::default());
-        watched.ready.fill(|| cache.observe(&watched).map(|snapshot| snapshot.objects).unwrap_or_default());
+        watched.keyed.fill(|| {
+            let mut existing = Vec::new();
+            watched.ready.fill(|| {
+                existing = cache.observe(&watched).map(|snapshot| snapshot.objects).unwrap_or_default();
+                existing.clone()
+            });
+            existing
+        });
         watched
     }
 }

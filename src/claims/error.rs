@@ -111,6 +111,9 @@ pub enum ClaimError {
     /// sandbox. Nothing was done.
     #[error("the labels of a claimed sandbox do not match sandboxLabelSelector")]
     OutOfScope,
+    /// Another claim of the owner with the same key was faster, and has its sandbox. Nothing was done.
+    #[error("another claim with this key was faster")]
+    Repeated,
     /// The API server refused the write, and would do so again. Nothing was done.
     #[error("{action}: the API server refused: HTTP {code}: {message}")]
     Refused {
@@ -157,6 +160,7 @@ impl ClaimError {
             Self::Timeout { .. } => "timeout",
             Self::Failed { .. } => "failed",
             Self::OutOfScope => "out_of_scope",
+            Self::Repeated => "repeated",
             Self::Refused { .. } => "refused",
             Self::Invalid(_) => "invalid",
             Self::Unavailable { .. } => "unavailable",

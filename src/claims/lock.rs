@@ -19,6 +19,7 @@ use super::mark::{self, Mark};
 use super::ready_queue::Candidate;
 use super::request::{ClaimRequest, RuntimeInit};
 use super::runtime;
+use super::unfinished;
 use super::write::{REQUEST_TIMEOUT, WriteError};
 use crate::api::v1alpha1::{ANNOTATION_SANDBOX_PRIORITY, Sandbox, SandboxSet};
 use crate::blueprint;
@@ -29,9 +30,6 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a creation is sent whose answer is lost, or whose name is taken.
 const MAX_CREATIONS: u32 = 4;
-
-/// How much longer than the claim may take the sweep waits for it.
-const SLACK: Duration = Duration::from_secs(30);
 
 /// The priority of sandboxes that a claim creates, as OpenKruise Agents writes it.
 const PRIORITY: &str = "100";
@@ -253,12 +251,11 @@ impl Claim<'_> {
             && matches!(request.init, RuntimeInit::WithEnvVars(_))
             && self.has_runtime(sandbox);
         let has_steps = has_runtime || lock_type == LockType::Create || request.inplace_update.is_some();
-        let left = self.deadline.saturating_duration_since(Instant::now()) + SLACK;
-        let until = Timestamp::now().checked_add(left).unwrap_or(Timestamp::MAX);
         Plan {
             lock: Uuid::new_v4().to_string(),
             lock_type,
-            unfinished_until: (request.wait_until_ready && has_steps).then_some(until),
+            unfinished_until: (request.wait_until_ready && has_steps)
+                .then(|| unfinished::until(Timestamp::now())),
             token: has_runtime.then(|| Uuid::new_v4().to_string()),
         }
     }

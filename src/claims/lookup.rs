@@ -7,6 +7,7 @@ use shared_cache::{LookupError, version_of};
 
 use super::engine::Engine;
 use super::error::ClaimError;
+use super::keyed::ANNOTATION_IDEMPOTENCY_KEY;
 use super::recent::Write;
 use super::target::Target;
 use crate::api::v1alpha1::{
@@ -123,6 +124,27 @@ impl Engine {
                 && is_visible(sandbox, now)
         });
         Ok(sandboxes)
+    }
+
+    /// Finds the sandbox of the first claim with a key: as the watch shows it, or an own one that it does not show yet.
+    pub(super) fn of_key(&self, owner: &str, key: &str) -> Option<Arc<Sandbox>> {
+        let watched = &self.shared.watched;
+        if let Some(first) = watched.keyed.first(owner, key, Timestamp::now()) {
+            let cached = self.sandboxes.get(&first.namespace, &first.name).ok().flatten()?;
+            return match watched.recent.get(&cached.sandbox_id()) {
+                Some(write) => newer(write, cached),
+                None => Some(cached),
+            };
+        }
+        watched.recent.all().into_iter().find_map(|write| match write {
+            Write::Written(own)
+                if own.owner() == Some(owner)
+                    && annotation(&own.metadata, ANNOTATION_IDEMPOTENCY_KEY) == Some(key) =>
+            {
+                Some(own)
+            }
+            _ => None,
+        })
     }
 
     /// Reads a sandbox again after others have changed it.

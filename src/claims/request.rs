@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::keyed::ANNOTATION_IDEMPOTENCY_KEY;
 use super::lost::LostLock;
 use crate::api::v1alpha1::{ClaimInplaceUpdate, RuntimeConfig, Time};
 
@@ -90,6 +91,17 @@ pub struct ClaimRequest {
 }
 
 impl ClaimRequest {
+    /// The key of the claim, if it has one.
+    pub(super) fn key(&self) -> Option<&str> {
+        self.own_annotations.get(ANNOTATION_IDEMPOTENCY_KEY).map(String::as_str)
+    }
+
+    /// Sets the key by which the claim can be repeated: the owner is given one sandbox for it, on all replicas. A claim
+    /// with a key that is complete is not undone when its caller is gone, because the caller may repeat it anywhere.
+    pub fn idempotency_key(self, key: impl Into<String>) -> Self {
+        self.own_annotation(ANNOTATION_IDEMPOTENCY_KEY, key)
+    }
+
     /// Claims a member of the SandboxSet of this namespace and name.
     pub fn from_pool(namespace: impl Into<String>, pool: impl Into<String>) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! [`Sweeper`]: removes the sandboxes of claims that nobody answers for (Q4).
 //!
-//! A claim that takes more steps than its lock writes with the lock until when its process answers for it, and removes that
-//! before it tells its caller. So a sandbox whose time is over was given to nobody: its process has ended in the middle. The
+//! A claim that takes more steps than its lock writes with the lock until when its process answers for it, renews that, and
+//! removes it before it tells its caller. So a sandbox whose time is over was given to nobody: its process has ended in the middle. The
 //! API server compares the version, so a claim that completes at this moment wins.
 //!
 //! An ordinary claim is complete with its lock. It has no mark, takes one write, and is never swept.
@@ -19,7 +19,7 @@ use crate::api::v1alpha1::{ANNOTATION_CLAIM_UNFINISHED_UNTIL, LABEL_TRUE, Sandbo
 use crate::cache::indexes::UNFINISHED_CLAIM;
 
 /// How often the claims that are not complete are looked through.
-const INTERVAL: Duration = Duration::from_mins(1);
+const INTERVAL: Duration = Duration::from_secs(15);
 
 /// Removes the sandboxes of claims that nobody answers for. Created by [`Claims::sweeper`](super::Claims::sweeper).
 #[must_use = "the sweep runs when it is added to a manager"]

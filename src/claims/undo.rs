@@ -9,12 +9,10 @@ use std::time::Duration;
 use shared_cache::{ObjectKey, WaitAction};
 
 use super::engine::Engine;
-use super::error::ClaimError;
 use super::lost::{Fate, LATEST, LostLock, holds};
+use super::unfinished::unmark;
 use super::write::{REQUEST_TIMEOUT, WriteError};
-use crate::api::v1alpha1::{
-    ANNOTATION_CLAIM_UNFINISHED_UNTIL, LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox,
-};
+use crate::api::v1alpha1::{LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox};
 
 /// The first and the longest pause after a request that failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -65,42 +63,6 @@ impl Engine {
         self.write(&live, reserve, REQUEST_TIMEOUT).await.map(|_| true)
     }
 
-    /// Says that a claim is complete: removes the mark by which the sweep knows the claims that nobody answers for.
-    ///
-    /// # Errors
-    ///
-    /// If the mark may be there still. The sweep would then remove the sandbox, so the claim has failed.
-    pub(super) async fn finish(&self, sandbox: Arc<Sandbox>) -> Result<Arc<Sandbox>, ClaimError> {
-        const TRIES: usize = 10;
-        let (mut sandbox, mut pause) = (sandbox, RETRY.0);
-        let mut last = WriteError::Outdated;
-        for _ in 0..TRIES {
-            match self.write(&sandbox, unmark, REQUEST_TIMEOUT).await {
-                Ok(written) => return Ok(written),
-                // The controllers write the status of a new sandbox all the time.
-                Err(WriteError::Outdated) => {}
-                Err(error) => {
-                    let is_unchanged = matches!(error, WriteError::NothingDone(_));
-                    last = error;
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(REQUEST_TIMEOUT);
-                    if is_unchanged {
-                        continue;
-                    }
-                }
-            }
-            match self.live_again(&sandbox).await {
-                Ok(Some(live)) => sandbox = live,
-                Ok(None) => return Err(gone(&sandbox)),
-                Err(cause) => last = WriteError::NothingDone(cause),
-            }
-        }
-        Err(ClaimError::Failed {
-            sandbox: ObjectKey::of(&*sandbox),
-            reason: format!("not completed: {last:?}"),
-        })
-    }
-
     /// Looks for a lock whose answer is lost, and undoes it. The API server may write it until the request has ended, or
     /// until another write of the sandbox makes it impossible.
     pub(super) fn undo_when_made(self: &Arc<Self>, lost: LostLock) {
@@ -119,7 +81,12 @@ impl Engine {
             let mut pause = RETRY.0;
             loop {
                 match engine.fate(&lost).await {
-                    Ok(Fate::Made(sandbox)) => return engine.discard(sandbox, false),
+                    Ok(Fate::Made(sandbox)) => {
+                        if !engine.is_found_by_key(&sandbox).await {
+                            engine.discard(sandbox, false);
+                        }
+                        return;
+                    }
                     Ok(Fate::Void) => return,
                     Ok(Fate::Open) => {}
                     Err(error) => {
@@ -132,15 +99,4 @@ impl Engine {
             }
         });
     }
-}
-
-/// Removes the mark of a claim that is not complete.
-pub(super) fn unmark(sandbox: &mut Sandbox) {
-    if let Some(annotations) = &mut sandbox.metadata.annotations {
-        annotations.remove(ANNOTATION_CLAIM_UNFINISHED_UNTIL);
-    }
-}
-
-fn gone(sandbox: &Sandbox) -> ClaimError {
-    ClaimError::Failed { sandbox: ObjectKey::of(sandbox), reason: "it was deleted meanwhile".to_owned() }
 }

@@ -1,7 +1,8 @@
 //! Creates: what is checked before the claim, and the claim itself.
 //!
 //! A client that hangs up drops the future of its request. The engine then undoes the claim, so nobody holds a sandbox
-//! that no client knows. A client that comes back with the same `Idempotency-Key` begins anew.
+//! that no client knows. A create with an `Idempotency-Key` is completed instead: the client comes back with the key, on any
+//! replica, and gets the sandbox.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,21 +11,19 @@ use axum::response::Response;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
-use shared_cache::LookupError;
 
 use super::api::{Api, Call, Settings, WAIT, now};
 use super::errors::{ApiError, Retry, json};
 use super::failures::{of_create, of_lookup};
-use super::idempotency::{ANNOTATION_BODY, ANNOTATION_KEY, Request};
+use super::idempotency::{ANNOTATION_BODY, Request, in_progress};
 use super::keys::Caller;
 use super::metadata::{self, ANNOTATION_METADATA, Extensions, MOST_BYTES, Metadata};
 use super::sandboxes::DEFAULT_TIMEOUT;
 use super::templates;
 use super::types::{NewSandbox, State, Texts};
 use super::view::{self, ANNOTATION_AUTO_RESUME};
-use crate::api::v1alpha1::{LABEL_TRUE, Sandbox, SandboxSet, annotation};
-use crate::cache::{ListSandboxesOptions, Provider as _};
-use crate::claims::{ANNOTATION_CLAIM_UNFINISHED_UNTIL, ClaimRequest, Retention, RuntimeInit};
+use crate::api::v1alpha1::{LABEL_TRUE, Sandbox, SandboxSet};
+use crate::claims::{ClaimError, ClaimRequest, Retention, RuntimeInit};
 
 /// A create that was checked.
 struct Wanted {
@@ -48,35 +47,51 @@ pub(super) async fn create(api: &Api, call: &Call<'_>) -> Result<Response, ApiEr
         idempotency.as_ref().map(|request| api.creates.idempotency.begin(&call.caller.key_id, request));
     let _underway = underway.transpose()?;
     if let Some(request) = &idempotency
-        && let Some(earlier) = request.earlier(&with_unfinished(api, &call.caller)?, now())?
+        && let Some(earlier) = earlier(api, call, request)?
     {
-        call.notes.sandbox(&earlier.sandbox_id());
-        return Ok(json(StatusCode::CREATED, &view::answer(&earlier, &api.settings.common)));
+        return Ok(earlier);
     }
     let begun = api.creates.begin(&call.caller.key_id)?;
     check_quota(api, &call.caller, begun.underway())?;
     let _creating = api.metrics.creating();
     let template = wanted.template.clone();
     let request =
-        wanted.request(api, &call.caller, set.namespace_or_empty(), set.name_or_empty(), idempotency);
-    let claimed = api.claims.claim(request).await.map_err(|error| of_create(error, &template))?;
+        wanted.request(api, &call.caller, set.namespace_or_empty(), set.name_or_empty(), idempotency.clone());
+    let claimed = match (api.claims.claim(request).await, &idempotency) {
+        (Ok(claimed), _) => claimed,
+        // Another replica was faster with the same request.
+        (Err(ClaimError::Repeated), Some(request)) => {
+            return earlier(api, call, request)?.ok_or_else(in_progress);
+        }
+        (Err(error), request) => return Err(failed(error, &template, request.is_some())),
+    };
     call.notes.sandbox(&claimed.sandbox_id());
     Ok(json(StatusCode::CREATED, &view::answer(&claimed, &api.settings.common)))
 }
 
-/// Returns the sandboxes of a caller, and those that are being created for it, also by other replicas.
-fn with_unfinished(api: &Api, caller: &Caller) -> Result<Vec<Arc<Sandbox>>, ApiError> {
-    let options = ListSandboxesOptions { namespace: caller.team.as_deref(), user: Some(&caller.key_id) };
-    let mut all = api.own(caller)?;
-    let is_unfinished = |sandbox: &Arc<Sandbox>| {
-        annotation(&sandbox.metadata, ANNOTATION_CLAIM_UNFINISHED_UNTIL).is_some() && !sandbox.is_deleting()
-    };
-    match api.cache.list_sandboxes(options) {
-        Ok(cached) => all.extend(cached.into_iter().filter(is_unfinished)),
-        Err(LookupError::OutOfScope { .. }) => {}
-        Err(error) => return Err(of_lookup(&error)),
+/// Returns the sandbox that an earlier create with this key has got.
+fn earlier(api: &Api, call: &Call<'_>, request: &Request) -> Result<Option<Response>, ApiError> {
+    let found = api.claims.of_key(&call.caller.key_id, &request.key);
+    let Some(found) = found.filter(|found| is_in(found, &call.caller)) else { return Ok(None) };
+    request.check(&found)?;
+    if view::state(&found, now()).is_none() {
+        return Ok(None);
     }
-    Ok(all)
+    call.notes.sandbox(&found.sandbox_id());
+    Ok(Some(json(StatusCode::CREATED, &view::answer(&found, &api.settings.common))))
+}
+
+/// A key may have been moved to another team.
+fn is_in(sandbox: &Sandbox, caller: &Caller) -> bool {
+    caller.team.as_deref().is_none_or(|team| sandbox.namespace_or_empty() == team)
+}
+
+/// The answer to a create that has failed. One with a key may be repeated even if it is unknown what was done: the key finds
+/// what was done.
+fn failed(error: ClaimError, template: &str, is_keyed: bool) -> ApiError {
+    let is_unavailable = matches!(error, ClaimError::Unavailable { .. });
+    let answer = of_create(error, template);
+    if is_keyed && is_unavailable { answer.retry(Retry::After(1)) } else { answer }
 }
 
 /// Refuses a create that would pass the quota of the key. `underway` counts this one. A sandbox that is being claimed may
@@ -108,7 +123,7 @@ fn reserved_failed(api: &Api, caller: &Caller, now: Timestamp) -> Result<usize, 
     let is_kept = |sandbox: &&Arc<Sandbox>| {
         sandbox.is_reserved_failed()
             && sandbox.shutdown_at().is_none_or(|end| end >= now)
-            && caller.team.as_deref().is_none_or(|team| sandbox.namespace_or_empty() == team)
+            && is_in(sandbox, caller)
     };
     Ok(all.iter().filter(is_kept).count())
 }
@@ -187,7 +202,7 @@ impl Wanted {
             request = request.own_annotation(ANNOTATION_AUTO_RESUME, LABEL_TRUE);
         }
         if let Some(Request { key, body }) = idempotency {
-            request = request.own_annotation(ANNOTATION_KEY, key).own_annotation(ANNOTATION_BODY, body);
+            request = request.idempotency_key(key).own_annotation(ANNOTATION_BODY, body);
         }
         request
     }

@@ -1,32 +1,24 @@
 //! [`Idempotency`]: a create that is repeated with the same `Idempotency-Key` gets the same sandbox.
 //!
-//! The key is on the sandbox as an annotation, so every replica knows it. A create that is under way is known to its own
-//! replica, and to others as soon as its sandbox is locked.
+//! The key is on the sandbox as an annotation. The engine knows the first sandbox of each key and gives up every other one,
+//! so the answer is the same on all replicas. A create that is under way is known to its own replica, and to others as soon
+//! as its sandbox is locked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
-use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::errors::ApiError;
 use super::key::sha256_hex;
-use super::view;
 use crate::api::v1alpha1::{Sandbox, annotation};
 use crate::claims::ANNOTATION_CLAIM_UNFINISHED_UNTIL;
-
-/// On a Sandbox: the key of the create that has claimed the sandbox.
-pub(super) const ANNOTATION_KEY: &str = "e2b.agents.kruise.io/idempotency-key";
 
 /// On a Sandbox: the SHA-256 of the body of that create.
 pub(super) const ANNOTATION_BODY: &str = "e2b.agents.kruise.io/idempotency-body";
 
 const HEADER: &str = "idempotency-key";
-
-/// How long a key is remembered.
-const REMEMBERED: Duration = Duration::from_hours(24);
 
 /// The key and the body of one create.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,29 +45,19 @@ impl Request {
         Ok(Some(Self { key: key.to_owned(), body: sha256_hex(body) }))
     }
 
-    /// Looks for the sandbox of an earlier create with this key.
+    /// Checks the sandbox of an earlier create with this key.
     ///
     /// # Errors
     ///
     /// 422 if that create had another body; 409 if it is not finished.
-    pub(super) fn earlier(
-        &self,
-        own: &[Arc<Sandbox>],
-        now: Timestamp,
-    ) -> Result<Option<Arc<Sandbox>>, ApiError> {
-        let has_key = |sandbox: &&Arc<Sandbox>| {
-            let age = now.duration_since(view::started_at(sandbox));
-            annotation(&sandbox.metadata, ANNOTATION_KEY) == Some(&self.key)
-                && age.unsigned_abs() <= REMEMBERED
-        };
-        let Some(found) = own.iter().find(has_key) else { return Ok(None) };
+    pub(super) fn check(&self, found: &Sandbox) -> Result<(), ApiError> {
         if annotation(&found.metadata, ANNOTATION_BODY) != Some(&self.body) {
             return Err(mismatch());
         }
         if annotation(&found.metadata, ANNOTATION_CLAIM_UNFINISHED_UNTIL).is_some() {
             return Err(in_progress());
         }
-        Ok(Some(Arc::clone(found)))
+        Ok(())
     }
 }
 
@@ -84,7 +66,7 @@ fn mismatch() -> ApiError {
         .code("idempotency_request_mismatch")
 }
 
-fn in_progress() -> ApiError {
+pub(super) fn in_progress() -> ApiError {
     ApiError::conflict("a request with this Idempotency-Key is in progress").code("idempotency_in_progress")
 }
 
@@ -130,31 +112,31 @@ mod tests {
 
     use super::*;
 
-    const NOW: &str = "2030-01-02T00:00:00Z";
-
     fn request(key: &str, body: &str) -> Request {
         let mut headers = HeaderMap::new();
         headers.insert(HEADER, key.parse().unwrap());
         Request::of(&headers, body.as_bytes()).unwrap().unwrap()
     }
 
-    fn claimed(at: &str, request: &Request) -> Arc<Sandbox> {
-        let annotations = json!({
-            ANNOTATION_KEY: request.key, ANNOTATION_BODY: request.body, "agents.kruise.io/claim-timestamp": at,
-        });
-        let sandbox = json!({"metadata": {"name": "a", "annotations": annotations}});
-        Arc::new(serde_json::from_value(sandbox).unwrap())
+    fn claimed(request: &Request, unfinished: Option<&str>) -> Sandbox {
+        let annotations =
+            json!({ANNOTATION_BODY: request.body, ANNOTATION_CLAIM_UNFINISHED_UNTIL: unfinished});
+        let mut sandbox = json!({"metadata": {"name": "a", "annotations": annotations}});
+        if unfinished.is_none() {
+            sandbox["metadata"]["annotations"]
+                .as_object_mut()
+                .unwrap()
+                .remove(ANNOTATION_CLAIM_UNFINISHED_UNTIL);
+        }
+        serde_json::from_value(sandbox).unwrap()
     }
 
     #[test]
-    fn e2b_1_the_same_key_and_body_is_the_same_sandbox_for_a_day() {
-        let (one, now) = (request("a-1", "{}"), NOW.parse().unwrap());
-        let found = |at: &str| one.earlier(&[claimed(at, &one)], now).unwrap().is_some();
-        assert!(found("2030-01-01T00:00:00Z"));
-        assert!(!found("2029-12-31T23:59:59Z"));
-        assert!(one.earlier(&[claimed(NOW, &request("b", "{}"))], now).unwrap().is_none());
-        let error = request("a-1", "{ }").earlier(&[claimed(NOW, &one)], now).unwrap_err();
-        assert_eq!(error, mismatch());
+    fn e2b_1_an_earlier_sandbox_needs_the_same_body_and_a_complete_claim() {
+        let one = request("a-1", "{}");
+        one.check(&claimed(&one, None)).unwrap();
+        assert_eq!(request("a-1", "{ }").check(&claimed(&one, None)), Err(mismatch()));
+        assert_eq!(one.check(&claimed(&one, Some("2030-01-02T00:00:00Z"))), Err(in_progress()));
     }
 
     #[test]

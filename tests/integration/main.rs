@@ -18,6 +18,8 @@ mod cache;
 #[cfg(test)]
 mod chart;
 #[cfg(test)]
+mod claim_proof;
+#[cfg(test)]
 mod claims;
 #[cfg(test)]
 mod control_plane;

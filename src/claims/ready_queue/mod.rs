@@ -69,7 +69,7 @@ impl ReadyQueue {
 
     /// Returns the number of candidates in the queue of a set, by its UID.
     pub(super) fn len(&self, set: &str) -> usize {
-        self.pools.lock().len(set)
+        self.pools.lock().len(set, Instant::now())
     }
 }
 

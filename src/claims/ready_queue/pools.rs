@@ -125,7 +125,8 @@ impl Pools {
     }
 
     /// Returns the number of free members of a set.
-    pub(super) fn len(&self, set: &str) -> usize {
+    pub(super) fn len(&mut self, set: &str, now: Instant) -> usize {
+        self.unpark_due(now);
         self.sets.get(set).into_iter().flatten().map(|revision| revision.members.len()).sum()
     }
 

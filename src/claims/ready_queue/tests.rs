@@ -142,12 +142,13 @@ fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
     for set in 0..2 {
         let expected: HashSet<_> =
             model.free(set, now).into_iter().map(|(uid, _)| format!("u-{uid}")).collect();
+        prop_assert_eq!(pools.len(&format!("s-{set}"), now), expected.len());
         let offered: Vec<_> = std::iter::from_fn(|| pools.take(&format!("s-{set}"), None, 0, now))
             .map(|sandbox| sandbox.metadata.uid.clone().unwrap())
             .collect();
         prop_assert_eq!(offered.len(), expected.len(), "offered {:?}, free {:?}", &offered, &expected);
         prop_assert_eq!(offered.into_iter().collect::<HashSet<_>>(), expected);
-        prop_assert_eq!(pools.len(&format!("s-{set}")), 0);
+        prop_assert_eq!(pools.len(&format!("s-{set}"), now), 0);
     }
     Ok(())
 }

@@ -17,6 +17,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// None if these bytes are no whole answer.
+    fn parse_whole(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        let answer = Self::parse(bytes);
+        let length = answer.header("content-length").map_or(Ok(0), str::parse);
+        (length == Ok(bytes.len() - end)).then_some(answer)
+    }
+
     fn parse(bytes: &[u8]) -> Self {
         let all = String::from_utf8_lossy(bytes);
         let (head, text) = all.split_once("\r\n\r\n").unwrap_or((&all, ""));
@@ -61,6 +69,17 @@ impl Answer {
         assert_eq!(self.status, status, "{self:?}");
         if self.text.is_empty() { Value::Null } else { self.json() }
     }
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Nobody listens.
+    #[error("the request was not sent")]
+    NotSent,
+    /// The connection broke after the request, or before all of its answer.
+    #[error("the connection broke before the answer")]
+    Broken,
 }
 
 /// A request that is not sent yet.
@@ -129,5 +148,20 @@ impl Request {
         let mut stream = TcpStream::connect(to).await.unwrap();
         stream.write_all(&self.bytes()).await.unwrap();
         stream
+    }
+
+    /// As [`Self::send`], to a server that may go at any time.
+    pub(crate) async fn try_send(&self, to: SocketAddr) -> Result<Answer, Failure> {
+        let mut stream = self.try_begin(to).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.map_err(|_| Failure::Broken)?;
+        Answer::parse_whole(&answer).ok_or(Failure::Broken)
+    }
+
+    /// As [`Self::begin`], to a server that may go at any time.
+    pub(crate) async fn try_begin(&self, to: SocketAddr) -> Result<TcpStream, Failure> {
+        let mut stream = TcpStream::connect(to).await.map_err(|_| Failure::NotSent)?;
+        stream.write_all(&self.bytes()).await.map_err(|_| Failure::Broken)?;
+        Ok(stream)
     }
 }

@@ -1,5 +1,5 @@
 //! What these tests share: what the tests of every package share ([`Cluster`], [`ControlPlane`], [`Kubectl`],
-//! [`eventually`]), the network to an API server ([`Proxy`]), the binary ([`Process`]), and objects ([`fixtures`]).
+//! [`eventually`]), the network to an API server ([`Proxy`], [`Gate`]), the binary ([`Process`]), and objects ([`fixtures`]).
 //!
 //! Other test binaries take it in by `#[path = "../integration/support/mod.rs"] mod support;`.
 
@@ -7,6 +7,7 @@
 
 pub(crate) mod connect_proxy;
 pub(crate) mod fixtures;
+mod gate;
 pub(crate) mod generated;
 mod process;
 mod proxy;
@@ -19,6 +20,7 @@ pub(crate) mod upstream_fleet;
 use kube::Client;
 use sandbox_manager::api::v1alpha1::crds;
 
+pub(crate) use gate::{Fate, Gate, Passing, Side, Stop};
 pub(crate) use process::{CONFIG, KUBECONFIG, Process, get};
 pub(crate) use proxy::Proxy;
 pub(crate) use samples::{Labels, Samples};
