@@ -6,6 +6,7 @@
 pub(crate) mod client;
 mod creating;
 mod faults;
+mod first_key;
 mod frame;
 mod keys;
 mod listing;
