@@ -29,7 +29,8 @@ Environment:
   KUBEBUILDER_ASSETS   directory with the programs of the control plane, used instead of building them
   E2B_API_URL, E2B_API_KEY
                        if both are set: nothing is started, and the server there is tested. TPL names a template of it
-                       (default: code-interpreter), and OTHER_KEY is another key of the same team
+                       (default: code-interpreter), TEAM its namespace (default: default), and OTHER_KEY is another
+                       key of the same team
 
 Exit code: 0 if every VERSION passes, 1 if one fails or the server does not start, 2 for bad arguments.
 USAGE
