@@ -36,6 +36,10 @@ architecture *ARGUMENTS:
 e2e *ARGUMENTS:
     tests/e2e.sh {{ ARGUMENTS }}
 
+# Run the official E2B SDKs, five versions of them, against the E2B API: `just sdk --server real` on a real API server.
+sdk *ARGUMENTS:
+    tests/e2b/run.sh {{ ARGUMENTS }}
+
 # Change 5,000 objects on a real API server under random faults, and check that nothing is lost or wrong.
 soak MINUTES="20":
     TEST_SOAK_MINUTES={{ MINUTES }} tests/e2e.sh soak:: --nocapture

@@ -193,7 +193,7 @@ pub struct NewEntry {
 /// A key that was made, and is not stored yet. The text can be shown once.
 pub(super) struct Made {
     pub(super) id: String,
-    /// In its issued form.
+    /// As clients send it.
     pub(super) issued: SecretString,
     /// What is stored, with the key in clear.
     pub(super) json: SecretString,
@@ -215,8 +215,19 @@ impl NewEntry {
 
     /// Makes the key.
     pub(super) fn make(self, now: Timestamp) -> Made {
-        let (id, key) = (Uuid::new_v4().to_string(), key::generate());
+        let key = key::generate();
         let issued = key::issued(&key);
+        self.with_key(&key, issued, now)
+    }
+
+    /// Makes the key that clients send as this text. `None` if no client could send it.
+    pub(super) fn with_text(self, text: SecretString, now: Timestamp) -> Option<Made> {
+        let key = key::presented(text.expose_secret())?;
+        Some(self.with_key(&key, text, now))
+    }
+
+    fn with_key(self, key: &SecretString, issued: SecretString, now: Timestamp) -> Made {
+        let id = Uuid::new_v4().to_string();
         let team_id =
             if self.team == ADMIN_TEAM { ADMIN_TEAM_ID.to_owned() } else { Uuid::new_v4().to_string() };
         let stored = Stored {

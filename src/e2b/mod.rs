@@ -15,6 +15,7 @@
 //! | `view.rs`, `types.rs`, `list.rs`, `metadata.rs`, `query.rs` | pure: objects and queries on the wire |
 //! | `errors.rs`, `failures.rs` | every error in the form that the SDKs read |
 //! | `keys.rs`, `key.rs`, `entry.rs`, `store.rs` | API keys: who calls, their text, their Secret |
+//! | `first_key.rs` | the first key of an installation |
 //! | `creates.rs`, `idempotency.rs` | the creates that are under way; repeated creates |
 //! | `openapi.rs`, `metrics.rs` | the document of the API, its metrics |
 //! | `server.rs`, `tls.rs` | adds the API to a manager |
@@ -42,6 +43,7 @@ mod dispatch;
 mod entry;
 mod errors;
 mod failures;
+mod first_key;
 mod frame;
 #[cfg(test)]
 mod frame_tests;
@@ -63,6 +65,7 @@ mod types;
 mod view;
 
 pub use self::entry::{ADMIN_TEAM, NewEntry};
+pub use self::first_key::FIRST_KEY;
 pub use self::server::{E2bError, LISTENER, add};
 pub use self::store::{AddedKey, KeyInfo, KeyStore, KeyStoreError};
 pub use self::tls::TlsError;

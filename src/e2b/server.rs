@@ -5,6 +5,7 @@ use std::time::Duration;
 use controller_manager::{CancellationToken, ListenOptions};
 
 use super::api::{Api, Settings};
+use super::first_key::FirstKey;
 use super::frame::Server;
 use super::keys::Keys;
 use super::metrics::E2bMetrics;
@@ -36,7 +37,7 @@ pub enum E2bError {
 }
 
 /// Serves the API while the manager runs, on every replica. Call this once, before the manager runs. `system_namespace`
-/// has the Secret of keys.
+/// has the Secret of keys, which gets its first key if the options name a team for it.
 ///
 /// # Errors
 ///
@@ -50,7 +51,16 @@ pub fn add(
     options.validate(system_namespace)?;
     let cache = manager.cache().clone();
     let keys = match options.auth {
-        E2bAuth::Secret => Keys::store(cache.shared(), system_namespace),
+        E2bAuth::Secret => {
+            if !options.first_key_team.is_empty() {
+                let first = FirstKey::new(cache.client().clone(), system_namespace, &options.first_key_team);
+                manager.add_runnable(move |stop: CancellationToken| async move {
+                    stop.run_until_cancelled(first.install()).await;
+                    Ok(())
+                });
+            }
+            Keys::store(cache.shared(), system_namespace)
+        }
         E2bAuth::None => {
             tracing::warn!(
                 address = %options.bind_address,

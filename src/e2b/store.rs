@@ -179,12 +179,12 @@ impl KeyStore {
         Ok(secret.data.iter().flatten().map(info).collect())
     }
 
-    async fn read(&self) -> Result<Option<Secret>, KeyStoreError> {
+    pub(super) async fn read(&self) -> Result<Option<Secret>, KeyStoreError> {
         self.secrets.get_opt(KEY_STORE).await.map_err(|error| self.failed(error))
     }
 
     /// Creates the Secret with one key. None if somebody else was faster.
-    async fn create(&self, id: &str, value: &ByteString) -> Result<Option<Secret>, KeyStoreError> {
+    pub(super) async fn create(&self, id: &str, value: &ByteString) -> Result<Option<Secret>, KeyStoreError> {
         let secret = Secret {
             metadata: ObjectMeta { name: Some(KEY_STORE.to_owned()), ..ObjectMeta::default() },
             type_: Some("Opaque".to_owned()),
@@ -195,7 +195,12 @@ impl KeyStore {
     }
 
     /// Sets or removes one entry. None if somebody else has changed the Secret since it was read.
-    async fn change(&self, read: &Secret, id: &str, value: Value) -> Result<Option<Secret>, KeyStoreError> {
+    pub(super) async fn change(
+        &self,
+        read: &Secret,
+        id: &str,
+        value: Value,
+    ) -> Result<Option<Secret>, KeyStoreError> {
         let mut data = serde_json::Map::new();
         data.insert(id.to_owned(), value);
         let patch = json!({"metadata": {"resourceVersion": read.metadata.resource_version}, "data": data});

@@ -20,6 +20,9 @@ pub enum E2bOptionsError {
          e2b.allowUnauthenticated to true"
     )]
     Unauthenticated(BindAddress),
+    /// No sandbox of that namespace has an id.
+    #[error("e2b.firstKeyTeam: expected admin, or the name of a namespace without `--`")]
+    FirstKeyTeam,
     /// The limits of the time of a sandbox contradict each other.
     #[error("e2b.minTimeout: expected at most e2b.maxTimeout")]
     Timeouts,
@@ -43,6 +46,9 @@ impl E2bOptions {
         }
         if self.auth == E2bAuth::None && !self.allow_unauthenticated && !is_loopback(&self.bind_address) {
             return Err(E2bOptionsError::Unauthenticated(self.bind_address.clone()));
+        }
+        if self.first_key_team.contains("--") {
+            return Err(E2bOptionsError::FirstKeyTeam);
         }
         if self.min_timeout > self.max_timeout {
             return Err(E2bOptionsError::Timeouts);
@@ -102,6 +108,14 @@ mod tests {
         checked(|_| {}, "sys").unwrap();
         assert!(checked(|_| {}, "").unwrap_err().contains("systemNamespace"));
         checked(|options| options.enabled = false, "").unwrap();
+    }
+
+    #[test]
+    fn the_team_of_the_first_key_is_a_namespace_that_ids_can_name() {
+        let team = |team: &str| checked(|options| options.first_key_team = team.to_owned(), "sys");
+        team("admin").unwrap();
+        team("team-a").unwrap();
+        assert!(team("a--b").unwrap_err().starts_with("e2b.firstKeyTeam"));
     }
 
     #[test]

@@ -230,6 +230,10 @@ pub struct E2bOptions {
     /// How clients are authenticated: by the API keys of the Secret e2b-key-store in `systemNamespace`, or not at all.
     /// Without keys, every client is an administrator.
     pub auth: E2bAuth,
+    /// Team of the first API key: a namespace, or `admin` for every namespace. While the Secret e2b-key-store has no key,
+    /// the text in the Secret e2b-first-key becomes one; that Secret is made if it does not exist. Empty: no key is made.
+    #[serde(with = "Text::<Namespace>")]
+    pub first_key_team: String,
     /// Accept `auth: none` on an address that is not loopback. Everybody who reaches that address can then use every
     /// sandbox.
     pub allow_unauthenticated: bool,
@@ -266,6 +270,7 @@ impl Default for E2bOptions {
             bind_address: BindAddress::listen("", 8082),
             domain: String::new(),
             auth: E2bAuth::Secret,
+            first_key_team: String::new(),
             allow_unauthenticated: false,
             tls: E2bTlsOptions::default(),
             create_on_no_stock: true,

@@ -3,93 +3,58 @@
 The SDK that is installed is the one that is tested: `run.sh` calls this with one version after another. Nothing here
 reaches a sandbox itself, so no runtime has to answer: only the calls of the control plane are used.
 
+This file follows one small fleet through its life. `edges.py` has the limits of each call, `races.py` what several
+callers do at once, and `asynchronous.py` the other client of the SDK.
+
 Environment: E2B_API_URL, E2B_API_KEY, E2B_DOMAIN (a place where nobody listens, so that a call to a sandbox fails at
-once), TPL (a template whose pool has at least three sandboxes), OTHER_KEY (another key, may be missing).
+once), TPL (a template whose pool has at least three sandboxes), TEAM (its namespace, if that is not `default`),
+OTHER_KEY (another key of the same team, may be missing).
 """
 
-import importlib.metadata
-import os
-import sys
-import uuid
-from datetime import datetime, timedelta, timezone
+import logging
+from datetime import timedelta
 
 from e2b import Sandbox, SandboxQuery, SandboxState
 from e2b.exceptions import AuthenticationException, NotFoundException, SandboxException
 
-VERSION = tuple(int(part) for part in importlib.metadata.version("e2b").split(".")[:2])
-# From 2.51 on, the SDK speaks the second dialect, and tells whether a pause had an effect.
-SECOND_DIALECT = VERSION >= (2, 51)
+import asynchronous
+import edges
+import races
+from common import (
+    BOTH_STATES,
+    OTHER_KEY,
+    RELEASE,
+    RUN,
+    SECOND_DIALECT,
+    TEMPLATE,
+    Made,
+    check,
+    check_near,
+    check_raises,
+    ids,
+    in_seconds,
+    is_paused,
+    now,
+    pages,
+    pause,
+    query,
+)
 
-TEMPLATE = os.environ.get("TPL", "code-interpreter")
-OTHER_KEY = os.environ.get("OTHER_KEY")
-RUN = uuid.uuid4().hex[:8]
 # A key and a value that need each of the three rounds of escapes.
 ODD_KEY, ODD_VALUE = "user id", "a b@c/d=e&f"
-BOTH_STATES = [SandboxState.RUNNING, SandboxState.PAUSED]
-
-
-def now():
-    return datetime.now(timezone.utc)
-
-
-def in_seconds(seconds):
-    return now() + timedelta(seconds=seconds)
-
-
-def check(condition, *what):
-    if not condition:
-        raise AssertionError(what)
-
-
-def check_near(time, expected, tolerance=15):
-    check(abs((time - expected).total_seconds()) <= tolerance, "time", time, "expected", expected)
-
-
-def check_raises(exception, call, text=None):
-    try:
-        result = call()
-    except exception as error:
-        check(text is None or text in str(error), "text of the error", str(error), "expected", text)
-        return
-    raise AssertionError(f"expected {exception.__name__}, got {result!r}")
-
-
-def pages(**arguments):
-    paginator = Sandbox.list(**arguments)
-    result = []
-    while paginator.has_next:
-        result.append([sandbox.sandbox_id for sandbox in paginator.next_items()])
-    return result
-
-
-def ids(**arguments):
-    return [sandbox_id for page in pages(**arguments) for sandbox_id in page]
-
-
-def query(state=None, **metadata):
-    arguments = {"metadata": {"run": RUN, **metadata}}
-    if state is not None:
-        arguments["state"] = state
-    return SandboxQuery(**arguments)
-
-
-def pause(sandbox):
-    return sandbox.pause() if SECOND_DIALECT else sandbox.beta_pause()
 
 
 def create(made):
     for number in range(3):
         begun = now()
-        metadata = {"run": RUN, ODD_KEY: ODD_VALUE, "n": str(number)}
-        sandbox = Sandbox.create(TEMPLATE, timeout=120, metadata=metadata, envs={"A": "1"})
-        made.append(sandbox)
+        sandbox = made.create(metadata={ODD_KEY: ODD_VALUE, "n": str(number)}, envs={"A": "1"})
         check_near(sandbox.get_info().end_at, begun + timedelta(seconds=120))
         check(sandbox.sandbox_domain, "no domain")
         host = f"8080-{sandbox.sandbox_id}.{sandbox.sandbox_domain}"
         check(sandbox.get_host(8080) == host, sandbox.get_host(8080))
         # A label of a host name has at most 63 characters.
         check(len(f"49983-{sandbox.sandbox_id}") <= 63, sandbox.sandbox_id)
-    check(len({sandbox.sandbox_id for sandbox in made}) == 3, "a sandbox was given twice")
+    check(len({sandbox.sandbox_id for sandbox in made.all}) == 3, "a sandbox was given twice")
 
 
 def get_info(sandbox):
@@ -138,10 +103,12 @@ def timeouts(sandbox):
 def pause_and_resume(sandbox):
     first = pause(sandbox)
     check(first is True or not SECOND_DIALECT, "the first pause", first)
-    check(sandbox.get_info().state == SandboxState.PAUSED, "not paused")
+    check(is_paused(sandbox), "not paused")
     check(ids(query=query([SandboxState.PAUSED])) == [sandbox.sandbox_id], "the list of paused ones")
     second = pause(sandbox)
     check(second is False or not SECOND_DIALECT, "the second pause", second)
+    check(ids(query=query(BOTH_STATES, n="0")) == [sandbox.sandbox_id], "both states")
+    check(sandbox.sandbox_id not in ids(query=query([SandboxState.RUNNING])), "a paused one among running ones")
     resumed = Sandbox.connect(sandbox.sandbox_id, timeout=400)
     info = resumed.get_info()
     check(info.state == SandboxState.RUNNING and info.metadata["run"] == RUN, info)
@@ -175,23 +142,26 @@ def kill(made):
     check(sorted(ids(query=query())) == left, "the list after a kill")
 
 
-def main():
-    made = []
-    try:
+def life():
+    with Made() as made:
         create(made)
-        get_info(made[0])
-        list_sandboxes(made)
-        timeouts(made[0])
-        pause_and_resume(made[0])
-        errors(made[1])
-        kill(made)
-    finally:
-        for sandbox in made:
-            try:
-                sandbox.kill()
-            except Exception as error:  # The cause is reported by what failed first.
-                print("cleanup of", sandbox.sandbox_id, error, file=sys.stderr)
-    print("e2b", importlib.metadata.version("e2b"), "passes")
+        first, second, _ = made.all
+        get_info(first)
+        list_sandboxes(made.all)
+        timeouts(first)
+        pause_and_resume(first)
+        errors(second)
+        kill(made.all)
+
+
+def main():
+    # The SDK reports every refusal that is expected here.
+    logging.disable(logging.ERROR)
+    life()
+    edges.check_all()
+    races.check_all()
+    asynchronous.check_all()
+    print("e2b", RELEASE, "passes")
 
 
 if __name__ == "__main__":

@@ -148,9 +148,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 
 {{/* The flags of options from which the chart derives permissions, ports or times. A test compares them with the options. */}}
 {{- define "sandbox-manager.derivedFlags" -}}
-cache-persistent-volumes config e2b-auth e2b-bind-address e2b-enabled e2b-init-runtime e2b-tls-cert-file
-health-probe-bind-address leader-elect leader-elect-resource-name leader-elect-resource-namespace lifecycle-enabled
-metrics-bind-address sandbox-label-selector sandbox-namespace shutdown-grace-period system-namespace
+cache-persistent-volumes config e2b-auth e2b-bind-address e2b-enabled e2b-first-key-team e2b-init-runtime
+e2b-tls-cert-file health-probe-bind-address leader-elect leader-elect-resource-name leader-elect-resource-namespace
+lifecycle-enabled metrics-bind-address sandbox-label-selector sandbox-namespace shutdown-grace-period system-namespace
 {{- end }}
 
 {{/* Rejects values that contradict each other, which values.schema.json cannot express. */}}
@@ -200,6 +200,9 @@ metrics-bind-address sandbox-label-selector sandbox-namespace shutdown-grace-per
 {{- end }}
 {{- if and (eq $auth "none") $port (not $e2b.allowUnauthenticated) }}
 {{- fail "config.e2b.auth: without keys everybody who reaches the pod could use every sandbox; set config.e2b.allowUnauthenticated to allow that" }}
+{{- end }}
+{{- if contains "--" (default "" $e2b.firstKeyTeam) }}
+{{- fail "config.e2b.firstKeyTeam: expected admin, or the name of a namespace without --" }}
 {{- end }}
 {{- if ne (empty (dig "tls" "certFile" "" $e2b)) (empty (dig "tls" "keyFile" "" $e2b)) }}
 {{- fail "config.e2b.tls: set both certFile and keyFile, or neither" }}

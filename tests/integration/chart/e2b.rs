@@ -1,7 +1,10 @@
 //! The permissions of the E2B API are those that it uses: keys are made, sandboxes are claimed, paused, resumed and killed,
 //! and none of the requests for that is forbidden.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use sandbox_manager::e2b::FIRST_KEY;
 use serde_json::{Value, json};
 
 use super::permissions::{Access, granted, sent};
@@ -10,7 +13,7 @@ use super::server;
 use crate::e2b::client::{Answer, Request};
 use crate::lifecycle::pool_rig::{POOL, spec};
 use crate::lifecycle::proof::pool::Pool;
-use crate::support::{Cluster, Process, SOON, eventually};
+use crate::support::{Cluster, ControlPlane, Process, SOON, eventually};
 
 /// The E2B API of a process, with a key.
 struct Client {
@@ -39,6 +42,16 @@ impl Client {
     }
 }
 
+/// The first key, as an administrator reads it.
+async fn first_key(cp: &ControlPlane, system: &str) -> String {
+    let secrets: Api<Secret> = Api::namespaced(cp.client().await, system);
+    eventually("there is a first key", SOON, async || {
+        let data = secrets.get(FIRST_KEY).await?.data.unwrap_or_default();
+        Ok(String::from_utf8(data.get("key").context("no key")?.0.clone())?)
+    })
+    .await
+}
+
 /// The life of one sandbox.
 async fn sandbox_lives(client: &Client) {
     let created =
@@ -58,7 +71,7 @@ async fn z3_the_e2b_api_uses_its_rules_and_nothing_is_forbidden() {
     let system = cp.namespace("system").await;
     let config = json!({
         "sandboxNamespace": pool.namespace, "systemNamespace": system, "lifecycle": { "enabled": true },
-        "leaderElection": { "enabled": true }, "e2b": { "enabled": true },
+        "leaderElection": { "enabled": true }, "e2b": { "enabled": true, "firstKeyTeam": "admin" },
     });
     let release = Release::install(cp, &config).await;
     let mut process = release.start().await;
@@ -69,6 +82,10 @@ async fn z3_the_e2b_api_uses_its_rules_and_nothing_is_forbidden() {
     let e2b = async |command: &[&str]| {
         release.exec(&[&["e2b"][..], command, &["--system-namespace", system.as_str()]].concat()).await
     };
+    let text = first_key(cp, &system).await;
+    assert!(!process.log().contains(&text), "the log has the first key");
+    let first = Client::new(&process, &text);
+    first.is_let_in().await;
     let admin = Client::new(&process, &e2b(&["create-key", "--team", "admin"]).await);
     admin.is_let_in().await;
     let new = json!({ "name": "test", "teamName": pool.namespace });

@@ -25,7 +25,7 @@ pub(super) fn matrix() -> Vec<(String, Value)> {
         config(json!({ "systemNamespace": "system", "e2b": { "enabled": true } })),
         config(json!({ "leaderElection": { "enabled": true }, "lifecycle": { "enabled": true },
                        "sandboxNamespace": "sandboxes", "systemNamespace": "system",
-                       "e2b": { "enabled": true, "bindAddress": "0" } })),
+                       "e2b": { "enabled": true, "bindAddress": "0", "firstKeyTeam": "admin" } })),
         config(json!({ "sandboxNamespace": "sandboxes",
                        "e2b": { "enabled": true, "auth": "none", "allowUnauthenticated": true,
                                 "bindAddress": "[::]:9443" } })),
@@ -311,13 +311,18 @@ fn z3_the_secret_of_api_keys_may_be_written_with_the_e2b_api_only() {
         let config = |field: &str| values["config"][field].as_str();
         let (sandboxes, system) = (config("sandboxNamespace"), config("systemNamespace"));
         assert!(system.is_some(), "{description}");
-        let expected = [(sandboxes, &namespaces), (system, &create), (system, &change)];
+        let mut first = rule("secrets", json!(["get"]));
+        merge(&mut first, &json!({ "resourceNames": ["e2b-first-key"] }));
+        let has_first = values.pointer("/config/e2b/firstKeyTeam").is_some();
+        let mut expected = vec![(sandboxes, &namespaces), (system, &create), (system, &change)];
+        expected.extend(has_first.then_some((system, &first)));
         assert_eq!(found, expected, "{description}");
         let mut without = values.clone();
         merge(&mut without, &json!({ "rbac": { "createKeySecret": false } }));
         let objects = rendered(&without);
         let left = rules(&objects).into_iter().filter(|(_, rule)| is_of_the_keys(rule));
-        assert_eq!(left.collect::<Vec<_>>(), [expected[0], expected[2]], "{description}");
+        expected.remove(1);
+        assert_eq!(left.collect::<Vec<_>>(), expected, "{description}");
     }
 }
 

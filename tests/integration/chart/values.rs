@@ -105,6 +105,7 @@ fn bad_values_are_refused_by_path_and_value() {
         ("probes.liveness.periodSeconds", json!(0)),
         ("service.port", json!(0)),
         ("config.e2b.auth", json!("token")),
+        ("config.e2b.firstKeyTeam", json!("Team A")),
         ("e2b.service.port", json!(65536)),
         ("e2b.ingress.className", json!("Public Class")),
         ("e2b.ingress.hosts", json!(["https://api.example.com"])),

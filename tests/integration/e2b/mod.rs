@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod creating;
 mod document;
 mod faults;
+mod first_key;
 mod frame;
 mod hostile;
 mod internet;
