@@ -152,18 +152,6 @@ impl Fleet {
         }
         all
     }
-
-    /// Asserts that every replica has ended in order, at the end.
-    pub(super) async fn stop(self) {
-        for process in self.processes {
-            let mut process = process.into_inner();
-            if process.has_ended() {
-                continue;
-            }
-            let status = process.terminate().await;
-            assert!(status.success(), "{status}: {}", process.log());
-        }
-    }
 }
 
 /// The ids of the requests of [`HUNG_UP`] that were answered with a sandbox.
