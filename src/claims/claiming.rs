@@ -2,10 +2,10 @@
 //!
 //! The result is handed over to the caller. A caller that is gone takes no result, and what nobody takes is removed.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use shared_cache::{LookupError, ObjectKey, WaitError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 
 use super::claimed::{Claimed, LockType};
 use super::engine::Engine;
-use super::error::{ClaimError, Step, WriteOutcome};
+use super::error::{ClaimError, Step};
 use super::lock::{Claim, Locked};
 use super::request::ClaimRequest;
 use super::runtime;
@@ -61,24 +61,35 @@ pub(super) async fn claim(engine: &Arc<Engine>, request: ClaimRequest) -> Result
     );
     if !request.wait_until_ready {
         // Nothing follows the lock, so nothing needs to outlive the caller.
-        return counted(engine, &request).instrument(span).await.map(Handover::take);
+        return counted(engine, &request, pending()).instrument(span).await.map(Handover::take);
     }
-    let (sender, receiver) = oneshot::channel();
+    let (mut sender, receiver) = oneshot::channel();
     let task_engine = Arc::clone(engine);
     let course = async move {
+        let gone = async {
+            match request.key() {
+                // The caller may repeat the claim anywhere.
+                Some(_) => pending().await,
+                None => sender.closed().await,
+            }
+        };
+        let ended = counted(&task_engine, &request, gone).await;
         // A handover that nobody receives is dropped here.
-        let _ = sender.send(counted(&task_engine, &request).await);
+        let _ = sender.send(ended);
     };
     engine.spawn(course.instrument(span));
-    let ended = receiver.await.map_err(|_| ClaimError::unavailable("the claim was interrupted"))?;
-    ended.map(Handover::take)
+    receiver.await.map_err(|_| ClaimError::Interrupted)?.map(Handover::take)
 }
 
-/// Counts a claim in the metrics.
-async fn counted(engine: &Arc<Engine>, request: &ClaimRequest) -> Result<Handover, ClaimError> {
+/// Counts a claim in the metrics. `gone` is ready if nobody waits for the claim any more.
+async fn counted(
+    engine: &Arc<Engine>,
+    request: &ClaimRequest,
+    gone: impl Future<Output = ()>,
+) -> Result<Handover, ClaimError> {
     let started = Instant::now();
     let mut retries = 0;
-    let result = course(engine, request, &mut retries).await;
+    let result = course(engine, request, gone, &mut retries).await;
     let outcome = match &result {
         Ok(handover) => Ok(handover.claimed.lock_type),
         Err(error) => Err(error),
@@ -90,6 +101,7 @@ async fn counted(engine: &Arc<Engine>, request: &ClaimRequest) -> Result<Handove
 async fn course(
     engine: &Arc<Engine>,
     request: &ClaimRequest,
+    gone: impl Future<Output = ()>,
     retries: &mut u32,
 ) -> Result<Handover, ClaimError> {
     validate(request)?;
@@ -107,8 +119,15 @@ async fn course(
         is_kept: !request.wait_until_ready,
     };
     let complete = complete(engine, request, &locked, &mut held, deadline);
-    let in_time = tokio::time::timeout_at(deadline, complete).await;
-    in_time.unwrap_or_else(|_| Err(too_late(request)))?;
+    let in_time = tokio::time::timeout_at(deadline, complete);
+    tokio::select! {
+        ended = in_time => ended.unwrap_or_else(|_| Err(too_late(request)))?,
+        // What is locked is given back at once, and not when it is ready.
+        () = gone => {
+            held.reserve = false;
+            return Err(ClaimError::Interrupted);
+        }
+    }
     // What fails is kept for inspection, and what nobody takes is not. What has a key can be taken on every replica.
     held.reserve = false;
     held.is_kept = request.key().is_some();
@@ -154,9 +173,8 @@ async fn be_first(engine: &Engine, locked: &Locked, held: &mut Held) -> Result<(
         None => {
             // Other replicas may have seen the lock, and have given the sandbox to a repetition.
             held.is_kept = !locked.is_unfinished;
-            let outcome = WriteOutcome::Unknown { sandbox: ObjectKey::of(&*locked.sandbox), lock: None };
-            let cause = "the watch of sandboxes does not show the claim".to_owned();
-            Err(ClaimError::Unavailable { outcome, cause })
+            let cause = "the watch of sandboxes does not show the claim";
+            Err(ClaimError::unavailable_after_write(&locked.sandbox, cause))
         }
     }
 }
@@ -209,7 +227,7 @@ pub(super) fn wait_error(error: WaitError, step: Step, sandbox: &Sandbox) -> Cla
         WaitError::NotSatisfied { waited, reason, .. } => ClaimError::Timeout { step, waited, reason },
         WaitError::Gone(_) => failed("it was deleted meanwhile".to_owned()),
         WaitError::Failed { cause, .. } => failed(cause.to_string()),
-        error => ClaimError::unavailable(error.to_string()),
+        error => ClaimError::unavailable_after_write(sandbox, error.to_string()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use shared_cache::{LookupError, ObjectKey};
 
 use super::lost::LostLock;
+use crate::api::v1alpha1::Sandbox;
 
 named_enum! {
     /// Why the state of a sandbox does not allow an action.
@@ -114,6 +115,9 @@ pub enum ClaimError {
     /// Another claim of the owner with the same key was faster, and has its sandbox. Nothing was done.
     #[error("another claim with this key was faster")]
     Repeated,
+    /// The task of the call has panicked, or its caller was gone. What it had begun may have been done.
+    #[error("the call was interrupted")]
+    Interrupted,
     /// The API server refused the write, and would do so again. Nothing was done.
     #[error("{action}: the API server refused: HTTP {code}: {message}")]
     Refused {
@@ -143,7 +147,7 @@ impl ClaimError {
     pub fn is_nothing_done(&self) -> bool {
         match self {
             Self::Timeout { step, .. } => *step == Step::Lock,
-            Self::Failed { .. } => false,
+            Self::Failed { .. } | Self::Interrupted => false,
             Self::Unavailable { outcome, .. } => *outcome == WriteOutcome::NothingDone,
             _ => true,
         }
@@ -161,10 +165,17 @@ impl ClaimError {
             Self::Failed { .. } => "failed",
             Self::OutOfScope => "out_of_scope",
             Self::Repeated => "repeated",
+            Self::Interrupted => "interrupted",
             Self::Refused { .. } => "refused",
             Self::Invalid(_) => "invalid",
             Self::Unavailable { .. } => "unavailable",
         }
+    }
+
+    /// After a write of this sandbox: nobody may call it undone.
+    pub(super) fn unavailable_after_write(sandbox: &Sandbox, cause: impl Into<String>) -> Self {
+        let outcome = WriteOutcome::Unknown { sandbox: ObjectKey::of(sandbox), lock: None };
+        Self::Unavailable { outcome, cause: cause.into() }
     }
 
     pub(super) fn unavailable(cause: impl Into<String>) -> Self {

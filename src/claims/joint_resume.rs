@@ -39,6 +39,8 @@ pub(super) struct Leader {
     resumes: Arc<JointResumes>,
     uid: String,
     outcome: Option<oneshot::Sender<Outcome>>,
+    /// True once no caller can join any more. The entry of the sandbox may be that of a later resume then.
+    is_closed: bool,
 }
 
 impl JointResumes {
@@ -54,11 +56,18 @@ impl JointResumes {
             return (joint.outcome.clone(), None);
         }
         let (sender, receiver) = oneshot::channel::<Outcome>();
-        let interrupted = || ClaimError::unavailable("the resume was interrupted");
         let outcome =
-            receiver.map(move |outcome| outcome.unwrap_or_else(|_| Err(interrupted()))).boxed().shared();
+            receiver.map(|outcome| outcome.unwrap_or(Err(ClaimError::Interrupted))).boxed().shared();
         running.insert(uid.to_owned(), Joint { lifetime, outcome: outcome.clone() });
-        (outcome, Some(Leader { resumes: Arc::clone(self), uid: uid.to_owned(), outcome: Some(sender) }))
+        (
+            outcome,
+            Some(Leader {
+                resumes: Arc::clone(self),
+                uid: uid.to_owned(),
+                outcome: Some(sender),
+                is_closed: false,
+            }),
+        )
     }
 }
 
@@ -69,7 +78,8 @@ impl Leader {
     }
 
     /// Lets no more callers join, and returns the longest lifetime that was asked for.
-    pub(super) fn close(&self) -> Duration {
+    pub(super) fn close(&mut self) -> Duration {
+        self.is_closed = true;
         self.resumes.running.lock().remove(&self.uid).map_or(Duration::ZERO, |joint| joint.lifetime)
     }
 
@@ -84,10 +94,8 @@ impl Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        // After `close`, the entry may be that of a later resume.
-        let mut running = self.resumes.running.lock();
-        if self.outcome.is_some() {
-            running.remove(&self.uid);
+        if !self.is_closed {
+            self.resumes.running.lock().remove(&self.uid);
         }
     }
 }
@@ -102,7 +110,7 @@ mod tests {
     async fn q4_callers_join_one_resume_and_the_longest_lifetime_wins() {
         let resumes = Arc::new(JointResumes::default());
         let (first, leader) = resumes.join("u", SECOND);
-        let leader = leader.unwrap();
+        let mut leader = leader.unwrap();
         let (second, none) = resumes.join("u", 3 * SECOND);
         assert!(none.is_none() && resumes.join("u", 2 * SECOND).1.is_none());
         assert!(resumes.join("other", SECOND).1.is_some());
@@ -111,6 +119,16 @@ mod tests {
         leader.end(Ok(Resumed { sandbox: Arc::default(), granted: 3 * SECOND }));
         assert_eq!(first.await.unwrap().granted, 3 * SECOND);
         assert_eq!(second.await.unwrap().granted, 3 * SECOND);
+    }
+
+    #[tokio::test]
+    async fn q4_a_resume_that_ends_after_its_close_leaves_the_next_one_alone() {
+        let resumes = Arc::new(JointResumes::default());
+        let mut first = resumes.join("u", SECOND).1.unwrap();
+        first.close();
+        let _next = resumes.join("u", SECOND).1.unwrap();
+        drop(first);
+        assert!(resumes.join("u", SECOND).1.is_none(), "the next one is still there to be joined");
     }
 
     #[tokio::test]

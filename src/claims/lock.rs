@@ -61,12 +61,20 @@ impl Claim<'_> {
         let creates = self.request.create_on_no_stock.unwrap_or(self.engine.shared.create_on_no_stock);
         match &self.request.lost {
             Some(lost) if lost.is_creation() && creates => return self.create(Some(lost)).await,
-            Some(lost) if !lost.is_creation() => {
+            Some(lost) if lost.is_creation() => match self.engine.fate(lost).await {
+                Ok(Fate::Made(live)) => return Ok(self.plan(&live, LockType::Create).of(lost).locked(live)),
+                Ok(Fate::Void) => {}
+                Ok(Fate::Open) => {
+                    return Err(self.unknown(lost.clone(), "a creation has no answer".to_owned()));
+                }
+                Err(cause) => return Err(self.unknown(lost.clone(), cause)),
+            },
+            Some(lost) => {
                 if let Some(locked) = self.repeat(lost).await? {
                     return Ok(locked);
                 }
             }
-            _ => {}
+            None => {}
         }
         match self.lock().await? {
             Some(locked) => Ok(locked),

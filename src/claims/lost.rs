@@ -3,6 +3,7 @@
 //! The API server may carry it out later, so it counts neither as made nor as refused. Either its sender repeats it: of two
 //! such requests at most one has an effect. Or the watch shows it, and it is undone.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub(super) const LATEST: Duration = Duration::from_secs(70);
 
 /// One lock whose answer is lost. Only [`ClaimRequest::return_when_locked`](super::ClaimRequest::return_when_locked) leaves
 /// it to the caller.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct LostLock {
     /// The sandbox as it was before the request. One without a resource version was to be created.
     pub(super) sandbox: Arc<Sandbox>,
@@ -36,6 +37,16 @@ pub enum Fate {
     Void,
     /// The sandbox does not have the lock yet.
     Open,
+}
+
+/// Leaves out the sandbox: its annotations may hold the token and the environment variables of its user.
+impl fmt::Debug for LostLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LostLock")
+            .field("sandbox", &self.key())
+            .field("lock", &self.lock)
+            .finish_non_exhaustive()
+    }
 }
 
 impl LostLock {

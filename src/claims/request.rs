@@ -1,7 +1,9 @@
 //! [`ClaimRequest`]: what a caller wants to claim, and what is written into the sandbox.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::keyed::ANNOTATION_IDEMPOTENCY_KEY;
@@ -88,6 +90,19 @@ pub struct ClaimRequest {
     pub(super) wait_until_ready: bool,
     pub(super) reserve_failed: bool,
     pub(super) lost: Option<LostLock>,
+    pub(super) held: Option<Held>,
+}
+
+/// What a caller lets a claim hold.
+#[derive(Clone)]
+pub(super) struct Held(
+    #[expect(dead_code, reason = "it is dropped with the claim")] Arc<dyn Any + Send + Sync>,
+);
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Held")
+    }
 }
 
 impl ClaimRequest {
@@ -126,7 +141,15 @@ impl ClaimRequest {
             wait_until_ready: true,
             reserve_failed: false,
             lost: None,
+            held: None,
         }
+    }
+
+    /// Keeps a value until the claim has ended, also if its caller is gone: a place among those that may claim at the same
+    /// time, for example.
+    pub fn hold(mut self, value: impl Any + Send + Sync) -> Self {
+        self.held = Some(Held(Arc::new(value)));
+        self
     }
 
     /// Sets the owner: the id of an API key, or the UID of a SandboxClaim. Required. It is also written as a label of the

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use shared_cache::ObjectKey;
 use tokio::time::Instant;
 
 use super::change::{Decision, conflict};
@@ -96,10 +97,10 @@ async fn resume_joined(
     let started = Instant::now();
     let uid = sandbox.metadata.uid.as_deref().unwrap_or_default();
     let (outcome, leader) = engine.shared.resumes.join(uid, lifetime);
-    if let Some(leader) = leader {
+    if let Some(mut leader) = leader {
         let (task_engine, sandbox, id) = (Arc::clone(engine), Arc::clone(sandbox), id.to_owned());
         engine.spawn(async move {
-            let outcome = course(&task_engine, sandbox, &id, &leader).await;
+            let outcome = course(&task_engine, sandbox, &id, &mut leader).await;
             let result = outcome.as_ref().map(|resumed| &resumed.sandbox);
             task_engine.shared.metrics.resumed(result, started.elapsed());
             leader.end(outcome);
@@ -118,7 +119,7 @@ async fn resume_joined(
 }
 
 /// The course of a resume.
-async fn course(engine: &Engine, sandbox: Arc<Sandbox>, id: &str, leader: &Leader) -> Outcome {
+async fn course(engine: &Engine, sandbox: Arc<Sandbox>, id: &str, leader: &mut Leader) -> Outcome {
     let resuming = engine
         .change(sandbox, id, |_, activity, now| match activity {
             Activity::Paused => {
@@ -140,8 +141,13 @@ async fn course(engine: &Engine, sandbox: Arc<Sandbox>, id: &str, leader: &Leade
         Err(error) => Err(error),
     };
     let granted = leader.close();
-    let sandbox = change_end(engine, result?, id, TimeoutChange::Extend(granted)).await?;
-    Ok(Resumed { sandbox, granted })
+    let woken = result?;
+    match change_end(engine, Arc::clone(&woken), id, TimeoutChange::Extend(granted)).await {
+        Ok(sandbox) => Ok(Resumed { sandbox, granted }),
+        // The resume itself is written.
+        Err(ClaimError::Unavailable { cause, .. }) => Err(ClaimError::unavailable_after_write(&woken, cause)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Waits until a sandbox runs again, and initialises its runtime as its claim did.
@@ -149,8 +155,29 @@ async fn woken(engine: &Engine, sandbox: &Arc<Sandbox>, id: &str) -> Result<Arc<
     let ready = engine.cache.resumed_wait(sandbox).wait(LONGEST).await;
     let ready =
         ready.map_err(|error| ended(wait_error(error, Step::Resume, sandbox), engine, sandbox, id))?;
-    if annotation(&ready.metadata, ANNOTATION_INIT_RUNTIME_REQUEST).is_some() {
-        initialise(&ready).await?;
+    if annotation(&ready.metadata, ANNOTATION_INIT_RUNTIME_REQUEST).is_some()
+        && let Err(error) = initialise(&ready).await
+    {
+        pause_again(engine, &ready, id).await;
+        return Err(error);
     }
     Ok(ready)
+}
+
+/// Pauses a sandbox whose runtime was not initialised, so that the next connect resumes and initialises it: it would hand
+/// out a running one as it is.
+async fn pause_again(engine: &Engine, sandbox: &Arc<Sandbox>, id: &str) {
+    let paused = engine
+        .change(Arc::clone(sandbox), id, |_, activity, now| match activity {
+            Activity::Running => Decision::write(move |sandbox| {
+                sandbox.spec.paused = Some(true);
+                deadline::stop_time(sandbox, now);
+            }),
+            _ => Decision::Done,
+        })
+        .await;
+    if let Err(error) = paused {
+        let sandbox = ObjectKey::of(&**sandbox);
+        tracing::warn!(%sandbox, %error, "a sandbox runs without an initialised runtime, and cannot be paused again");
+    }
 }

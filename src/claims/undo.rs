@@ -1,7 +1,8 @@
 //! Removes what a claim has left: the sandbox of a claim that failed or that nobody takes, and a lock that the API server
 //! may write later (Q4).
 //!
-//! All of this runs in tasks that outlive the caller. They go on until the API server has answered, or the process ends.
+//! All of this runs in tasks that outlive the caller. They go on until the API server has done it or has refused it many
+//! times, or the process ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,9 @@ use crate::api::v1alpha1::{LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox};
 /// The first and the longest pause after a request that failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
+/// After so many refusals, in about five minutes, a sandbox is left alone: a task for each would fill the memory.
+const MOST_REFUSALS: u32 = 16;
+
 /// Waits until a lock whose answer was lost is decided.
 const LOST_LOCK: WaitAction = WaitAction::new("LostLock");
 
@@ -25,11 +29,16 @@ impl Engine {
     pub(super) fn discard(self: &Arc<Self>, sandbox: Arc<Sandbox>, reserve: bool) {
         let engine = Arc::clone(self);
         self.spawn(async move {
-            let mut pause = RETRY.0;
+            let (mut pause, mut refusals) = (RETRY.0, 0);
             loop {
                 let done = if reserve { engine.reserve(&sandbox).await } else { engine.remove(&sandbox).await };
                 let Err(error) = done else { return };
                 let key = ObjectKey::of(&*sandbox);
+                refusals += u32::from(matches!(error, WriteError::Refused { .. } | WriteError::Unreadable(_)));
+                if refusals == MOST_REFUSALS {
+                    tracing::error!(sandbox = %key, ?error, "a sandbox whose claim failed is left to its timeout");
+                    return;
+                }
                 tracing::warn!(sandbox = %key, ?error, "cannot remove a sandbox whose claim failed; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY.1);

@@ -139,6 +139,9 @@ fn failed(error: KeyStoreError) -> ApiError {
         KeyStoreError::Full | KeyStoreError::TeamFull => ApiError::conflict(error.to_string()),
         KeyStoreError::Contended(_) => ApiError::unavailable(error.to_string()),
         KeyStoreError::Api(_, error) => match *error {
+            kube::Error::Api(status) if matches!(status.code, 401 | 429) => {
+                ApiError::unavailable(format!("the API server refused: {}", status.message))
+            }
             kube::Error::Api(status) if status.code < 500 => {
                 ApiError::internal(format!("the API server refused: {}", status.message))
             }

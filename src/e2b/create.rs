@@ -23,6 +23,7 @@ use super::templates;
 use super::types::{NewSandbox, State, Texts};
 use super::view::{self, ANNOTATION_AUTO_RESUME};
 use crate::api::v1alpha1::{LABEL_TRUE, Sandbox, SandboxSet};
+use crate::cache::Provider as _;
 use crate::claims::{ClaimError, ClaimRequest, Retention, RuntimeInit};
 
 /// A create that was checked.
@@ -53,10 +54,12 @@ pub(super) async fn create(api: &Api, call: &Call<'_>) -> Result<Response, ApiEr
     }
     let begun = api.creates.begin(&call.caller.key_id)?;
     check_quota(api, &call.caller, begun.underway())?;
-    let _creating = api.metrics.creating();
+    let creating = api.metrics.creating();
     let template = wanted.template.clone();
     let request =
         wanted.request(api, &call.caller, set.namespace_or_empty(), set.name_or_empty(), idempotency.clone());
+    // A client that hangs up leaves its limits only when its claim has ended.
+    let request = request.hold((begun, creating));
     let claimed = match (api.claims.claim(request).await, &idempotency) {
         (Ok(claimed), _) => claimed,
         // Another replica was faster with the same request.

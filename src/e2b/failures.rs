@@ -3,7 +3,6 @@
 //! The SDKs repeat 503 and 504 by themselves. A repetition is only safe if nothing was done, so every such answer says
 //! whether it is.
 
-use http::StatusCode;
 use shared_cache::LookupError;
 
 use super::errors::{ApiError, Retry};
@@ -30,12 +29,10 @@ pub(super) fn of_create(error: ClaimError, template: &str) -> ApiError {
         ClaimError::Failed { reason, .. } => ApiError::internal(format!("the sandbox failed: {reason}"))
             .code("sandbox_create_failed")
             .retry(Retry::Never),
-        ClaimError::Refused { code, message, .. } => {
-            let text = format!("the API server refused the sandbox: {message}");
-            let status =
-                if code == 429 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
-            let retry = if code == 429 { Retry::After(1) } else { Retry::Never };
-            ApiError::new(status, text).code("sandbox_create_refused").retry(retry)
+        ClaimError::Refused { message, .. } => {
+            ApiError::internal(format!("the API server refused the sandbox: {message}"))
+                .code("sandbox_create_refused")
+                .retry(Retry::Never)
         }
         error => common(error),
     }
@@ -52,8 +49,6 @@ fn common(error: ClaimError) -> ApiError {
     match error {
         ClaimError::Timeout { .. } => ApiError::gateway_timeout(error.to_string()),
         ClaimError::Invalid(problem) => ApiError::bad_request(problem),
-        ClaimError::Refused { code: 429, message, .. } => ApiError::unavailable(message),
-        ClaimError::Refused { .. } => ApiError::internal(error.to_string()),
         ClaimError::Unavailable { cause, .. } if nothing_done => ApiError::unavailable(cause),
         ClaimError::Unavailable { cause, .. } => ApiError::unavailable(cause).retry(Retry::Never),
         error => ApiError::internal(error.to_string()),

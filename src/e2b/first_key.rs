@@ -27,7 +27,7 @@ use serde_json::json;
 
 use super::entry::NewEntry;
 use super::key;
-use super::store::{KeyStore, KeyStoreError};
+use super::store::{KeyStore, KeyStoreError, in_time};
 
 /// Name of the Secret with the text of the first key.
 pub const FIRST_KEY: &str = "e2b-first-key";
@@ -125,7 +125,7 @@ impl FirstKey {
 
     /// Returns the text in the Secret, which is created if it does not exist. `None` if somebody else was faster.
     async fn text(&self) -> Result<Option<SecretString>, FirstKeyError> {
-        if let Some(secret) = self.secrets.get_opt(FIRST_KEY).await.map_err(Box::new)? {
+        if let Some(secret) = in_time(self.secrets.get_opt(FIRST_KEY)).await.map_err(Box::new)? {
             return text_of(&secret).map(Some).ok_or(FirstKeyError::Form);
         }
         let text = key::issued(&key::generate());
@@ -138,7 +138,7 @@ impl FirstKey {
             )])),
             ..Secret::default()
         };
-        match self.secrets.create(&PostParams::default(), &secret).await {
+        match in_time(self.secrets.create(&PostParams::default(), &secret)).await {
             Ok(_) => Ok(Some(text)),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
             Err(error) => Err(FirstKeyError::Api(Box::new(error))),

@@ -19,6 +19,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use futures::FutureExt as _;
 use http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
@@ -200,9 +201,19 @@ async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
 
 /// Takes the body of a request that is refused. A client that is still sending would otherwise see a broken connection
 /// instead of the answer.
-async fn discard(body: Body) {
+async fn discard(mut body: Body) {
+    let all = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            // Nothing is kept: whoever has no key must not fill the memory.
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > MOST_DISCARDED {
+                break;
+            }
+        }
+    };
     // The request is refused for another reason.
-    let _ = timeout(DISCARD_TIMEOUT, collect(body)).await;
+    let _ = timeout(DISCARD_TIMEOUT, all).await;
 }
 
 /// Returns the body. One that is too large is read a little further and not kept, for the reason that [`discard`] has.

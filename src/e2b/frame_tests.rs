@@ -1,5 +1,6 @@
 //! The frame around every operation, on the clock of tokio: panics, limits of time, and bodies that do not come.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -46,6 +47,10 @@ impl Bench {
             max_timeout: Duration::from_hours(1),
             init_runtime: false,
             max_concurrent_claims: 2,
+            max_concurrent_claims_per_key: 2,
+            is_never_allowed: false,
+            create_on_no_stock: true,
+            selected_labels: BTreeSet::new(),
         };
         let registry = Registry::new();
         let metrics = E2bMetrics::register(&registry).unwrap();

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use parking_lot::Mutex;
 use secrecy::SecretString;
-use shared_cache::{LookupError, Reader, SharedCache};
+use shared_cache::{LookupError, Reader, SharedCache, version_of};
 
 use super::entry::{ADMIN_KEY_ID, Entry};
 use super::errors::ApiError;
@@ -146,7 +146,11 @@ impl KeyIndex {
     /// Uses the Secret that this process has written until the cache shows it.
     pub(super) fn written(&self, secret: Secret) {
         self.cache.expect(&secret);
-        self.state.lock().own = Some(Arc::new(secret));
+        let mut state = self.state.lock();
+        // Two writes of this process may end in another order than they were made in.
+        if state.own.as_ref().is_none_or(|own| version_of(&**own) <= version_of(&secret)) {
+            state.own = Some(Arc::new(secret));
+        }
     }
 
     /// Returns the keys of a namespace without their texts, sorted by id; all keys without a namespace.

@@ -96,13 +96,17 @@ impl ListQuery {
         Ok(parsed)
     }
 
-    /// Reads the query of the list without pages, which shows running sandboxes only.
+    /// Reads the query of the list without pages, which shows running sandboxes only. Its clients know no next page, so
+    /// without a limit it is whole.
     ///
     /// # Errors
     ///
     /// As [`Self::parse`].
     pub(super) fn parse_running(query: &Query) -> Result<Self, ApiError> {
         let mut parsed = Self::parse(query)?;
+        if query.get("limit").is_none() {
+            parsed.limit = usize::MAX;
+        }
         if parsed.states.is_empty() {
             parsed.states.push(State::Running);
         }

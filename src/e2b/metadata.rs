@@ -132,9 +132,11 @@ fn own_annotations(metadata: &Texts) -> BTreeMap<String, String> {
     if bytes(&own) > MOST_OWN_BYTES { BTreeMap::new() } else { own }
 }
 
-/// Returns how much room the metadata takes on the sandbox.
+/// Returns how much room the metadata takes on the sandbox. The claim also lists the user's own keys, in JSON.
 pub(super) fn written_bytes(metadata: &Texts) -> usize {
-    json_bytes(metadata) + bytes(&own_annotations(metadata))
+    let own = own_annotations(metadata);
+    let listed: usize = own.keys().map(|key| key.len() + 3).sum();
+    json_bytes(metadata) + bytes(&own) + listed
 }
 
 /// Returns how much room texts take as JSON.

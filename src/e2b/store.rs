@@ -1,6 +1,7 @@
 //! [`KeyStore`]: writes the Secret of keys. The server and the command line use it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -16,6 +17,9 @@ use crate::cache::KEY_STORE;
 
 /// How often a write is repeated if somebody else has changed the Secret meanwhile.
 const TRIES: u32 = 5;
+
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The Secret has at most 1 MiB, and every replica reads all of it.
 const MOST_KEYS: usize = 2000;
@@ -180,7 +184,7 @@ impl KeyStore {
     }
 
     pub(super) async fn read(&self) -> Result<Option<Secret>, KeyStoreError> {
-        self.secrets.get_opt(KEY_STORE).await.map_err(|error| self.failed(error))
+        in_time(self.secrets.get_opt(KEY_STORE)).await.map_err(|error| self.failed(error))
     }
 
     /// Creates the Secret with one key. None if somebody else was faster.
@@ -191,7 +195,7 @@ impl KeyStore {
             data: Some(BTreeMap::from([(id.to_owned(), value.clone())])),
             ..Secret::default()
         };
-        self.unless_conflict(self.secrets.create(&PostParams::default(), &secret).await)
+        self.unless_conflict(in_time(self.secrets.create(&PostParams::default(), &secret)).await)
     }
 
     /// Sets or removes one entry. None if somebody else has changed the Secret since it was read.
@@ -204,8 +208,8 @@ impl KeyStore {
         let mut data = serde_json::Map::new();
         data.insert(id.to_owned(), value);
         let patch = json!({"metadata": {"resourceVersion": read.metadata.resource_version}, "data": data});
-        let changed = self.secrets.patch(KEY_STORE, &PatchParams::default(), &Patch::Merge(patch)).await;
-        self.unless_conflict(changed)
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+        self.unless_conflict(in_time(self.secrets.patch(KEY_STORE, &parameters, &patch)).await)
     }
 
     fn unless_conflict(&self, done: Result<Secret, kube::Error>) -> Result<Option<Secret>, KeyStoreError> {
@@ -219,6 +223,12 @@ impl KeyStore {
     fn failed(&self, error: kube::Error) -> KeyStoreError {
         KeyStoreError::Api(self.namespace.clone(), Box::new(error))
     }
+}
+
+/// Ends a request that has no answer in time.
+pub(super) async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let late = || kube::Error::Service(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()).into());
+    tokio::time::timeout(REQUEST_TIMEOUT, request).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Returns the number of keys of a team.

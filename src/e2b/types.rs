@@ -65,7 +65,7 @@ pub(super) struct NewTimeout {
 /// The body of a refresh.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Refresh {
-    /// Seconds from now, at most 3600. Default: 300.
+    /// Seconds from now, at most 3600. Default: 15.
     pub(super) duration: Option<i64>,
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Refresh {
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Connect {
-    /// Seconds from now. Default: 300.
+    /// Seconds from now. Default: 300 for a connect, 15 for a resume.
     pub(super) timeout: Option<i64>,
     /// Whether the memory is restored. Without an effect.
     pub(super) memory: Option<bool>,
@@ -216,7 +216,7 @@ pub(super) struct Template {
     pub(super) build_status: BuildStatus,
 }
 
-/// Whether a template has members that are ready.
+/// A template is always ready: nothing is built here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum BuildStatus {
