@@ -97,7 +97,7 @@ impl Crowd {
 
     /// The life of one client.
     async fn live(&self, client: usize) {
-        let is_keyed = client % 3 != 0;
+        let is_keyed = !client.is_multiple_of(3);
         if client % 10 == 7 && !self.hang_up(client, is_keyed).await {
             return;
         }

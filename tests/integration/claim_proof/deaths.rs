@@ -137,15 +137,15 @@ impl Scene {
         step: Step,
     ) -> (JoinHandle<Result<Answer, Failure>>, crate::support::Stop) {
         let owner = self.key().id.clone();
-        let mut stop = self.gate.hold(step.side(), move |request| step.is_at(request, &owner));
+        let mut held = self.gate.hold(step.side(), move |request| step.is_at(request, &owner));
         let body = json!({
             "templateID": step.pool(), "timeout": 3600, "metadata": {CLIENT: number.to_string()}, "envVars": {},
         });
         let request = Request::new("POST", "/v2/sandboxes").json(&body).key(&self.key().text);
         let (request, address) = (request.header("X-Request-Id", &id(number)), self.address());
         let answer = tokio::spawn(async move { request.try_send(address).await });
-        stop.is_reached().await;
-        (answer, stop)
+        held.is_reached().await;
+        (answer, held)
     }
 
     /// Waits until the replica knows that the client has hung up.
