@@ -370,7 +370,7 @@ async fn b6_an_unknown_index_is_an_error_that_names_the_known() {
     let error = feed.cache.reader::<Sandbox>().by_index("pool", "p").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Sandbox has no index \"pool\"; it has sandboxPool, sandboxID, user, reservedFailed"
+        "Sandbox has no index \"pool\"; it has sandboxPool, sandboxID, user, reservedFailed, unfinishedClaim"
     );
     let error = feed.cache.reader::<SandboxSet>().find("x", "p", |_| true).unwrap_err();
     assert_eq!(error.reason(), "unknown_index");

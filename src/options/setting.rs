@@ -318,7 +318,7 @@ mod tests {
                 assert!(range.start().checked_sub(1).is_none_or(|below| !accepts(below)), "{}", setting.path);
             }
         }
-        assert_eq!(numbers, 8);
+        assert_eq!(numbers, 9);
     }
 
     #[test]
