@@ -24,8 +24,8 @@ pub(crate) const CLAIMS: Keys = Keys {
     lines: include_str!("../../docs/performance/claims/keys.txt"),
     explanation: "\
 The clients run in this process and keep their connections. The managers are processes of their own, without a rate \
-limit for their requests; no runtime is initialised. Every claim must be answered with 201 and a sandbox that no claim \
-before it has had. The burst needs 300 members. The steady load begins claims at a fixed rate, whether or not earlier \
+limit for their requests; no runtime is initialised. Every claim must be answered with 201 and a sandbox that no other \
+claim holds. The burst needs 300 members. The steady load begins claims at a fixed rate, whether or not earlier \
 ones were answered, and kills each sandbox after its claim. Nothing else may act on the sandboxes of the cluster \
 meanwhile.",
 };

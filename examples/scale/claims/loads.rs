@@ -1,11 +1,12 @@
 //! [`Endpoints`]: the loads of claims on the E2B API.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use futures::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -20,6 +21,8 @@ pub(super) struct Endpoints {
     addresses: Arc<[SocketAddr]>,
     key: Arc<str>,
     template: &'static str,
+    /// The ids of the sandboxes that a claim was given, and that were not killed.
+    held: Arc<Mutex<HashSet<String>>>,
 }
 
 /// What a load has led to.
@@ -31,7 +34,7 @@ pub(super) struct Load {
 
 impl Endpoints {
     pub(super) fn new(addresses: Vec<SocketAddr>, key: &str, template: &'static str) -> Self {
-        Self { addresses: addresses.into(), key: key.into(), template }
+        Self { addresses: addresses.into(), key: key.into(), template, held: Arc::default() }
     }
 
     /// Connects a client. Clients with consecutive numbers are spread over the managers.
@@ -43,8 +46,17 @@ impl Endpoints {
         try_join_all((0..count).map(|number| self.connect(number))).await
     }
 
+    /// Claims a sandbox, and fails if another claim holds it.
     pub(super) async fn claim(&self, client: &mut E2bClient) -> anyhow::Result<Claim> {
-        client.claim(self.template).await
+        let claim = client.claim(self.template).await?;
+        ensure!(self.held.lock().insert(claim.id.clone()), "sandbox {} was claimed twice", claim.id);
+        Ok(claim)
+    }
+
+    async fn kill(&self, client: &mut E2bClient, id: &str) -> anyhow::Result<()> {
+        // A new member may get the name of one that is gone, so this comes first.
+        self.held.lock().remove(id);
+        client.kill(id).await
     }
 
     /// All clients claim at the same time, each one sandbox after the other, until `count` are claimed.
@@ -86,7 +98,7 @@ impl Endpoints {
                     None => endpoints.connect(number as usize).await?,
                 };
                 let claim = endpoints.claim(&mut client).await?;
-                client.kill(&claim.id).await?;
+                endpoints.kill(&mut client, &claim.id).await?;
                 idle.lock().push(client);
                 anyhow::Ok(claim)
             });
