@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
-"""Makes the tables of docs/performance.md and the plot growth.svg from what `scale measure` printed.
+"""Makes the tables of docs/performance.md and the plot growth.svg from what `scale measure` and `scale claims` printed.
 
     docs/performance/report.py
 
-Results lie beside this script, one file a run: real-20000-1.txt is the first run on a real control plane with 20,000
+Results of `scale measure` lie beside this script, one file a run: real-20000-1.txt is the first run on a real control plane with 20,000
 sandboxes, memory-200000-2.txt the second one on the in-memory API server with 200,000. real_claimed and real_distinct
 are the same as real, on sandboxes of `load --claimed-templates` and `load --distinct-templates`; previous is the same
-as real, measured with an older version of the cache. Of several runs, the median counts. keys.txt says what the keys
-mean. `--check` writes nothing and fails when something would change.
+as real, measured with an older version of the cache.
+
+Results of `scale claims` lie in claims/: memory-1000-1.txt is the first run on the in-memory API server with a pool of
+1,000. real3 and memory3 are the same with three managers.
+
+Of several runs, the median counts. keys.txt says what the keys mean. `--check` writes nothing and fails when something
+would change.
 """
 
 import argparse
@@ -27,6 +32,14 @@ SERVERS = {
     "real_claimed": "kube-apiserver, claimed templates",
     "real_distinct": "kube-apiserver, distinct templates",
     "memory": "in memory",
+}
+
+# The same for the results of `scale claims`.
+CLAIMS = {
+    "memory": "in memory",
+    "memory3": "in memory, 3 managers",
+    "real": "kube-apiserver",
+    "real3": "kube-apiserver, 3 managers",
 }
 
 # Keys that are computed from others, and are in no result.
@@ -49,38 +62,56 @@ PANELS = [
 ]
 
 
-def keys():
-    """Each key with its meaning, the figure of the Go original and the goal."""
+def keys(folder, columns):
+    """Each key with the columns of keys.txt: its meaning, and what it is compared with."""
     found = {}
-    for line in (HERE / "keys.txt").read_text().splitlines():
+    for line in (folder / "keys.txt").read_text().splitlines():
         if not line.startswith("#"):
-            key, *columns = [column.strip() for column in line.split("|")]
-            found[key] = (columns + ["", ""])[:3]
-            if key == "rss_kib_per_object":
-                found |= COMPUTED
+            key, *cells = [cell.strip() for cell in line.split("|")]
+            found[key] = (cells + [""] * columns)[:columns]
     return found
 
 
-def runs(known):
+def measure_keys():
+    """The keys of `scale measure`, with those that are computed from others."""
+    found = {}
+    for key, columns in keys(HERE, 3).items():
+        found[key] = columns
+        if key == "rss_kib_per_object":
+            found |= COMPUTED
+    return found
+
+
+def read(path, known):
+    pairs = (line.split() for line in path.read_text().splitlines())
+    values = {key: float(value) for key, value in pairs}
+    if unknown := values.keys() - known.keys():
+        sys.exit(f"{path.name}: keys that keys.txt does not have: {', '.join(sorted(unknown))}")
+    return values
+
+
+def runs(folder, servers, known, last_key, compute):
     """Medians of each key by server and number of objects, and the number of runs."""
     found = {}
-    for path in sorted(HERE.glob("*-*-*.txt")):
+    for path in sorted(folder.glob("*-*-*.txt")):
         server, objects, _ = path.stem.split("-")
-        if server not in SERVERS:
-            sys.exit(f"{path.name}: an unknown server; known are {', '.join(SERVERS)}")
-        pairs = (line.split() for line in path.read_text().splitlines())
-        values = {key: float(value) for key, value in pairs}
-        if "relist_peak_to_settled" not in values and server != "previous":
-            sys.exit(f"{path.name}: not a whole run of `scale measure`, nor of `scale measure --sync-only`")
-        if unknown := values.keys() - known.keys():
-            sys.exit(f"{path.name}: keys that keys.txt does not have: {', '.join(sorted(unknown))}")
-        values["peak_to_settled"] = values["rss_peak_mib"] / values["rss_mib"]
-        values["settled_mib"] = values["rss_mib"] - values["rss_base_mib"]
-        found.setdefault((server, int(objects)), []).append(values)
+        if server not in servers:
+            sys.exit(f"{path.name}: an unknown server; known are {', '.join(servers)}")
+        values = read(path, known)
+        if last_key not in values and server != "previous":
+            sys.exit(f"{path.name}: not a whole run: {last_key} is missing")
+        found.setdefault((server, int(objects)), []).append(compute(values))
     return {
         where: ({key: median(key, several) for key in known if median(key, several) is not None}, len(several))
         for where, several in found.items()
     }
+
+
+def with_computed(values):
+    """Adds the keys that are computed from others."""
+    values["peak_to_settled"] = values["rss_peak_mib"] / values["rss_mib"]
+    values["settled_mib"] = values["rss_mib"] - values["rss_base_mib"]
+    return values
 
 
 def median(key, several):
@@ -93,21 +124,29 @@ def number(value):
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def keys_table(known, results):
-    """Every key on every server that was measured."""
-    columns = sorted(results, key=lambda where: (list(SERVERS).index(where[0]), where[1]))
-    head = [f"{SERVERS[server]}, {objects:,}" for server, objects in columns]
+def keys_table(titles, servers, known, hidden, results):
+    """Every key on every server that was measured. `titles` are those of the columns of keys.txt."""
+    columns = sorted(results, key=lambda where: (list(servers).index(where[0]), where[1]))
+    head = [f"{servers[server]}, {objects:,}" for server, objects in columns]
     lines = [
-        "| Key | What it is | Go original | Goal | " + " | ".join(head) + " |",
-        "|---|---|---:|---:|" + "---:|" * len(columns),
+        "| " + " | ".join(["Key", *titles, *head]) + " |",
+        "|---|---|" + "---:|" * (len(titles) - 1 + len(columns)),
     ]
-    for key, (what, go, goal) in known.items():
-        if key in HIDDEN:
+    for key, cells in known.items():
+        if key in hidden:
             continue
         values = [number(results[where][0][key]) if key in results[where][0] else "" for where in columns]
-        lines.append(f"| `{key}` | {what} | {go} | {goal} | " + " | ".join(values) + " |")
+        lines.append("| " + " | ".join([f"`{key}`", *cells, *values]) + " |")
     counts = ", ".join(f"{results[where][1]} on {head[i]}" for i, where in enumerate(columns))
     return "\n".join(lines) + f"\n\nMedians of runs: {counts}.\n"
+
+
+def claims_table():
+    folder = HERE / "claims"
+    titles = ["What it is", "Go original, 200", "Go original, 1,000", "Goal"]
+    known = keys(folder, len(titles))
+    results = runs(folder, CLAIMS, known, "rss_peak_mib", lambda values: values)
+    return keys_table(titles, CLAIMS, known, {"members", "managers"}, results)
 
 
 def section(text, name, content):
@@ -164,12 +203,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when something would change")
     check = parser.parse_args().check
-    known = keys()
-    results = runs(known)
+    known = measure_keys()
+    results = runs(HERE, SERVERS, known, "relist_peak_to_settled", with_computed)
     if not any(server == "memory" for server, _ in results):
         sys.exit(f"no memory-*-*.txt in {HERE}; see the page for the commands that make them")
+    titles = ["What it is", "Go original", "Goal"]
+    page = section(PAGE.read_text(), "keys", keys_table(titles, SERVERS, known, HIDDEN, results))
     wanted = {
-        PAGE: section(PAGE.read_text(), "keys", keys_table(known, results)),
+        PAGE: section(page, "claims", claims_table()),
         HERE / "growth.svg": plot(results),
     }
     for path, text in wanted.items():

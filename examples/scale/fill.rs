@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::api::{ListParams, PostParams};
 use sandbox_manager::api::v1alpha1::{Sandbox, SandboxSet};
 use sandbox_manager::cache::{Cache, indexes};
 use sandbox_manager::controller_manager::prometheus::proto::{Metric, MetricFamily};
@@ -14,10 +13,11 @@ use sandbox_manager::controller_manager::{Connector, Metrics};
 use sandbox_manager::options::BindAddress;
 use sandbox_manager::{Manager, SandboxManagerOptions};
 use sandbox_manager::{claims, lifecycle};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::memory_server::MemoryServer;
+use crate::pool::{FEW, Pool, TIMEOUT, is_full, template};
 use crate::report::Report;
 use crate::{ClusterArguments, process};
 
@@ -26,12 +26,6 @@ const SET: &str = "scale-fill";
 
 /// Label of the sandboxes that are created without controllers.
 const BARE: &str = "scale.example.com/bare";
-
-/// Timeout of each step.
-const TIMEOUT: Duration = Duration::from_mins(30);
-
-/// What the pool is scaled down to.
-const FEW: usize = 10;
 
 #[derive(Args)]
 pub(crate) struct FillArguments {
@@ -79,7 +73,8 @@ pub(crate) async fn run(cluster: &ClusterArguments, arguments: &FillArguments) -
     } else {
         cluster.connector_with(&metrics)?
     };
-    let mut fill = Fill { client: connector.client()?, arguments, report: Report::new(arguments.json) };
+    let pool = Pool { client: connector.client()?, namespace: arguments.namespace.clone(), name: SET };
+    let mut fill = Fill { pool, arguments, report: Report::new(arguments.json) };
     let measured = fill.measure(&connector, metrics).await;
     // Also after an error.
     let cleaned = fill.clean_up().await;
@@ -91,7 +86,7 @@ pub(crate) async fn run(cluster: &ClusterArguments, arguments: &FillArguments) -
 }
 
 struct Fill<'a> {
-    client: Client,
+    pool: Pool,
     arguments: &'a FillArguments,
     report: Report,
 }
@@ -101,17 +96,8 @@ impl Fill<'_> {
         self.arguments.count.into()
     }
 
-    fn sandboxes(&self) -> Api<Sandbox> {
-        Api::namespaced(self.client.clone(), &self.arguments.namespace)
-    }
-
-    fn sets(&self) -> Api<SandboxSet> {
-        Api::namespaced(self.client.clone(), &self.arguments.namespace)
-    }
-
     async fn measure(&mut self, connector: &Connector, metrics: Metrics) -> anyhow::Result<()> {
-        let existing = self.sets().get_opt(SET).await.context("are the CRDs installed?")?;
-        ensure!(existing.is_none(), "the set {SET} exists; delete it first");
+        self.pool.ensure_absent().await?;
         let bare = self.create_bare().await?;
         self.report.add("members", f64::from(self.arguments.count), 0);
         self.report.add("bare_creates_s", bare.as_secs_f64(), 2);
@@ -120,8 +106,7 @@ impl Fill<'_> {
         let writes = || writes(&metrics);
         let manager = Running::start(connector, metrics.clone(), &self.arguments.namespace).await?;
         let (cpu, before, started) = (process::cpu()?, writes(), Instant::now());
-        let object = json!({ "metadata": { "name": SET }, "spec": { "replicas": self.count(), "template": template() } });
-        self.sets().create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+        self.pool.create(self.count()).await?;
         manager.wait_for(&self.arguments.namespace, self.count()).await?;
         let filled = started.elapsed();
         self.report.add("fill_s", filled.as_secs_f64(), 2);
@@ -131,8 +116,7 @@ impl Fill<'_> {
         let resident = process::memory()?.resident;
 
         let started = Instant::now();
-        let few = Patch::Merge(json!({ "spec": { "replicas": FEW } }));
-        self.sets().patch(SET, &PatchParams::default(), &few).await?;
+        self.pool.scale(FEW).await?;
         manager.wait_for(&self.arguments.namespace, FEW).await?;
         self.report.add("scale_down_s", started.elapsed().as_secs_f64(), 2);
         self.report.add("cpu_s", process::cpu()?.saturating_sub(cpu).as_secs_f64(), 2);
@@ -143,7 +127,7 @@ impl Fill<'_> {
 
     /// Creates sandboxes like those of the pool. No controller runs meanwhile.
     async fn create_bare(&self) -> anyhow::Result<Duration> {
-        let api = self.sandboxes();
+        let api = self.pool.sandboxes();
         let started = Instant::now();
         stream::iter(0..self.count())
             .map(Ok)
@@ -158,31 +142,14 @@ impl Fill<'_> {
             })
             .await?;
         let took = started.elapsed();
-        self.remove(&ListParams::default().labels(BARE)).await?;
+        self.pool.remove(&ListParams::default().labels(BARE)).await?;
         Ok(took)
-    }
-
-    /// Deletes the sandboxes of a selection, and waits until they are gone.
-    async fn remove(&self, selection: &ListParams) -> anyhow::Result<()> {
-        let api = self.sandboxes();
-        let end = Instant::now() + TIMEOUT;
-        api.delete_collection(&DeleteParams::default(), selection).await?;
-        while !api.list_metadata(&selection.clone().limit(1)).await?.items.is_empty() {
-            ensure!(Instant::now() < end, "the sandboxes are still there");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Ok(())
     }
 
     /// Removes everything that was created.
     async fn clean_up(&self) -> anyhow::Result<()> {
-        match self.sets().delete(SET, &DeleteParams::default()).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.remove(&ListParams::default().labels(BARE)).await?;
-        self.remove(&ListParams::default().labels(&format!("agents.kruise.io/sandbox-pool={SET}"))).await
+        self.pool.remove(&ListParams::default().labels(BARE)).await?;
+        self.pool.clean_up().await
     }
 }
 
@@ -216,10 +183,7 @@ impl Running {
     /// Waits until the status names exactly this number of available sandboxes, and no others are left.
     async fn wait_for(&self, namespace: &str, count: usize) -> anyhow::Result<()> {
         let number = i32::try_from(count)?;
-        let is_full = move |set: Option<&SandboxSet>| {
-            let status = set.and_then(|set| set.status.as_ref());
-            status.is_some_and(|status| status.available_replicas == number && status.replicas == number)
-        };
+        let is_full = move |set: Option<&SandboxSet>| set.is_some_and(|set| is_full(set, number));
         let set = self.cache.wait_for::<SandboxSet>((namespace, SET), is_full).timeout(TIMEOUT).await?;
         let uid = set.and_then(|set| set.metadata.uid.clone()).unwrap_or_default();
         let is_left = move |reader: &sandbox_manager::Reader<Sandbox>| {
@@ -235,18 +199,6 @@ impl Running {
         self.task.await.context("the manager panicked")??;
         Ok(())
     }
-}
-
-/// The template of the pods. Pods tolerate everything, so that the fake nodes of kwok take them.
-fn template() -> Value {
-    json!({
-        "metadata": { "labels": { "app": "fill" } },
-        "spec": {
-            "containers": [{ "name": "sandbox", "image": "registry.example.com/agents/code-interpreter:2.11.0" }],
-            "tolerations": [{ "operator": "Exists" }],
-            "terminationGracePeriodSeconds": 0,
-        },
-    })
 }
 
 /// Number of requests that write, so far.

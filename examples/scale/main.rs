@@ -14,9 +14,12 @@
 //! cargo run --release --example scale -- fill --in-memory --count 1000
 //! ```
 //!
-//! `fill` measures the lifecycle controllers: how fast they fill a pool.
+//! `fill` measures the lifecycle controllers: how fast they fill a pool. `claims` measures claims over HTTP, with
+//! managers in processes of their own.
 
 mod bare_list;
+mod child;
+mod claims;
 mod expiry;
 mod fill;
 mod fleet;
@@ -29,6 +32,7 @@ mod memory_server;
 #[path = "../../benches/support/playback.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "a part of the benchmarks, which end at the first error")]
 mod playback;
+mod pool;
 mod process;
 mod raw_watch;
 mod relist;
@@ -37,6 +41,7 @@ mod scraper;
 mod updates;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -73,27 +78,40 @@ enum Command {
     /// Create the sandboxes of the workload, each with its status. Existing sandboxes get their status again.
     Load(load::LoadArguments),
     /// Run the cache and both controllers on the existing sandboxes, and print the measurements.
-    #[command(after_long_help = keys::help())]
+    #[command(after_long_help = keys::MEASURE.help())]
     Measure(measure::MeasureArguments),
     /// Fill a pool by the lifecycle controllers, scale it down, and print how long it took.
     #[command(after_long_help = fill::HELP)]
     Fill(fill::FillArguments),
-    /// Serve an API server in memory with a kubelet, until standard input ends. `fill --in-memory` starts it.
+    /// Claim sandboxes over HTTP from managers in processes of their own, and print how long it took.
+    #[command(after_long_help = keys::CLAIMS.help())]
+    Claims(claims::ClaimsArguments),
+    /// Serve an API server in memory with a kubelet, until standard input ends. `--in-memory` starts it.
     #[command(hide = true)]
     Serve(memory_server::ServeArguments),
+    /// Run as `sandbox-manager` until standard input ends. `claims` starts it.
+    #[command(hide = true)]
+    Manage(claims::ManageArguments),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let Arguments { cluster, command } = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        match command {
-            Command::Load(arguments) => load::run(&cluster.connector()?, &arguments).await,
-            Command::Measure(arguments) => measure::run(&cluster.connector()?, &arguments).await,
-            Command::Fill(arguments) => fill::run(&cluster, &arguments).await,
-            Command::Serve(arguments) => memory_server::serve(&arguments).await,
+    match command {
+        Command::Load(arguments) => block_on(async { load::run(&cluster.connector()?, &arguments).await }),
+        Command::Measure(arguments) => {
+            block_on(async { measure::run(&cluster.connector()?, &arguments).await })
         }
-    })
+        Command::Fill(arguments) => block_on(fill::run(&cluster, &arguments)),
+        Command::Claims(arguments) => block_on(claims::run(cluster, &arguments)),
+        Command::Serve(arguments) => block_on(memory_server::serve(&arguments)),
+        // It makes a runtime of its own.
+        Command::Manage(arguments) => Ok(claims::manage(arguments)),
+    }
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(command).map(|()| ExitCode::SUCCESS)
 }
 
 impl ClusterArguments {

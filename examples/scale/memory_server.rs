@@ -1,15 +1,17 @@
 //! `serve`: an API server in memory with a kubelet, as a process of its own, so that its CPU time and memory are not
 //! those of the measured process.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Args;
 use memory_apiserver::{ApiServer, Kubelet};
 use sandbox_manager::api::v1alpha1::crds;
+
+use crate::child::{ChildProcess, wait_for_end_of_input};
 
 #[derive(Args)]
 pub(crate) struct ServeArguments {
@@ -33,36 +35,25 @@ pub(crate) async fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     std::fs::write(&arguments.kubeconfig, serde_yaml::to_string(&serving.kubeconfig())?)?;
     println!("{READY}");
     std::io::stdout().flush()?;
-    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
+    tokio::task::spawn_blocking(wait_for_end_of_input).await??;
     serving.stop().await;
     Ok(())
 }
 
 /// A running server. Dropping it ends the process.
 pub(crate) struct MemoryServer {
-    child: Child,
+    _process: ChildProcess,
 }
 
 impl MemoryServer {
     /// Starts a server, and returns when it has written its kubeconfig.
     pub(crate) fn start(kubeconfig: &Path) -> anyhow::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("serve").arg(kubeconfig).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().context("starting an API server")?;
-        let output = child.stdout.take().context("no output")?;
+        let mut process = ChildProcess::start(|command| {
+            command.arg("serve").arg(kubeconfig).stdout(Stdio::piped());
+        })?;
         let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        let server = Self { child };
+        BufReader::new(process.output()?).read_line(&mut line)?;
         ensure!(line.trim() == READY, "the API server did not start: {line:?}");
-        Ok(server)
-    }
-}
-
-impl Drop for MemoryServer {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        if let Err(error) = self.child.wait() {
-            eprintln!("the API server in memory did not end: {error}");
-        }
+        Ok(Self { _process: process })
     }
 }

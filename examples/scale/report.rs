@@ -1,5 +1,7 @@
 //! The measurements in order: one `key value` per line, or one JSON object.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 #[derive(Default)]
@@ -28,6 +30,16 @@ impl Report {
         micros.sort_by(f64::total_cmp);
         self.add(&format!("{name}_p50_us"), percentile(&micros, 0.50), 0);
         self.add(&format!("{name}_p99_us"), percentile(&micros, 0.99), 0);
+    }
+
+    /// Adds the median and the 99th percentile of times in milliseconds, and returns the median.
+    pub(crate) fn add_times(&mut self, name: &str, times: &[Duration]) -> f64 {
+        let mut millis: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+        millis.sort_by(f64::total_cmp);
+        let median = percentile(&millis, 0.50);
+        self.add(&format!("{name}_p50_ms"), median, 2);
+        self.add(&format!("{name}_p99_ms"), percentile(&millis, 0.99), 2);
+        median
     }
 
     /// Adds the median of several values.

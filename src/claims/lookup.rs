@@ -75,6 +75,9 @@ impl Engine {
 
     fn find(&self, target: &Target, accepts: impl Fn(&Sandbox) -> bool) -> Result<Arc<Sandbox>, ClaimError> {
         let not_found = || ClaimError::NotFound { id: target.id.clone() };
+        // Before the cache: an entry is removed when the cache shows it. In the other order, a sandbox that is shown between
+        // the two looks would be found by neither.
+        let own = self.shared.watched.recent.get(&target.id);
         let options =
             GetClaimedSandboxOptions { namespace: target.namespace.as_deref(), sandbox_id: &target.id };
         let cached = match self.cache.get_claimed_sandbox(options) {
@@ -84,7 +87,7 @@ impl Engine {
             }
             Err(_) => None,
         };
-        let found = match (self.shared.watched.recent.get(&target.id), cached) {
+        let found = match (own, cached) {
             (None, cached) => cached,
             (Some(write), Some(cached)) => newer(write, cached),
             (Some(Write::Written(written)), None) => Some(written),
@@ -101,13 +104,15 @@ impl Engine {
     /// Returns the sandboxes that an owner sees.
     pub(super) fn list(&self, owner: &str, namespace: Option<&str>) -> Result<Vec<Arc<Sandbox>>, ClaimError> {
         let now = Timestamp::now();
+        // Before the cache, as in `find`.
+        let own = self.shared.watched.recent.all();
         let mut sandboxes =
             match self.cache.list_sandboxes(ListSandboxesOptions { namespace, user: Some(owner) }) {
                 Ok(sandboxes) => sandboxes,
                 Err(LookupError::OutOfScope { .. }) => Vec::new(),
                 Err(error) => return Err(error.into()),
             };
-        for write in self.shared.watched.recent.all() {
+        for write in own {
             let place = sandboxes.iter().position(|known| known.metadata.uid == write.sandbox().metadata.uid);
             match (place, write) {
                 (Some(place), write) => {
