@@ -75,24 +75,14 @@ impl Engine {
 
     fn find(&self, target: &Target, accepts: impl Fn(&Sandbox) -> bool) -> Result<Arc<Sandbox>, ClaimError> {
         let not_found = || ClaimError::NotFound { id: target.id.clone() };
-        // Before the cache: an entry is removed when the cache shows it. In the other order, a sandbox that is shown between
-        // the two looks would be found by neither.
-        let own = self.shared.watched.recent.get(&target.id);
         let options =
             GetClaimedSandboxOptions { namespace: target.namespace.as_deref(), sandbox_id: &target.id };
-        let cached = match self.cache.get_claimed_sandbox(options) {
-            Ok(cached) => Some(cached),
-            Err(LookupError::NotSynced { .. }) => {
-                return Err(ClaimError::unavailable("the cache is not synced yet"));
-            }
-            Err(_) => None,
+        let cached = || match self.cache.get_claimed_sandbox(options) {
+            Ok(cached) => Ok(Some(cached)),
+            Err(LookupError::NotSynced { .. }) => Err(ClaimError::unavailable("the cache is not synced yet")),
+            Err(_) => Ok(None),
         };
-        let found = match (own, cached) {
-            (None, cached) => cached,
-            (Some(write), Some(cached)) => newer(write, cached),
-            (Some(Write::Written(written)), None) => Some(written),
-            (Some(Write::Deleted(_)), None) => None,
-        };
+        let found = present(|| self.shared.watched.recent.get(&target.id), cached)?;
         let is_target = |sandbox: &Arc<Sandbox>| {
             target.namespace.as_deref().is_none_or(|namespace| sandbox.namespace_or_empty() == namespace)
                 && target.owner.as_deref().is_none_or(|owner| sandbox.owner() == Some(owner))
@@ -104,7 +94,7 @@ impl Engine {
     /// Returns the sandboxes that an owner sees.
     pub(super) fn list(&self, owner: &str, namespace: Option<&str>) -> Result<Vec<Arc<Sandbox>>, ClaimError> {
         let now = Timestamp::now();
-        // Before the cache, as in `find`.
+        // Before the cache, as in `present`.
         let own = self.shared.watched.recent.all();
         let mut sandboxes =
             match self.cache.list_sandboxes(ListSandboxesOptions { namespace, user: Some(owner) }) {
@@ -168,11 +158,43 @@ impl Engine {
     }
 }
 
+/// Returns the present state of a sandbox. The own write is looked up before the cache: it is forgotten when the cache shows
+/// it. In the other order, a sandbox that is shown between the two looks would be found by neither.
+fn present(
+    own: impl FnOnce() -> Option<Write>,
+    cached: impl FnOnce() -> Result<Option<Arc<Sandbox>>, ClaimError>,
+) -> Result<Option<Arc<Sandbox>>, ClaimError> {
+    let own = own();
+    Ok(match (own, cached()?) {
+        (None, cached) => cached,
+        (Some(write), Some(cached)) => newer(write, cached),
+        (Some(Write::Written(written)), None) => Some(written),
+        (Some(Write::Deleted(_)), None) => None,
+    })
+}
+
 /// Returns the newer one of an own write and what the cache shows.
 fn newer(write: Write, cached: Arc<Sandbox>) -> Option<Arc<Sandbox>> {
     match write {
         Write::Deleted(deleted) if deleted.metadata.uid == cached.metadata.uid => None,
         Write::Written(written) if version_of(&*written) > version_of(&*cached) => Some(written),
         _ => Some(cached),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_that_the_watch_shows_between_the_two_looks_is_found() {
+        let claimed = Arc::new(Sandbox::default());
+        let is_shown = Cell::new(false);
+        // The event arrives after the first look, whichever that is.
+        let own = || (!is_shown.replace(true)).then(|| Write::Written(Arc::clone(&claimed)));
+        let cached = || Ok(is_shown.replace(true).then(|| Arc::clone(&claimed)));
+        assert!(present(own, cached).unwrap().is_some());
     }
 }
