@@ -256,6 +256,15 @@ mod tests {
     }
 
     #[test]
+    fn e2b_2_5_the_list_without_pages_is_whole_unless_it_is_limited() {
+        for (query, expected) in [("", 150), ("limit=7", 7)] {
+            let list = ListQuery::parse_running(&Query::parse(query).unwrap()).unwrap();
+            let all = (0..150).map(|id| (Key { started: 0, id: id.to_string() }, id));
+            assert_eq!(list.page(all.collect()).0.len(), expected, "{query}");
+        }
+    }
+
+    #[test]
     fn e2b_2_5_what_is_not_accepted_is_refused() {
         for query in [
             "metadata=a",

@@ -261,6 +261,11 @@ mod tests {
     }
 
     #[test]
+    fn e2b_5_1_a_fixed_path_is_not_taken_for_an_id() {
+        assert_eq!(found(&Method::GET, "/sandboxes/metrics").0, Operation::Unsupported);
+    }
+
+    #[test]
     fn e2b_5_0_an_id_that_is_malformed_is_an_unknown_sandbox() {
         assert_eq!(resolve(&Method::GET, "/sandboxes/a/b").unwrap_err(), ApiError::no_sandbox("a/b"));
         for (method, path) in [

@@ -101,6 +101,20 @@ async fn q4_connect_extends_a_running_sandbox_and_never_shortens_it() {
 }
 
 #[tokio::test]
+async fn q6_a_resume_whose_runtime_cannot_be_initialised_leaves_the_sandbox_paused() {
+    let lab = Lab::start(1).await;
+    let claims = &lab.replica.claims;
+    // The claim of another version of the request: nothing listens in the pod.
+    let request = request("key").own_annotation("agents.kruise.io/init-runtime-request", "{}");
+    let target = target(&claims.claim(request).await.unwrap());
+    claims.pause(&target, LIMIT).await.unwrap();
+    let failed = claims.connect(&target, MINUTE, LIMIT).await.unwrap_err();
+    assert!(matches!(failed, ClaimError::Failed { .. }), "{failed:?}");
+    // A connect to a running sandbox would hand it out as it is.
+    assert_eq!(claims.get(&target).unwrap().spec.paused, Some(true));
+}
+
+#[tokio::test]
 async fn q4_resumes_at_once_share_one_write_and_the_latest_end_wins() {
     let lab = Lab::start(1).await;
     let claims = &lab.replica.claims;

@@ -1,6 +1,7 @@
 //! Claims that find no stock, and what becomes of a sandbox that fails after its lock.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -86,12 +87,42 @@ async fn q4_a_created_sandbox_that_does_not_become_ready_is_removed_or_kept_for_
 async fn q4_a_caller_that_leaves_while_its_sandbox_starts_leaves_nothing() {
     let lab = Lab::start(0).await;
     lab.kubelet.rule(Pods::all(), PodOutcome::Unready);
-    let left = tokio::time::timeout(
-        Duration::from_millis(300),
-        lab.replica.claims.claim(creating().claim_timeout(Duration::from_secs(2))),
-    );
-    left.await.unwrap_err();
-    assert_eq!(locked(&lab.server).await.len(), 1, "it left in the middle");
+    let claims = lab.replica.claims.clone();
+    // Longer than this test waits: only the caller's leaving ends the claim.
+    let request = creating().claim_timeout(Duration::from_mins(30));
+    let caller = tokio::spawn(async move { claims.claim(request).await });
+    eventually("a sandbox that is not ready", crate::support::SOON, async || {
+        anyhow::ensure!(locked(&lab.server).await.len() == 1);
+        Ok(())
+    })
+    .await;
+    caller.abort();
+    until_locked(&lab.server, &BTreeSet::new()).await;
+}
+
+#[tokio::test]
+async fn q4_a_claim_holds_what_its_caller_has_left_until_it_has_ended() {
+    let lab = Lab::start(1).await;
+    let slow = RequestFault::Delay(Duration::from_secs(2));
+    lab.server.inject(&FaultPlan::request(On::request(Verb::Patch, "sandboxes"), Times::Always, slow));
+    let place = Arc::new(());
+    let held = Arc::downgrade(&place);
+    let claims = lab.replica.claims.clone();
+    let request = request("key").hold(place);
+    let caller = tokio::spawn(async move { claims.claim(request).await });
+    eventually("a lock on its way", crate::support::SOON, async || {
+        anyhow::ensure!(lab.server.faults_fired()[0].1 == 1);
+        Ok(())
+    })
+    .await;
+    caller.abort();
+    caller.await.unwrap_err();
+    assert!(held.upgrade().is_some(), "the lock may still be made");
+    eventually("the end of the claim", crate::support::SOON, async || {
+        anyhow::ensure!(held.upgrade().is_none());
+        Ok(())
+    })
+    .await;
     until_locked(&lab.server, &BTreeSet::new()).await;
 }
 
