@@ -17,19 +17,13 @@ use parking_lot::Mutex;
 use shared_cache::{Delta, ObjectKey};
 use tokio::sync::oneshot;
 
-use super::engine::Engine;
-use crate::api::v1alpha1::{
-    ANNOTATION_CLAIM_TIMESTAMP, ANNOTATION_CLAIM_UNFINISHED_UNTIL, Sandbox, SandboxPhase, annotation,
-};
+use crate::api::v1alpha1::{ANNOTATION_CLAIM_TIMESTAMP, Sandbox, SandboxPhase, annotation};
 
 /// On a Sandbox: the key of the claim. At most one sandbox of an owner is given for it.
 pub const ANNOTATION_IDEMPOTENCY_KEY: &str = "e2b.agents.kruise.io/idempotency-key";
 
 /// How long a key is remembered, counted from the claim.
 const REMEMBERED: Duration = Duration::from_hours(24);
-
-/// How long a claim with a key waits for the watch. It is milliseconds behind, unless it is down.
-const SHOWN: Duration = Duration::from_secs(5);
 
 /// The owner and the key.
 type Key = (Box<str>, Box<str>);
@@ -123,22 +117,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Engine {
-    /// Returns true if a claimed sandbox has the oldest lock of its key. None if the watch does not show the lock in time.
-    pub(super) async fn is_first_of_key(&self, sandbox: &Sandbox) -> Option<bool> {
-        let keyed = &self.shared.watched.keyed;
-        tokio::time::timeout(SHOWN, keyed.is_shown(sandbox)).await.ok()?;
-        Some(keyed.is_first(sandbox, Timestamp::now()))
-    }
-
-    /// Returns true if a repetition of the claim may have found a sandbox by its key, on any replica: nobody may remove it
-    /// any more. One that is not complete is given to nobody.
-    pub(super) async fn is_found_by_key(&self, sandbox: &Sandbox) -> bool {
-        let is_complete = annotation(&sandbox.metadata, ANNOTATION_CLAIM_UNFINISHED_UNTIL).is_none();
-        is_complete && key_of(sandbox).is_some() && self.is_first_of_key(sandbox).await != Some(false)
-    }
-}
-
 impl State {
     fn see(&mut self, sandbox: &Sandbox) {
         let uid = uid(sandbox);
@@ -178,7 +156,7 @@ impl State {
 }
 
 /// Returns the key of a sandbox that counts as given: claimed, not being deleted, and not failed.
-fn key_of(sandbox: &Sandbox) -> Option<Key> {
+pub(super) fn key_of(sandbox: &Sandbox) -> Option<Key> {
     use SandboxPhase::{Failed, Succeeded, Terminating};
     let counts = sandbox.is_claimed()
         && !sandbox.is_deleting()

@@ -1,19 +1,23 @@
 //! Finds claimed sandboxes as their owners see them: the cache, and the own writes that it does not show yet.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use shared_cache::{LookupError, version_of};
 
 use super::engine::Engine;
 use super::error::ClaimError;
-use super::keyed::ANNOTATION_IDEMPOTENCY_KEY;
+use super::keyed::{ANNOTATION_IDEMPOTENCY_KEY, key_of};
 use super::recent::Write;
 use super::target::Target;
 use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_UNFINISHED_UNTIL, CONDITION_SANDBOX_PAUSED, Sandbox, SandboxPhase, annotation,
 };
 use crate::cache::{GetClaimedSandboxOptions, ListSandboxesOptions, Provider as _};
+
+/// How long a claim with a key waits for the watch. It is milliseconds behind, unless it is down.
+const SHOWN: Duration = Duration::from_secs(5);
 
 /// What a claimed sandbox is doing, as far as pauses are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +144,20 @@ impl Engine {
             }
             _ => None,
         })
+    }
+
+    /// Returns true if a claimed sandbox has the oldest lock of its key. None if the watch does not show the lock in time.
+    pub(super) async fn is_first_of_key(&self, sandbox: &Sandbox) -> Option<bool> {
+        let keyed = &self.shared.watched.keyed;
+        tokio::time::timeout(SHOWN, keyed.is_shown(sandbox)).await.ok()?;
+        Some(keyed.is_first(sandbox, Timestamp::now()))
+    }
+
+    /// Returns true if a repetition of the claim may have found a sandbox by its key, on any replica: nobody may remove it
+    /// any more. One that is not complete is given to nobody.
+    pub(super) async fn is_found_by_key(&self, sandbox: &Sandbox) -> bool {
+        let is_complete = annotation(&sandbox.metadata, ANNOTATION_CLAIM_UNFINISHED_UNTIL).is_none();
+        is_complete && key_of(sandbox).is_some() && self.is_first_of_key(sandbox).await != Some(false)
     }
 
     /// Reads a sandbox again after others have changed it.
