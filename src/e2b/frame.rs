@@ -205,7 +205,7 @@ async fn discard(mut body: Body) {
     let all = async {
         let mut seen = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            // Nothing is kept: whoever has no key must not fill the memory.
+            // Nothing is kept: clients without a key must not fill the memory.
             seen += frame.data_ref().map_or(0, Bytes::len);
             if seen > MOST_DISCARDED {
                 break;
