@@ -60,7 +60,9 @@ def templates(made):
 
 
 def options_of_create(made):
-    made.create(allow_internet_access=False).kill()
+    made.create(allow_internet_access=True).kill()
+    # The set of these servers refers to a SandboxTemplate, so no pod could have the label that a network policy acts on.
+    check_refused(lambda: made.create(allow_internet_access=False), 400, "allow_internet_access")
     check_refused(lambda: made.create(network={"allow_out": ["192.0.2.1"]}), 400, "network")
     if takes(Sandbox.create, "volume_mounts"):
         check_refused(lambda: made.create(volume_mounts={"/data": "volume"}), 400, "volumeMounts")
