@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::release::{Grant, Release};
 use super::server;
-use crate::support::fixtures::{SandboxFixture, create, sandbox};
+use crate::support::fixtures::{SandboxFixture, create, sandbox, sandbox_set};
 use crate::support::{AuditedRequest, ControlPlane, Process, SOON, eventually};
 
 /// A release, where its sandboxes are, and the namespaces of its roles.
@@ -74,7 +74,12 @@ async fn complains_of(process: &Process, complaints: &[String]) {
 async fn works(cp: &ControlPlane, installed: &Installed<'_>) {
     let mut process = installed.release.start().await;
     process.becomes_ready().await;
-    create(&cp.client().await, &installed.sandboxes, &sandbox("a").of_set("pool").ready()).await;
+    let client = cp.client().await;
+    let set = create(&client, &installed.sandboxes, &sandbox_set("pool", 1)).await;
+    let mut member = sandbox("a").of_set("pool").ready();
+    // The garbage collector deletes a member whose set does not exist.
+    member.metadata.owner_references.as_mut().unwrap()[0].uid = set.metadata.uid.unwrap();
+    create(&client, &installed.sandboxes, &member).await;
     eventually("it counts", SOON, async || {
         let labels = [("namespace", installed.sandboxes.as_str()), ("pool", "pool"), ("state", "available")];
         let count = process.samples().await?.value("sandbox_manager_sandboxes", &labels)?;
