@@ -16,8 +16,7 @@ use sandbox_manager::{claims, lifecycle};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::memory_server::MemoryServer;
-use crate::pool::{FEW, Pool, TIMEOUT, is_full, template};
+use crate::pool::{FEW, Pool, PoolArguments, TIMEOUT, is_full, template};
 use crate::report::Report;
 use crate::{ClusterArguments, process};
 
@@ -35,15 +34,8 @@ pub(crate) struct FillArguments {
     /// Number of concurrent requests of the bare creations.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
     writers: u16,
-    /// Start an API server in memory, as a process of its own, instead of using the kubeconfig.
-    #[arg(long, conflicts_with_all = ["kubeconfig", "context"])]
-    in_memory: bool,
-    /// Namespace of the pool.
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    namespace: String,
-    /// Print one JSON object instead of one line per key.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pool: PoolArguments,
 }
 
 /// What `--help` says about the keys.
@@ -64,17 +56,11 @@ Nothing else may act on the sandboxes of the cluster meanwhile. The client has n
 /// Fills a pool, scales it down and removes it.
 pub(crate) async fn run(cluster: &ClusterArguments, arguments: &FillArguments) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut server = None;
+    let (cluster, server) = arguments.pool.cluster(cluster, folder.path())?;
     let metrics = Metrics::new()?;
-    let connector = if arguments.in_memory {
-        let kubeconfig = folder.path().join("kubeconfig");
-        server = Some(MemoryServer::start(&kubeconfig)?);
-        ClusterArguments { kubeconfig: Some(kubeconfig), context: None }.connector_with(&metrics)?
-    } else {
-        cluster.connector_with(&metrics)?
-    };
-    let pool = Pool { client: connector.client()?, namespace: arguments.namespace.clone(), name: SET };
-    let mut fill = Fill { pool, arguments, report: Report::new(arguments.json) };
+    let connector = cluster.connector_with(&metrics)?;
+    let pool = arguments.pool.of(connector.client()?, SET);
+    let mut fill = Fill { pool, arguments, report: Report::new(arguments.pool.json) };
     let measured = fill.measure(&connector, metrics).await;
     // Also after an error.
     let cleaned = fill.clean_up().await;
@@ -104,10 +90,10 @@ impl Fill<'_> {
 
         let rss_base = process::memory()?.resident;
         let writes = || writes(&metrics);
-        let manager = Running::start(connector, metrics.clone(), &self.arguments.namespace).await?;
+        let manager = Running::start(connector, metrics.clone(), &self.pool.namespace).await?;
         let (cpu, before, started) = (process::cpu()?, writes(), Instant::now());
         self.pool.create(self.count()).await?;
-        manager.wait_for(&self.arguments.namespace, self.count()).await?;
+        manager.wait_for(&self.pool.namespace, self.count()).await?;
         let filled = started.elapsed();
         self.report.add("fill_s", filled.as_secs_f64(), 2);
         self.report.add("fill_over_bare", filled.as_secs_f64() / bare.as_secs_f64(), 2);
@@ -117,7 +103,7 @@ impl Fill<'_> {
 
         let started = Instant::now();
         self.pool.scale(FEW).await?;
-        manager.wait_for(&self.arguments.namespace, FEW).await?;
+        manager.wait_for(&self.pool.namespace, FEW).await?;
         self.report.add("scale_down_s", started.elapsed().as_secs_f64(), 2);
         self.report.add("cpu_s", process::cpu()?.saturating_sub(cpu).as_secs_f64(), 2);
         self.report.add("rss_base_mib", rss_base, 1);

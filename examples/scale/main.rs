@@ -63,7 +63,7 @@ struct Arguments {
     command: Command,
 }
 
-#[derive(Args)]
+#[derive(Clone, Args)]
 struct ClusterArguments {
     /// Kubeconfig to use [default: KUBECONFIG, then ~/.kube/config].
     #[arg(long, global = true, value_name = "FILE")]
@@ -102,7 +102,7 @@ fn main() -> anyhow::Result<ExitCode> {
             block_on(async { measure::run(&cluster.connector()?, &arguments).await })
         }
         Command::Fill(arguments) => block_on(fill::run(&cluster, &arguments)),
-        Command::Claims(arguments) => block_on(claims::run(cluster, &arguments)),
+        Command::Claims(arguments) => block_on(claims::run(&cluster, &arguments)),
         Command::Serve(arguments) => block_on(memory_server::serve(&arguments)),
         // It makes a runtime of its own.
         Command::Manage(arguments) => Ok(claims::manage(arguments)),

@@ -1,12 +1,17 @@
 //! [`Pool`]: the set that `fill` and `claims` measure, and its sandboxes on the API server.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use clap::Args;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use sandbox_manager::api::v1alpha1::{LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_POOL, Sandbox, SandboxSet};
 use serde_json::{Value, json};
+
+use crate::ClusterArguments;
+use crate::memory_server::MemoryServer;
 
 /// Timeout of each step.
 pub(crate) const TIMEOUT: Duration = Duration::from_mins(30);
@@ -16,6 +21,41 @@ pub(crate) const FEW: usize = 10;
 
 /// Time between two looks at the API server.
 const INTERVAL: Duration = Duration::from_millis(25);
+
+/// Where a pool is measured, and how that is told.
+#[derive(Args)]
+pub(crate) struct PoolArguments {
+    /// Start an API server in memory, as a process of its own, instead of using the kubeconfig.
+    #[arg(long, conflicts_with_all = ["kubeconfig", "context"])]
+    in_memory: bool,
+    /// Namespace of the pool.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    namespace: String,
+    /// Print one JSON object instead of one line per key.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl PoolArguments {
+    /// Returns how to reach the API server, and the one in memory if it is asked for, with its kubeconfig in `folder`.
+    pub(crate) fn cluster(
+        &self,
+        given: &ClusterArguments,
+        folder: &Path,
+    ) -> anyhow::Result<(ClusterArguments, Option<MemoryServer>)> {
+        if !self.in_memory {
+            return Ok((given.clone(), None));
+        }
+        let kubeconfig = folder.join("kubeconfig");
+        let server = MemoryServer::start(&kubeconfig)?;
+        Ok((ClusterArguments { kubeconfig: Some(kubeconfig), context: None }, Some(server)))
+    }
+
+    /// The pool with this name.
+    pub(crate) fn of(&self, client: Client, name: &'static str) -> Pool {
+        Pool { client, namespace: self.namespace.clone(), name }
+    }
+}
 
 /// A set, and its sandboxes.
 #[derive(Clone)]

@@ -25,6 +25,7 @@ mod from_text;
 mod go_duration;
 mod interned;
 mod json_text;
+pub(crate) mod label_syntax;
 mod lists;
 mod metadata;
 mod packed;

@@ -17,10 +17,8 @@ use super::error::{ClaimError, Step};
 use super::lock::{Claim, Locked};
 use super::request::ClaimRequest;
 use super::runtime;
+use crate::api::label_syntax::is_label_value;
 use crate::api::v1alpha1::{ANNOTATION_INIT_RUNTIME_REQUEST, Sandbox, SandboxSet, annotation};
-
-/// The longest value of a label.
-const LONGEST_LABEL: usize = 63;
 
 /// A locked sandbox that is removed unless somebody keeps it.
 struct Held {
@@ -234,12 +232,11 @@ pub(super) fn wait_error(error: WaitError, step: Step, sandbox: &Sandbox) -> Cla
 /// Checks what the API server does not check.
 fn validate(request: &ClaimRequest) -> Result<(), ClaimError> {
     let owner = &request.owner;
-    let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    let is_label = owner.len() <= LONGEST_LABEL
-        && owner.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-        && is_edge(owner.as_bytes().first())
-        && is_edge(owner.as_bytes().last());
-    if is_label { Ok(()) } else { Err(ClaimError::Invalid("the owner is not a valid value of a label")) }
+    if !owner.is_empty() && is_label_value(owner) {
+        Ok(())
+    } else {
+        Err(ClaimError::Invalid("the owner is not a valid value of a label"))
+    }
 }
 
 /// Returns the set of a request.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus::Registry;
 use shared_cache::SharedCache;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::claimed::{Claimed, Connected};
 use super::create_limit::CreateLimit;
@@ -65,7 +65,6 @@ impl ClaimsBuilder {
             creations: CreateLimit::per_second(self.creates_per_second),
             resumes: Arc::default(),
             metrics: ClaimMetrics::new()?,
-            tasks: TaskTracker::new(),
             create_on_no_stock: self.create_on_no_stock,
         };
         let engine = Engine::new(self.cache, Arc::new(shared));
@@ -86,7 +85,7 @@ pub struct Claims {
 
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claims").field("running", &self.engine.shared.tasks.len()).finish_non_exhaustive()
+        f.debug_struct("Claims").field("running", &self.engine.tasks.len()).finish_non_exhaustive()
     }
 }
 
@@ -248,11 +247,17 @@ impl Claims {
         Sweeper::new(Arc::new(self.engine_of(cache)))
     }
 
-    /// Waits until all claims, and the removals of failed ones, have ended. Call this at the end of the process, once no
-    /// claim is begun any more, and limit it by the grace period. Cancel safe.
+    /// Waits until all claims of this clone of the engine, and the removals of failed ones, have ended. [`Self::writes_by`]
+    /// returns an engine whose claims are waited for apart. Call this at the end of the process, once no claim is begun any
+    /// more, and limit it by the grace period. Cancel safe.
     pub async fn settled(&self) {
-        self.engine.shared.tasks.close();
-        self.engine.shared.tasks.wait().await;
+        self.engine.tasks.close();
+        self.engine.tasks.wait().await;
+    }
+
+    /// Lets [`Self::settled`] wait until this is dropped.
+    pub(crate) fn unsettled(&self) -> TaskTrackerToken {
+        self.engine.tasks.token()
     }
 
     fn engine_of(&self, cache: SharedCache) -> Engine {

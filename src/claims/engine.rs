@@ -20,17 +20,17 @@ pub(super) struct Engine {
     pub(super) sandboxes: Reader<Sandbox>,
     pub(super) sets: Reader<SandboxSet>,
     pub(super) templates: Reader<SandboxTemplate>,
+    /// The claims, and the removals of failed ones. They outlive their callers.
+    pub(super) tasks: TaskTracker,
     pub(super) shared: Arc<Shared>,
 }
 
-/// The state of an engine.
+/// The state of an engine, which all clones of the cache share.
 pub(super) struct Shared {
     pub(super) watched: Arc<Watched>,
     pub(super) creations: CreateLimit,
     pub(super) resumes: Arc<JointResumes>,
     pub(super) metrics: ClaimMetrics,
-    /// The claims, and the removals of failed ones. They outlive their callers.
-    pub(super) tasks: TaskTracker,
     pub(super) create_on_no_stock: bool,
 }
 
@@ -69,7 +69,7 @@ impl Watched {
 impl Engine {
     pub(super) fn new(cache: SandboxCache, shared: Arc<Shared>) -> Self {
         let (sandboxes, sets, templates) = (cache.reader(), cache.reader(), cache.reader());
-        Self { cache, sandboxes, sets, templates, shared }
+        Self { cache, sandboxes, sets, templates, tasks: TaskTracker::new(), shared }
     }
 
     pub(super) fn ready(&self) -> &Arc<ReadyQueue> {
@@ -79,7 +79,7 @@ impl Engine {
     /// Runs a future in a task that outlives its caller. Outside of a runtime nothing runs: the process ends.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            self.shared.tasks.spawn_on(task, &runtime);
+            self.tasks.spawn_on(task, &runtime);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::change::{Decision, conflict};
@@ -32,10 +33,7 @@ async fn course(engine: &Engine, target: &Target, timeout: Duration) -> Result<A
     let first = found.metadata.resource_version.clone();
     let pausing = engine
         .change(found, &target.id, |sandbox, activity, now| match activity {
-            Activity::Running => Decision::write(move |sandbox| {
-                sandbox.spec.paused = Some(true);
-                deadline::stop_time(sandbox, now);
-            }),
+            Activity::Running => begin(now),
             Activity::Pausing => Decision::Done,
             // Paused by another caller while this one wrote: both have got what they asked for.
             Activity::Paused if sandbox.metadata.resource_version != first => Decision::Done,
@@ -45,6 +43,14 @@ async fn course(engine: &Engine, target: &Target, timeout: Duration) -> Result<A
         })
         .await?;
     wait_paused(engine, &pausing, &target.id, deadline).await
+}
+
+/// Pauses a running sandbox. Its time stands still meanwhile.
+pub(super) fn begin(now: Timestamp) -> Decision {
+    Decision::write(move |sandbox| {
+        sandbox.spec.paused = Some(true);
+        deadline::stop_time(sandbox, now);
+    })
 }
 
 /// Waits until a pause that is written is complete.

@@ -22,7 +22,7 @@ use super::engine::Engine;
 use super::error::{ClaimError, ConflictReason, Step};
 use super::joint_resume::{Leader, Outcome, Resumed};
 use super::lookup::{Activity, activity};
-use super::pause::{ended, wait_paused};
+use super::pause::{self, ended, wait_paused};
 use super::target::Target;
 use super::timeout::change_end;
 use crate::api::v1alpha1::{ANNOTATION_INIT_RUNTIME_REQUEST, Sandbox, annotation};
@@ -169,10 +169,7 @@ async fn woken(engine: &Engine, sandbox: &Arc<Sandbox>, id: &str) -> Result<Arc<
 async fn pause_again(engine: &Engine, sandbox: &Arc<Sandbox>, id: &str) {
     let paused = engine
         .change(Arc::clone(sandbox), id, |_, activity, now| match activity {
-            Activity::Running => Decision::write(move |sandbox| {
-                sandbox.spec.paused = Some(true);
-                deadline::stop_time(sandbox, now);
-            }),
+            Activity::Running => pause::begin(now),
             _ => Decision::Done,
         })
         .await;

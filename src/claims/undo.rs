@@ -13,7 +13,7 @@ use super::engine::Engine;
 use super::lost::{Fate, LATEST, LostLock, holds};
 use super::unfinished::unmark;
 use super::write::{REQUEST_TIMEOUT, WriteError};
-use crate::api::v1alpha1::{LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox};
+use crate::api::v1alpha1::Sandbox;
 
 /// The first and the longest pause after a request that failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -65,8 +65,7 @@ impl Engine {
             return Ok(false);
         };
         let reserve = |sandbox: &mut Sandbox| {
-            let labels = sandbox.metadata.labels.get_or_insert_default();
-            labels.insert(LABEL_RESERVED_FAILED_SANDBOX.to_owned(), LABEL_TRUE.to_owned());
+            sandbox.reserve_failed();
             unmark(sandbox);
         };
         self.write(&live, reserve, REQUEST_TIMEOUT).await.map(|_| true)

@@ -25,8 +25,7 @@ use self::loads::Endpoints;
 use self::managers::{LEASE, Managers};
 use self::put::Puts;
 use crate::ClusterArguments;
-use crate::memory_server::MemoryServer;
-use crate::pool::{FEW, Pool};
+use crate::pool::{FEW, Pool, PoolArguments};
 use crate::report::Report;
 
 /// Name of the set that is created.
@@ -55,32 +54,19 @@ pub(crate) struct ClaimsArguments {
     /// How long the steady load lasts, in seconds. 0: leave it out.
     #[arg(long, value_name = "S", default_value_t = 10)]
     steady: u32,
-    /// Start an API server in memory, as a process of its own, instead of using the kubeconfig.
-    #[arg(long, conflicts_with_all = ["kubeconfig", "context"])]
-    in_memory: bool,
-    /// Namespace of the pool, and of the API key.
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    namespace: String,
-    /// Print one JSON object instead of one line per key.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pool: PoolArguments,
 }
 
 /// Starts the managers, measures, and removes what was created.
-pub(crate) async fn run(cluster: ClusterArguments, arguments: &ClaimsArguments) -> anyhow::Result<()> {
+pub(crate) async fn run(cluster: &ClusterArguments, arguments: &ClaimsArguments) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let (mut cluster, mut server) = (cluster, None);
-    if arguments.in_memory {
-        let kubeconfig = folder.path().join("kubeconfig");
-        server = Some(MemoryServer::start(&kubeconfig)?);
-        cluster = ClusterArguments { kubeconfig: Some(kubeconfig), context: None };
-    }
-    let client = cluster.connector()?.client()?;
-    let pool = Pool { client: client.clone(), namespace: arguments.namespace.clone(), name: SET };
+    let (cluster, server) = arguments.pool.cluster(cluster, folder.path())?;
+    let pool = arguments.pool.of(cluster.connector()?.client()?, SET);
     pool.ensure_absent().await?;
-    let keys = KeyStore::new(client, &arguments.namespace);
-    let key = keys.add(NewEntry::new("scale", &arguments.namespace)).await?;
-    let managers = Managers::start(arguments.managers, &arguments.namespace, &cluster, folder.path());
+    let keys = KeyStore::new(pool.client.clone(), &pool.namespace);
+    let key = keys.add(NewEntry::new("scale", &pool.namespace)).await?;
+    let managers = Managers::start(arguments.managers, &pool.namespace, &cluster, folder.path());
     let measured = async {
         let managers = managers?;
         let mut run = Run {
@@ -88,7 +74,7 @@ pub(crate) async fn run(cluster: ClusterArguments, arguments: &ClaimsArguments) 
             endpoints: Endpoints::new(managers.e2b(), key.key.expose_secret(), SET),
             managers,
             arguments,
-            report: Report::new(arguments.json),
+            report: Report::new(arguments.pool.json),
         };
         let measured = run.measure().await;
         // The managers run still: they remove the pods.
@@ -99,7 +85,7 @@ pub(crate) async fn run(cluster: ClusterArguments, arguments: &ClaimsArguments) 
     };
     let measured = measured.await;
     keys.remove(&key.id).await?;
-    let leases: Api<Lease> = Api::namespaced(pool.client.clone(), &arguments.namespace);
+    let leases: Api<Lease> = Api::namespaced(pool.client.clone(), &pool.namespace);
     if arguments.managers > 1 {
         leases.delete(LEASE, &DeleteParams::default()).await.context("deleting the lease")?;
     }
@@ -180,7 +166,12 @@ impl Run<'_> {
         let load = self.endpoints.crowd(clients, claims).await?;
         self.report.add("crowd_s", load.took.as_secs_f64(), 3);
         self.record("crowd", &load.claims);
-        self.wait_until_full().await
+        self.wait_until_full().await?;
+        let ids: Vec<_> = load.claims.into_iter().map(|claim| claim.id).collect();
+        let (times, took) = Puts::new(self.pool).crowd(ids, CROWD).await?;
+        self.report.add("put_crowd_s", took.as_secs_f64(), 3);
+        self.report.add_times("put_crowd", &times);
+        Ok(())
     }
 
     async fn burst(&mut self) -> anyhow::Result<()> {

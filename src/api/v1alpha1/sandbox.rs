@@ -166,6 +166,12 @@ impl Sandbox {
         label(&self.metadata, super::LABEL_RESERVED_FAILED_SANDBOX) == Some(super::LABEL_TRUE)
     }
 
+    /// Keeps the sandbox for inspection only, after a failed claim (A8).
+    pub(crate) fn reserve_failed(&mut self) {
+        let labels = self.metadata.labels.get_or_insert_default();
+        labels.insert(super::LABEL_RESERVED_FAILED_SANDBOX.to_owned(), super::LABEL_TRUE.to_owned());
+    }
+
     /// Returns the id by which users name the sandbox: its label, else `<namespace>--<name>` (B3).
     ///
     /// Unclaimed sandboxes have an id too. Two sandboxes may have the same id.

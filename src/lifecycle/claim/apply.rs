@@ -14,10 +14,7 @@ use tokio::time::Instant;
 use super::decide::{Discard, set_name};
 use super::request::request;
 use super::unseen::{Unseen, Write};
-use crate::api::v1alpha1::{
-    ANNOTATION_READY_FOR_CLAIM, LABEL_RESERVED_FAILED_SANDBOX, LABEL_TRUE, Sandbox, SandboxClaim,
-    SandboxClaimStatus,
-};
+use crate::api::v1alpha1::{ANNOTATION_READY_FOR_CLAIM, Sandbox, SandboxClaim, SandboxClaimStatus};
 use crate::claims::{ClaimError, ClaimRequest, Claims, LockType, LostLock, Step, WriteOutcome};
 use crate::lifecycle::requests::delete_unchanged;
 
@@ -139,11 +136,7 @@ async fn give_up(
     sandbox: &Arc<Sandbox>,
 ) -> Result<Settled, HandlerError> {
     if discard.is_kept {
-        let reserve = |sandbox: &mut Sandbox| {
-            let labels = sandbox.metadata.labels.get_or_insert_default();
-            labels.insert(LABEL_RESERVED_FAILED_SANDBOX.to_owned(), LABEL_TRUE.to_owned());
-        };
-        match cache.patch(sandbox, reserve).if_unchanged().await {
+        match cache.patch(sandbox, Sandbox::reserve_failed).if_unchanged().await {
             Ok(reserved) => return Ok(Settled::Kept(reserved)),
             Err(error) if error.is_outdated() => {}
             Err(error) => return Err(error.into()),

@@ -40,6 +40,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use controller_manager::CancellationToken;
 use jiff::Timestamp;
 use shared_cache::{Event, ObjectKey};
 
@@ -68,8 +69,9 @@ pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &Lifecycle
     let context = controller.context();
     let events = Events::new(manager, &context, metrics);
     let cache = context.cache().clone();
+    let claims = claims.writes_by(cache.clone());
     let handler = ClaimHandler {
-        claims: claims.writes_by(cache.clone()),
+        claims: claims.clone(),
         sandboxes: cache.reader(),
         sets: cache.reader(),
         cache,
@@ -79,6 +81,12 @@ pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &Lifecycle
         attempts: Attempts::default(),
     };
     manager.controller::<SandboxClaim>(CLAIM_CONTROLLER).add_reconcile_handler(handler);
+    // The lease is held until what failed claims have left is removed: no write is allowed afterwards.
+    manager.add_leader_only_runnable(move |stop: CancellationToken| async move {
+        stop.cancelled().await;
+        claims.settled().await;
+        Ok(())
+    });
 }
 
 /// Returns the claim that a sandbox belongs to.

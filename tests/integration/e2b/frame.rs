@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
 use super::client::Request;
-use super::{POOL, Rig};
+use super::{POOL, Rig, of_sandbox};
 
 #[tokio::test]
 async fn e2b_5_0_every_error_is_json_with_code_and_message() {
@@ -69,20 +69,10 @@ async fn e2b_5_0_an_id_that_the_caller_cannot_use_is_one_and_the_same_404() {
     let rig = Rig::start(|_| {}).await;
     let long = "x".repeat(300);
     for id in ["nope", "a/b", "default--nope", "%2e%2e", "%00", &long] {
-        for (method, path, body) in [
-            ("GET", format!("/sandboxes/{id}"), ""),
-            ("DELETE", format!("/sandboxes/{id}"), ""),
-            ("POST", format!("/sandboxes/{id}/timeout"), r#"{"timeout":60}"#),
-            ("POST", format!("/sandboxes/{id}/refreshes"), "{}"),
-            ("POST", format!("/sandboxes/{id}/pause"), ""),
-            ("POST", format!("/sandboxes/{id}/connect"), "{}"),
-            ("POST", format!("/v2/sandboxes/{id}/connect"), "{}"),
-            ("POST", format!("/sandboxes/{id}/resume"), "{}"),
-            ("GET", format!("/sandboxes/{id}/metrics"), ""),
-        ] {
-            let error = rig.send(Request::new(method, &path).body(body)).await.error(404);
+        for request in of_sandbox(id) {
+            let error = rig.send(request).await.error(404);
             let message = error["message"].as_str().unwrap();
-            assert!(message.ends_with("doesn't exist or you don't have access to it"), "{path}: {message}");
+            assert!(message.ends_with("doesn't exist or you don't have access to it"), "{id}: {message}");
         }
     }
 }

@@ -230,3 +230,24 @@ fn with_template(mut body: Value) -> Value {
     members.entry("templateID").or_insert_with(|| json!(POOL));
     body
 }
+
+/// The requests for one sandbox.
+fn of_sandbox(id: &str) -> Vec<Request> {
+    [
+        ("GET", format!("/sandboxes/{id}"), ""),
+        ("DELETE", format!("/sandboxes/{id}"), ""),
+        ("POST", format!("/sandboxes/{id}/timeout"), r#"{"timeout":60}"#),
+        ("POST", format!("/sandboxes/{id}/refreshes"), "{}"),
+        ("POST", format!("/sandboxes/{id}/pause"), ""),
+        ("POST", format!("/sandboxes/{id}/connect"), "{}"),
+        ("POST", format!("/v2/sandboxes/{id}/connect"), "{}"),
+        ("POST", format!("/sandboxes/{id}/resume"), "{}"),
+        ("GET", format!("/sandboxes/{id}/metrics"), ""),
+        ("GET", format!("/sandboxes/{id}/logs"), ""),
+        ("GET", format!("/v2/sandboxes/{id}/logs"), ""),
+        ("GET", format!("/kruise/api/sandboxes/{id}"), ""),
+    ]
+    .into_iter()
+    .map(|(method, path, body)| Request::new(method, &path).body(body))
+    .collect()
+}

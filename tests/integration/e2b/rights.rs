@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Request};
-use super::{POOL, Rig, SYSTEM, TEAM};
+use super::{POOL, Rig, SYSTEM, TEAM, of_sandbox};
 use crate::support::{SOON, eventually};
 
 impl Rig {
@@ -154,27 +154,6 @@ async fn one_team_cannot_take_the_room_of_the_keys_of_all_others() {
     rig.as_key(&rig.foreign, "POST", "/api-keys", json!({"name": "x"})).await.ok(201);
     let body = json!({"name": "x", "teamName": TEAM});
     rig.as_key(&rig.admin, "POST", "/api-keys", body).await.ok(201);
-}
-
-/// The requests for one sandbox.
-fn of_sandbox(id: &str) -> Vec<Request> {
-    [
-        ("GET", format!("/sandboxes/{id}"), ""),
-        ("DELETE", format!("/sandboxes/{id}"), ""),
-        ("POST", format!("/sandboxes/{id}/timeout"), r#"{"timeout":60}"#),
-        ("POST", format!("/sandboxes/{id}/refreshes"), "{}"),
-        ("POST", format!("/sandboxes/{id}/pause"), ""),
-        ("POST", format!("/sandboxes/{id}/connect"), "{}"),
-        ("POST", format!("/v2/sandboxes/{id}/connect"), "{}"),
-        ("POST", format!("/sandboxes/{id}/resume"), "{}"),
-        ("GET", format!("/sandboxes/{id}/metrics"), ""),
-        ("GET", format!("/sandboxes/{id}/logs"), ""),
-        ("GET", format!("/v2/sandboxes/{id}/logs"), ""),
-        ("GET", format!("/kruise/api/sandboxes/{id}"), ""),
-    ]
-    .into_iter()
-    .map(|(method, path, body)| Request::new(method, &path).body(body))
-    .collect()
 }
 
 /// The requests for one template.

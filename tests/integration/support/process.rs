@@ -2,7 +2,7 @@
 //!
 //! Ports are free ones that the process chooses and tells in its log. Dropping it kills it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -225,9 +225,24 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("what the process logged:\n{}", self.log());
+            tell(&self.log.lock());
         }
     }
+}
+
+/// Writes the whole log of a process to a file, and its end to the output of the test that fails. A long one would hide
+/// why the test fails.
+fn tell(log: &[String]) {
+    const LAST: usize = 8;
+    let end = log[log.len().saturating_sub(LAST)..].join("\n");
+    let file =
+        tempfile::Builder::new().prefix("process-").suffix(".log").tempfile_in(env!("CARGO_TARGET_TMPDIR"));
+    let kept = file.and_then(|mut file| {
+        file.write_all(log.join("\n").as_bytes())?;
+        Ok(file.keep()?.1)
+    });
+    let place = kept.map_or_else(|error| error.to_string(), |path| path.display().to_string());
+    eprintln!("the process logged {} lines ({place}), at last:\n{end}", log.len());
 }
 
 /// Spawns the binary in an environment of its own.

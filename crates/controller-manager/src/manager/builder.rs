@@ -27,7 +27,8 @@ use crate::metrics::{Metrics, MetricsError};
 /// ```text
 ///  start:  HTTP listeners ──▶ informers ──▶ synced ──▶ controllers and runnables
 ///                                             └──────▶ lease won ──▶ leader-only ones
-///  stop:   not ready ──▶ no new reconciles ──▶ running handlers end ──▶ lease released ──▶ informers ──▶ HTTP listeners
+///  stop:   not ready ──▶ no new reconciles ──▶ leader-only handlers end ──▶ lease released
+///                                         └──▶ all handlers and runnables end ──▶ informers ──▶ HTTP listeners
 /// ```
 ///
 /// A problem that may go away by itself (the API server is away, a CRD or a permission is missing) does not end the

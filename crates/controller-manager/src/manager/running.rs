@@ -67,11 +67,7 @@ pub(super) async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(),
     health.shut_down();
     stop.cancel();
     let in_time = end(&mut tasks, &mut leadership, &mut failure, &abort, parts.grace_period).await;
-    if in_time {
-        if let Some(leadership) = leadership {
-            release(leadership).await;
-        }
-    } else {
+    if !in_time {
         abort.all.cancel();
         if tokio::time::timeout(ABORT_TIMEOUT, tasks.ended(&mut failure)).await.is_err() {
             tracing::warn!("handlers block their thread and cannot be dropped");
@@ -106,7 +102,8 @@ async fn release(leadership: Leadership) {
     }
 }
 
-/// Waits for the tasks, and returns true if they have ended within the grace period.
+/// Waits for the tasks, and returns true if they have ended within the grace period. Releases the lease as soon as the
+/// leader-only ones have ended: nobody does their work until another process leads, and the others may take long.
 ///
 /// Once the lease is lost, leader-only tasks are dropped after the rest of the renew deadline. The others go on.
 async fn end(
@@ -123,8 +120,17 @@ async fn end(
         _ => None,
     };
     loop {
+        let leads = leadership.is_some();
+        let ended =
+            async { if leads { tasks.leader_only_ended(failure).await } else { tasks.ended(failure).await } };
         tokio::select! {
-            () = tasks.ended(failure) => return true,
+            () = ended => match leadership.take() {
+                Some(leadership) => {
+                    leading_until = None;
+                    release(leadership).await;
+                }
+                None => return true,
+            },
             () = &mut grace => {
                 tracing::warn!(?grace_period, "handlers are still running, dropping them");
                 return false;
@@ -203,12 +209,12 @@ fn start(
         let is_leader_only = controller.is_leader_only();
         let reached = phases.reached(is_leader_only);
         let running = controller.run((*stop).clone(), abort.token(is_leader_only));
-        tasks.spawn(name, async { if reached.await { Ok(running.await?) } else { Ok(()) } });
+        tasks.spawn(name, is_leader_only, async { if reached.await { Ok(running.await?) } else { Ok(()) } });
     }
     for ErasedRunnable { name, is_leader_only, start } in runnables {
         let (cache, stop, abort) = (cache.clone(), (*stop).clone(), abort.token(is_leader_only));
         let reached = phases.reached(is_leader_only);
-        tasks.spawn(name, async move {
+        tasks.spawn(name, is_leader_only, async move {
             let synced = stop.run_until_cancelled(cache.wait_for_cache_sync()).await.is_some();
             if !synced || !reached.await {
                 return Ok(());

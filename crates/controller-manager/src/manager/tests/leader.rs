@@ -266,6 +266,25 @@ async fn a_lease_is_kept_while_handlers_end_and_is_not_released_if_they_do_not()
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_lease_is_released_when_leader_only_work_has_ended_though_other_work_goes_on() {
+    let server = ApiServer::new();
+    load(&server, "a");
+    let (mut first, mut second) = (manager(&server, "first"), manager(&server, "second"));
+    let (ended, next) = (slow_to_end(&mut first, 20 * SECOND), count(&mut second));
+    let first = Running::start(first);
+    sleep(SECOND).await;
+    let second = Running::start(second);
+    sleep(SECOND).await;
+    let stopping = tokio::spawn(first.stop());
+    sleep(3 * SECOND).await;
+    assert_eq!(counted(&next), [1, 1, 1], "another process leads");
+    assert_eq!(ended.load(Ordering::SeqCst), 0, "the first one has not ended");
+    stopping.await.unwrap().unwrap();
+    assert_eq!(ended.load(Ordering::SeqCst), 1, "it was not dropped");
+    second.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_client_of_a_leader_only_handler_refuses_writes_without_the_lease() {
     let server = ApiServer::new();
     load(&server, "a");
