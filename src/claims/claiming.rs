@@ -15,6 +15,7 @@ use super::claimed::{Claimed, LockType};
 use super::engine::Engine;
 use super::error::{ClaimError, Step};
 use super::lock::{Claim, Locked};
+use super::lookup::unshown;
 use super::request::ClaimRequest;
 use super::runtime;
 use crate::api::label_syntax::is_label_value;
@@ -171,8 +172,7 @@ async fn be_first(engine: &Engine, locked: &Locked, held: &mut Held) -> Result<(
         None => {
             // Other replicas may have seen the lock, and have given the sandbox to a repetition.
             held.is_kept = !locked.is_unfinished;
-            let cause = "the watch of sandboxes does not show the claim";
-            Err(ClaimError::unavailable_after_write(&locked.sandbox, cause))
+            Err(unshown(&locked.sandbox))
         }
     }
 }

@@ -227,10 +227,14 @@ impl Claims {
     }
 
     /// Returns the sandbox of the first claim of an owner with this key, also one that is not complete. At most as old as
-    /// the watch of sandboxes; own claims are seen at once.
-    #[must_use]
-    pub fn of_key(&self, owner: &str, key: &str) -> Option<Arc<Sandbox>> {
-        self.engine.of_key(owner, key)
+    /// the watch of sandboxes. Waits for the watch if a claim of this process has locked a sandbox that it does not show
+    /// yet: another replica may have been faster. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError::Unavailable`] if the watch does not show that lock within five seconds.
+    pub async fn of_key(&self, owner: &str, key: &str) -> Result<Option<Arc<Sandbox>>, ClaimError> {
+        self.engine.of_key(owner, key).await
     }
 
     /// Returns the number of sandboxes of a pool that can be claimed now, as far as this process knows.

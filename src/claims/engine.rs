@@ -45,8 +45,9 @@ pub(super) struct Watched {
 impl Observer<Sandbox> for Watched {
     fn observe(&self, batch: &Batch<Sandbox>) {
         self.ready.see(&batch.deltas);
-        self.recent.see(&batch.deltas);
         self.keyed.see(&batch.deltas);
+        // After the keys: what is forgotten here is found there.
+        self.recent.see(&batch.deltas);
     }
 }
 

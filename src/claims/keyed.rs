@@ -40,8 +40,8 @@ struct State {
     by_key: HashMap<Key, Vec<Entry>>,
     /// The key of each sandbox, by its UID.
     keys: HashMap<Box<str>, Key>,
-    /// Own claims whose locks the watch has not shown, by the UID of their sandbox.
-    waiting: HashMap<Box<str>, oneshot::Sender<()>>,
+    /// Those who wait until the watch shows an own lock, by the UID of its sandbox: its claim, and repetitions of it.
+    waiting: HashMap<Box<str>, Vec<oneshot::Sender<()>>>,
 }
 
 struct Entry {
@@ -89,12 +89,12 @@ impl Keyed {
                 return;
             }
             let (sender, shown) = oneshot::channel();
-            state.waiting.insert(uid(sandbox).into(), sender);
+            state.waiting.entry(uid(sandbox).into()).or_default().push(sender);
             shown
         };
-        let _waiting = Waiting { keyed: self, uid: uid(sandbox) };
+        let mut waiting = Waiting { keyed: self, uid: uid(sandbox), shown };
         // The sender is dropped if the watch shows the end of the sandbox.
-        let _ = shown.await;
+        let _ = (&mut waiting.shown).await;
     }
 
     /// Returns true if no remembered sandbox of the key of `sandbox` has an older lock. Only after [`Self::is_shown`].
@@ -105,15 +105,23 @@ impl Keyed {
     }
 }
 
-/// A claim that waits. Nothing is kept of one that has given up.
+/// Somebody who waits. Nothing is kept of one who has given up.
 struct Waiting<'k> {
     keyed: &'k Keyed,
     uid: &'k str,
+    shown: oneshot::Receiver<()>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.keyed.state.lock().waiting.remove(self.uid);
+        self.shown.close();
+        let waiting = &mut self.keyed.state.lock().waiting;
+        if let Some(others) = waiting.get_mut(self.uid) {
+            others.retain(|other| !other.is_closed());
+            if others.is_empty() {
+                waiting.remove(self.uid);
+            }
+        }
     }
 }
 
@@ -131,8 +139,8 @@ impl State {
             }
             None => return self.forget(uid),
         }
-        if let Some(waiting) = self.waiting.remove(uid) {
-            // The claim may have ended.
+        for waiting in self.waiting.remove(uid).into_iter().flatten() {
+            // It may have given up.
             let _ = waiting.send(());
         }
     }
@@ -228,12 +236,20 @@ mod tests {
     #[tokio::test]
     async fn e2b_1_a_claim_waits_until_the_watch_has_shown_it() {
         let (keyed, own) = (Keyed::default(), claimed("own", "k", NOW));
-        let mut shown = Box::pin(keyed.is_shown(&own));
+        let [mut shown, mut repeated, mut given_up] = [(); 3].map(|()| Box::pin(keyed.is_shown(&own)));
         assert!(futures::poll!(&mut shown).is_pending());
+        assert!(futures::poll!(&mut repeated).is_pending(), "both wait");
+        assert!(futures::poll!(&mut given_up).is_pending());
+        drop(given_up);
         apply(&keyed, &claimed("other", "k", NOW));
         assert!(futures::poll!(&mut shown).is_pending());
+        assert!(futures::poll!(&mut repeated).is_pending());
         apply(&keyed, &own);
         shown.await;
+        repeated.await;
         keyed.is_shown(&own).await;
+        let gone = claimed("gone", "k", NOW);
+        assert!(futures::poll!(Box::pin(keyed.is_shown(&gone))).is_pending());
+        assert!(keyed.state.lock().waiting.is_empty(), "nothing is kept of those who have given up");
     }
 }

@@ -8,7 +8,7 @@ use shared_cache::{LookupError, version_of};
 
 use super::engine::Engine;
 use super::error::ClaimError;
-use super::keyed::{ANNOTATION_IDEMPOTENCY_KEY, key_of};
+use super::keyed::key_of;
 use super::recent::Write;
 use super::target::Target;
 use crate::api::v1alpha1::{
@@ -125,23 +125,40 @@ impl Engine {
         Ok(sandboxes)
     }
 
-    /// Finds the sandbox of the first claim with a key: as the watch shows it, or an own one that it does not show yet.
-    pub(super) fn of_key(&self, owner: &str, key: &str) -> Option<Arc<Sandbox>> {
-        let watched = &self.shared.watched;
-        if let Some(first) = watched.keyed.first(owner, key, Timestamp::now()) {
-            let cached = self.sandboxes.get(&first.namespace, &first.name).ok().flatten()?;
-            return match watched.recent.get(&cached.sandbox_id()) {
-                Some(write) => newer(write, cached),
-                None => Some(cached),
-            };
+    /// Finds the sandbox of the first claim with a key. Only the watch says which lock was the first, so an own lock that it
+    /// does not show yet is waited for.
+    ///
+    /// # Errors
+    ///
+    /// If the watch does not show that lock in time.
+    pub(super) async fn of_key(&self, owner: &str, key: &str) -> Result<Option<Arc<Sandbox>>, ClaimError> {
+        let own = self.own_of_key(owner, key);
+        if let Some(first) = self.first_of_key(owner, key) {
+            return Ok(first);
         }
-        watched.recent.all().into_iter().find_map(|write| match write {
-            Write::Written(own)
-                if own.owner() == Some(owner)
-                    && annotation(&own.metadata, ANNOTATION_IDEMPOTENCY_KEY) == Some(key) =>
-            {
-                Some(own)
-            }
+        let Some(own) = own else { return Ok(None) };
+        match self.is_first_of_key(&own).await {
+            Some(_) => Ok(self.first_of_key(owner, key).flatten()),
+            None => Err(unshown(&own)),
+        }
+    }
+
+    /// Returns the sandbox of the first lock of a key that the watch has shown, if there is one. It may be gone.
+    fn first_of_key(&self, owner: &str, key: &str) -> Option<Option<Arc<Sandbox>>> {
+        let watched = &self.shared.watched;
+        let first = watched.keyed.first(owner, key, Timestamp::now())?;
+        let cached = self.sandboxes.get(&first.namespace, &first.name).ok().flatten();
+        Some(cached.and_then(|cached| match watched.recent.get(&cached.sandbox_id()) {
+            Some(write) => newer(write, cached),
+            None => Some(cached),
+        }))
+    }
+
+    /// Returns an own lock of a key that the cache does not show yet.
+    fn own_of_key(&self, owner: &str, key: &str) -> Option<Arc<Sandbox>> {
+        let has_key = |own: &Sandbox| key_of(own).is_some_and(|(of, has)| (&*of, &*has) == (owner, key));
+        self.shared.watched.recent.all().into_iter().find_map(|write| match write {
+            Write::Written(own) if has_key(&own) => Some(own),
             _ => None,
         })
     }
@@ -174,6 +191,11 @@ impl Engine {
             Err(cause) => Err(ClaimError::unavailable(cause)),
         }
     }
+}
+
+/// The error of a claim with a key whose lock the watch does not show in time.
+pub(super) fn unshown(sandbox: &Sandbox) -> ClaimError {
+    ClaimError::unavailable_after_write(sandbox, "the watch of sandboxes does not show the claim")
 }
 
 /// Returns the present state of a sandbox. The own write is looked up before the cache: it is forgotten when the cache shows

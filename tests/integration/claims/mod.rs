@@ -5,6 +5,7 @@ mod actions;
 mod creation;
 mod faults;
 mod history;
+mod keyed;
 mod schedules;
 mod stock;
 
