@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus::Registry;
 use shared_cache::SharedCache;
+use tokio::sync::Semaphore;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::claimed::{Claimed, Connected};
@@ -18,7 +19,7 @@ use super::metrics::ClaimMetrics;
 use super::request::ClaimRequest;
 use super::sweep::Sweeper;
 use super::target::Target;
-use super::{claiming, pause, release, resume, timeout};
+use super::{catch_up, claiming, pause, release, resume, timeout};
 use crate::api::v1alpha1::Sandbox;
 use crate::cache::SandboxCache;
 
@@ -66,6 +67,7 @@ impl ClaimsBuilder {
             resumes: Arc::default(),
             metrics: ClaimMetrics::new()?,
             create_on_no_stock: self.create_on_no_stock,
+            looks: Semaphore::new(catch_up::MOST),
         };
         let engine = Engine::new(self.cache, Arc::new(shared));
         if let Some(registry) = &self.registry {
@@ -140,6 +142,13 @@ impl Claims {
     /// deleted; [`ClaimError::Unavailable`] if the cache is not synced.
     pub fn get(&self, target: &Target) -> Result<Arc<Sandbox>, ClaimError> {
         self.engine.visible(target)
+    }
+
+    /// Looks at the API server for a sandbox that [`Self::get`] does not find, and lets all lookups of this process see it:
+    /// another replica may have claimed it a moment ago. Call this before a lookup whose id comes from outside. Waits two
+    /// seconds at most, and for its turn: few of these looks are made at the same time. Cancel safe.
+    pub async fn catch_up(&self, target: &Target) {
+        self.engine.catch_up(target).await;
     }
 
     /// Returns the sandboxes of an owner that [`Self::get`] would find. No order. No I/O.

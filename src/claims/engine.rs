@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use shared_cache::{Batch, Observer, Reader, SharedCache};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::create_limit::CreateLimit;
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     pub(super) resumes: Arc<JointResumes>,
     pub(super) metrics: ClaimMetrics,
     pub(super) create_on_no_stock: bool,
+    /// Limits the looks for sandboxes that no lookup finds.
+    pub(super) looks: Semaphore,
 }
 
 /// What follows the watch of sandboxes. The cache does not keep it alive.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use shared_cache::{LookupError, version_of};
+use shared_cache::{LookupError, ObjectKey, version_of};
 
 use super::engine::Engine;
 use super::error::ClaimError;
@@ -132,26 +132,25 @@ impl Engine {
     ///
     /// If the watch does not show that lock in time.
     pub(super) async fn of_key(&self, owner: &str, key: &str) -> Result<Option<Arc<Sandbox>>, ClaimError> {
+        let first = || self.shared.watched.keyed.first(owner, key, Timestamp::now());
         let own = self.own_of_key(owner, key);
-        if let Some(first) = self.first_of_key(owner, key) {
-            return Ok(first);
-        }
-        let Some(own) = own else { return Ok(None) };
-        match self.is_first_of_key(&own).await {
-            Some(_) => Ok(self.first_of_key(owner, key).flatten()),
-            None => Err(unshown(&own)),
-        }
+        let shown = match (first(), own) {
+            (None, Some(own)) => match self.is_first_of_key(&own).await {
+                Some(_) => first(),
+                None => return Err(unshown(&own)),
+            },
+            (shown, _) => shown,
+        };
+        Ok(shown.and_then(|shown| self.present_of(&shown)))
     }
 
-    /// Returns the sandbox of the first lock of a key that the watch has shown, if there is one. It may be gone.
-    fn first_of_key(&self, owner: &str, key: &str) -> Option<Option<Arc<Sandbox>>> {
-        let watched = &self.shared.watched;
-        let first = watched.keyed.first(owner, key, Timestamp::now())?;
-        let cached = self.sandboxes.get(&first.namespace, &first.name).ok().flatten();
-        Some(cached.and_then(|cached| match watched.recent.get(&cached.sandbox_id()) {
+    /// Returns the present state of a sandbox that the watch has shown. None if it is gone.
+    fn present_of(&self, key: &ObjectKey) -> Option<Arc<Sandbox>> {
+        let cached = self.sandboxes.get(&key.namespace, &key.name).ok().flatten()?;
+        match self.shared.watched.recent.get(&cached.sandbox_id()) {
             Some(write) => newer(write, cached),
             None => Some(cached),
-        }))
+        }
     }
 
     /// Returns an own lock of a key that the cache does not show yet.

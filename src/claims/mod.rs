@@ -34,6 +34,7 @@
 //! Rule numbers Q refer to docs/claims.md.
 
 mod add;
+mod catch_up;
 mod change;
 mod claimed;
 mod claiming;

@@ -37,6 +37,14 @@ impl Target {
         self
     }
 
+    /// Returns the namespace and the name that an id of the usual form has: `<namespace>--<name>`.
+    pub(super) fn namespace_and_name(&self) -> Option<(&str, &str)> {
+        match &self.namespace {
+            Some(namespace) => Some((namespace, self.id.strip_prefix(&**namespace)?.strip_prefix("--")?)),
+            None => self.id.split_once("--"),
+        }
+    }
+
     /// Returns the id.
     #[must_use]
     pub fn id(&self) -> &str {

@@ -15,6 +15,7 @@ mod keys;
 mod limits;
 mod listing;
 mod outage;
+mod replicas;
 mod rights;
 mod running;
 mod secrets;
