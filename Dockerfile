@@ -18,6 +18,7 @@ WORKDIR /src
 RUN command -v make || \
     { apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*; }
 
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
 COPY src src
