@@ -22,13 +22,13 @@ pub(crate) const FEW: usize = 10;
 /// Time between two looks at the API server.
 const INTERVAL: Duration = Duration::from_millis(25);
 
-/// Where a pool is measured, and how that is told.
+/// Where a pool is measured, and how the result is printed.
 #[derive(Args)]
 pub(crate) struct PoolArguments {
     /// Start an API server in memory, as a process of its own, instead of using the kubeconfig.
     #[arg(long, conflicts_with_all = ["kubeconfig", "context"])]
     in_memory: bool,
-    /// Namespace of the pool.
+    /// Namespace of the pool, and of the API key of `claims`.
     #[arg(long, value_name = "NAME", default_value = "default")]
     namespace: String,
     /// Print one JSON object instead of one line per key.

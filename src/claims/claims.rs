@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use prometheus::Registry;
 use shared_cache::SharedCache;
-use tokio::sync::Semaphore;
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::task::TaskTracker;
 
 use super::claimed::{Claimed, Connected};
-use super::create_limit::CreateLimit;
 use super::deadline::TimeoutChange;
 use super::engine::{Engine, Shared, Watched};
 use super::error::ClaimError;
 use super::lost::{Fate, LostLock};
 use super::metrics::ClaimMetrics;
+use super::per_second::PerSecond;
 use super::request::ClaimRequest;
 use super::sweep::Sweeper;
 use super::target::Target;
@@ -63,11 +62,12 @@ impl ClaimsBuilder {
     pub fn build(self) -> Result<Claims, prometheus::Error> {
         let shared = Shared {
             watched: Watched::attach(&self.cache),
-            creations: CreateLimit::per_second(self.creates_per_second),
+            creations: PerSecond::new(self.creates_per_second),
             resumes: Arc::default(),
             metrics: ClaimMetrics::new()?,
             create_on_no_stock: self.create_on_no_stock,
-            looks: Semaphore::new(catch_up::MOST),
+            tasks: TaskTracker::new(),
+            looks: PerSecond::new(catch_up::LOOKS_PER_SECOND),
         };
         let engine = Engine::new(self.cache, Arc::new(shared));
         if let Some(registry) = &self.registry {
@@ -82,12 +82,12 @@ impl ClaimsBuilder {
 /// Each method is documented with what happens if its future is dropped.
 #[derive(Clone)]
 pub struct Claims {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
 }
 
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claims").field("running", &self.engine.tasks.len()).finish_non_exhaustive()
+        f.debug_struct("Claims").field("running", &self.engine.shared.tasks.len()).finish_non_exhaustive()
     }
 }
 
@@ -134,7 +134,8 @@ impl Claims {
         self.engine.fate(lost).await.map_err(ClaimError::unavailable)
     }
 
-    /// Returns a claimed sandbox, with the own writes that the cache does not show yet. No I/O.
+    /// Returns a claimed sandbox, with the writes that this process knows of and the cache does not show yet. No
+    /// I/O.
     ///
     /// # Errors
     ///
@@ -145,10 +146,15 @@ impl Claims {
     }
 
     /// Looks at the API server for a sandbox that [`Self::get`] does not find, and lets all lookups of this process see it:
-    /// another replica may have claimed it a moment ago. Call this before a lookup whose id comes from outside. Waits two
-    /// seconds at most, and for its turn: few of these looks are made at the same time. Cancel safe.
-    pub async fn catch_up(&self, target: &Target) {
-        self.engine.catch_up(target).await;
+    /// another replica may have claimed it a moment ago. Call this before a lookup whose id comes from outside. Sends
+    /// nothing if the sandbox is found, or if the id is not of the form `<namespace>--<name>`. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError::Unavailable`] if there is no answer within two seconds, in which fifty of these looks a second are
+    /// made: nobody knows then whether the sandbox exists.
+    pub async fn catch_up(&self, target: &Target) -> Result<(), ClaimError> {
+        self.engine.catch_up(target).await
     }
 
     /// Returns the sandboxes of an owner that [`Self::get`] would find. No order. No I/O.
@@ -260,17 +266,11 @@ impl Claims {
         Sweeper::new(Arc::new(self.engine_of(cache)))
     }
 
-    /// Waits until all claims of this clone of the engine, and the removals of failed ones, have ended. [`Self::writes_by`]
-    /// returns an engine whose claims are waited for apart. Call this at the end of the process, once no claim is begun any
-    /// more, and limit it by the grace period. Cancel safe.
+    /// Waits until all claims, and the removals of failed ones, have ended. Call this at the end of the process, once no
+    /// claim is begun any more, and limit it by the grace period. Cancel safe.
     pub async fn settled(&self) {
-        self.engine.tasks.close();
-        self.engine.tasks.wait().await;
-    }
-
-    /// Lets [`Self::settled`] wait until this is dropped.
-    pub(crate) fn unsettled(&self) -> TaskTrackerToken {
-        self.engine.tasks.token()
+        self.engine.shared.tasks.close();
+        self.engine.shared.tasks.wait().await;
     }
 
     fn engine_of(&self, cache: SharedCache) -> Engine {

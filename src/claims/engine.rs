@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use shared_cache::{Batch, Observer, Reader, SharedCache};
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::create_limit::CreateLimit;
 use super::joint_resume::JointResumes;
 use super::keyed::Keyed;
 use super::metrics::ClaimMetrics;
+use super::per_second::PerSecond;
 use super::ready_queue::ReadyQueue;
 use super::recent::Recent;
 use crate::api::v1alpha1::{Sandbox, SandboxSet, SandboxTemplate};
@@ -21,20 +20,20 @@ pub(super) struct Engine {
     pub(super) sandboxes: Reader<Sandbox>,
     pub(super) sets: Reader<SandboxSet>,
     pub(super) templates: Reader<SandboxTemplate>,
-    /// The claims, and the removals of failed ones. They outlive their callers.
-    pub(super) tasks: TaskTracker,
     pub(super) shared: Arc<Shared>,
 }
 
-/// The state of an engine, which all clones of the cache share.
+/// The state of an engine.
 pub(super) struct Shared {
     pub(super) watched: Arc<Watched>,
-    pub(super) creations: CreateLimit,
+    pub(super) creations: PerSecond,
     pub(super) resumes: Arc<JointResumes>,
     pub(super) metrics: ClaimMetrics,
     pub(super) create_on_no_stock: bool,
+    /// The claims, and the removals of failed ones. They outlive their callers.
+    pub(super) tasks: TaskTracker,
     /// Limits the looks for sandboxes that no lookup finds.
-    pub(super) looks: Semaphore,
+    pub(super) looks: PerSecond,
 }
 
 /// What follows the watch of sandboxes. The cache does not keep it alive.
@@ -73,7 +72,7 @@ impl Watched {
 impl Engine {
     pub(super) fn new(cache: SandboxCache, shared: Arc<Shared>) -> Self {
         let (sandboxes, sets, templates) = (cache.reader(), cache.reader(), cache.reader());
-        Self { cache, sandboxes, sets, templates, tasks: TaskTracker::new(), shared }
+        Self { cache, sandboxes, sets, templates, shared }
     }
 
     pub(super) fn ready(&self) -> &Arc<ReadyQueue> {
@@ -83,7 +82,7 @@ impl Engine {
     /// Runs a future in a task that outlives its caller. Outside of a runtime nothing runs: the process ends.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            self.tasks.spawn_on(task, &runtime);
+            self.shared.tasks.spawn_on(task, &runtime);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Finds claimed sandboxes as their owners see them: the cache, and the own writes that it does not show yet.
+//! Finds claimed sandboxes as their owners see them: the cache, and the own writes and reads that it does not show yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,7 +149,8 @@ impl Engine {
         let cached = self.sandboxes.get(&key.namespace, &key.name).ok().flatten()?;
         match self.shared.watched.recent.get(&cached.sandbox_id()) {
             Some(write) => newer(write, cached),
-            None => Some(cached),
+            // An own write may have been forgotten since, because the cache shows it now.
+            None => self.sandboxes.get(&key.namespace, &key.name).ok().flatten(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! [`Recent`]: the own writes that the cache does not show yet.
+//! [`Recent`]: the own writes that the cache does not show yet, and what was read from the API server.
 //!
 //! A user who creates a sandbox asks for it at once, and the watch may be some milliseconds behind. So lookups see the own
 //! writes first. An entry lives until the watch shows its version.
@@ -38,8 +38,12 @@ impl Recent {
         let sandbox = Arc::clone(write.sandbox());
         let id = sandbox.sandbox_id().into_owned();
         let mut writes = self.writes.lock();
-        let newer = |known: &Write| version_of(&**known.sandbox()) > version_of(&*sandbox);
-        if !matches!(write, Write::Deleted(_)) && writes.get(&id).is_some_and(|(known, _)| newer(known)) {
+        // A deletion is final: a read from before it may come late.
+        let prevails = |known: &Write| match known {
+            Write::Deleted(deleted) if deleted.metadata.uid == sandbox.metadata.uid => true,
+            known => version_of(&**known.sandbox()) > version_of(&*sandbox),
+        };
+        if !matches!(write, Write::Deleted(_)) && writes.get(&id).is_some_and(|(known, _)| prevails(known)) {
             return;
         }
         writes.insert(id.clone(), (write, Instant::now()));
@@ -53,6 +57,18 @@ impl Recent {
         };
         if is_seen {
             writes.remove(&id);
+        }
+    }
+
+    /// Forgets a state of a sandbox that is gone since.
+    pub(super) fn forget(&self, gone: &Sandbox) {
+        let mut writes = self.writes.lock();
+        let id = gone.sandbox_id();
+        if writes.get(&*id).is_some_and(|(write, _)| {
+            let known = write.sandbox();
+            known.metadata.uid == gone.metadata.uid && version_of(&**known) <= version_of(gone)
+        }) {
+            writes.remove(&*id);
         }
     }
 

@@ -114,6 +114,9 @@ impl io::Write for Log {
 async fn e2b_5_0_a_panic_is_answered_as_500_and_counted_and_the_server_goes_on() {
     let (bench, log) = (Bench::start().await, Log::default());
     let writer = log.clone();
+    // While there is only one subscriber, tracing asks the thread that first reaches a log line whether anybody wants it,
+    // and other tests run on threads without one. With two, it asks both.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let logging = tracing::subscriber::set_default(subscriber);
     let answer = framed(&bench.server, get("/teams"), async |_, _, _| panic!("s3cr3t")).await;

@@ -32,15 +32,15 @@ const NEXT_TOKEN: HeaderName = HeaderName::from_static("x-next-token");
 const TOTAL_RUNNING: HeaderName = HeaderName::from_static("x-total-running");
 
 /// The sandbox that a request names, as its caller sees it, also if another replica has claimed it a moment ago.
-async fn target(api: &Api, call: &Call<'_>) -> Target {
+async fn target(api: &Api, call: &Call<'_>) -> Result<Target, ApiError> {
     let id = call.route.id.as_str();
     call.notes.sandbox(id);
     let mut target = Target::new(id).owned_by(&call.caller.key_id);
     if let Some(team) = &call.caller.team {
         target = target.in_namespace(team);
     }
-    api.claims.catch_up(&target).await;
-    target
+    api.claims.catch_up(&target).await.map_err(|error| of_sandbox(error, id))?;
+    Ok(target)
 }
 
 pub(super) fn list(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
@@ -91,7 +91,7 @@ fn has_all(pairs: &[(String, String)], metadata: impl FnOnce() -> super::types::
 
 pub(super) async fn get(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
     let id = &call.route.id;
-    let sandbox = api.claims.get(&target(api, call).await).map_err(|error| of_sandbox(error, id))?;
+    let sandbox = api.claims.get(&target(api, call).await?).map_err(|error| of_sandbox(error, id))?;
     let state = view::state(&sandbox, now()).ok_or_else(|| ApiError::no_sandbox(id))?;
     let template = pod_template(api, &sandbox);
     let detail = view::detail(&sandbox, state, template.as_ref(), &api.settings.common);
@@ -99,20 +99,20 @@ pub(super) async fn get(api: &Api, call: &Call<'_>) -> Result<Response, ApiError
 }
 
 pub(super) async fn kill(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
-    let released = api.claims.release(&target(api, call).await).await;
+    let released = api.claims.release(&target(api, call).await?).await;
     released.map_err(|error| of_sandbox(error, &call.route.id))?;
     Ok(no_content())
 }
 
 pub(super) async fn set_timeout(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
-    let target = target(api, call).await;
+    let target = target(api, call).await?;
     let NewTimeout { timeout } = call.json()?;
     let timeout = timeout.ok_or_else(|| ApiError::bad_request("timeout: missing"))?;
     change_end(api, call, &target, TimeoutChange::Set(api.lifetime(timeout)?)).await
 }
 
 pub(super) async fn refresh(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
-    let target = target(api, call).await;
+    let target = target(api, call).await?;
     let seconds = call.json::<Refresh>()?.duration.unwrap_or(SHORT_TIMEOUT);
     let duration = u64::try_from(seconds).ok().filter(|_| (1..=LONGEST_REFRESH).contains(&seconds));
     let duration = duration.ok_or_else(|| {
@@ -133,7 +133,7 @@ async fn change_end(
 }
 
 pub(super) async fn pause(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
-    let target = target(api, call).await;
+    let target = target(api, call).await?;
     let Pause { memory: _, require_healthy_guest: _ } = call.json()?;
     let paused = api.claims.pause(&target, WAIT).await;
     paused.map_err(|error| of_sandbox(error, &call.route.id))?;
@@ -141,7 +141,7 @@ pub(super) async fn pause(api: &Api, call: &Call<'_>) -> Result<Response, ApiErr
 }
 
 pub(super) async fn connect(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
-    let target = target(api, call).await;
+    let target = target(api, call).await?;
     let Connect { timeout, memory: _, auto_pause: _ } = call.json()?;
     let lifetime = api.lifetime(timeout.unwrap_or(DEFAULT_TIMEOUT))?;
     let connected = api.claims.connect(&target, lifetime, WAIT).await;
@@ -151,7 +151,7 @@ pub(super) async fn connect(api: &Api, call: &Call<'_>) -> Result<Response, ApiE
 }
 
 pub(super) async fn resume(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
-    let target = target(api, call).await;
+    let target = target(api, call).await?;
     let Connect { timeout, memory: _, auto_pause: _ } = call.json()?;
     let lifetime = api.lifetime(timeout.unwrap_or(SHORT_TIMEOUT))?;
     let resumed = api.claims.resume(&target, lifetime, WAIT).await;
@@ -161,12 +161,12 @@ pub(super) async fn resume(api: &Api, call: &Call<'_>) -> Result<Response, ApiEr
 
 /// Kubernetes has the metrics of the pods. The SDKs accept an empty list.
 pub(super) async fn metrics(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
-    api.claims.get(&target(api, call).await).map_err(|error| of_sandbox(error, &call.route.id))?;
+    api.claims.get(&target(api, call).await?).map_err(|error| of_sandbox(error, &call.route.id))?;
     Ok(json(StatusCode::OK, &Vec::<serde_json::Value>::new()))
 }
 
 /// Kubernetes has the logs of the pods.
 pub(super) async fn logs(api: &Api, call: &Call<'_>) -> Result<Response, ApiError> {
-    api.claims.get(&target(api, call).await).map_err(|error| of_sandbox(error, &call.route.id))?;
+    api.claims.get(&target(api, call).await?).map_err(|error| of_sandbox(error, &call.route.id))?;
     Ok(json(StatusCode::OK, &Logs::default()))
 }

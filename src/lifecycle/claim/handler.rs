@@ -59,7 +59,6 @@ enum Set {
 
 impl ReconcileHandler<SandboxClaim> for ClaimHandler {
     async fn reconcile(&self, observed: Observed<SandboxClaim>) -> Result<Action, HandlerError> {
-        let _unsettled = self.claims.unsettled();
         match observed {
             Observed::Present(claim) if claim.metadata.deletion_timestamp.is_none() => {
                 self.present(claim).await

@@ -40,7 +40,6 @@ mod tests;
 
 use std::sync::Arc;
 
-use controller_manager::CancellationToken;
 use jiff::Timestamp;
 use shared_cache::{Event, ObjectKey};
 
@@ -69,9 +68,8 @@ pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &Lifecycle
     let context = controller.context();
     let events = Events::new(manager, &context, metrics);
     let cache = context.cache().clone();
-    let claims = claims.writes_by(cache.clone());
     let handler = ClaimHandler {
-        claims: claims.clone(),
+        claims: claims.writes_by(cache.clone()),
         sandboxes: cache.reader(),
         sets: cache.reader(),
         cache,
@@ -81,12 +79,6 @@ pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &Lifecycle
         attempts: Attempts::default(),
     };
     manager.controller::<SandboxClaim>(CLAIM_CONTROLLER).add_reconcile_handler(handler);
-    // The lease is held until what failed claims have left is removed: no write is allowed afterwards.
-    manager.add_leader_only_runnable(move |stop: CancellationToken| async move {
-        stop.cancelled().await;
-        claims.settled().await;
-        Ok(())
-    });
 }
 
 /// Returns the claim that a sandbox belongs to.

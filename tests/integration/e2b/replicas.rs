@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use memory_apiserver::{FaultPlan, On, Times, Verb, WatchFault};
+use memory_apiserver::{FaultPlan, On, RequestFault, SeenRequest, Times, Verb, WatchFault};
 use serde_json::json;
 
 use super::client::Request;
@@ -26,19 +26,31 @@ async fn e2b_5_1_a_sandbox_that_one_replica_has_given_is_found_on_all_at_once() 
     rig.server.inject(&FaultPlan::event(On::kind("sandboxes"), Times::Always, late));
     let id = rig.create(json!({})).await;
     let path = format!("/sandboxes/{id}");
-    let looks = || {
-        let requests = rig.server.requests().into_iter();
-        requests.filter(|request| request.resource == "sandboxes" && request.verb == Verb::Get).count()
+    let looks = |id: &str| {
+        let name = id.split_once("--").map(|(_, name)| name.to_owned());
+        let is_look = |request: &SeenRequest| request.verb == Verb::Get && request.name == name;
+        rig.server.requests().iter().filter(|request| is_look(request)).count()
     };
+    assert_eq!(ask("GET", &path, &rig.key).await.ok(200)["sandboxID"], json!(id));
+    let before = looks(&id);
+    assert_eq!(ask("GET", &path, &rig.key).await.ok(200)["sandboxID"], json!(id));
+    assert_eq!(looks(&id), before, "it is known now");
     ask("GET", &path, &rig.foreign).await.error(404);
+    assert_eq!(looks(&id), before, "nobody looks into the namespace of another team");
     ask("GET", &path, &rig.other).await.error(404);
-    assert_eq!(ask("GET", &path, &rig.key).await.ok(200)["sandboxID"], json!(id));
-    let before = looks();
-    assert_eq!(ask("GET", &path, &rig.key).await.ok(200)["sandboxID"], json!(id));
-    assert_eq!(looks(), before, "it is known now");
     let body = json!({"timeout": 60});
     Request::new("POST", &format!("{path}/timeout")).json(&body).key(&rig.key).send(other).await.ok(204);
     ask("DELETE", &path, &rig.key).await.ok(204);
     ask("DELETE", &path, &rig.key).await.error(404);
+
+    let id = rig.create(json!({})).await;
+    let path = format!("/sandboxes/{id}");
+    let broken = FaultPlan::request(On::request(Verb::Get, "sandboxes"), Times::Always, RequestFault::Drop);
+    rig.server.inject(&broken);
+    let unknown = ask("DELETE", &path, &rig.key).await;
+    unknown.error(503);
+    assert_eq!(unknown.header("should-retry"), Some("true"), "nobody knows that it is gone");
+    rig.server.clear_faults();
+    ask("DELETE", &path, &rig.key).await.ok(204);
     manager.abort();
 }

@@ -20,8 +20,8 @@ use crate::leader_election::{ElectionMetrics, LeaderElection, Leadership, LeaseL
 /// How long the shutdown waits for the destructors of what it has dropped.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the shutdown waits for the release of the lease. It comes after the grace period, and the kubelet kills the
-/// pod 10 s after that.
+/// How long the shutdown waits for the release of the lease. It may come at the end of the grace period, and the kubelet
+/// kills the pod 10 s after that.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a manager consists of when it starts.
@@ -124,6 +124,8 @@ async fn end(
         let ended =
             async { if leads { tasks.leader_only_ended(failure).await } else { tasks.ended(failure).await } };
         tokio::select! {
+            // What has ended in time has, though the release of the lease took the rest of it.
+            biased;
             () = ended => match leadership.take() {
                 Some(leadership) => {
                     leading_until = None;

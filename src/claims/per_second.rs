@@ -1,20 +1,20 @@
-//! [`CreateLimit`]: limits how many sandboxes are created per second, by a token bucket (Q3).
+//! [`PerSecond`]: limits how often something is done per second, by a token bucket (Q3).
 
 use controller_manager::RateLimit;
 use tokio::time::Instant;
 
 /// The limit. Waiting callers are served in no particular order.
-pub(super) struct CreateLimit {
+pub(super) struct PerSecond {
     bucket: RateLimit,
 }
 
-impl CreateLimit {
-    /// Allows so many creations per second, and as many at once after a pause. 0 is no limit.
-    pub(super) fn per_second(creates: u32) -> Self {
-        Self { bucket: RateLimit::new(creates, creates) }
+impl PerSecond {
+    /// Allows it so often per second, and as often at once after a pause. 0 is no limit.
+    pub(super) fn new(times: u32) -> Self {
+        Self { bucket: RateLimit::new(times, times) }
     }
 
-    /// Waits until a sandbox may be created. Returns false if that is after the deadline. Cancel safe.
+    /// Waits for the next turn. Returns false if that is after the deadline. Cancel safe.
     pub(super) async fn wait(&self, deadline: Instant) -> bool {
         while let Err(wait) = self.bucket.take() {
             if Instant::now() + wait > deadline {
@@ -34,7 +34,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn q3_creations_are_limited_and_the_wait_ends_before_the_deadline() {
-        let limit = CreateLimit::per_second(10);
+        let limit = PerSecond::new(10);
         let start = Instant::now();
         for _ in 0..20 {
             assert!(limit.wait(start + Duration::from_secs(2)).await);
@@ -43,7 +43,7 @@ mod tests {
         assert!(taken >= Duration::from_millis(900) && taken <= Duration::from_millis(1100), "{taken:?}");
         assert!(!limit.wait(Instant::now()).await);
         assert_eq!(start.elapsed(), taken, "it does not wait in vain");
-        let none = CreateLimit::per_second(0);
+        let none = PerSecond::new(0);
         for _ in 0..1000 {
             assert!(none.wait(start).await);
         }
