@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 use sandbox_manager::api::v1alpha1::{Sandbox, SandboxSet, crds};
@@ -53,7 +53,8 @@ impl Outage {
         let sets: Api<SandboxSet> = Api::namespaced(self.cluster.client().await, &self.namespace);
         sets.create(&PostParams::default(), &set).await.unwrap();
         eventually("the pool is full", 2 * SOON, async || {
-            let status = sets.get(POOL).await?.status.unwrap_or_default();
+            // A status says that the process has seen the set, also an empty one.
+            let status = sets.get(POOL).await?.status.context("no status")?;
             ensure!(status.available_replicas == replicas, "{status:?}");
             Ok(())
         })
