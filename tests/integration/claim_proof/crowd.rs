@@ -182,7 +182,7 @@ impl Crowd {
         id
     }
 
-    /// Kills a sandbox. A replica that does not see it yet says that there is none.
+    /// Kills a sandbox. An answer that leaves open whether it is gone is followed by another try.
     async fn kill(&self, client: usize, id: &str) {
         self.ledger.lock().kill_begins(client);
         let request = Request::new("DELETE", &format!("/sandboxes/{id}")).key(&self.key(client).text);
