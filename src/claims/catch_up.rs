@@ -39,11 +39,11 @@ impl Engine {
         }
         let live = tokio::time::timeout_at(deadline, self.live(namespace, name)).await;
         let late = || ClaimError::unavailable(format!("no answer within {} s", PATIENCE.as_secs()));
-        if let Some(live) = live.map_err(|_| late())?.map_err(ClaimError::unavailable)? {
-            let labels = live.metadata.labels.clone().unwrap_or_default();
-            if live.is_claimed() && self.cache.selects_labels::<Sandbox>(&labels) {
-                self.made(&live);
-            }
+        if let Some(live) = live.map_err(|_| late())?.map_err(ClaimError::unavailable)?
+            && let Some(labels) = live.metadata.labels.as_ref().filter(|_| live.is_claimed())
+            && self.cache.selects_labels::<Sandbox>(labels)
+        {
+            self.made(&live);
         }
         Ok(())
     }

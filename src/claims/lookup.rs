@@ -133,15 +133,13 @@ impl Engine {
     /// If the watch does not show that lock in time.
     pub(super) async fn of_key(&self, owner: &str, key: &str) -> Result<Option<Arc<Sandbox>>, ClaimError> {
         let first = || self.shared.watched.keyed.first(owner, key, Timestamp::now());
-        let own = self.own_of_key(owner, key);
-        let shown = match (first(), own) {
-            (None, Some(own)) => match self.is_first_of_key(&own).await {
-                Some(_) => first(),
-                None => return Err(unshown(&own)),
-            },
-            (shown, _) => shown,
-        };
-        Ok(shown.and_then(|shown| self.present_of(&shown)))
+        if first().is_none()
+            && let Some(own) = self.own_of_key(owner, key)
+            && self.is_first_of_key(&own).await.is_none()
+        {
+            return Err(unshown(&own));
+        }
+        Ok(first().and_then(|shown| self.present_of(&shown)))
     }
 
     /// Returns the present state of a sandbox that the watch has shown. None if it is gone.
@@ -181,7 +179,7 @@ impl Engine {
     pub(super) async fn again(&self, sandbox: &Arc<Sandbox>, id: &str) -> Result<Arc<Sandbox>, ClaimError> {
         match self.live_again(sandbox).await {
             Ok(Some(live)) => {
-                self.record(Write::Written(Arc::clone(&live)));
+                self.made(&live);
                 Ok(live)
             }
             Ok(None) => {

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use shared_cache::{Delta, Reader, version_of};
+use shared_cache::{Delta, Reader, SharedCache, version_of};
 use tokio::time::Instant;
 
 use crate::api::v1alpha1::Sandbox;
 
-/// How long an own write is shown at most. A sandbox whose creation and removal the watch has shown before the answer
-/// came has no further event.
+/// How long an own write is shown at most, if the watch never comes to its version.
 const LONGEST: Duration = Duration::from_mins(10);
 
 /// An own write.
@@ -33,8 +32,8 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Records the answer to a write.
-    pub(super) fn record(&self, write: Write, cached: &Reader<Sandbox>) {
+    /// Records the answer to a write, or to a read. The cache expects its version.
+    pub(super) fn record(&self, write: Write, cache: &SharedCache, cached: &Reader<Sandbox>) {
         let sandbox = Arc::clone(write.sandbox());
         let id = sandbox.sandbox_id().into_owned();
         let mut writes = self.writes.lock();
@@ -49,26 +48,16 @@ impl Recent {
         writes.insert(id.clone(), (write, Instant::now()));
         // The watch may have been faster than the answer. No later event would then remove the entry. Whoever applies a
         // change to the store calls `see` after that, and waits for the lock.
+        let is_passed = cache.is_satisfied(&*sandbox).is_satisfied();
         let shown = cached.get(sandbox.namespace_or_empty(), sandbox.name_or_empty());
         let is_seen = match (shown, writes.get(&id)) {
             (Ok(Some(shown)), Some((write, _))) => write.is_shown_by(&shown),
-            (Ok(None), Some((write, _))) => matches!(write, Write::Deleted(_)),
+            // What the watch has passed, and the cache does not show afterwards, is gone.
+            (Ok(None), Some((write, _))) => is_passed || matches!(write, Write::Deleted(_)),
             _ => false,
         };
         if is_seen {
             writes.remove(&id);
-        }
-    }
-
-    /// Forgets a state of a sandbox that is gone since.
-    pub(super) fn forget(&self, gone: &Sandbox) {
-        let mut writes = self.writes.lock();
-        let id = gone.sandbox_id();
-        if writes.get(&*id).is_some_and(|(write, _)| {
-            let known = write.sandbox();
-            known.metadata.uid == gone.metadata.uid && version_of(&**known) <= version_of(gone)
-        }) {
-            writes.remove(&*id);
         }
     }
 

@@ -126,6 +126,7 @@ impl Engine {
 
     /// Records a sandbox that the API server has, so that nobody acts on an older view of it.
     pub(super) fn made(&self, sandbox: &Arc<Sandbox>) {
+        self.cache.expect(&**sandbox);
         self.record(Write::Written(Arc::clone(sandbox)));
     }
 
@@ -167,26 +168,7 @@ impl Engine {
 
     /// Records an own write, or what was read, so that lookups see it before the cache does.
     pub(super) fn record(&self, write: Write) {
-        let recent = &self.shared.watched.recent;
-        let written = match &write {
-            Write::Written(written) => Some(Arc::clone(written)),
-            Write::Deleted(_) => None,
-        };
-        recent.record(write, &self.sandboxes);
-        if let Some(written) = written
-            && self.is_gone(&written)
-        {
-            recent.forget(&written);
-        }
-    }
-
-    /// Returns true if the watch has passed this state of a sandbox, and shows none: it was deleted since. No later event
-    /// would say so.
-    fn is_gone(&self, sandbox: &Sandbox) -> bool {
-        self.cache.expect(sandbox);
-        let is_passed = self.cache.is_satisfied(sandbox).is_satisfied();
-        is_passed
-            && matches!(self.sandboxes.get(sandbox.namespace_or_empty(), sandbox.name_or_empty()), Ok(None))
+        self.shared.watched.recent.record(write, &self.cache, &self.sandboxes);
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn create(api: &Api, call: &Call<'_>) -> Result<Response, ApiEr
         idempotency.as_ref().map(|request| api.creates.idempotency.begin(&call.caller.key_id, request));
     let _underway = underway.transpose()?;
     if let Some(request) = &idempotency
-        && let Some(earlier) = earlier(api, call, request).await?
+        && let Some(earlier) = earlier(api, call, request, &wanted.template).await?
     {
         return Ok(earlier);
     }
@@ -64,7 +64,7 @@ pub(super) async fn create(api: &Api, call: &Call<'_>) -> Result<Response, ApiEr
         (Ok(claimed), _) => claimed,
         // Another replica was faster with the same request.
         (Err(ClaimError::Repeated), Some(request)) => {
-            return earlier(api, call, request).await?.ok_or_else(in_progress);
+            return earlier(api, call, request, &template).await?.ok_or_else(in_progress);
         }
         (Err(error), request) => return Err(failed(error, &template, request.is_some())),
     };
@@ -73,9 +73,14 @@ pub(super) async fn create(api: &Api, call: &Call<'_>) -> Result<Response, ApiEr
 }
 
 /// Returns the sandbox that an earlier create with this key has got.
-async fn earlier(api: &Api, call: &Call<'_>, request: &Request) -> Result<Option<Response>, ApiError> {
+async fn earlier(
+    api: &Api,
+    call: &Call<'_>,
+    request: &Request,
+    template: &str,
+) -> Result<Option<Response>, ApiError> {
     let found = api.claims.of_key(&call.caller.key_id, &request.key).await;
-    let found = found.map_err(|error| failed(error, "", true))?;
+    let found = found.map_err(|error| failed(error, template, true))?;
     let Some(found) = found.filter(|found| is_in(found, &call.caller)) else { return Ok(None) };
     request.check(&found)?;
     if view::state(&found, now()).is_none() {
