@@ -40,11 +40,12 @@ pub(crate) async fn install_crds(client: Client, crds: impl IntoIterator<Item = 
     }
 }
 
-/// A version of a CRD is served when it can be listed.
+/// A version of a CRD is served when it can be listed without a limit: kube-apiserver answers a limited list before it
+/// has filled the watch cache of a new kind, and until then all other lists and watches with 429.
 async fn list_once(client: Client, crd: &CustomResourceDefinition, version: &str) -> Result<()> {
     let gvk = GroupVersionKind::gvk(&crd.spec.group, version, &crd.spec.names.kind);
     let resource = ApiResource::from_gvk_with_plural(&gvk, &crd.spec.names.plural);
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    api.list(&ListParams::default().limit(1)).await.with_context(|| format!("listing {version}"))?;
+    api.list(&ListParams::default()).await.with_context(|| format!("listing {version}"))?;
     Ok(())
 }

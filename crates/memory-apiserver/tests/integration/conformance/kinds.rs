@@ -202,10 +202,13 @@ impl Server {
         }
     }
 
-    /// Returns when a path can be listed.
+    /// Returns when a path can be listed and watched.
+    ///
+    /// It lists without a limit: kube-apiserver answers a limited list from etcd while the watch cache of a new kind
+    /// is not filled, and all other lists and watches with 429.
     pub(super) async fn served(&self, path: &str) {
         eventually(&format!("{path} is served"), SOON, async || {
-            let answer = self.get(&format!("{path}?limit=1")).await;
+            let answer = self.get(path).await;
             ensure!(answer.code == 200, "{answer:?}");
             Ok(())
         })
