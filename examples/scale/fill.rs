@@ -152,12 +152,12 @@ impl Running {
             SandboxManagerOptions { sandbox_namespace: namespace.to_owned(), ..Default::default() };
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
-        let controllers = options.controllers.clone();
+        let (controllers, lifecycle) = (options.controllers.clone(), options.lifecycle.clone());
         let builder = Manager::builder(options).metrics(metrics).connector(connector)?;
         let mut manager = builder.lifecycle(true).build()?;
         manager.add_fleet_metrics()?;
         let claims = claims::add(&mut manager)?;
-        lifecycle::add(&mut manager, &controllers, &claims)?;
+        lifecycle::add(&mut manager, &controllers, &lifecycle, &claims)?;
         let (cache, stop) = (manager.cache().clone(), CancellationToken::new());
         let task = tokio::spawn(manager.run(stop.clone()));
         if tokio::time::timeout(TIMEOUT, cache.wait_for_cache_sync()).await.is_err() {

@@ -19,7 +19,7 @@ use super::lookup::unshown;
 use super::request::ClaimRequest;
 use super::runtime;
 use crate::api::label_syntax::is_label_value;
-use crate::api::v1alpha1::{ANNOTATION_INIT_RUNTIME_REQUEST, Sandbox, SandboxSet, annotation};
+use crate::api::v1alpha1::{Sandbox, SandboxSet};
 
 /// A locked sandbox that is removed unless somebody keeps it.
 struct Held {
@@ -213,9 +213,8 @@ async fn wait_ready(
 
 /// Initialises the runtime of a sandbox with the request that its claim has written.
 pub(super) async fn initialise(sandbox: &Sandbox) -> Result<(), ClaimError> {
-    let body = annotation(&sandbox.metadata, ANNOTATION_INIT_RUNTIME_REQUEST).unwrap_or("{}");
     let failed = |reason| ClaimError::Failed { sandbox: ObjectKey::of(sandbox), reason };
-    runtime::initialise(sandbox, body).await.map_err(failed)
+    runtime::initialise(sandbox).await.map_err(failed)
 }
 
 /// Returns the error of a wait for a sandbox.

@@ -19,7 +19,7 @@ use super::request::ClaimRequest;
 use super::sweep::Sweeper;
 use super::target::Target;
 use super::{catch_up, claiming, pause, release, resume, timeout};
-use crate::api::v1alpha1::Sandbox;
+use crate::api::v1alpha1::{Sandbox, SandboxSet};
 use crate::cache::SandboxCache;
 
 /// Creations per second, if the builder does not say; as OpenKruise Agents limits them.
@@ -257,6 +257,12 @@ impl Claims {
     pub fn ready_in_pool(&self, namespace: &str, pool: &str) -> usize {
         let set = self.engine.sets.get(namespace, pool).ok().flatten();
         set.map_or(0, |set| self.engine.ready().len(set.metadata.uid.as_deref().unwrap_or_default()))
+    }
+
+    /// Returns true if the pods of a set have the port of a runtime.
+    pub(crate) fn has_runtime(&self, set: &SandboxSet) -> bool {
+        let (template, reference) = (set.spec.template.as_ref(), set.spec.template_ref.as_ref());
+        self.engine.has_runtime(set.namespace_or_empty(), template, reference)
     }
 
     /// Returns the sweep of claims that nobody answers for: add it with

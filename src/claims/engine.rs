@@ -11,7 +11,8 @@ use super::metrics::ClaimMetrics;
 use super::per_second::PerSecond;
 use super::ready_queue::ReadyQueue;
 use super::recent::Recent;
-use crate::api::v1alpha1::{Sandbox, SandboxSet, SandboxTemplate};
+use super::runtime;
+use crate::api::v1alpha1::{PodTemplate, Sandbox, SandboxSet, SandboxTemplate, TemplateRef};
 use crate::cache::SandboxCache;
 
 /// The engine as one clone of the cache sees it.
@@ -77,6 +78,20 @@ impl Engine {
 
     pub(super) fn ready(&self) -> &Arc<ReadyQueue> {
         &self.shared.watched.ready
+    }
+
+    /// Returns true if pods of this template, or of the template that is referred to, have the port of a runtime.
+    pub(super) fn has_runtime(
+        &self,
+        namespace: &str,
+        template: Option<&PodTemplate>,
+        reference: Option<&TemplateRef>,
+    ) -> bool {
+        if let Some(template) = template {
+            return runtime::has_runtime(template);
+        }
+        let referred = reference.and_then(|reference| self.templates.get(namespace, &reference.name).ok()?);
+        referred.is_some_and(|referred| referred.spec.template.as_ref().is_some_and(runtime::has_runtime))
     }
 
     /// Runs a future in a task that outlives its caller. Outside of a runtime nothing runs: the process ends.

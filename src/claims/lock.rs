@@ -18,7 +18,6 @@ use super::lost::{Fate, LostLock};
 use super::mark::{self, Mark};
 use super::ready_queue::Candidate;
 use super::request::{ClaimRequest, RuntimeInit};
-use super::runtime;
 use super::unfinished;
 use super::write::{REQUEST_TIMEOUT, WriteError};
 use crate::api::v1alpha1::{ANNOTATION_SANDBOX_PRIORITY, Sandbox, SandboxSet};
@@ -41,7 +40,7 @@ pub(super) struct Locked {
     pub(super) lock_type: LockType,
     /// True if the claim takes more steps, and the sandbox says so.
     pub(super) is_unfinished: bool,
-    /// True if the claim initialises the runtime.
+    /// True if the lock has a request for the runtime.
     pub(super) has_runtime: bool,
 }
 
@@ -255,9 +254,9 @@ impl Claim<'_> {
     /// Decides what the lock says, and which steps follow it.
     fn plan(&self, sandbox: &Sandbox, lock_type: LockType) -> Plan {
         let request = self.request;
-        let has_runtime = request.wait_until_ready
-            && matches!(request.init, RuntimeInit::WithEnvVars(_))
-            && self.has_runtime(sandbox);
+        let (template, reference) = (sandbox.spec.template.as_ref(), sandbox.spec.template_ref.as_deref());
+        let has_runtime = matches!(request.init, RuntimeInit::WithEnvVars(_))
+            && self.engine.has_runtime(self.set.namespace_or_empty(), template, reference);
         let has_steps = has_runtime || lock_type == LockType::Create || request.inplace_update.is_some();
         Plan {
             lock: Uuid::new_v4().to_string(),
@@ -266,17 +265,6 @@ impl Claim<'_> {
                 .then(|| unfinished::until(Timestamp::now())),
             token: has_runtime.then(|| Uuid::new_v4().to_string()),
         }
-    }
-
-    /// Returns true if the pod of a sandbox has the port of a runtime.
-    fn has_runtime(&self, sandbox: &Sandbox) -> bool {
-        if let Some(template) = &sandbox.spec.template {
-            return runtime::has_runtime(template);
-        }
-        let Some(reference) = &sandbox.spec.template_ref else { return false };
-        let template = self.engine.templates.get(self.set.namespace_or_empty(), &reference.name);
-        let template = template.ok().flatten().and_then(|template| template.spec.template.clone());
-        template.is_some_and(|template| runtime::has_runtime(&template))
     }
 }
 

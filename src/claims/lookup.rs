@@ -12,7 +12,8 @@ use super::keyed::key_of;
 use super::recent::Write;
 use super::target::Target;
 use crate::api::v1alpha1::{
-    ANNOTATION_CLAIM_UNFINISHED_UNTIL, CONDITION_SANDBOX_PAUSED, Sandbox, SandboxPhase, annotation,
+    ANNOTATION_CLAIM_UNFINISHED_UNTIL, ANNOTATION_RESUME_UNFINISHED, CONDITION_SANDBOX_PAUSED, Sandbox,
+    SandboxPhase, annotation,
 };
 use crate::cache::{GetClaimedSandboxOptions, ListSandboxesOptions, Provider as _};
 
@@ -31,7 +32,7 @@ pub(super) enum Activity {
     /// A pause is wanted, and not complete.
     Pausing,
     Paused,
-    /// It was paused, and shall run again.
+    /// It was paused, and shall run again; or it runs, and its runtime is not initialised since.
     Resuming,
 }
 
@@ -46,6 +47,7 @@ pub(super) fn activity(sandbox: &Sandbox, now: Timestamp) -> Activity {
         Some(Paused) if is_wanted && sandbox.condition_is_true(CONDITION_SANDBOX_PAUSED) => Activity::Paused,
         _ if is_wanted => Activity::Pausing,
         Some(Paused | Resuming) => Activity::Resuming,
+        _ if annotation(&sandbox.metadata, ANNOTATION_RESUME_UNFINISHED).is_some() => Activity::Resuming,
         Some(Running) if sandbox.is_ready() => Activity::Running,
         _ => Activity::NotReady,
     }

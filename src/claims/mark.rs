@@ -24,7 +24,7 @@ pub(super) struct Mark<'a> {
     /// The id of the claim.
     pub(super) lock: &'a str,
     pub(super) now: Timestamp,
-    /// The access token of the runtime, if the claim initialises it.
+    /// The access token of the runtime, if it is to be initialised.
     pub(super) token: Option<&'a str>,
     /// Until when a process answers for the claim, if it takes more steps than the lock.
     pub(super) unfinished_until: Option<Timestamp>,

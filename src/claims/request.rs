@@ -232,8 +232,9 @@ impl ClaimRequest {
         self
     }
 
-    /// Initialises the runtime in the sandbox. Nothing is initialised by default, nor with
-    /// [`Self::return_when_locked`].
+    /// Initialises the runtime in the sandbox; not by default. With [`Self::return_when_locked`] the lock only writes what
+    /// the runtime is to be sent, in the annotation
+    /// [`ANNOTATION_INIT_RUNTIME_REQUEST`](crate::api::v1alpha1::ANNOTATION_INIT_RUNTIME_REQUEST), and the caller sends it.
     pub fn init(mut self, init: RuntimeInit) -> Self {
         self.init = init;
         self

@@ -6,6 +6,10 @@
 //!
 //! A resume runs in a task of its own, so that it is whole also if its callers are gone. Pausing and waking need not count
 //! as time of the user, so the end is extended once more when the sandbox runs.
+//!
+//! The process may end in the middle. So the first write marks a sandbox whose runtime is to be initialised, and the last one
+//! removes the mark: a sandbox that runs and is marked is still being resumed, and the next connect completes that, on
+//! whichever replica.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use shared_cache::ObjectKey;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::change::{Decision, conflict};
 use super::claimed::Connected;
@@ -23,9 +28,10 @@ use super::error::{ClaimError, ConflictReason, Step};
 use super::joint_resume::{Leader, Outcome, Resumed};
 use super::lookup::{Activity, activity};
 use super::pause::{self, ended, wait_paused};
+use super::runtime;
 use super::target::Target;
-use super::timeout::change_end;
-use crate::api::v1alpha1::{ANNOTATION_INIT_RUNTIME_REQUEST, Sandbox, annotation};
+use super::timeout::{self, change_end};
+use crate::api::v1alpha1::{ANNOTATION_RESUME_UNFINISHED, Sandbox, annotation};
 
 /// How long a resume may take after its write, whatever its callers wait.
 const LONGEST: Duration = Duration::from_mins(10);
@@ -126,12 +132,17 @@ async fn course(engine: &Engine, sandbox: Arc<Sandbox>, id: &str, leader: &mut L
                 let lifetime = leader.lifetime();
                 Decision::write(move |sandbox| {
                     sandbox.spec.paused = None;
+                    if runtime::has_request(sandbox) {
+                        let annotations = sandbox.metadata.annotations.get_or_insert_default();
+                        annotations
+                            .insert(ANNOTATION_RESUME_UNFINISHED.to_owned(), Uuid::new_v4().to_string());
+                    }
                     if deadline::ends_at(sandbox).is_some() {
                         deadline::set_end(sandbox, lifetime, now);
                     }
                 })
             }
-            // Another process has written it.
+            // Another process has written it, or has ended in the middle of it.
             Activity::Resuming | Activity::Running | Activity::NotReady => Decision::Done,
             Activity::Pausing | Activity::Gone => Decision::Refuse(ConflictReason::Paused),
         })
@@ -142,7 +153,7 @@ async fn course(engine: &Engine, sandbox: Arc<Sandbox>, id: &str, leader: &mut L
     };
     let granted = leader.close();
     let woken = result?;
-    match change_end(engine, Arc::clone(&woken), id, TimeoutChange::Extend(granted)).await {
+    match complete(engine, Arc::clone(&woken), id, granted).await {
         Ok(sandbox) => Ok(Resumed { sandbox, granted }),
         // The resume itself is written.
         Err(ClaimError::Unavailable { cause, .. }) => Err(ClaimError::unavailable_after_write(&woken, cause)),
@@ -155,7 +166,7 @@ async fn woken(engine: &Engine, sandbox: &Arc<Sandbox>, id: &str) -> Result<Arc<
     let ready = engine.cache.resumed_wait(sandbox).wait(LONGEST).await;
     let ready =
         ready.map_err(|error| ended(wait_error(error, Step::Resume, sandbox), engine, sandbox, id))?;
-    if annotation(&ready.metadata, ANNOTATION_INIT_RUNTIME_REQUEST).is_some()
+    if runtime::has_request(&ready)
         && let Err(error) = initialise(&ready).await
     {
         pause_again(engine, &ready, id).await;
@@ -164,12 +175,44 @@ async fn woken(engine: &Engine, sandbox: &Arc<Sandbox>, id: &str) -> Result<Arc<
     Ok(ready)
 }
 
+/// Extends the end once more, and removes the mark of this resume in the same write.
+async fn complete(
+    engine: &Engine,
+    woken: Arc<Sandbox>,
+    id: &str,
+    granted: Duration,
+) -> Result<Arc<Sandbox>, ClaimError> {
+    let resume = resume_of(&woken).map(str::to_owned);
+    engine
+        .change(woken, id, |sandbox, activity, now| match activity {
+            // A later resume has a mark of its own.
+            Activity::Resuming if resume.is_some() && resume_of(sandbox) == resume.as_deref() => {
+                Decision::write(move |sandbox| {
+                    if let Some(annotations) = &mut sandbox.metadata.annotations {
+                        annotations.remove(ANNOTATION_RESUME_UNFINISHED);
+                    }
+                    if deadline::ends_before(sandbox, granted, now) {
+                        deadline::set_end(sandbox, granted, now);
+                    }
+                })
+            }
+            activity => timeout::decide(TimeoutChange::Extend(granted), sandbox, activity, now),
+        })
+        .await
+}
+
+/// Returns the id of the resume after which the runtime is not initialised yet.
+fn resume_of(sandbox: &Sandbox) -> Option<&str> {
+    annotation(&sandbox.metadata, ANNOTATION_RESUME_UNFINISHED)
+}
+
 /// Pauses a sandbox whose runtime was not initialised, so that the next connect resumes and initialises it: it would hand
 /// out a running one as it is.
 async fn pause_again(engine: &Engine, sandbox: &Arc<Sandbox>, id: &str) {
     let paused = engine
-        .change(Arc::clone(sandbox), id, |_, activity, now| match activity {
+        .change(Arc::clone(sandbox), id, |live, activity, now| match activity {
             Activity::Running => pause::begin(now),
+            Activity::Resuming if resume_of(live) == resume_of(sandbox) => pause::begin(now),
             _ => Decision::Done,
         })
         .await;

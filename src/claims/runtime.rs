@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::api::v1alpha1::{PodTemplate, Sandbox};
+use crate::api::v1alpha1::{ANNOTATION_INIT_RUNTIME_REQUEST, PodTemplate, Sandbox, annotation};
 
 /// Port of the runtime. A template without this port has none.
 pub(super) const PORT: u16 = 49983;
@@ -34,14 +34,44 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Longest head of a response. Its body is not read.
 const MAX_HEAD: usize = 16 << 10;
 
+/// Returns true if a sandbox has a request that initialises its runtime.
+pub(crate) fn has_request(sandbox: &Sandbox) -> bool {
+    annotation(&sandbox.metadata, ANNOTATION_INIT_RUNTIME_REQUEST).is_some()
+}
+
 /// Initialises the runtime of a sandbox with the request in its annotation.
 ///
 /// # Errors
 ///
 /// The reason why the last of all tries failed.
-pub(super) async fn initialise(sandbox: &Sandbox, body: &str) -> Result<(), String> {
-    let address = address(sandbox)?;
-    with_retries(|| async move { request(TcpStream::connect(address).await?, address, body).await }).await
+pub(super) async fn initialise(sandbox: &Sandbox) -> Result<(), String> {
+    with_retries(|| send(sandbox)).await
+}
+
+/// Sends the request in the annotation of a sandbox to its runtime, once. It may be sent again: the runtime then does the
+/// same again.
+///
+/// # Errors
+///
+/// The reason why the runtime is not initialised.
+pub(crate) async fn try_initialise(sandbox: &Sandbox) -> Result<(), String> {
+    in_time(send(sandbox)).await
+}
+
+/// Returns how long to wait after so many tries that have failed; none if that is enough.
+pub(crate) fn pause_after(failures: u32) -> Option<Duration> {
+    (failures < TRIES).then(|| PAUSE * 2_u32.pow(failures.saturating_sub(1)))
+}
+
+/// Says why the runtime is not initialised after all tries.
+pub(crate) fn gave_up(last: &str) -> String {
+    format!("the runtime was not initialised in {TRIES} tries: {last}")
+}
+
+async fn send(sandbox: &Sandbox) -> io::Result<()> {
+    let address = address(sandbox).map_err(io::Error::other)?;
+    let body = annotation(&sandbox.metadata, ANNOTATION_INIT_RUNTIME_REQUEST).unwrap_or("{}");
+    request(TcpStream::connect(address).await?, address, body).await
 }
 
 /// Returns true if a template has a container with the port of the runtime.
@@ -96,18 +126,21 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 
 /// Sends a request until it succeeds, each time with a deadline.
 async fn with_retries<F: Future<Output = io::Result<()>>>(mut send: impl FnMut() -> F) -> Result<(), String> {
-    let mut last = String::new();
-    for number in 0..TRIES {
-        if number > 0 {
-            sleep(PAUSE * 2_u32.pow(number - 1)).await;
-        }
-        last = match timeout(TRY_TIMEOUT, send()).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", TRY_TIMEOUT.as_secs()),
-        };
+    let mut failures = 0;
+    loop {
+        let Err(error) = in_time(send()).await else { return Ok(()) };
+        failures += 1;
+        let Some(pause) = pause_after(failures) else { return Err(gave_up(&error)) };
+        sleep(pause).await;
     }
-    Err(format!("the runtime was not initialised in {TRIES} tries: {last}"))
+}
+
+/// Waits for one try.
+async fn in_time(request: impl Future<Output = io::Result<()>>) -> Result<(), String> {
+    match timeout(TRY_TIMEOUT, request).await {
+        Ok(answered) => answered.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", TRY_TIMEOUT.as_secs())),
+    }
 }
 
 /// Sends one request over a connection. Dropping the future closes the connection.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::change::Decision;
 use super::deadline::{self, TimeoutChange};
 use super::engine::Engine;
@@ -27,19 +29,25 @@ pub(super) async fn change_end(
     id: &str,
     change: TimeoutChange,
 ) -> Result<Arc<Sandbox>, ClaimError> {
-    engine
-        .change(sandbox, id, |sandbox, activity, now| match activity {
-            Activity::Paused | Activity::Pausing | Activity::Resuming => {
-                Decision::Refuse(ConflictReason::Paused)
+    engine.change(sandbox, id, |sandbox, activity, now| decide(change, sandbox, activity, now)).await
+}
+
+/// Decides about a change of the end.
+pub(super) fn decide(
+    change: TimeoutChange,
+    sandbox: &Sandbox,
+    activity: Activity,
+    now: Timestamp,
+) -> Decision {
+    match activity {
+        Activity::Paused | Activity::Pausing | Activity::Resuming => Decision::Refuse(ConflictReason::Paused),
+        Activity::Running | Activity::NotReady | Activity::Gone => match change {
+            TimeoutChange::Extend(lifetime) if !deadline::ends_before(sandbox, lifetime, now) => {
+                Decision::Done
             }
-            Activity::Running | Activity::NotReady | Activity::Gone => match change {
-                TimeoutChange::Extend(lifetime) if !deadline::ends_before(sandbox, lifetime, now) => {
-                    Decision::Done
-                }
-                TimeoutChange::Extend(lifetime) | TimeoutChange::Set(lifetime) => {
-                    Decision::write(move |sandbox| deadline::set_end(sandbox, lifetime, now))
-                }
-            },
-        })
-        .await
+            TimeoutChange::Extend(lifetime) | TimeoutChange::Set(lifetime) => {
+                Decision::write(move |sandbox| deadline::set_end(sandbox, lifetime, now))
+            }
+        },
+    }
 }

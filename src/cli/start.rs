@@ -65,15 +65,15 @@ async fn run(
         revision = version::REVISION,
         "starting"
     );
-    let (enabled, elected) = (options.lifecycle.enabled, options.leader_election.enabled);
-    let controllers = options.controllers.clone();
+    let elected = options.leader_election.enabled;
+    let (controllers, lifecycle) = (options.controllers.clone(), options.lifecycle.clone());
     let (api, system_namespace) = (options.e2b.clone(), options.system_namespace.clone());
     let mut manager = Manager::builder(options).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
     // One engine for all that claim, so that no two of them try the same sandbox.
-    let claims = if enabled || api.enabled { Some(claims::add(&mut manager)?) } else { None };
-    if let Some(claims) = claims.as_ref().filter(|_| enabled) {
-        lifecycle::add(&mut manager, &controllers, claims)?;
+    let claims = if lifecycle.enabled || api.enabled { Some(claims::add(&mut manager)?) } else { None };
+    if let Some(claims) = claims.as_ref().filter(|_| lifecycle.enabled) {
+        lifecycle::add(&mut manager, &controllers, &lifecycle, claims)?;
         if !elected {
             tracing::warn!(
                 "the lifecycle controllers run without a leader election: no other process may run them, also not \

@@ -88,7 +88,7 @@ impl DevOptions {
         options.e2b.enabled = true;
         options.e2b.bind_address = BindAddress::listen("127.0.0.1", e2b);
         // No program runs in the pods.
-        options.e2b.init_runtime = false;
+        (options.lifecycle.init_runtime, options.e2b.init_runtime) = (false, false);
         options
     }
 }
@@ -184,14 +184,14 @@ pub async fn run(
 
     let metrics = Metrics::new()?;
     let client = (&options.manager.client).into();
-    let lifecycle = options.manager.lifecycle.enabled.then(|| options.manager.controllers.clone());
+    let lifecycle = options.manager.lifecycle.clone();
+    let controllers = options.manager.controllers.clone();
     let connector = Connector::without_proxy(&serving.kubeconfig(), &client, &metrics)?;
     let mut manager = Manager::builder(options.manager).connector(&connector)?.metrics(metrics).build()?;
     manager.add_fleet_metrics()?;
-    let has_lifecycle = lifecycle.is_some();
     let claims = claims::add(&mut manager)?;
-    if let Some(controllers) = lifecycle {
-        lifecycle::add(&mut manager, &controllers, &claims)?;
+    if lifecycle.enabled {
+        lifecycle::add(&mut manager, &controllers, &lifecycle, &claims)?;
         manager.controller::<Sandbox>(SANDBOX_CONTROLLER).predicate(is_of_no_workload);
     }
     if e2b_options.enabled {
@@ -209,7 +209,7 @@ pub async fn run(
             key,
             kubeconfig: file.path.clone(),
         },
-        has_lifecycle,
+        lifecycle.enabled,
     );
     let run = manager.run(stop.clone());
     tokio::pin!(run);

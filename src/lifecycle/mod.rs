@@ -46,7 +46,7 @@ mod sandbox_set;
 
 use crate::claims::Claims;
 use crate::manager::Manager;
-use crate::options::ControllersOptions;
+use crate::options::{ControllersOptions, LifecycleOptions};
 
 pub use self::checkpoint::CHECKPOINT_CONTROLLER;
 pub use self::claim::CLAIM_CONTROLLER;
@@ -76,16 +76,18 @@ pub enum LifecycleError {
 /// [`LifecycleError`].
 pub fn add(
     manager: &mut Manager,
-    options: &ControllersOptions,
+    controllers: &ControllersOptions,
+    options: &LifecycleOptions,
     claims: &Claims,
 ) -> Result<(), LifecycleError> {
     if !manager.cache().has_kind::<k8s_openapi::api::core::v1::Pod>() {
         return Err(LifecycleError::NotEnabled);
     }
     let metrics = LifecycleMetrics::register(manager.metrics().registry())?;
-    sandbox::add(manager, options.sandbox.max_concurrent_reconciles.into(), &metrics);
-    sandbox_set::add(manager, options.sandbox_set.max_concurrent_reconciles.into(), &metrics)?;
-    claim::add(manager, options.sandbox_claim.max_concurrent_reconciles.into(), &metrics, claims);
-    checkpoint::add(manager, options.checkpoint.max_concurrent_reconciles.into(), &metrics);
+    sandbox::add(manager, controllers.sandbox.max_concurrent_reconciles.into(), &metrics);
+    sandbox_set::add(manager, controllers.sandbox_set.max_concurrent_reconciles.into(), &metrics)?;
+    let concurrency = controllers.sandbox_claim.max_concurrent_reconciles.into();
+    claim::add(manager, concurrency, &metrics, claims, options.init_runtime);
+    checkpoint::add(manager, controllers.checkpoint.max_concurrent_reconciles.into(), &metrics);
     Ok(())
 }

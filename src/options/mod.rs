@@ -205,12 +205,21 @@ impl Default for LeaderElectionOptions {
 }
 
 /// `lifecycle` of the options.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct LifecycleOptions {
     /// Run the controllers of Sandbox, SandboxSet, SandboxClaim and Checkpoint in this process. Never run them beside
     /// the controllers of OpenKruise Agents. Several replicas need `leaderElection.enabled`.
     pub enabled: bool,
+    /// Initialise the runtime in the sandboxes of a SandboxClaim (port 49983) with its `envVars` and an access token, unless
+    /// the claim has `skipInitRuntime`.
+    pub init_runtime: bool,
+}
+
+impl Default for LifecycleOptions {
+    fn default() -> Self {
+        Self { enabled: false, init_runtime: true }
+    }
 }
 
 /// `e2b` of the options.

@@ -258,6 +258,7 @@ mod tests {
                 ("leaderElection.renewDeadline", "leader-elect-renew-deadline"),
                 ("leaderElection.retryPeriod", "leader-elect-retry-period"),
                 ("lifecycle.enabled", "lifecycle-enabled"),
+                ("lifecycle.initRuntime", "lifecycle-init-runtime"),
                 ("e2b.enabled", "e2b-enabled"),
                 ("e2b.bindAddress", "e2b-bind-address"),
                 ("e2b.domain", "e2b-domain"),

@@ -169,11 +169,11 @@ impl TestCacheBuilder {
         server.inject(&plan);
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
-        let controllers = options.lifecycle.enabled.then(|| options.controllers.clone());
+        let (controllers, lifecycle) = (options.controllers.clone(), options.lifecycle.clone());
         let mut manager = Manager::builder(options).client(server.client()).build()?;
-        if let Some(controllers) = controllers {
+        if lifecycle.enabled {
             let claims = claims::add(&mut manager)?;
-            lifecycle::add(&mut manager, &controllers, &claims)?;
+            lifecycle::add(&mut manager, &controllers, &lifecycle, &claims)?;
         }
         for add in handlers {
             add(&mut manager);

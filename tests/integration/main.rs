@@ -54,6 +54,8 @@ mod proxies;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]
+mod runtime;
+#[cfg(test)]
 mod soak;
 #[cfg(test)]
 mod support;

@@ -116,11 +116,11 @@ pub(crate) async fn families() -> Vec<MetricFamily> {
     options.leader_election.enabled = true;
     options.leader_election.namespace = "default".to_owned();
     options.lifecycle.enabled = true;
-    let controllers = options.controllers.clone();
+    let (controllers, lifecycle) = (options.controllers.clone(), options.lifecycle.clone());
     let mut manager = Manager::builder(options).client(client()).build().unwrap();
     manager.add_fleet_metrics().unwrap();
     let claims = claims::add(&mut manager).unwrap();
-    lifecycle::add(&mut manager, &controllers, &claims).unwrap();
+    lifecycle::add(&mut manager, &controllers, &lifecycle, &claims).unwrap();
     let api = E2bOptions {
         enabled: true,
         bind_address: BindAddress::Off,

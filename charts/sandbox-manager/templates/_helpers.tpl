@@ -150,7 +150,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- define "sandbox-manager.derivedFlags" -}}
 cache-persistent-volumes config e2b-auth e2b-bind-address e2b-enabled e2b-first-key-team e2b-init-runtime
 e2b-tls-cert-file health-probe-bind-address leader-elect leader-elect-resource-name leader-elect-resource-namespace
-lifecycle-enabled metrics-bind-address sandbox-label-selector sandbox-namespace shutdown-grace-period system-namespace
+lifecycle-enabled lifecycle-init-runtime metrics-bind-address sandbox-label-selector sandbox-namespace shutdown-grace-period system-namespace
 {{- end }}
 
 {{/* Rejects values that contradict each other, which values.schema.json cannot express. */}}

@@ -77,6 +77,9 @@ pub const OWNER_SCALE_DOWN: &str = "__manager_scale_down";
 /// no process answers for the claim any more. Only claims that take more steps than the lock have it. OpenKruise Agents
 /// does not know this annotation.
 pub const ANNOTATION_CLAIM_UNFINISHED_UNTIL: &str = "agents.kruise.io/claim-unfinished-until";
+/// On a Sandbox: the resume after which the runtime in the sandbox is not initialised yet. The value is an id of the resume.
+/// Other versions of OpenKruise Agents do not know this annotation.
+pub const ANNOTATION_RESUME_UNFINISHED: &str = "agents.kruise.io/resume-unfinished";
 /// On a Sandbox: the time of the claim, in RFC 3339.
 pub const ANNOTATION_CLAIM_TIMESTAMP: &str = "agents.kruise.io/claim-timestamp";
 /// On a Sandbox: UID of the `SandboxClaim` for which the sandbox was ready, with the update in place that the claim asked

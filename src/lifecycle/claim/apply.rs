@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use controller_manager::HandlerError;
 use futures::StreamExt as _;
+use futures::future::join_all;
 use futures::stream;
 use shared_cache::{SharedCache, error_text};
 use tokio::time::Instant;
 
 use super::decide::{Discard, set_name};
-use super::request::request;
 use super::unseen::{Unseen, Write};
 use crate::api::v1alpha1::{ANNOTATION_READY_FOR_CLAIM, Sandbox, SandboxClaim, SandboxClaimStatus};
-use crate::claims::{ClaimError, ClaimRequest, Claims, LockType, LostLock, Step, WriteOutcome};
+use crate::claims::{
+    ClaimError, ClaimRequest, Claims, LockType, LostLock, Step, WriteOutcome, try_initialise,
+};
 use crate::lifecycle::requests::delete_unchanged;
 
 /// Number of requests that one claim sends at the same time.
@@ -50,9 +52,13 @@ pub(super) enum Lack {
 /// Claims this many sandboxes, some at a time. Each write is noted before the next reconcile can miss it. After the first
 /// try that gets none, no other one begins: the next try would most likely get none either, and other claims wait. The
 /// locks whose answer was lost go first.
-pub(super) async fn claim(claims: &Claims, unseen: &Unseen, claim: &SandboxClaim, count: usize) -> Made {
+pub(super) async fn claim(
+    claims: &Claims,
+    unseen: &Unseen,
+    (claim, request): (&SandboxClaim, ClaimRequest),
+    count: usize,
+) -> Made {
     let uid = claim.metadata.uid.as_deref().unwrap_or_default();
-    let request = request(claim);
     let (mut made, end) = (Made::default(), Instant::now() + ROUND);
     let is_over = AtomicBool::new(false);
     let attempt = async |lost: Option<LostLock>| {
@@ -148,6 +154,12 @@ async fn give_up(
     let live = cache.api_reader().get::<Sandbox>(namespace, name).await?;
     let live = live.filter(|live| live.metadata.uid == sandbox.metadata.uid);
     Ok(live.map_or(Settled::Deleted, Settled::Changed))
+}
+
+/// Sends the requests of these sandboxes to their runtimes, all at the same time, each once. Returns what has become of
+/// each, in the same order.
+pub(super) async fn initialise(sandboxes: &[&Arc<Sandbox>]) -> Vec<Result<(), String>> {
+    join_all(sandboxes.iter().map(|sandbox| try_initialise(sandbox))).await
 }
 
 /// Marks a sandbox as ready for its claim. Returns none if the sandbox has changed meanwhile, which leads to a new

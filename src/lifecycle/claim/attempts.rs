@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use super::decide::Refusal;
+use super::decide::{Refusal, Standing};
 use crate::api::v1alpha1::{Sandbox, SandboxClaim};
+use crate::claims::{gave_up, pause_after};
 use crate::lifecycle::backoff::Backoff;
 
 /// The first and the longest pause after a claimed sandbox has failed, or the API server has refused a request.
@@ -28,9 +30,36 @@ pub(super) struct Attempt {
     pub(super) shortage: Option<String>,
     /// The sandboxes that could not be given up, by their UID.
     pub(super) refused: HashMap<String, Refusal>,
+    /// The sandboxes whose runtime is not initialised after a try, by their UID.
+    uninitialised: HashMap<String, Tries>,
     generation: i64,
     /// UIDs of the sandboxes that were deleted. The cache may still show them.
     deleted: HashSet<String>,
+}
+
+/// The tries to initialise one runtime.
+#[derive(Clone, Debug)]
+struct Tries {
+    failed: u32,
+    /// Why the last one has failed.
+    last: String,
+    /// Time of the next try.
+    next: Instant,
+}
+
+impl Attempt {
+    /// Returns what a sandbox is for its claim whose runtime is not initialised yet.
+    pub(super) fn initialisation(&self, sandbox: &Sandbox) -> Standing {
+        match self.uninitialised.get(sandbox.metadata.uid.as_deref().unwrap_or_default()) {
+            None => Standing::Uninitialised(Duration::ZERO),
+            Some(Tries { failed, last, .. }) if pause_after(*failed).is_none() => {
+                Standing::Failed(gave_up(last))
+            }
+            Some(Tries { next, .. }) => {
+                Standing::Uninitialised(next.saturating_duration_since(Instant::now()))
+            }
+        }
+    }
 }
 
 /// The attempts of all claims, by the UID of the claim.
@@ -78,6 +107,28 @@ impl Attempts {
         });
     }
 
+    /// Notes that a runtime could not be initialised, for this reason.
+    pub(super) fn add_failed_init(&self, claim: &SandboxClaim, sandbox: &Sandbox, reason: &str) {
+        self.change_tries(claim, sandbox, |tries| {
+            tries.failed += 1;
+            reason.clone_into(&mut tries.last);
+            tries.next = Instant::now() + pause_after(tries.failed).unwrap_or_default();
+        });
+    }
+
+    /// Puts off the next try to initialise a runtime.
+    pub(super) fn put_off_init(&self, claim: &SandboxClaim, sandbox: &Sandbox, pause: Duration) {
+        self.change_tries(claim, sandbox, |tries| tries.next = Instant::now() + pause);
+    }
+
+    fn change_tries(&self, claim: &SandboxClaim, sandbox: &Sandbox, change: impl FnOnce(&mut Tries)) {
+        self.change(claim, |attempt| {
+            let uid = sandbox.metadata.uid.clone().unwrap_or_default();
+            let none = || Tries { failed: 0, last: String::new(), next: Instant::now() };
+            change(attempt.uninitialised.entry(uid).or_insert_with(none));
+        });
+    }
+
     /// Notes that a sandbox of the claim is gone.
     pub(super) fn add_deleted(&self, claim: &SandboxClaim, sandbox: &Sandbox) {
         self.change(claim, |attempt| attempt.deleted.extend(sandbox.metadata.uid.clone()));
@@ -114,6 +165,7 @@ impl Attempts {
             attempt.generation = generation(claim);
             (attempt.failed, attempt.shortage) = (0, None);
             attempt.refused.clear();
+            attempt.uninitialised.clear();
         }
         change(attempt);
     }
@@ -168,6 +220,26 @@ mod tests {
         assert_eq!(second, Refusal { answer: "b".to_owned(), ..first });
         attempts.add_failure(&claim(2), "c");
         assert_eq!(attempts.of(&claim(2)).refused.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn q6_a_runtime_is_tried_five_times_with_growing_pauses() {
+        let (attempts, claim) = (Attempts::default(), claim(1));
+        let mut sandbox = Sandbox::default();
+        sandbox.metadata.uid = Some("s".to_owned());
+        let standing = || attempts.of(&claim).initialisation(&sandbox);
+        assert_eq!(standing(), Standing::Uninitialised(Duration::ZERO));
+        for millis in [100, 200, 400, 800] {
+            attempts.add_failed_init(&claim, &sandbox, "no");
+            assert_eq!(standing(), Standing::Uninitialised(Duration::from_millis(millis)));
+            tokio::time::advance(Duration::from_millis(millis)).await;
+            assert_eq!(standing(), Standing::Uninitialised(Duration::ZERO));
+        }
+        attempts.put_off_init(&claim, &sandbox, Duration::from_secs(7));
+        assert_eq!(standing(), Standing::Uninitialised(Duration::from_secs(7)));
+        attempts.add_failed_init(&claim, &sandbox, "no luck");
+        let reason = "the runtime was not initialised in 5 tries: no luck";
+        assert_eq!(standing(), Standing::Failed(reason.to_owned()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -103,6 +103,8 @@ pub(super) enum Standing {
     Ready,
     /// May become ready.
     Waiting,
+    /// Runs, and its runtime is not initialised yet. It may be tried after this time.
+    Uninitialised(Duration),
     /// Will not become ready, for this reason.
     Failed(String),
     /// Was ready since its claim, and has ended for this reason.
@@ -126,6 +128,8 @@ pub(super) struct Decision {
     pub(super) claim: usize,
     /// The members to give up.
     pub(super) discard: Vec<Discard>,
+    /// The members whose runtime is to be initialised now, by their place in the view. They are marked as ready then.
+    pub(super) initialise: Vec<usize>,
     /// The members to mark as ready, by their place in the view.
     pub(super) mark: Vec<usize>,
     /// True if the claim is to be deleted.
@@ -138,7 +142,15 @@ pub(super) struct Decision {
 impl Decision {
     /// Nothing but this status.
     fn only(status: SandboxClaimStatus) -> Self {
-        Self { claim: 0, discard: Vec::new(), mark: Vec::new(), delete: false, status, after: None }
+        Self {
+            claim: 0,
+            discard: Vec::new(),
+            initialise: Vec::new(),
+            mark: Vec::new(),
+            delete: false,
+            status,
+            after: None,
+        }
     }
 }
 
@@ -210,6 +222,7 @@ fn claiming(view: &View<'_>, mut status: SandboxClaimStatus) -> Decision {
     Decision {
         claim: if view.has_set { missing } else { 0 },
         discard: count.failed,
+        initialise: count.uninitialised,
         mark: count.unmarked,
         after: next.map(|next| until(view.now, next)),
         ..Decision::only(status)
@@ -352,7 +365,9 @@ struct Count {
     ready: usize,
     /// Those of the ready ones that must be marked.
     unmarked: Vec<usize>,
-    /// Each with the end of its time.
+    /// Those of the waiting ones whose runtime is to be initialised now.
+    uninitialised: Vec<usize>,
+    /// Each with the time until which nothing follows without a change.
     waiting: Vec<(usize, Timestamp)>,
     failed: Vec<Discard>,
 }
@@ -360,7 +375,13 @@ struct Count {
 impl Count {
     fn of(view: &View<'_>) -> Self {
         let limit = timeout(view.claim.spec.wait_ready_timeout.as_ref(), WAIT_READY_TIMEOUT);
-        let mut count = Self { ready: 0, unmarked: Vec::new(), waiting: Vec::new(), failed: Vec::new() };
+        let mut count = Self {
+            ready: 0,
+            unmarked: Vec::new(),
+            uninitialised: Vec::new(),
+            waiting: Vec::new(),
+            failed: Vec::new(),
+        };
         for (place, member) in view.members.iter().enumerate() {
             let is_kept = reserves(view.claim);
             let end = later(member.since, limit);
@@ -370,7 +391,11 @@ impl Count {
                     count.unmarked.extend(member.is_unmarked.then_some(place));
                 }
                 Standing::Waiting if end > view.now => count.waiting.push((place, end)),
-                Standing::Waiting => {
+                Standing::Uninitialised(wait) if end > view.now => {
+                    count.uninitialised.extend(wait.is_zero().then_some(place));
+                    count.waiting.push((place, end.min(later(view.now, *wait))));
+                }
+                Standing::Waiting | Standing::Uninitialised(_) => {
                     let reason = format!("not ready within {}", GoDuration::from(limit));
                     count.failed.push(Discard { place, reason, is_kept });
                 }

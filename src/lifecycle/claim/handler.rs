@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  members ─▶ decide ─▶ give up what failed ─▶ claim what is missing ─▶ mark what is ready ─▶ status
-//!     ▲                        │                        │
-//!     └── until nothing is ────┴────────────────────────┘
+//!     ▲                 initialise runtimes               │
+//!     │                         │                         │
+//!     └── until nothing is ─────┴─────────────────────────┘
 //!         given up any more
 //! ```
 //!
@@ -18,8 +19,11 @@ use shared_cache::{Reader, Satisfaction, SharedCache, error_text};
 
 use super::apply::{self, Lack, Settled};
 use super::attempts::Attempts;
-use super::decide::{Decision, Discard, Failures, Member, View, add_to_message, decide, set_name, wanted};
+use super::decide::{
+    Decision, Discard, Failures, Member, Standing, View, add_to_message, decide, set_name, wanted,
+};
 use super::observe;
+use super::request::request;
 use super::unseen::{self, Unseen, Write};
 use super::waiting::{RETRY, Waiting};
 use crate::api::v1alpha1::{Sandbox, SandboxClaim, SandboxClaimPhase, SandboxSet};
@@ -30,6 +34,9 @@ use crate::lifecycle::requests::{UNSEEN_WRITE, delete_unchanged};
 
 /// How often the sandboxes that a claim gives up are looked at anew, because they have changed meanwhile.
 const SETTLE_ROUNDS: usize = 5;
+
+/// Number of runtimes that one try initialises.
+const MOST_INITS: usize = 64;
 
 /// When a claim goes on whose round was over: others have had their turn.
 const TURN: Duration = Duration::from_secs(1);
@@ -44,6 +51,8 @@ pub(super) struct ClaimHandler {
     pub(super) unseen: Unseen,
     pub(super) waiting: Arc<Waiting>,
     pub(super) attempts: Attempts,
+    /// Whether the runtimes of the sandboxes are initialised, unless a claim says otherwise.
+    pub(super) init_runtime: bool,
 }
 
 /// The members of a claim, and a decision about them that gives up none.
@@ -127,15 +136,21 @@ impl ClaimHandler {
         Ok(after.map_or_else(Action::await_change, Action::requeue))
     }
 
-    /// Decides about a claim, and gives up sandboxes until a decision gives up none. Each of them is settled before the
-    /// next decision: it is gone, or kept for inspection, or it has changed and is decided about anew, or it is left
-    /// alone for a while because the API server refuses. Returns none if they keep changing.
+    /// Decides about a claim, initialises runtimes, and gives up sandboxes until a decision gives up none. Each of them is
+    /// settled before the next decision: it is gone, or kept for inspection, or it has changed and is decided about anew,
+    /// or it is left alone for a while because the API server refuses. Returns none if they keep changing.
     async fn settle(&self, claim: &SandboxClaim, set: &Set) -> Result<Option<Standings>, HandlerError> {
+        let mut initialises = true;
         for _ in 0..SETTLE_ROUNDS {
             let members = self.members(claim).await?;
             let decision = self.decide(claim, set, &members);
             if decision.discard.is_empty() {
-                return Ok(Some((members, decision)));
+                if decision.initialise.is_empty() || !initialises {
+                    return Ok(Some((members, decision)));
+                }
+                self.initialise(claim, &members, &decision.initialise).await;
+                initialises = false;
+                continue;
             }
             let settled = apply::give_up_all(&self.cache, &decision.discard, &members).await;
             let mut has_failed = false;
@@ -148,6 +163,51 @@ impl ClaimHandler {
             }
         }
         Ok(None)
+    }
+
+    /// Initialises runtimes, in one try of at most a second for all of them, so that other claims have their turn. Marks the
+    /// sandboxes whose runtime has answered. The others are tried again, and then given up.
+    async fn initialise(&self, claim: &SandboxClaim, members: &[Arc<Sandbox>], places: &[usize]) {
+        let tried: Vec<_> = places.iter().take(MOST_INITS).map(|place| &members[*place]).collect();
+        let outcomes = apply::initialise(&tried).await;
+        for (member, outcome) in tried.into_iter().zip(outcomes) {
+            match outcome {
+                Err(reason) => self.attempts.add_failed_init(claim, member, &reason),
+                Ok(()) => {
+                    if let Some(refusal) = self.mark(claim, member).await {
+                        self.events.publish(claim, Reason::ClaimSandboxFailed, &refusal);
+                        self.attempts.put_off_init(claim, member, self.pause(claim));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Marks a sandbox as ready for the claim. Returns why the API server refuses, if it does. A sandbox that has changed
+    /// meanwhile is decided about anew.
+    async fn mark(&self, claim: &SandboxClaim, member: &Arc<Sandbox>) -> Option<String> {
+        match apply::mark_ready(&self.cache, claim, member).await {
+            Ok(Some(marked)) => {
+                let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+                self.unseen.add(uid, Write::Known(marked));
+                None
+            }
+            Ok(None) => None,
+            Err(error) => {
+                let (name, answer) = (member.name_or_empty(), error_text(&*error));
+                Some(format!("sandbox {name} cannot be marked as ready: {answer}"))
+            }
+        }
+    }
+
+    /// Pauses a claim whose request was refused, unless it pauses already. Returns the time until the next try.
+    fn pause(&self, claim: &SandboxClaim) -> Duration {
+        self.attempts.remaining(claim).unwrap_or_else(|| self.attempts.pause(claim))
+    }
+
+    /// Returns true if the claim initialises the runtimes of its sandboxes.
+    fn init_runtime(&self, claim: &SandboxClaim) -> bool {
+        self.init_runtime && claim.spec.skip_init_runtime != Some(true)
     }
 
     /// Notes what has become of a sandbox. Returns true if the claim has to pause: the sandbox is given up, or cannot be.
@@ -207,7 +267,8 @@ impl ClaimHandler {
         }
         let mut is_waiting = false;
         loop {
-            let made = apply::claim(&self.claims, &self.unseen, claim, standings.1.claim).await;
+            let request = request(claim, self.init_runtime(claim));
+            let made = apply::claim(&self.claims, &self.unseen, (claim, request), standings.1.claim).await;
             self.attempts.set_shortage(claim, made.shortage.as_ref().map(|(_, text)| text.as_str()));
             self.report(claim, &made);
             let Some(settled) = self.settle(claim, set).await? else { return Ok(None) };
@@ -237,23 +298,14 @@ impl ClaimHandler {
         members: &[Arc<Sandbox>],
         decision: &mut Decision,
     ) -> Option<Duration> {
-        let uid = claim.metadata.uid.as_deref().unwrap_or_default();
         let mut refusal = None;
         for place in &decision.mark {
-            let member = &members[*place];
-            match apply::mark_ready(&self.cache, claim, member).await {
-                Ok(Some(marked)) => self.unseen.add(uid, Write::Known(marked)),
-                Ok(None) => {}
-                Err(error) => {
-                    let (name, answer) = (member.name_or_empty(), error_text(&*error));
-                    refusal = Some(format!("sandbox {name} cannot be marked as ready: {answer}"));
-                }
-            }
+            refusal = self.mark(claim, &members[*place]).await.or(refusal);
         }
         let refusal = refusal?;
         self.events.publish(claim, Reason::ClaimSandboxFailed, &refusal);
         add_to_message(&mut decision.status, &refusal);
-        Some(self.attempts.remaining(claim).unwrap_or_else(|| self.attempts.pause(claim)))
+        Some(self.pause(claim))
     }
 
     /// Writes the status of a decision. Returns false if the claim has changed meanwhile.
@@ -349,12 +401,18 @@ impl ClaimHandler {
             self.events.publish(claim, Reason::FieldNotSupported, note);
         }
         let has_variables = spec.env_vars.as_ref().is_some_and(|variables| !variables.is_empty());
-        let has_volumes = spec.dynamic_volumes_mount.as_ref().is_some_and(|volumes| !volumes.is_empty());
-        for (is_set, field) in [(has_variables, "envVars"), (has_volumes, "dynamicVolumesMount")] {
-            if is_set {
-                let note = format!("{field} has no effect: the runtime in the sandboxes is not initialised");
-                self.events.publish(claim, Reason::FieldNotSupported, &note);
-            }
+        let has_runtime = matches!(set, Set::Cached(set) if self.claims.has_runtime(set));
+        if has_variables && !(has_runtime && self.init_runtime(claim)) {
+            let why = match () {
+                () if !self.init_runtime => "lifecycle.initRuntime is false",
+                () if !self.init_runtime(claim) => "skipInitRuntime is true",
+                () => "the template of the SandboxSet has no port 49983",
+            };
+            self.events.publish(claim, Reason::FieldNotSupported, &format!("envVars has no effect: {why}"));
+        }
+        if spec.dynamic_volumes_mount.as_ref().is_some_and(|volumes| !volumes.is_empty()) {
+            let note = "dynamicVolumesMount has no effect: no volume is mounted into a running sandbox";
+            self.events.publish(claim, Reason::FieldNotSupported, note);
         }
     }
 
@@ -369,9 +427,15 @@ impl ClaimHandler {
     fn decide(&self, claim: &SandboxClaim, set: &Set, sandboxes: &[Arc<Sandbox>]) -> Decision {
         let now = Timestamp::now();
         let attempt = self.attempts.of(claim);
-        let member = |sandbox: &Arc<Sandbox>| Member {
-            refusal: attempt.refused.get(sandbox.metadata.uid.as_deref().unwrap_or_default()).cloned(),
-            ..observe::member(sandbox, claim, now)
+        let init_runtime = self.init_runtime(claim);
+        let member = |sandbox: &Arc<Sandbox>| {
+            let mut member = observe::member(sandbox, claim, init_runtime, now);
+            if matches!(member.standing, Standing::Uninitialised(_)) {
+                member.standing = attempt.initialisation(sandbox);
+            }
+            member.refusal =
+                attempt.refused.get(sandbox.metadata.uid.as_deref().unwrap_or_default()).cloned();
+            member
         };
         let members: Vec<Member> = sandboxes.iter().map(member).collect();
         let unseen = "the SandboxSet is not in the cache; does sandboxLabelSelector select it?";

@@ -23,8 +23,11 @@
 //! sandbox, and does not complete. A process that ends takes this knowledge with it: what was made by then is listed by the
 //! next leader, and what is made later still may be one too many.
 //!
-//! What a claim does not do: the runtime in the sandbox is not initialised, so `envVars` and `dynamicVolumesMount` have no
-//! effect. An event says so.
+//! # Runtimes
+//!
+//! A lock also writes the request for the runtime in the sandbox, if the template has its port. When the sandbox runs, this
+//! controller sends the request, one try a reconcile, and then marks the sandbox as ready for the claim. A process that ends
+//! before the mark leaves the request to the next leader, which sends it again: the runtime then does the same again.
 
 mod apply;
 mod attempts;
@@ -58,7 +61,13 @@ use crate::manager::Manager;
 pub const CLAIM_CONTROLLER: &str = "sandboxclaim-controller";
 
 /// Adds the controller to a manager.
-pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &LifecycleMetrics, claims: &Claims) {
+pub(super) fn add(
+    manager: &mut Manager,
+    concurrency: usize,
+    metrics: &LifecycleMetrics,
+    claims: &Claims,
+    init_runtime: bool,
+) {
     let waiting = Arc::new(Waiting::default());
     let controller = manager.controller::<SandboxClaim>(CLAIM_CONTROLLER);
     controller.leader_only().max_concurrent_reconciles(concurrency).queue_options(queue_options());
@@ -77,6 +86,7 @@ pub(super) fn add(manager: &mut Manager, concurrency: usize, metrics: &Lifecycle
         unseen: Unseen::default(),
         waiting,
         attempts: Attempts::default(),
+        init_runtime,
     };
     manager.controller::<SandboxClaim>(CLAIM_CONTROLLER).add_reconcile_handler(handler);
 }

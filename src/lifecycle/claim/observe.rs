@@ -1,5 +1,7 @@
 //! What the sandboxes of a claim are for it: which ones belong to the claim, and whether they can be used.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::decide::{Member, Standing};
@@ -9,6 +11,7 @@ use crate::api::v1alpha1::{
     REASON_INPLACE_UPDATING, REASON_START_CONTAINER_FAILED, Sandbox, SandboxClaim, StateKind, StateReason,
     Time, annotation, label,
 };
+use crate::claims::has_request;
 
 /// Returns true if the sandbox was claimed for this claim. The UID of the claim distinguishes the sandbox from those of
 /// an earlier claim of the same name (OKA #311). A sandbox that is being deleted, or that is only kept for inspection,
@@ -23,14 +26,23 @@ pub(super) fn belongs_to(sandbox: &Sandbox, claim: &SandboxClaim) -> bool {
         && !sandbox.is_reserved_failed()
 }
 
-/// Returns what a sandbox of the claim is for it.
-pub(super) fn member(sandbox: &Sandbox, claim: &SandboxClaim, now: Timestamp) -> Member {
+/// Returns what a sandbox of the claim is for it. `init_runtime` says whether the claim initialises runtimes.
+pub(super) fn member(sandbox: &Sandbox, claim: &SandboxClaim, init_runtime: bool, now: Timestamp) -> Member {
     let since = annotation(&sandbox.metadata, ANNOTATION_CLAIM_TIMESTAMP)
         .and_then(|text| text.parse::<Time>().ok())
         .map(|time| time.timestamp())
         .or_else(|| sandbox.metadata.creation_timestamp.as_ref().map(|time| time.0))
         .unwrap_or(now);
-    let standing = standing(sandbox, claim, now);
+    let standing = match standing(sandbox, claim, now) {
+        // Only the mark says that the runtime is initialised.
+        Standing::Ready if init_runtime && has_request(sandbox) && !is_marked(sandbox, claim) => {
+            if runs(sandbox, now) { Standing::Uninitialised(Duration::ZERO) } else { Standing::Waiting }
+        }
+        Standing::Ended(reason) if init_runtime && has_request(sandbox) && !is_marked(sandbox, claim) => {
+            Standing::Failed(reason)
+        }
+        standing => standing,
+    };
     let is_unmarked =
         standing == Standing::Ready && asks_for_update(sandbox, claim) && !is_marked(sandbox, claim);
     Member { standing, since, is_unmarked, refusal: None }
@@ -65,6 +77,12 @@ fn standing(sandbox: &Sandbox, claim: &SandboxClaim, now: Timestamp) -> Standing
         }
         _ => unready(sandbox),
     }
+}
+
+/// Returns true if the pod of a sandbox runs, ready or not.
+fn runs(sandbox: &Sandbox, now: Timestamp) -> bool {
+    matches!(sandbox.state(now).kind, StateKind::Running | StateKind::Dead | StateKind::Unknown)
+        && has_address(sandbox)
 }
 
 /// Returns what a sandbox is that was not ready since its claim.

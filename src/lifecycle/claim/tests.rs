@@ -318,6 +318,7 @@ struct Simulated {
     /// When the sandbox becomes ready or fails.
     due: i64,
     fails: bool,
+    has_runtime: bool,
 }
 
 proptest! {
@@ -325,7 +326,7 @@ proptest! {
     #[test]
     fn lk1_every_course_ends_with_at_most_the_wanted_sandboxes_and_removes_no_ready_one(
         wanted in 1..6usize,
-        stock in prop::collection::vec((0..50i64, any::<bool>()), 0..12),
+        stock in prop::collection::vec((0..50i64, any::<bool>(), any::<bool>()), 0..12),
         steps in prop::collection::vec(1..20i64, 1..12),
     ) {
         let spec = json!({"replicas": wanted, "claimTimeout": "1m", "waitReadyTimeout": "20s"});
@@ -334,8 +335,11 @@ proptest! {
         for step in steps.into_iter().chain([60, 60, 60]) {
             for simulated in &mut held {
                 if simulated.due <= time && simulated.member.standing == Standing::Waiting {
-                    simulated.member.standing =
-                        if simulated.fails { Standing::Failed("failed".into()) } else { Standing::Ready };
+                    simulated.member.standing = match (simulated.fails, simulated.has_runtime) {
+                        (true, _) => Standing::Failed("failed".into()),
+                        (false, true) => Standing::Uninitialised(Duration::ZERO),
+                        (false, false) => Standing::Ready,
+                    };
                 }
             }
             let members: Vec<_> = held.iter().map(|simulated| simulated.member.clone()).collect();
@@ -366,10 +370,14 @@ proptest! {
             let failures = Failures { count: failed, last: "failed" };
             let again = super::decide::decide(&View { failures, ..view(&claim, &members, after(time)) });
             prop_assert_eq!(&again.status, &decision.status);
+            for place in decision.initialise {
+                prop_assert_eq!(&members[place].standing, &Standing::Uninitialised(Duration::ZERO));
+                held[place].member.standing = Standing::Ready;
+            }
             for _ in 0..decision.claim {
-                let Some((delay, fails)) = stock.pop() else { break };
+                let Some((delay, fails, has_runtime)) = stock.pop() else { break };
                 let member = Member { since: after(time), ..of(Standing::Waiting) };
-                held.push(Simulated { member, due: time + delay, fails });
+                held.push(Simulated { member, due: time + delay, fails, has_runtime });
             }
             prop_assert!(held.len() <= wanted);
             time += step;
@@ -421,7 +429,7 @@ fn lk1_the_uid_of_the_claim_decides_which_sandboxes_belong_to_it() {
 
 #[test]
 fn lk1_a_member_is_ready_when_it_can_be_used() {
-    let standing = |change: fn(&mut Value)| member(&sandbox(change), &begun(), now()).standing;
+    let standing = |change: fn(&mut Value)| member(&sandbox(change), &begun(), true, now()).standing;
     assert_eq!(standing(|_| ()), Standing::Ready);
     assert_eq!(standing(|object| object["status"]["phase"] = json!("Paused")), Standing::Ready);
     assert_eq!(standing(|object| object["status"]["podInfo"] = json!({})), Standing::Waiting);
@@ -433,7 +441,7 @@ fn lk1_a_member_is_ready_when_it_can_be_used() {
             "reason": "StartContainerFailed", "message": "ErrImagePull"}]});
     });
     assert_eq!(broken, Standing::Failed("StartContainerFailed: ErrImagePull".to_owned()));
-    assert_eq!(member(&sandbox(|_| ()), &begun(), now()).since, after(-10));
+    assert_eq!(member(&sandbox(|_| ()), &begun(), true, now()).since, after(-10));
 }
 
 /// The change of a sandbox that is running and not ready.
@@ -444,7 +452,7 @@ fn unready(object: &mut Value, reason: &str) {
 
 #[test]
 fn lk1_a_member_that_was_ready_once_is_claimed_whether_it_is_ready_now_or_not() {
-    let standing = |change: fn(&mut Value)| member(&sandbox(change), &begun(), now()).standing;
+    let standing = |change: fn(&mut Value)| member(&sandbox(change), &begun(), true, now()).standing;
     // A sandbox gets the phase Running when its pod is ready for the first time.
     for change in [
         |object: &mut Value| unready(object, "PodReady"),
@@ -488,7 +496,7 @@ fn updating(update: &Value, change: impl FnOnce(&mut Value)) -> Member {
         }
         change(object);
     });
-    member(&sandbox, &claim, now())
+    member(&sandbox, &claim, true, now())
 }
 
 #[test]
@@ -539,7 +547,42 @@ fn lk1_a_mark_remembers_that_an_updated_member_was_ready() {
     assert_eq!(updating(&open, of_another).standing, Standing::Waiting);
     assert!(updating(&Value::Null, |_| ()).is_unmarked);
     assert!(!updating(&Value::Null, marked).is_unmarked);
-    assert!(!member(&sandbox(|_| ()), &begun(), now()).is_unmarked, "its status is enough");
+    assert!(!member(&sandbox(|_| ()), &begun(), true, now()).is_unmarked, "its status is enough");
+}
+
+#[test]
+fn q6_a_runtime_is_initialised_at_once_or_after_a_pause_and_not_after_the_end_of_its_time() {
+    let wait = |seconds| of(Standing::Uninitialised(Duration::from_secs(seconds)));
+    let decision = decided(&begun(), &[wait(0), wait(2)], after(1));
+    assert_eq!((decision.initialise, decision.claim, decision.mark.len()), (vec![0], 0, 0));
+    assert_eq!(decision.after, Some(Duration::ZERO), "lc6: the first one, if this round leaves it");
+    let decision = decided(&begun(), &[wait(2), of(Standing::Ready)], after(1));
+    assert_eq!((decision.initialise.len(), decision.after), (0, Some(Duration::from_secs(2))));
+    assert_eq!(decision.status.phase, Some(SandboxClaimPhase::Claiming));
+    let decision = decided(&begun(), &[wait(0), of(Standing::Ready)], after(30));
+    assert_eq!((decision.initialise.len(), decision.discard), (0, vec![discard(0, "not ready within 30s")]));
+}
+
+#[test]
+fn q6_only_the_mark_says_that_the_runtime_of_a_member_is_initialised() {
+    let member = |init_runtime, change: fn(&mut Value)| {
+        let sandbox = sandbox(|object| {
+            object["metadata"]["annotations"]["agents.kruise.io/init-runtime-request"] = json!("{}");
+            change(object);
+        });
+        member(&sandbox, &begun(), init_runtime, now()).standing
+    };
+    let marked = |object: &mut Value| {
+        object["metadata"]["annotations"]["agents.kruise.io/ready-for-claim"] = json!("claim-uid");
+    };
+    let ended = |object: &mut Value| object["status"]["phase"] = json!("Failed");
+    assert_eq!(member(true, |_| ()), Standing::Uninitialised(Duration::ZERO));
+    assert_eq!(member(true, marked), Standing::Ready);
+    assert_eq!(member(false, |_| ()), Standing::Ready, "it is not wanted");
+    assert_eq!(member(true, |object| object["status"]["podInfo"] = json!({})), Standing::Waiting);
+    assert_eq!(member(true, |object| object["status"]["phase"] = json!("Paused")), Standing::Waiting);
+    assert_eq!(member(true, ended), Standing::Failed("ResourceFailed".to_owned()), "never used");
+    assert_eq!(member(false, ended), Standing::Ended("ResourceFailed".to_owned()));
 }
 
 /// What the current upstream leaves on a sandbox that a SandboxClaim took (`"what": "claimed by SandboxClaim"`).
@@ -569,7 +612,7 @@ fn ls7_a_claim_writes_what_upstream_writes() {
         "metadata": {"name": "two", "namespace": "default", "uid": "5425065f"},
         "spec": {"templateName": "code-interpreter", "labels": {"l": "1"}},
     });
-    request(&serde_json::from_value(object).unwrap()).write(&mut sandbox, "a373ec39", now());
+    request(&serde_json::from_value(object).unwrap(), true).write(&mut sandbox, "a373ec39", now());
     let written = serde_json::to_value(&sandbox).unwrap();
     let expected = json!({
         "name": "code-interpreter-225bt", "namespace": "default", "generateName": "code-interpreter-",
@@ -610,7 +653,7 @@ fn lk1_image_resources_annotations_and_shutdown_time_are_part_of_the_same_write(
         "annotations": {"user": "b"}, "shutdownTime": "2030-01-02T00:00:00Z",
         "inplaceUpdate": {"image": "new", "resources": {"limits": {"cpu": "2"}, "requests": {"cpu": "500m"}}},
     });
-    request(&claim(&spec, &Value::Null)).write(&mut sandbox, "lock", now());
+    request(&claim(&spec, &Value::Null), true).write(&mut sandbox, "lock", now());
     let written = serde_json::to_value(&sandbox).unwrap();
     assert_eq!(written["spec"]["shutdownTime"], "2030-01-02T00:00:00Z");
     assert_eq!(written["metadata"]["annotations"]["user"], "b");

@@ -503,7 +503,15 @@ fn requests_to_runtimes_may_leave_the_pod_if_claims_send_them() {
     assert_eq!(to_runtimes(one), Some(json!([{ "namespaceSelector": { "matchLabels": labels } }])));
     let mut off = enabled;
     merge(&mut off, &json!({ "e2b": { "initRuntime": false } }));
-    assert_eq!(to_runtimes(off), None);
+    assert_eq!(to_runtimes(off.clone()), None);
+    let mut of_claims = off;
+    merge(
+        &mut of_claims,
+        &json!({ "lifecycle": { "enabled": true }, "leaderElection": { "enabled": true } }),
+    );
+    assert!(to_runtimes(of_claims.clone()).is_some());
+    merge(&mut of_claims, &json!({ "lifecycle": { "initRuntime": false } }));
+    assert_eq!(to_runtimes(of_claims), None);
 }
 
 #[test]

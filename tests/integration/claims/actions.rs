@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use http::StatusCode;
 use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use memory_apiserver::{FaultPlan, On, RequestFault, Times, Verb};
 use sandbox_manager::api::v1alpha1::{Sandbox, SandboxPhase};
 use sandbox_manager::claims::{ClaimError, ConflictReason, Target, TimeoutChange, ends_at};
+use serde_json::json;
 
-use super::{Lab, Replica, request, target, writes};
+use super::{Lab, NAMESPACE, Replica, request, sandboxes, target, writes};
+use crate::runtime::Runtime;
 use crate::support::eventually;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -112,6 +117,76 @@ async fn q6_a_resume_whose_runtime_cannot_be_initialised_leaves_the_sandbox_paus
     assert!(matches!(failed, ClaimError::Failed { .. }), "{failed:?}");
     // A connect to a running sandbox would hand it out as it is.
     assert_eq!(claims.get(&target).unwrap().spec.paused, Some(true));
+}
+
+/// A claim that initialises the runtime, with its request.
+async fn claimed_with_runtime(lab: &Lab) -> Target {
+    let request = request("key").own_annotation("agents.kruise.io/init-runtime-request", "{}");
+    target(&lab.replica.claims.claim(request).await.unwrap()).owned_by("key")
+}
+
+fn resume_mark(sandbox: &Sandbox) -> Option<&String> {
+    sandbox.annotations().get("agents.kruise.io/resume-unfinished")
+}
+
+#[tokio::test]
+async fn q6_a_resume_is_marked_until_the_runtime_is_initialised() {
+    let runtime = Runtime::start().await;
+    let lab = Lab::with_runtime(&runtime, 1).await;
+    let claims = lab.replica.claims.clone();
+    let target = claimed_with_runtime(&lab).await;
+    claims.pause(&target, LIMIT).await.unwrap();
+    runtime.answer(StatusCode::SERVICE_UNAVAILABLE);
+    let connect = tokio::spawn({
+        let target = target.clone();
+        async move { claims.connect(&target, MINUTE, LIMIT).await }
+    });
+    eventually("a try that fails", crate::support::SOON, async || {
+        anyhow::ensure!(!runtime.requests().is_empty());
+        Ok(())
+    })
+    .await;
+    let [resuming] = <[_; 1]>::try_from(
+        sandboxes(&lab.server).await.into_iter().filter(Sandbox::is_claimed).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    assert!(resume_mark(&resuming).is_some() && resuming.spec.paused.is_none());
+    runtime.answer(StatusCode::NO_CONTENT);
+    let connected = connect.await.unwrap().unwrap();
+    assert!(connected.resumed);
+    assert_eq!(resume_mark(&connected.sandbox), None);
+    assert_left(&connected.sandbox, 60);
+}
+
+#[tokio::test]
+async fn q6_a_resume_whose_process_has_ended_is_completed_by_the_next_connect() {
+    let runtime = Runtime::start().await;
+    let lab = Lab::with_runtime(&runtime, 1).await;
+    let claims = &lab.replica.claims;
+    let target = claimed_with_runtime(&lab).await;
+    claims.pause(&target, LIMIT).await.unwrap();
+    // What the first write of a resume leaves, if nothing follows.
+    let name = claims.get(&target).unwrap().name_any();
+    let api: Api<Sandbox> = Api::namespaced(lab.server.client_without_faults(), NAMESPACE);
+    let begun = json!({"metadata": {"annotations": {"agents.kruise.io/resume-unfinished": "r"}}, "spec": {"paused": null, "shutdownTime": (Timestamp::now() + MINUTE).to_string()}});
+    api.patch(&name, &PatchParams::default(), &Patch::Merge(begun)).await.unwrap();
+    eventually("the sandbox runs", crate::support::SOON, async || {
+        let seen = claims.get(&target)?;
+        anyhow::ensure!(seen.phase() == Some(&SandboxPhase::Running) && seen.is_ready(), "{:?}", seen.status);
+        Ok(())
+    })
+    .await;
+    assert_conflict(claims.pause(&target, LIMIT).await, ConflictReason::Resuming);
+    assert_conflict(claims.set_timeout(&target, TimeoutChange::Set(MINUTE)).await, ConflictReason::Paused);
+    assert_eq!(runtime.requests().len(), 0);
+
+    let other = Replica::start(&lab.server).await;
+    let connected = other.claims.connect(&target, 10 * MINUTE, LIMIT).await.unwrap();
+    assert!(connected.resumed);
+    assert_eq!((runtime.requests().len(), resume_mark(&connected.sandbox)), (1, None));
+    assert_left(&connected.sandbox, 600);
+    let again = other.claims.connect(&target, MINUTE, LIMIT).await.unwrap();
+    assert!(!again.resumed && runtime.requests().len() == 1);
 }
 
 #[tokio::test]

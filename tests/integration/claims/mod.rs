@@ -22,10 +22,14 @@ use sandbox_manager::claims::{ClaimError, ClaimRequest, Claimed, Claims, ClaimsB
 use sandbox_manager::testing::TestCache;
 use serde_json::{Value, json};
 
+use crate::runtime::Runtime;
 use crate::support::{SOON, eventually};
 
 pub(super) const NAMESPACE: &str = "default";
 pub(super) const POOL: &str = "pool";
+
+/// How long a pod takes until it is ready.
+const START: Duration = Duration::from_millis(50);
 
 /// The set whose members a test creates itself.
 fn set(replicas: i32) -> Value {
@@ -123,7 +127,15 @@ struct Lab {
 
 impl Lab {
     async fn start(replicas: i32) -> Self {
-        let kubelet = Kubelet::ready_after(Duration::from_millis(50));
+        Self::of(Kubelet::ready_after(START), replicas).await
+    }
+
+    /// With this program in the pods.
+    async fn with_runtime(runtime: &Runtime, replicas: i32) -> Self {
+        Self::of(Kubelet::ready_after(START).pod_address(runtime.address), replicas).await
+    }
+
+    async fn of(kubelet: Kubelet, replicas: i32) -> Self {
         let server = ApiServer::builder().objects(crds()).kubelet(&kubelet).start().unwrap();
         let replica = Replica::with(&server, true, |claims| claims).await;
         let template = json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}});

@@ -213,11 +213,11 @@ async fn serve(
     options: SandboxManagerOptions,
 ) -> (SocketAddr, CancellationToken, JoinHandle<Result<(), ManagerError>>) {
     let (api, controllers) = (options.e2b.clone(), options.controllers.clone());
-    let (has_lifecycle, system) = (options.lifecycle.enabled, options.system_namespace.clone());
+    let (lifecycle, system) = (options.lifecycle.clone(), options.system_namespace.clone());
     let mut manager = Manager::builder(options).client(server.client()).build().unwrap();
     let claims = claims::add(&mut manager).unwrap();
-    if has_lifecycle {
-        lifecycle::add(&mut manager, &controllers, &claims).unwrap();
+    if lifecycle.enabled {
+        lifecycle::add(&mut manager, &controllers, &lifecycle, &claims).unwrap();
     }
     e2b::add(&mut manager, &api, &system, &claims).unwrap();
     let manager = manager.bind().await.unwrap();

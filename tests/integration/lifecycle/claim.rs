@@ -21,6 +21,7 @@ use tower::service_fn;
 
 use super::Lab;
 use super::world::{World, names};
+use crate::runtime::Runtime;
 use crate::support::{SOON, eventually};
 
 /// How many seconds a claim may take by default.
@@ -807,4 +808,96 @@ async fn lc2_a_claim_goes_on_in_another_process_with_the_exact_number() {
         lab.until::<SandboxClaim>("c", |claim| claim.phase() == Some(&SandboxClaimPhase::Completed)).await;
     assert_eq!(claim.status.unwrap().claimed_replicas, Some(8));
     assert_eq!(owned().await, 8);
+}
+
+/// A world whose pods have a runtime, with a full set.
+async fn with_runtime(runtime: &Runtime, replicas: i32) -> World {
+    let world = World::with_runtime(runtime).await;
+    let container = json!({"name": "a", "image": "busybox", "ports": [{"containerPort": 49983}]});
+    world.full_set_of("pool", replicas, container).await;
+    world
+}
+
+#[tokio::test]
+async fn q6_a_claim_is_complete_when_the_runtimes_of_its_sandboxes_are_initialised() {
+    let runtime = Runtime::start().await;
+    let world = with_runtime(&runtime, 1).await;
+    // The second one is created.
+    let made = claim(&world, "c", json!({"replicas": 2, "envVars": {"A": "1"}})).await;
+    let status = ended(&world, "c").await;
+    assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("AllReplicasClaimed"));
+    let requests = runtime.requests();
+    let taken = claimed(&world, "c").await;
+    assert_eq!(taken.len(), 2);
+    for sandbox in &taken {
+        let annotations = sandbox.annotations();
+        let request: Value =
+            serde_json::from_str(&annotations["agents.kruise.io/init-runtime-request"]).unwrap();
+        assert!(requests.contains(&request), "{requests:?}");
+        assert_eq!(request["envVars"], json!({"A": "1"}));
+        assert_eq!(request["accessToken"], annotations["agents.kruise.io/runtime-access-token"]);
+        let mark = annotations.get("agents.kruise.io/ready-for-claim");
+        assert_eq!(mark, made.metadata.uid.as_ref());
+        assert_eq!(
+            annotations.get("agents.kruise.io/claim-unfinished-until"),
+            None,
+            "no other one answers for it"
+        );
+    }
+    let tokens: BTreeSet<_> = requests.iter().map(|request| request["accessToken"].to_string()).collect();
+    assert_eq!(tokens.len(), 2, "a token for each");
+}
+
+#[tokio::test]
+async fn q6_a_runtime_that_answers_late_is_tried_again_and_its_sandbox_kept() {
+    let runtime = Runtime::start().await;
+    let world = with_runtime(&runtime, 1).await;
+    runtime.answer(StatusCode::SERVICE_UNAVAILABLE);
+    claim(&world, "c", json!({"createOnNoStock": false})).await;
+    eventually("a try that fails", SOON, async || {
+        ensure!(!runtime.requests().is_empty());
+        Ok(())
+    })
+    .await;
+    assert_eq!(
+        world.api::<SandboxClaim>().get("c").await.unwrap().phase(),
+        Some(&SandboxClaimPhase::Claiming)
+    );
+    runtime.answer(StatusCode::NO_CONTENT);
+    let status = ended(&world, "c").await;
+    assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("AllReplicasClaimed"));
+    let tokens: BTreeSet<_> =
+        runtime.requests().iter().map(|request| request["accessToken"].to_string()).collect();
+    assert_eq!(tokens.len(), 1, "one sandbox");
+}
+
+#[tokio::test]
+async fn q6_a_sandbox_whose_runtime_cannot_be_initialised_is_given_up() {
+    let runtime = Runtime::start().await;
+    let world = with_runtime(&runtime, 1).await;
+    runtime.answer(StatusCode::INTERNAL_SERVER_ERROR);
+    claim(&world, "c", json!({"claimTimeout": "4s", "createOnNoStock": false, "reserveFailedSandbox": true}))
+        .await;
+    let note = world.event("c", "ClaimedSandboxFailed").await;
+    let reason = "the runtime was not initialised in 5 tries: HTTP 500 Internal Server Error";
+    assert!(note.ends_with(&format!("is kept for inspection: {reason}")), "{note}");
+    let status = ended(&world, "c").await;
+    assert_eq!(status.claimed_replicas, Some(0));
+    assert_eq!(claimed(&world, "c").await.iter().filter(|sandbox| !sandbox.is_reserved_failed()).count(), 0);
+}
+
+#[tokio::test]
+async fn q6_a_claim_that_skips_the_runtime_sends_nothing_and_says_that_variables_have_no_effect() {
+    let runtime = Runtime::start().await;
+    let world = with_runtime(&runtime, 1).await;
+    claim(&world, "c", json!({"skipInitRuntime": true, "envVars": {"A": "1"}})).await;
+    let status = ended(&world, "c").await;
+    assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("AllReplicasClaimed"));
+    assert_eq!(runtime.requests(), [Value::Null; 0]);
+    assert_eq!(
+        claimed(&world, "c").await[0].annotations().get("agents.kruise.io/init-runtime-request"),
+        None
+    );
+    let note = world.event("c", "FieldNotSupported").await;
+    assert_eq!(note, "envVars has no effect: skipInitRuntime is true");
 }

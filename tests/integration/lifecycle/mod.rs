@@ -86,10 +86,10 @@ impl Lab {
         let mut options = SandboxManagerOptions::default();
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
-        let controllers = options.controllers.clone();
+        let (controllers, lifecycle) = (options.controllers.clone(), options.lifecycle.clone());
         let mut manager = Manager::builder(options).client(client).lifecycle(true).build().unwrap();
         let claims = claims::add(&mut manager).unwrap();
-        lifecycle::add(&mut manager, &controllers, &claims).unwrap();
+        lifecycle::add(&mut manager, &controllers, &lifecycle, &claims).unwrap();
         let (metrics, stop) = (manager.metrics().registry().clone(), CancellationToken::new());
         let task = tokio::spawn(manager.run(stop.clone()));
         self.manager = Some(RunningManager { task, metrics, _stop: stop });

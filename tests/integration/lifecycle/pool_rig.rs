@@ -94,11 +94,11 @@ impl Rig {
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
         options.controllers.sandbox_set.max_concurrent_reconciles = self.workers;
-        let controllers = options.controllers.clone();
+        let (controllers, lifecycle) = (options.controllers.clone(), options.lifecycle.clone());
         let builder = Manager::builder(options).client(self.server.client()).lifecycle(true);
         let mut manager = builder.build().expect("a manager");
         let claims = claims::add(&mut manager).expect("the claim engine");
-        lifecycle::add(&mut manager, &controllers, &claims).expect("the lifecycle controllers");
+        lifecycle::add(&mut manager, &controllers, &lifecycle, &claims).expect("the lifecycle controllers");
         let (cache, stop) = (manager.cache().clone(), CancellationToken::new());
         let task = tokio::spawn(manager.run(stop.clone()));
         self.manager = Some(Running { _stop: stop, task });

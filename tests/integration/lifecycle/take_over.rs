@@ -38,16 +38,16 @@ struct Process {
 
 impl Process {
     /// Starts a manager for one namespace, and returns when its cache is synced.
-    async fn start(client: Client, namespace: &str, lifecycle: bool) -> Self {
+    async fn start(client: Client, namespace: &str, has_lifecycle: bool) -> Self {
         let mut options = SandboxManagerOptions { sandbox_namespace: namespace.into(), ..Default::default() };
         options.metrics.bind_address = BindAddress::Off;
         options.health.bind_address = BindAddress::Off;
-        options.lifecycle.enabled = lifecycle;
-        let controllers = options.controllers.clone();
+        options.lifecycle.enabled = has_lifecycle;
+        let (controllers, lifecycle) = (options.controllers.clone(), options.lifecycle.clone());
         let mut manager = Manager::builder(options).client(client).build().unwrap();
-        if lifecycle {
+        if lifecycle.enabled {
             let claims = claims::add(&mut manager).unwrap();
-            lifecycle::add(&mut manager, &controllers, &claims).unwrap();
+            lifecycle::add(&mut manager, &controllers, &lifecycle, &claims).unwrap();
         }
         let (cache, metrics) = (manager.cache().clone(), manager.metrics().registry().clone());
         let stop = CancellationToken::new();

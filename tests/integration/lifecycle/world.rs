@@ -16,10 +16,14 @@ use sandbox_manager::testing::TestCache;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::runtime::Runtime;
 use crate::support::{SOON, eventually};
 
 /// Namespace of everything.
 pub(super) const NAMESPACE: &str = "default";
+
+/// How long a pod takes until it is ready.
+const START: Duration = Duration::from_millis(50);
 
 pub(super) struct World {
     pub(super) server: ApiServer,
@@ -28,9 +32,15 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Pods are ready after 50 ms.
+    /// With pods that are ready soon.
     pub(super) async fn start() -> Self {
         Self::with(|server| server, "").await
+    }
+
+    /// As [`Self::start`], with this program in the pods.
+    pub(super) async fn with_runtime(runtime: &Runtime) -> Self {
+        let kubelet = Kubelet::ready_after(START).pod_address(runtime.address);
+        Self::of(kubelet, |server| server, "").await
     }
 
     /// As [`Self::start`], but the manager only sees the objects that a label selector selects.
@@ -45,7 +55,14 @@ impl World {
     }
 
     async fn with(change: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder, selector: &str) -> Self {
-        let kubelet = Kubelet::ready_after(Duration::from_millis(50));
+        Self::of(Kubelet::ready_after(START), change, selector).await
+    }
+
+    async fn of(
+        kubelet: Kubelet,
+        change: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder,
+        selector: &str,
+    ) -> Self {
         let server = change(ApiServer::builder().kubelet(&kubelet)).start().unwrap();
         let mut options = SandboxManagerOptions::default();
         options.lifecycle.enabled = true;
@@ -78,14 +95,18 @@ impl World {
 
     /// Creates a set, and waits until all its members are available.
     pub(super) async fn full_set(&self, name: &str, replicas: i32) -> SandboxSet {
+        self.full_set_of(name, replicas, json!({"name": "a", "image": "busybox"})).await
+    }
+
+    /// As [`Self::full_set`], with pods of this container.
+    pub(super) async fn full_set_of(&self, name: &str, replicas: i32, container: Value) -> SandboxSet {
         let set: SandboxSet = self
             .create(json!({
                 "metadata": {"name": name},
                 "spec": {
                     "replicas": replicas,
                     "template": {
-                        "metadata": {"labels": {"app": name}},
-                        "spec": {"containers": [{"name": "a", "image": "busybox"}]},
+                        "metadata": {"labels": {"app": name}}, "spec": {"containers": [container]},
                     },
                 },
             }))

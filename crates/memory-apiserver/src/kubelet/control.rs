@@ -1,6 +1,7 @@
 //! [`Kubelet`]: the settings of a kubelet, and the rules that a test gives it while it runs.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub(super) struct Settings {
     /// How long the containers of a deleted Pod take to end.
     pub(super) ending: Duration,
     pub(super) nodes: Vec<String>,
+    /// The address of all Pods, instead of one for each.
+    pub(super) pod_address: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -94,7 +97,8 @@ impl Kubelet {
     /// A kubelet on one node, `node-1`, with which a Pod is ready this long after it was created.
     #[must_use]
     pub fn ready_after(delay: Duration) -> Self {
-        let settings = Settings { delay, ending: Duration::ZERO, nodes: vec!["node-1".to_owned()] };
+        let nodes = vec!["node-1".to_owned()];
+        let settings = Settings { delay, ending: Duration::ZERO, nodes, pod_address: None };
         let control = Control { orders: Mutex::default(), changed: watch::Sender::new(0) };
         Self { settings, control: Arc::new(control) }
     }
@@ -111,6 +115,13 @@ impl Kubelet {
     #[must_use]
     pub fn ending_after(mut self, ending: Duration) -> Self {
         self.settings.ending = ending;
+        self
+    }
+
+    /// Gives all Pods this address, instead of one for each: that of a program which stands in for theirs.
+    #[must_use]
+    pub fn pod_address(mut self, address: IpAddr) -> Self {
+        self.settings.pod_address = Some(address);
         self
     }
 

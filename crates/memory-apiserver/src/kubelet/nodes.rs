@@ -1,7 +1,7 @@
 //! The nodes of a kubelet: their objects, and the addresses of the Pods on them.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -71,9 +71,9 @@ impl Nodes<'_> {
     }
 }
 
-/// The addresses of the Pod of this number on the node of this position.
-pub(super) fn addresses(node: usize, pod: u32) -> Addresses {
-    let pod = Ipv4Addr::from(FIRST_POD + pod % POD_ADDRESSES);
+/// The addresses of the Pod of this number on the node of this position. A given address of the Pod replaces its own.
+pub(super) fn addresses(node: usize, pod: u32, given: Option<IpAddr>) -> Addresses {
+    let pod = given.unwrap_or_else(|| Ipv4Addr::from(FIRST_POD + pod % POD_ADDRESSES).into());
     Addresses { pod: pod.to_string(), host: host(node) }
 }
 

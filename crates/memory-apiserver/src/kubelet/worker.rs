@@ -215,7 +215,7 @@ impl Worker {
                 outcome: self.orders.outcome(pod).unwrap_or(&self.default),
                 free_node: nodes.free(facts.number),
                 node,
-                addresses: &nodes::addresses(position, facts.number),
+                addresses: &nodes::addresses(position, facts.number, self.kubelet.settings.pod_address),
                 since: facts.since,
                 deleted: facts.deleted,
                 delay: self.kubelet.settings.delay,

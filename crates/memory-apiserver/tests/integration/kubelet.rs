@@ -141,6 +141,15 @@ async fn a_pod_is_bound_and_becomes_ready_after_the_delay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn all_pods_may_have_the_address_of_one_program() {
+    let cluster = Cluster::of(Kubelet::ready_after(DELAY).pod_address("192.0.2.7".parse().unwrap()));
+    for name in ["a", "b"] {
+        cluster.create(name, json!({})).await;
+        assert_eq!(status(&cluster.ready(name).await).pod_ip.as_deref(), Some("192.0.2.7"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_thousand_pods_get_nodes_addresses_and_two_writes_each() {
     let cluster = Cluster::of(Kubelet::ready_after(DELAY).nodes(["a", "b", "c"]));
     let before = cluster.server.revision();
