@@ -6,6 +6,7 @@ set -euo pipefail
 
 # The oldest and the newest, and those between them at which the SDK changed.
 versions=(2.8.1 2.24.0 2.50.0 2.53.1 2.63.0)
+readonly validator_version=0.9.0
 
 usage() {
     cat <<'USAGE'
@@ -13,7 +14,7 @@ Usage: tests/e2b/run.sh [--server dev|real] [--binary FILE] [VERSION...]
 
 Installs each VERSION of the Python package `e2b` from PyPI into a virtual environment of its own, and runs
 tests/e2b/contract.py with it on a server that this script starts and ends. Without a VERSION: 2.8.1, 2.24.0, 2.50.0,
-2.53.1 and 2.63.0.
+2.53.1 and 2.63.0. Then checks the OpenAPI document of the server with the package `openapi-spec-validator`.
 
   --server dev    `sandbox-manager dev`, on the in-memory API server (default)
   --server real   the binary on a real control plane, with the lifecycle controllers and the E2B API: etcd,
@@ -32,7 +33,7 @@ Environment:
                        (default: code-interpreter), TEAM its namespace (default: default), and OTHER_KEY is another
                        key of the same team
 
-Exit code: 0 if every VERSION passes, 1 if one fails or the server does not start, 2 for bad arguments.
+Exit code: 0 if every VERSION and the document pass, 1 if one fails or the server does not start, 2 for bad arguments.
 USAGE
 }
 
@@ -253,13 +254,13 @@ start_server() {
 
 # ----------------------------------------------------------------------------------------------------- tests
 
-# install VERSION: installs the SDK, unless it is installed.
+# install PACKAGE VERSION: installs a Python package into `environment`, unless it is installed.
 install() {
-    local installed='import importlib.metadata as m, sys; sys.exit(m.version("e2b") != sys.argv[1])'
-    environment=${XDG_CACHE_HOME:-$HOME/.cache}/sandbox-manager-e2b/$1
-    if ! "$environment/bin/python" -c "$installed" "$1" 2>/dev/null; then
+    local installed='import importlib.metadata as m, sys; sys.exit(m.version(sys.argv[1]) != sys.argv[2])'
+    environment=${XDG_CACHE_HOME:-$HOME/.cache}/sandbox-manager-e2b/$1-$2
+    if ! "$environment/bin/python" -c "$installed" "$@" 2>/dev/null; then
         python3 -m venv --clear "$environment" || die 'python3 cannot make an environment; on Debian install python3-venv'
-        "$environment/bin/pip" install --quiet --disable-pip-version-check "e2b==$1" || die "e2b $1 cannot be installed"
+        "$environment/bin/pip" install --quiet --disable-pip-version-check "$1==$2" || die "$1 $2 cannot be installed"
     fi
 }
 
@@ -275,8 +276,9 @@ trap 'exit 143' TERM
 
 # First, because it may need the network.
 for version in "${versions[@]}"; do
-    install "$version"
+    install e2b "$version"
 done
+install openapi-spec-validator "$validator_version"
 started=
 if [[ -z ${E2B_API_URL-} || -z ${E2B_API_KEY-} ]]; then
     command -v kubectl >/dev/null || die 'kubectl is not on the PATH'
@@ -289,7 +291,7 @@ unset E2B_DEBUG E2B_SANDBOX_URL
 
 failed=()
 for version in "${versions[@]}"; do
-    install "$version"
+    install e2b "$version"
     if ! "$environment/bin/python" -B "$root/tests/e2b/contract.py"; then
         failed+=("$version")
     elif [[ -n $started ]]; then
@@ -297,6 +299,8 @@ for version in "${versions[@]}"; do
         wait_until 'every sandbox is released' "$manager" is_released
     fi
 done
+install openapi-spec-validator "$validator_version"
+"$environment/bin/python" -B "$root/tests/e2b/document.py" || failed+=(/openapi.json)
 if ((${#failed[@]})); then
     die "failed${started:+ on the $server server}: ${failed[*]}"
 fi
