@@ -259,8 +259,8 @@ impl Claims {
         set.map_or(0, |set| self.engine.ready().len(set.metadata.uid.as_deref().unwrap_or_default()))
     }
 
-    /// Returns true if the pods of a set have the port of a runtime.
-    pub(crate) fn has_runtime(&self, set: &SandboxSet) -> bool {
+    /// Returns whether the pods of a set have the port of a runtime. None if the template of the set is not known.
+    pub(crate) fn has_runtime(&self, set: &SandboxSet) -> Option<bool> {
         let (template, reference) = (set.spec.template.as_ref(), set.spec.template_ref.as_ref());
         self.engine.has_runtime(set.namespace_or_empty(), template, reference)
     }

@@ -80,18 +80,19 @@ impl Engine {
         &self.shared.watched.ready
     }
 
-    /// Returns true if pods of this template, or of the template that is referred to, have the port of a runtime.
+    /// Returns whether pods of this template, or of the template that is referred to, have the port of a runtime. None if
+    /// no template is known.
     pub(super) fn has_runtime(
         &self,
         namespace: &str,
         template: Option<&PodTemplate>,
         reference: Option<&TemplateRef>,
-    ) -> bool {
+    ) -> Option<bool> {
         if let Some(template) = template {
-            return runtime::has_runtime(template);
+            return Some(runtime::has_runtime(template));
         }
-        let referred = reference.and_then(|reference| self.templates.get(namespace, &reference.name).ok()?);
-        referred.is_some_and(|referred| referred.spec.template.as_ref().is_some_and(runtime::has_runtime))
+        let referred = self.templates.get(namespace, &reference?.name).ok()??;
+        referred.spec.template.as_ref().map(runtime::has_runtime)
     }
 
     /// Runs a future in a task that outlives its caller. Outside of a runtime nothing runs: the process ends.

@@ -256,7 +256,7 @@ impl Claim<'_> {
         let request = self.request;
         let (template, reference) = (sandbox.spec.template.as_ref(), sandbox.spec.template_ref.as_deref());
         let has_runtime = matches!(request.init, RuntimeInit::WithEnvVars(_))
-            && self.engine.has_runtime(self.set.namespace_or_empty(), template, reference);
+            && self.engine.has_runtime(self.set.namespace_or_empty(), template, reference) == Some(true);
         let has_steps = has_runtime || lock_type == LockType::Create || request.inplace_update.is_some();
         Plan {
             lock: Uuid::new_v4().to_string(),

@@ -10,10 +10,10 @@ use super::engine::Engine;
 use super::error::ClaimError;
 use super::keyed::key_of;
 use super::recent::Write;
+use super::runtime::pending_init;
 use super::target::Target;
 use crate::api::v1alpha1::{
-    ANNOTATION_CLAIM_UNFINISHED_UNTIL, ANNOTATION_RESUME_UNFINISHED, CONDITION_SANDBOX_PAUSED, Sandbox,
-    SandboxPhase, annotation,
+    ANNOTATION_CLAIM_UNFINISHED_UNTIL, CONDITION_SANDBOX_PAUSED, Sandbox, SandboxPhase, annotation,
 };
 use crate::cache::{GetClaimedSandboxOptions, ListSandboxesOptions, Provider as _};
 
@@ -47,7 +47,7 @@ pub(super) fn activity(sandbox: &Sandbox, now: Timestamp) -> Activity {
         Some(Paused) if is_wanted && sandbox.condition_is_true(CONDITION_SANDBOX_PAUSED) => Activity::Paused,
         _ if is_wanted => Activity::Pausing,
         Some(Paused | Resuming) => Activity::Resuming,
-        _ if annotation(&sandbox.metadata, ANNOTATION_RESUME_UNFINISHED).is_some() => Activity::Resuming,
+        _ if pending_init(sandbox).is_some() => Activity::Resuming,
         Some(Running) if sandbox.is_ready() => Activity::Running,
         _ => Activity::NotReady,
     }

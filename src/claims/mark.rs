@@ -13,9 +13,9 @@ use super::request::{ClaimRequest, Lifetime, Retention, RuntimeInit};
 use crate::api::v1alpha1::{
     ANNOTATION_CLAIM_TIMESTAMP, ANNOTATION_CLAIM_UNFINISHED_UNTIL, ANNOTATION_INIT_RUNTIME_REQUEST,
     ANNOTATION_LOCK, ANNOTATION_OWNER, ANNOTATION_RESERVE_PAUSED_SANDBOX_DURATION,
-    ANNOTATION_RUNTIME_ACCESS_TOKEN, ANNOTATION_UPDATED_METADATA_IN_CLAIM, GoDuration,
-    LABEL_ALLOW_INTERNET_ACCESS, LABEL_FALSE, LABEL_OWNER, LABEL_SANDBOX_CLAIMED, LABEL_SANDBOX_NAME,
-    LABEL_TRUE, Sandbox, Time,
+    ANNOTATION_RUNTIME_ACCESS_TOKEN, ANNOTATION_RUNTIME_INIT_PENDING, ANNOTATION_UPDATED_METADATA_IN_CLAIM,
+    GoDuration, LABEL_ALLOW_INTERNET_ACCESS, LABEL_FALSE, LABEL_OWNER, LABEL_SANDBOX_CLAIMED,
+    LABEL_SANDBOX_NAME, LABEL_TRUE, Sandbox, Time,
 };
 
 /// What a claim writes into one sandbox.
@@ -40,6 +40,8 @@ impl Mark<'_> {
         metadata.labels = Some(labels(request, metadata.labels.take().unwrap_or_default()));
         let annotations = metadata.annotations.get_or_insert_default();
         annotations.extend(request.annotations.clone());
+        // It is not the user's to say.
+        annotations.remove(ANNOTATION_RUNTIME_INIT_PENDING);
         annotations.extend(request.own_annotations.clone());
         annotations.extend(self.annotations());
         let times = match &request.lifetime {
@@ -75,6 +77,9 @@ impl Mark<'_> {
             }
             _ => None,
         };
+        // Otherwise this process initialises it, and says so by the end of the claim.
+        let is_left_to_caller = self.token.is_some() && !self.request.wait_until_ready;
+        let pending = is_left_to_caller.then(|| self.lock.to_owned());
         let until = self.unfinished_until.map(|until| Time::whole_seconds(until).to_string());
         [
             (ANNOTATION_LOCK, Some(self.lock.to_owned())),
@@ -87,6 +92,7 @@ impl Mark<'_> {
             (ANNOTATION_RESERVE_PAUSED_SANDBOX_DURATION, self.request.retention.map(retention_text)),
             (ANNOTATION_INIT_RUNTIME_REQUEST, init),
             (ANNOTATION_RUNTIME_ACCESS_TOKEN, self.token.map(str::to_owned)),
+            (ANNOTATION_RUNTIME_INIT_PENDING, pending),
             (ANNOTATION_CLAIM_UNFINISHED_UNTIL, until),
         ]
         .into_iter()

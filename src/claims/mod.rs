@@ -76,7 +76,7 @@ pub use keyed::ANNOTATION_IDEMPOTENCY_KEY;
 pub use lost::{Fate, LostLock};
 pub(crate) use ready_queue::is_claimable;
 pub use request::{ClaimRequest, Retention, RuntimeInit};
-pub(crate) use runtime::{gave_up, has_request, pause_after, try_initialise};
+pub(crate) use runtime::{clear_pending, gave_up, pause_after, pending_init, try_initialise};
 pub use sweep::Sweeper;
 pub use target::Target;
 

@@ -12,8 +12,9 @@ use super::deadline;
 use super::engine::Engine;
 use super::error::{ClaimError, ConflictReason, Step};
 use super::lookup::Activity;
+use super::runtime::clear_pending;
 use super::target::Target;
-use crate::api::v1alpha1::{ANNOTATION_RESUME_UNFINISHED, Sandbox};
+use crate::api::v1alpha1::Sandbox;
 
 /// Pauses a sandbox, and waits until it is paused.
 pub(super) async fn pause(
@@ -49,9 +50,7 @@ async fn course(engine: &Engine, target: &Target, timeout: Duration) -> Result<A
 pub(super) fn begin(now: Timestamp) -> Decision {
     Decision::write(move |sandbox| {
         sandbox.spec.paused = Some(true);
-        if let Some(annotations) = &mut sandbox.metadata.annotations {
-            annotations.remove(ANNOTATION_RESUME_UNFINISHED);
-        }
+        clear_pending(sandbox);
         deadline::stop_time(sandbox, now);
     })
 }

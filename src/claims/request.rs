@@ -234,7 +234,8 @@ impl ClaimRequest {
 
     /// Initialises the runtime in the sandbox; not by default. With [`Self::return_when_locked`] the lock only writes what
     /// the runtime is to be sent, in the annotation
-    /// [`ANNOTATION_INIT_RUNTIME_REQUEST`](crate::api::v1alpha1::ANNOTATION_INIT_RUNTIME_REQUEST), and the caller sends it.
+    /// [`ANNOTATION_INIT_RUNTIME_REQUEST`](crate::api::v1alpha1::ANNOTATION_INIT_RUNTIME_REQUEST). The caller sends it, and
+    /// removes [`ANNOTATION_RUNTIME_INIT_PENDING`](crate::api::v1alpha1::ANNOTATION_RUNTIME_INIT_PENDING) then.
     pub fn init(mut self, init: RuntimeInit) -> Self {
         self.init = init;
         self

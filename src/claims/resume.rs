@@ -28,10 +28,10 @@ use super::error::{ClaimError, ConflictReason, Step};
 use super::joint_resume::{Leader, Outcome, Resumed};
 use super::lookup::{Activity, activity};
 use super::pause::{self, ended, wait_paused};
-use super::runtime;
+use super::runtime::{self, pending_init};
 use super::target::Target;
 use super::timeout::{self, change_end};
-use crate::api::v1alpha1::{ANNOTATION_RESUME_UNFINISHED, Sandbox, annotation};
+use crate::api::v1alpha1::Sandbox;
 
 /// How long a resume may take after its write, whatever its callers wait.
 const LONGEST: Duration = Duration::from_mins(10);
@@ -133,9 +133,7 @@ async fn course(engine: &Engine, sandbox: Arc<Sandbox>, id: &str, leader: &mut L
                 Decision::write(move |sandbox| {
                     sandbox.spec.paused = None;
                     if runtime::has_request(sandbox) {
-                        let annotations = sandbox.metadata.annotations.get_or_insert_default();
-                        annotations
-                            .insert(ANNOTATION_RESUME_UNFINISHED.to_owned(), Uuid::new_v4().to_string());
+                        runtime::set_pending(sandbox, &Uuid::new_v4().to_string());
                     }
                     if deadline::ends_at(sandbox).is_some() {
                         deadline::set_end(sandbox, lifetime, now);
@@ -166,7 +164,10 @@ async fn woken(engine: &Engine, sandbox: &Arc<Sandbox>, id: &str) -> Result<Arc<
     let ready = engine.cache.resumed_wait(sandbox).wait(LONGEST).await;
     let ready =
         ready.map_err(|error| ended(wait_error(error, Step::Resume, sandbox), engine, sandbox, id))?;
+    // Another replica may have done it meanwhile.
+    let is_done = pending_init(sandbox).is_some() && pending_init(&ready).is_none();
     if runtime::has_request(&ready)
+        && !is_done
         && let Err(error) = initialise(&ready).await
     {
         pause_again(engine, &ready, id).await;
@@ -182,15 +183,13 @@ async fn complete(
     id: &str,
     granted: Duration,
 ) -> Result<Arc<Sandbox>, ClaimError> {
-    let resume = resume_of(&woken).map(str::to_owned);
+    let resume = pending_init(&woken).map(str::to_owned);
     engine
         .change(woken, id, |sandbox, activity, now| match activity {
             // A later resume has a mark of its own.
-            Activity::Resuming if resume.is_some() && resume_of(sandbox) == resume.as_deref() => {
+            Activity::Resuming if resume.is_some() && pending_init(sandbox) == resume.as_deref() => {
                 Decision::write(move |sandbox| {
-                    if let Some(annotations) = &mut sandbox.metadata.annotations {
-                        annotations.remove(ANNOTATION_RESUME_UNFINISHED);
-                    }
+                    runtime::clear_pending(sandbox);
                     if deadline::ends_before(sandbox, granted, now) {
                         deadline::set_end(sandbox, granted, now);
                     }
@@ -201,18 +200,18 @@ async fn complete(
         .await
 }
 
-/// Returns the id of the resume after which the runtime is not initialised yet.
-fn resume_of(sandbox: &Sandbox) -> Option<&str> {
-    annotation(&sandbox.metadata, ANNOTATION_RESUME_UNFINISHED)
-}
-
-/// Pauses a sandbox whose runtime was not initialised, so that the next connect resumes and initialises it: it would hand
-/// out a running one as it is.
+/// Pauses a sandbox whose runtime was not initialised, so that it uses nothing until the next connect tries again. One that
+/// another replica has completed, or resumed again, is left alone.
 async fn pause_again(engine: &Engine, sandbox: &Arc<Sandbox>, id: &str) {
     let paused = engine
         .change(Arc::clone(sandbox), id, |live, activity, now| match activity {
-            Activity::Running => pause::begin(now),
-            Activity::Resuming if resume_of(live) == resume_of(sandbox) => pause::begin(now),
+            // Somebody who writes no mark has resumed it: a connect would hand it out as it is.
+            Activity::Running if pending_init(sandbox).is_none() => pause::begin(now),
+            Activity::Resuming
+                if pending_init(sandbox).is_some() && pending_init(live) == pending_init(sandbox) =>
+            {
+                pause::begin(now)
+            }
             _ => Decision::Done,
         })
         .await;

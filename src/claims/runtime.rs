@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -19,7 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::api::v1alpha1::{ANNOTATION_INIT_RUNTIME_REQUEST, PodTemplate, Sandbox, annotation};
+use crate::api::v1alpha1::{
+    ANNOTATION_INIT_RUNTIME_REQUEST, ANNOTATION_RUNTIME_ACCESS_TOKEN, ANNOTATION_RUNTIME_INIT_PENDING,
+    PodTemplate, Sandbox, annotation,
+};
 
 /// Port of the runtime. A template without this port has none.
 pub(super) const PORT: u16 = 49983;
@@ -31,12 +34,33 @@ const TRIES: u32 = 5;
 /// The pause after the first failure. It doubles with each one.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The header with the access token of a runtime.
+const ACCESS_TOKEN: &str = "x-access-token";
+
 /// Longest head of a response. Its body is not read.
 const MAX_HEAD: usize = 16 << 10;
 
 /// Returns true if a sandbox has a request that initialises its runtime.
-pub(crate) fn has_request(sandbox: &Sandbox) -> bool {
+pub(super) fn has_request(sandbox: &Sandbox) -> bool {
     annotation(&sandbox.metadata, ANNOTATION_INIT_RUNTIME_REQUEST).is_some()
+}
+
+/// Returns the id of the claim or resume that wants the runtime of a sandbox to be initialised; none if it is.
+pub(crate) fn pending_init(sandbox: &Sandbox) -> Option<&str> {
+    annotation(&sandbox.metadata, ANNOTATION_RUNTIME_INIT_PENDING)
+}
+
+/// Notes that the runtime of a sandbox is to be initialised.
+pub(super) fn set_pending(sandbox: &mut Sandbox, id: &str) {
+    let annotations = sandbox.metadata.annotations.get_or_insert_default();
+    annotations.insert(ANNOTATION_RUNTIME_INIT_PENDING.to_owned(), id.to_owned());
+}
+
+/// Notes that the runtime of a sandbox is initialised, or that nobody waits for that.
+pub(crate) fn clear_pending(sandbox: &mut Sandbox) {
+    if let Some(annotations) = &mut sandbox.metadata.annotations {
+        annotations.remove(ANNOTATION_RUNTIME_INIT_PENDING);
+    }
 }
 
 /// Initialises the runtime of a sandbox with the request in its annotation.
@@ -48,8 +72,7 @@ pub(super) async fn initialise(sandbox: &Sandbox) -> Result<(), String> {
     with_retries(|| send(sandbox)).await
 }
 
-/// Sends the request in the annotation of a sandbox to its runtime, once. It may be sent again: the runtime then does the
-/// same again.
+/// Sends the request in the annotation of a sandbox to its runtime, once. It may be sent again.
 ///
 /// # Errors
 ///
@@ -71,7 +94,8 @@ pub(crate) fn gave_up(last: &str) -> String {
 async fn send(sandbox: &Sandbox) -> io::Result<()> {
     let address = address(sandbox).map_err(io::Error::other)?;
     let body = annotation(&sandbox.metadata, ANNOTATION_INIT_RUNTIME_REQUEST).unwrap_or("{}");
-    request(TcpStream::connect(address).await?, address, body).await
+    let token = annotation(&sandbox.metadata, ANNOTATION_RUNTIME_ACCESS_TOKEN);
+    request(TcpStream::connect(address).await?, address, (body, token)).await
 }
 
 /// Returns true if a template has a container with the port of the runtime.
@@ -147,14 +171,19 @@ async fn in_time(request: impl Future<Output = io::Result<()>>) -> Result<(), St
 async fn request(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: SocketAddr,
-    body: &str,
+    (body, token): (&str, Option<&str>),
 ) -> io::Result<()> {
-    let request = Request::post("/init")
+    let mut request = Request::post("/init")
         .header(header::HOST, address.to_string())
         .header(header::CONTENT_TYPE, "application/json")
-        .header(header::CONNECTION, "close")
-        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
-        .map_err(io::Error::other)?;
+        .header(header::CONNECTION, "close");
+    // A runtime that an earlier request has given the token asks for it from then on.
+    if let Some(mut token) = token.and_then(|token| HeaderValue::from_str(token).ok()) {
+        token.set_sensitive(true);
+        request = request.header(ACCESS_TOKEN, token);
+    }
+    let request =
+        request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).map_err(io::Error::other)?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))
@@ -199,7 +228,7 @@ mod tests {
             theirs.write_all(answer).await.unwrap();
             (seen, theirs)
         });
-        let answer = request(ours, "10.0.0.1:49983".parse().unwrap(), "{\"a\":1}").await;
+        let answer = request(ours, "10.0.0.1:49983".parse().unwrap(), ("{\"a\":1}", Some("secret"))).await;
         (answer, server.await.unwrap().0)
     }
 
@@ -208,6 +237,7 @@ mod tests {
         let (answer, seen) = answered(b"HTTP/1.1 204 No Content\r\n\r\n").await;
         answer.unwrap();
         assert!(seen.starts_with("POST /init HTTP/1.1\r\nhost: 10.0.0.1:49983\r\n"), "{seen}");
+        assert!(seen.contains("\r\nx-access-token: secret\r\n"), "{seen}");
         for answer in [
             &b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"[..],
             b"HTTP/1.1 307 Temporary Redirect\r\nlocation: http://127.0.0.1/\r\n\r\n",
@@ -228,7 +258,7 @@ mod tests {
             #[expect(unreachable_code, reason = "gives the type")]
             io::Result::Ok(())
         });
-        request(ours, "10.0.0.1:49983".parse().unwrap(), "{}").await.unwrap_err();
+        request(ours, "10.0.0.1:49983".parse().unwrap(), ("{}", None)).await.unwrap_err();
         server.await.unwrap().unwrap_err();
     }
 

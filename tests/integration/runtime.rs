@@ -1,11 +1,18 @@
 //! [`Runtime`]: a program that stands in for the runtimes in all pods. It listens at their port, at an address of this
 //! machine: loopback is no address of a pod.
+//!
+//! As deployed ones do, it asks for the token that a request has given it, also for the next request of the same kind. The
+//! runtimes of several pods differ by their tokens.
 
+use std::collections::BTreeSet;
+use std::future::pending;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use anyhow::ensure;
 use axum::Router;
-use axum::http::StatusCode;
+use axum::extract::State as Extract;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -21,14 +28,21 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 pub(crate) struct Runtime {
     pub(crate) address: IpAddr,
-    state: Arc<Mutex<State>>,
+    state: Shared,
     server: JoinHandle<()>,
     _alone: tokio::sync::MutexGuard<'static, ()>,
 }
 
+type Shared = Arc<Mutex<State>>;
+
+#[derive(Default)]
 struct State {
-    answer: StatusCode,
+    /// The numbers of the requests that are refused.
+    refused: BTreeSet<usize>,
+    /// True while no request is answered.
+    is_silent: bool,
     requests: Vec<Value>,
+    tokens: BTreeSet<String>,
 }
 
 impl Drop for Runtime {
@@ -38,7 +52,6 @@ impl Drop for Runtime {
 }
 
 impl Runtime {
-    /// Starts a program that answers with 204.
     pub(crate) async fn start() -> Self {
         let alone = ALONE.lock().await;
         let address = own_address();
@@ -46,21 +59,30 @@ impl Runtime {
             Ok(TcpListener::bind(SocketAddr::new(address, PORT)).await?)
         })
         .await;
-        let state = Arc::new(Mutex::new(State { answer: StatusCode::NO_CONTENT, requests: Vec::new() }));
-        let seen = Arc::clone(&state);
-        let init = move |body: String| {
-            let mut state = seen.lock();
-            state.requests.push(serde_json::from_str(&body).expect("a body in JSON"));
-            std::future::ready(state.answer)
-        };
-        let app = Router::new().route("/init", post(init));
+        let state = Shared::default();
+        let app = Router::new().route("/init", post(init)).with_state(Arc::clone(&state));
         let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("serving") });
         Self { address, state, server, _alone: alone }
     }
 
-    /// Changes what it answers from now on.
-    pub(crate) fn answer(&self, status: StatusCode) {
-        self.state.lock().answer = status;
+    /// Refuses the requests of these numbers, of which the first one is 1.
+    pub(crate) fn refuse(&self, numbers: impl IntoIterator<Item = usize>) {
+        self.state.lock().refused = numbers.into_iter().collect();
+    }
+
+    /// Answers no request from now on, or each later one again.
+    pub(crate) fn be_silent(&self, is_silent: bool) {
+        self.state.lock().is_silent = is_silent;
+    }
+
+    /// Waits until it has had so many requests.
+    pub(crate) async fn until_asked(&self, requests: usize) {
+        eventually(&format!("{requests} requests"), SOON, async || {
+            let asked = self.requests().len();
+            ensure!(asked >= requests, "{asked}");
+            Ok(())
+        })
+        .await;
     }
 
     /// The bodies of all requests so far.
@@ -69,9 +91,37 @@ impl Runtime {
     }
 }
 
+async fn init(Extract(state): Extract<Shared>, headers: HeaderMap, body: String) -> StatusCode {
+    let answer = answer(&mut state.lock(), &headers, &body);
+    match answer {
+        Some(answer) => answer,
+        None => pending().await,
+    }
+}
+
+fn answer(state: &mut State, headers: &HeaderMap, body: &str) -> Option<StatusCode> {
+    let request: Value = serde_json::from_str(body).expect("a body in JSON");
+    let token = request["accessToken"].as_str().unwrap_or_default().to_owned();
+    state.requests.push(request);
+    if state.is_silent {
+        return None;
+    }
+    if state.refused.contains(&state.requests.len()) {
+        return Some(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let is_known = !token.is_empty() && !state.tokens.insert(token.clone());
+    let given = headers.get("x-access-token").and_then(|given| given.to_str().ok());
+    let may = !is_known || given == Some(&*token);
+    Some(if may { StatusCode::NO_CONTENT } else { StatusCode::UNAUTHORIZED })
+}
+
 /// The address at which this machine reaches others. Nothing is sent.
 fn own_address() -> IpAddr {
-    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-    socket.connect("198.51.100.1:9").expect("a route to other machines");
-    socket.local_addr().expect("an own address").ip()
+    let others = [("0.0.0.0:0", "198.51.100.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    let address = |(from, to): (&str, &str)| {
+        let socket = UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    others.into_iter().find_map(address).expect("a network: loopback is no address of a pod")
 }

@@ -77,13 +77,13 @@ pub const OWNER_SCALE_DOWN: &str = "__manager_scale_down";
 /// no process answers for the claim any more. Only claims that take more steps than the lock have it. OpenKruise Agents
 /// does not know this annotation.
 pub const ANNOTATION_CLAIM_UNFINISHED_UNTIL: &str = "agents.kruise.io/claim-unfinished-until";
-/// On a Sandbox: the resume after which the runtime in the sandbox is not initialised yet. The value is an id of the resume.
-/// Other versions of OpenKruise Agents do not know this annotation.
-pub const ANNOTATION_RESUME_UNFINISHED: &str = "agents.kruise.io/resume-unfinished";
+/// On a Sandbox: the runtime in the sandbox is to be initialised before the sandbox can be used. The value is the id of the
+/// claim or of the resume that wants it. Other versions of OpenKruise Agents do not know this annotation.
+pub const ANNOTATION_RUNTIME_INIT_PENDING: &str = "agents.kruise.io/runtime-init-pending";
 /// On a Sandbox: the time of the claim, in RFC 3339.
 pub const ANNOTATION_CLAIM_TIMESTAMP: &str = "agents.kruise.io/claim-timestamp";
-/// On a Sandbox: UID of the `SandboxClaim` for which the sandbox was ready, with the update in place that the claim asked
-/// for. Other versions of OpenKruise Agents do not know this annotation.
+/// On a Sandbox: UID of the `SandboxClaim` for which the sandbox was ready, with an initialised runtime, and with the update in
+/// place that the claim asked for. Other versions of OpenKruise Agents do not know this annotation.
 pub const ANNOTATION_READY_FOR_CLAIM: &str = "agents.kruise.io/ready-for-claim";
 /// On a Sandbox: the checkpoint from which its content was restored.
 pub const ANNOTATION_RESTORE_FROM: &str = "agents.kruise.io/restore-from";

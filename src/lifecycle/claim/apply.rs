@@ -16,12 +16,16 @@ use super::decide::{Discard, set_name};
 use super::unseen::{Unseen, Write};
 use crate::api::v1alpha1::{ANNOTATION_READY_FOR_CLAIM, Sandbox, SandboxClaim, SandboxClaimStatus};
 use crate::claims::{
-    ClaimError, ClaimRequest, Claims, LockType, LostLock, Step, WriteOutcome, try_initialise,
+    ClaimError, ClaimRequest, Claims, LockType, LostLock, Step, WriteOutcome, clear_pending, pending_init,
+    try_initialise,
 };
 use crate::lifecycle::requests::delete_unchanged;
 
 /// Number of requests that one claim sends at the same time.
 const PARALLEL: usize = 16;
+
+/// How often a mark is written that meets other changes of the sandbox.
+const MARK_TRIES: usize = 5;
 
 /// How long one reconcile begins to claim sandboxes, so that the status of a large claim is written in between, and other
 /// claims have their turn. Only the limit of creations makes a reconcile take so long.
@@ -150,16 +154,67 @@ async fn give_up(
     } else if delete_unchanged(cache, &**sandbox).await? {
         return Ok(Settled::Deleted);
     }
-    let (namespace, name) = (sandbox.namespace_or_empty(), sandbox.name_or_empty());
-    let live = cache.api_reader().get::<Sandbox>(namespace, name).await?;
-    let live = live.filter(|live| live.metadata.uid == sandbox.metadata.uid);
+    let live = live_again(cache, sandbox).await?;
     Ok(live.map_or(Settled::Deleted, Settled::Changed))
 }
 
-/// Sends the requests of these sandboxes to their runtimes, all at the same time, each once. Returns what has become of
-/// each, in the same order.
-pub(super) async fn initialise(sandboxes: &[&Arc<Sandbox>]) -> Vec<Result<(), String>> {
-    join_all(sandboxes.iter().map(|sandbox| try_initialise(sandbox))).await
+/// What has become of the try to initialise a runtime.
+#[derive(Debug)]
+pub(super) enum Initialised {
+    /// The runtime has answered, and the sandbox is marked.
+    Marked(Arc<Sandbox>),
+    /// The runtime has not answered as it must, for this reason.
+    Failed(String),
+    /// The sandbox has changed meanwhile, so it is unknown whether this is still the runtime. This is the new state.
+    Changed(Option<Arc<Sandbox>>),
+    /// The API server refuses the mark. This is its answer.
+    Refused(String),
+}
+
+/// Initialises the runtimes of these sandboxes, all at the same time, in one try of at most a second, and marks those
+/// that have answered. Returns what has become of each, in the same order.
+pub(super) async fn initialise_all(
+    cache: &SharedCache,
+    claim: &SandboxClaim,
+    sandboxes: &[&Arc<Sandbox>],
+) -> Vec<Initialised> {
+    let refused = |error: HandlerError| Initialised::Refused(error_text(&*error));
+    let initialise = async |sandbox: &Arc<Sandbox>| match try_initialise(sandbox).await {
+        Ok(()) => mark_initialised(cache, claim, sandbox).await.unwrap_or_else(refused),
+        Err(reason) => Initialised::Failed(reason),
+    };
+    join_all(sandboxes.iter().map(|sandbox| initialise(sandbox))).await
+}
+
+/// Marks a sandbox whose runtime has answered. Its controller writes it just after a claim, so the mark is tried again
+/// while the pod is the same.
+async fn mark_initialised(
+    cache: &SharedCache,
+    claim: &SandboxClaim,
+    sandbox: &Arc<Sandbox>,
+) -> Result<Initialised, HandlerError> {
+    let mut current = Arc::clone(sandbox);
+    for _ in 0..MARK_TRIES {
+        if let Some(marked) = mark_ready(cache, claim, &current).await? {
+            return Ok(Initialised::Marked(marked));
+        }
+        let Some(live) = live_again(cache, sandbox).await? else { return Ok(Initialised::Changed(None)) };
+        current = live;
+        let is_same = current.is_ready()
+            && current.pod_ip() == sandbox.pod_ip()
+            && pending_init(&current) == pending_init(sandbox);
+        if !is_same {
+            break;
+        }
+    }
+    Ok(Initialised::Changed(Some(current)))
+}
+
+/// Reads the present state of a sandbox from the API server. None if it is gone.
+async fn live_again(cache: &SharedCache, sandbox: &Sandbox) -> Result<Option<Arc<Sandbox>>, HandlerError> {
+    let (namespace, name) = (sandbox.namespace_or_empty(), sandbox.name_or_empty());
+    let live = cache.api_reader().get::<Sandbox>(namespace, name).await?;
+    Ok(live.filter(|live| live.metadata.uid == sandbox.metadata.uid))
 }
 
 /// Marks a sandbox as ready for its claim. Returns none if the sandbox has changed meanwhile, which leads to a new
@@ -177,6 +232,7 @@ pub(super) async fn mark_ready(
     let mark = |sandbox: &mut Sandbox| {
         let annotations = sandbox.metadata.annotations.get_or_insert_default();
         annotations.insert(ANNOTATION_READY_FOR_CLAIM.to_owned(), uid);
+        clear_pending(sandbox);
     };
     match cache.patch(sandbox, mark).if_unchanged().await {
         Ok(marked) => Ok(Some(marked)),

@@ -390,12 +390,13 @@ impl Count {
                     count.ready += 1;
                     count.unmarked.extend(member.is_unmarked.then_some(place));
                 }
-                Standing::Waiting if end > view.now => count.waiting.push((place, end)),
-                Standing::Uninitialised(wait) if end > view.now => {
+                // Its tries are limited, and nobody may have led when its time was over.
+                Standing::Uninitialised(wait) => {
                     count.uninitialised.extend(wait.is_zero().then_some(place));
-                    count.waiting.push((place, end.min(later(view.now, *wait))));
+                    count.waiting.push((place, later(view.now, *wait)));
                 }
-                Standing::Waiting | Standing::Uninitialised(_) => {
+                Standing::Waiting if end > view.now => count.waiting.push((place, end)),
+                Standing::Waiting => {
                     let reason = format!("not ready within {}", GoDuration::from(limit));
                     count.failed.push(Discard { place, reason, is_kept });
                 }

@@ -17,7 +17,7 @@ use controller_manager::{Action, HandlerError, Observed, ReconcileHandler};
 use jiff::Timestamp;
 use shared_cache::{Reader, Satisfaction, SharedCache, error_text};
 
-use super::apply::{self, Lack, Settled};
+use super::apply::{self, Initialised, Lack, Settled};
 use super::attempts::Attempts;
 use super::decide::{
     Decision, Discard, Failures, Member, Standing, View, add_to_message, decide, set_name, wanted,
@@ -165,19 +165,26 @@ impl ClaimHandler {
         Ok(None)
     }
 
-    /// Initialises runtimes, in one try of at most a second for all of them, so that other claims have their turn. Marks the
-    /// sandboxes whose runtime has answered. The others are tried again, and then given up.
+    /// Initialises runtimes, in one try for all of them, so that other claims have their turn. Those that do not answer are
+    /// tried again, and then given up.
     async fn initialise(&self, claim: &SandboxClaim, members: &[Arc<Sandbox>], places: &[usize]) {
+        let uid = claim.metadata.uid.as_deref().unwrap_or_default();
         let tried: Vec<_> = places.iter().take(MOST_INITS).map(|place| &members[*place]).collect();
-        let outcomes = apply::initialise(&tried).await;
+        let outcomes = apply::initialise_all(&self.cache, claim, &tried).await;
         for (member, outcome) in tried.into_iter().zip(outcomes) {
             match outcome {
-                Err(reason) => self.attempts.add_failed_init(claim, member, &reason),
-                Ok(()) => {
-                    if let Some(refusal) = self.mark(claim, member).await {
-                        self.events.publish(claim, Reason::ClaimSandboxFailed, &refusal);
-                        self.attempts.put_off_init(claim, member, self.pause(claim));
+                Initialised::Marked(marked) => self.unseen.add(uid, Write::Known(marked)),
+                Initialised::Failed(reason) => self.attempts.add_failed_init(claim, member, &reason),
+                Initialised::Changed(live) => {
+                    if let Some(live) = live {
+                        self.cache.expect(&*live);
+                        self.unseen.add(uid, Write::Known(live));
                     }
+                    self.attempts.put_off_init(claim, member, UNSEEN_WRITE);
+                }
+                Initialised::Refused(answer) => {
+                    self.events.publish(claim, Reason::ClaimSandboxFailed, &unmarked(member, &answer));
+                    self.attempts.put_off_init(claim, member, self.pause(claim));
                 }
             }
         }
@@ -193,10 +200,7 @@ impl ClaimHandler {
                 None
             }
             Ok(None) => None,
-            Err(error) => {
-                let (name, answer) = (member.name_or_empty(), error_text(&*error));
-                Some(format!("sandbox {name} cannot be marked as ready: {answer}"))
-            }
+            Err(error) => Some(unmarked(member, &error_text(&*error))),
         }
     }
 
@@ -401,13 +405,17 @@ impl ClaimHandler {
             self.events.publish(claim, Reason::FieldNotSupported, note);
         }
         let has_variables = spec.env_vars.as_ref().is_some_and(|variables| !variables.is_empty());
-        let has_runtime = matches!(set, Set::Cached(set) if self.claims.has_runtime(set));
-        if has_variables && !(has_runtime && self.init_runtime(claim)) {
-            let why = match () {
-                () if !self.init_runtime => "lifecycle.initRuntime is false",
-                () if !self.init_runtime(claim) => "skipInitRuntime is true",
-                () => "the template of the SandboxSet has no port 49983",
-            };
+        let has_runtime = match set {
+            Set::Cached(set) => self.claims.has_runtime(set),
+            Set::Unseen | Set::Absent => None,
+        };
+        let reason = match has_runtime {
+            _ if !self.init_runtime => Some("lifecycle.initRuntime is false"),
+            _ if !self.init_runtime(claim) => Some("skipInitRuntime is true"),
+            Some(false) => Some("the template of the SandboxSet has no port 49983"),
+            Some(true) | None => None,
+        };
+        if let Some(why) = reason.filter(|_| has_variables) {
             self.events.publish(claim, Reason::FieldNotSupported, &format!("envVars has no effect: {why}"));
         }
         if spec.dynamic_volumes_mount.as_ref().is_some_and(|volumes| !volumes.is_empty()) {
@@ -450,4 +458,9 @@ impl ClaimHandler {
             now,
         })
     }
+}
+
+/// Says that the API server refuses to mark a sandbox.
+fn unmarked(sandbox: &Sandbox, answer: &str) -> String {
+    format!("sandbox {} cannot be marked as ready: {answer}", sandbox.name_or_empty())
 }

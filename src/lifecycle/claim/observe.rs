@@ -11,7 +11,7 @@ use crate::api::v1alpha1::{
     REASON_INPLACE_UPDATING, REASON_START_CONTAINER_FAILED, Sandbox, SandboxClaim, StateKind, StateReason,
     Time, annotation, label,
 };
-use crate::claims::has_request;
+use crate::claims::pending_init;
 
 /// Returns true if the sandbox was claimed for this claim. The UID of the claim distinguishes the sandbox from those of
 /// an earlier claim of the same name (OKA #311). A sandbox that is being deleted, or that is only kept for inspection,
@@ -33,14 +33,15 @@ pub(super) fn member(sandbox: &Sandbox, claim: &SandboxClaim, init_runtime: bool
         .map(|time| time.timestamp())
         .or_else(|| sandbox.metadata.creation_timestamp.as_ref().map(|time| time.0))
         .unwrap_or(now);
+    let is_pending = init_runtime && pending_init(sandbox).is_some();
     let standing = match standing(sandbox, claim, now) {
-        // Only the mark says that the runtime is initialised.
-        Standing::Ready if init_runtime && has_request(sandbox) && !is_marked(sandbox, claim) => {
-            if runs(sandbox, now) { Standing::Uninitialised(Duration::ZERO) } else { Standing::Waiting }
+        standing if !is_pending => standing,
+        Standing::Ready if sandbox.state(now).kind == StateKind::Running => {
+            Standing::Uninitialised(Duration::ZERO)
         }
-        Standing::Ended(reason) if init_runtime && has_request(sandbox) && !is_marked(sandbox, claim) => {
-            Standing::Failed(reason)
-        }
+        Standing::Ready => Standing::Waiting,
+        // Nobody could use it.
+        Standing::Ended(reason) => Standing::Failed(reason),
         standing => standing,
     };
     let is_unmarked =
@@ -77,12 +78,6 @@ fn standing(sandbox: &Sandbox, claim: &SandboxClaim, now: Timestamp) -> Standing
         }
         _ => unready(sandbox),
     }
-}
-
-/// Returns true if the pod of a sandbox runs, ready or not.
-fn runs(sandbox: &Sandbox, now: Timestamp) -> bool {
-    matches!(sandbox.state(now).kind, StateKind::Running | StateKind::Dead | StateKind::Unknown)
-        && has_address(sandbox)
 }
 
 /// Returns what a sandbox is that was not ready since its claim.

@@ -551,7 +551,7 @@ fn lk1_a_mark_remembers_that_an_updated_member_was_ready() {
 }
 
 #[test]
-fn q6_a_runtime_is_initialised_at_once_or_after_a_pause_and_not_after_the_end_of_its_time() {
+fn q6_a_runtime_is_initialised_at_once_or_after_a_pause_and_not_after_the_end_of_the_claim() {
     let wait = |seconds| of(Standing::Uninitialised(Duration::from_secs(seconds)));
     let decision = decided(&begun(), &[wait(0), wait(2)], after(1));
     assert_eq!((decision.initialise, decision.claim, decision.mark.len()), (vec![0], 0, 0));
@@ -560,24 +560,32 @@ fn q6_a_runtime_is_initialised_at_once_or_after_a_pause_and_not_after_the_end_of
     assert_eq!((decision.initialise.len(), decision.after), (0, Some(Duration::from_secs(2))));
     assert_eq!(decision.status.phase, Some(SandboxClaimPhase::Claiming));
     let decision = decided(&begun(), &[wait(0), of(Standing::Ready)], after(30));
-    assert_eq!((decision.initialise.len(), decision.discard), (0, vec![discard(0, "not ready within 30s")]));
+    assert_eq!((decision.initialise, decision.discard.len()), (vec![0], 0), "nobody may have led until now");
+    let decision = decided(&begun(), &[wait(0), of(Standing::Ready)], after(60));
+    assert_eq!((decision.initialise.len(), decision.discard), (0, vec![discard(0, "not ready within 1m")]));
 }
 
 #[test]
-fn q6_only_the_mark_says_that_the_runtime_of_a_member_is_initialised() {
+fn q6_a_member_is_initialised_when_its_pod_is_ready_and_what_others_have_claimed_is_left_alone() {
     let member = |init_runtime, change: fn(&mut Value)| {
         let sandbox = sandbox(|object| {
-            object["metadata"]["annotations"]["agents.kruise.io/init-runtime-request"] = json!("{}");
+            object["metadata"]["annotations"]["agents.kruise.io/runtime-init-pending"] = json!("lock");
             change(object);
         });
         member(&sandbox, &begun(), init_runtime, now()).standing
     };
-    let marked = |object: &mut Value| {
-        object["metadata"]["annotations"]["agents.kruise.io/ready-for-claim"] = json!("claim-uid");
+    let of_others = |object: &mut Value| {
+        object["metadata"]["annotations"]
+            .as_object_mut()
+            .unwrap()
+            .remove("agents.kruise.io/runtime-init-pending");
+        object["metadata"]["annotations"]["agents.kruise.io/init-runtime-request"] = json!("{}");
     };
+    let unready = |object: &mut Value| object["status"]["conditions"][0]["status"] = json!("False");
     let ended = |object: &mut Value| object["status"]["phase"] = json!("Failed");
     assert_eq!(member(true, |_| ()), Standing::Uninitialised(Duration::ZERO));
-    assert_eq!(member(true, marked), Standing::Ready);
+    assert_eq!(member(true, of_others), Standing::Ready);
+    assert_eq!(member(true, unready), Standing::Waiting);
     assert_eq!(member(false, |_| ()), Standing::Ready, "it is not wanted");
     assert_eq!(member(true, |object| object["status"]["podInfo"] = json!({})), Standing::Waiting);
     assert_eq!(member(true, |object| object["status"]["phase"] = json!("Paused")), Standing::Waiting);

@@ -849,21 +849,42 @@ async fn q6_a_claim_is_complete_when_the_runtimes_of_its_sandboxes_are_initialis
 }
 
 #[tokio::test]
-async fn q6_a_runtime_that_answers_late_is_tried_again_and_its_sandbox_kept() {
+async fn q6_a_runtime_that_refuses_at_first_is_tried_again_and_its_sandbox_kept() {
     let runtime = Runtime::start().await;
     let world = with_runtime(&runtime, 1).await;
-    runtime.answer(StatusCode::SERVICE_UNAVAILABLE);
+    runtime.refuse(1..=4);
     claim(&world, "c", json!({"createOnNoStock": false})).await;
-    eventually("a try that fails", SOON, async || {
-        ensure!(!runtime.requests().is_empty());
-        Ok(())
-    })
-    .await;
-    assert_eq!(
-        world.api::<SandboxClaim>().get("c").await.unwrap().phase(),
-        Some(&SandboxClaimPhase::Claiming)
-    );
-    runtime.answer(StatusCode::NO_CONTENT);
+    let status = ended(&world, "c").await;
+    assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("AllReplicasClaimed"));
+    let requests = runtime.requests();
+    let tokens: BTreeSet<_> = requests.iter().map(|request| request["accessToken"].to_string()).collect();
+    assert_eq!((requests.len(), tokens.len()), (5, 1), "one sandbox");
+}
+
+#[tokio::test]
+async fn q6_a_sandbox_whose_runtime_cannot_be_initialised_is_given_up() {
+    let runtime = Runtime::start().await;
+    let world = with_runtime(&runtime, 1).await;
+    runtime.refuse(1..=5);
+    claim(&world, "c", json!({"reserveFailedSandbox": true})).await;
+    let note = world.event("c", "ClaimedSandboxFailed").await;
+    let why = "the runtime was not initialised in 5 tries: HTTP 503 Service Unavailable";
+    assert!(note.ends_with(&format!("is kept for inspection: {why}")), "{note}");
+    let status = ended(&world, "c").await;
+    assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("AllReplicasClaimed"), "by another one");
+    let kept = claimed(&world, "c").await.iter().filter(|sandbox| sandbox.is_reserved_failed()).count();
+    assert_eq!((kept, runtime.requests().len()), (1, 6));
+}
+
+#[tokio::test]
+async fn q6_a_mark_that_meets_another_change_is_written_again_and_the_sandbox_kept() {
+    let runtime = Runtime::start().await;
+    let world = with_runtime(&runtime, 3).await;
+    // Those of the sandbox controller, the lock, or the mark.
+    let conflict = RequestFault::Answer { code: 409, retry_after: None };
+    let half = FaultPlan::request(On::request(Verb::Patch, "sandboxes"), Times::Every(2), conflict);
+    world.server.inject(&half);
+    claim(&world, "c", json!({"createOnNoStock": false})).await;
     let status = ended(&world, "c").await;
     assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("AllReplicasClaimed"));
     let tokens: BTreeSet<_> =
@@ -872,18 +893,16 @@ async fn q6_a_runtime_that_answers_late_is_tried_again_and_its_sandbox_kept() {
 }
 
 #[tokio::test]
-async fn q6_a_sandbox_whose_runtime_cannot_be_initialised_is_given_up() {
+async fn q6_a_new_leader_initialises_what_the_old_one_has_only_locked() {
     let runtime = Runtime::start().await;
     let world = with_runtime(&runtime, 1).await;
-    runtime.answer(StatusCode::INTERNAL_SERVER_ERROR);
-    claim(&world, "c", json!({"claimTimeout": "4s", "createOnNoStock": false, "reserveFailedSandbox": true}))
-        .await;
-    let note = world.event("c", "ClaimedSandboxFailed").await;
-    let reason = "the runtime was not initialised in 5 tries: HTTP 500 Internal Server Error";
-    assert!(note.ends_with(&format!("is kept for inspection: {reason}")), "{note}");
+    runtime.be_silent(true);
+    claim(&world, "c", json!({"createOnNoStock": false})).await;
+    runtime.until_asked(1).await;
+    let world = world.restarted().await;
+    runtime.be_silent(false);
     let status = ended(&world, "c").await;
-    assert_eq!(status.claimed_replicas, Some(0));
-    assert_eq!(claimed(&world, "c").await.iter().filter(|sandbox| !sandbox.is_reserved_failed()).count(), 0);
+    assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("AllReplicasClaimed"));
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ const START: Duration = Duration::from_millis(50);
 pub(super) struct World {
     pub(super) server: ApiServer,
     pub(super) kubelet: Kubelet,
-    _manager: TestCache,
+    manager: TestCache,
 }
 
 impl World {
@@ -64,12 +64,15 @@ impl World {
         selector: &str,
     ) -> Self {
         let server = change(ApiServer::builder().kubelet(&kubelet)).start().unwrap();
-        let mut options = SandboxManagerOptions::default();
-        options.lifecycle.enabled = true;
-        options.client.qps = 0;
-        selector.clone_into(&mut options.sandbox_label_selector);
-        let manager = TestCache::builder().server(server.clone()).options(options).build().await.unwrap();
-        Self { server, kubelet, _manager: manager }
+        let manager = manager(&server, selector).await;
+        Self { server, kubelet, manager }
+    }
+
+    /// Stops the manager, and starts another one.
+    pub(super) async fn restarted(self) -> Self {
+        self.manager.stop().await.unwrap();
+        let manager = manager(&self.server, "").await;
+        Self { manager, ..self }
     }
 
     /// A client that no fault strikes.
@@ -150,6 +153,14 @@ impl World {
         })
         .await
     }
+}
+
+async fn manager(server: &ApiServer, selector: &str) -> TestCache {
+    let mut options = SandboxManagerOptions::default();
+    options.lifecycle.enabled = true;
+    options.client.qps = 0;
+    selector.clone_into(&mut options.sandbox_label_selector);
+    TestCache::builder().server(server.clone()).options(options).build().await.unwrap()
 }
 
 /// The names of objects, sorted.
