@@ -183,11 +183,16 @@ async fn complete(
     id: &str,
     granted: Duration,
 ) -> Result<Arc<Sandbox>, ClaimError> {
-    let resume = pending_init(&woken).map(str::to_owned);
+    let (resume, pod) = (pending_init(&woken).map(str::to_owned), woken.pod_ip().cloned());
     engine
         .change(woken, id, |sandbox, activity, now| match activity {
-            // A later resume has a mark of its own.
-            Activity::Resuming if resume.is_some() && pending_init(sandbox) == resume.as_deref() => {
+            // A later resume has a mark or a pod of its own.
+            Activity::Resuming
+                if resume.is_some()
+                    && pending_init(sandbox) == resume.as_deref()
+                    && sandbox.is_ready()
+                    && sandbox.pod_ip() == pod.as_ref() =>
+            {
                 Decision::write(move |sandbox| {
                     runtime::clear_pending(sandbox);
                     if deadline::ends_before(sandbox, granted, now) {

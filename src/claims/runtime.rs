@@ -29,10 +29,15 @@ pub(super) const PORT: u16 = 49983;
 
 /// How long one request may take, and how often it is sent.
 const TRY_TIMEOUT: Duration = Duration::from_secs(1);
-const TRIES: u32 = 5;
+const TRIES: usize = 5;
 
-/// The pause after the first failure. It doubles with each one.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pauses after the first failures. A refused connection takes no time, and a program that starts does.
+const PAUSES: [Duration; TRIES - 1] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1500),
+    Duration::from_secs(3),
+];
 
 /// The header with the access token of a runtime.
 const ACCESS_TOKEN: &str = "x-access-token";
@@ -82,8 +87,11 @@ pub(crate) async fn try_initialise(sandbox: &Sandbox) -> Result<(), String> {
 }
 
 /// Returns how long to wait after so many tries that have failed; none if that is enough.
-pub(crate) fn pause_after(failures: u32) -> Option<Duration> {
-    (failures < TRIES).then(|| PAUSE * 2_u32.pow(failures.saturating_sub(1)))
+pub(crate) fn pause_after(failures: usize) -> Option<Duration> {
+    match failures.checked_sub(1) {
+        None => Some(Duration::ZERO),
+        Some(earlier) => PAUSES.get(earlier).copied(),
+    }
 }
 
 /// Says why the runtime is not initialised after all tries.
@@ -274,7 +282,7 @@ mod tests {
             failed.await.unwrap_err(),
             "the runtime was not initialised in 5 tries: no answer within 1 s"
         );
-        assert_eq!((tries, start.elapsed()), (5, Duration::from_millis(6500)));
+        assert_eq!((tries, start.elapsed()), (5, Duration::from_secs(10)));
         let mut tries = 0;
         let late = with_retries(|| {
             tries += 1;

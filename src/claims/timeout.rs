@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::error::{ClaimError, ConflictReason};
 use super::lookup::Activity;
 use super::target::Target;
-use crate::api::v1alpha1::Sandbox;
+use crate::api::v1alpha1::{Sandbox, SandboxPhase};
 
 /// Changes when a sandbox ends, in one write.
 pub(super) async fn set_timeout(
@@ -19,7 +19,15 @@ pub(super) async fn set_timeout(
     change: TimeoutChange,
 ) -> Result<Arc<Sandbox>, ClaimError> {
     let found = engine.visible(target)?;
-    change_end(engine, found, &target.id, change).await
+    engine
+        .change(found, &target.id, |sandbox, activity, now| match activity {
+            // Only the runtime is not initialised yet, and nobody may be doing that.
+            Activity::Resuming if sandbox.phase() == Some(&SandboxPhase::Running) => {
+                decide(change, sandbox, Activity::Running, now)
+            }
+            activity => decide(change, sandbox, activity, now),
+        })
+        .await
 }
 
 /// Changes when this sandbox ends.

@@ -40,7 +40,7 @@ pub(super) struct Attempt {
 /// The tries to initialise one runtime.
 #[derive(Clone, Debug)]
 struct Tries {
-    failed: u32,
+    failed: usize,
     /// Why the last one has failed.
     last: String,
     /// Time of the next try.
@@ -48,6 +48,11 @@ struct Tries {
 }
 
 impl Attempt {
+    /// Returns why the runtime of a sandbox is not initialised after a try. None if there is no such sandbox.
+    pub(super) fn uninitialised_because(&self) -> Option<&str> {
+        self.uninitialised.values().max_by_key(|tries| tries.next).map(|tries| &*tries.last)
+    }
+
     /// Returns what a sandbox is for its claim whose runtime is not initialised yet.
     pub(super) fn initialisation(&self, sandbox: &Sandbox) -> Standing {
         match self.uninitialised.get(sandbox.metadata.uid.as_deref().unwrap_or_default()) {
@@ -116,9 +121,25 @@ impl Attempts {
         });
     }
 
-    /// Puts off the next try to initialise a runtime.
-    pub(super) fn put_off_init(&self, claim: &SandboxClaim, sandbox: &Sandbox, pause: Duration) {
-        self.change_tries(claim, sandbox, |tries| tries.next = Instant::now() + pause);
+    /// Puts off the next try to initialise a runtime, for this reason. It counts as no try.
+    pub(super) fn put_off_init(
+        &self,
+        claim: &SandboxClaim,
+        sandbox: &Sandbox,
+        pause: Duration,
+        reason: &str,
+    ) {
+        self.change_tries(claim, sandbox, |tries| {
+            reason.clone_into(&mut tries.last);
+            tries.next = Instant::now() + pause;
+        });
+    }
+
+    /// Notes that a runtime is initialised.
+    pub(super) fn add_init(&self, claim: &SandboxClaim, sandbox: &Sandbox) {
+        self.change(claim, |attempt| {
+            attempt.uninitialised.remove(sandbox.metadata.uid.as_deref().unwrap_or_default());
+        });
     }
 
     fn change_tries(&self, claim: &SandboxClaim, sandbox: &Sandbox, change: impl FnOnce(&mut Tries)) {
@@ -229,17 +250,20 @@ mod tests {
         sandbox.metadata.uid = Some("s".to_owned());
         let standing = || attempts.of(&claim).initialisation(&sandbox);
         assert_eq!(standing(), Standing::Uninitialised(Duration::ZERO));
-        for millis in [100, 200, 400, 800] {
+        for millis in [100, 400, 1500, 3000] {
             attempts.add_failed_init(&claim, &sandbox, "no");
             assert_eq!(standing(), Standing::Uninitialised(Duration::from_millis(millis)));
             tokio::time::advance(Duration::from_millis(millis)).await;
             assert_eq!(standing(), Standing::Uninitialised(Duration::ZERO));
         }
-        attempts.put_off_init(&claim, &sandbox, Duration::from_secs(7));
+        attempts.put_off_init(&claim, &sandbox, Duration::from_secs(7), "later");
         assert_eq!(standing(), Standing::Uninitialised(Duration::from_secs(7)));
         attempts.add_failed_init(&claim, &sandbox, "no luck");
         let reason = "the runtime was not initialised in 5 tries: no luck";
         assert_eq!(standing(), Standing::Failed(reason.to_owned()));
+        assert_eq!(attempts.of(&claim).uninitialised_because(), Some("no luck"));
+        attempts.add_init(&claim, &sandbox);
+        assert_eq!(attempts.of(&claim).uninitialised_because(), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,6 +58,8 @@ pub(super) struct View<'v> {
     pub(super) members: &'v [Member],
     /// Why the last try to claim sandboxes got fewer than it asked for.
     pub(super) shortage: Option<&'v str>,
+    /// Why the runtime of a sandbox is not initialised after a try.
+    pub(super) uninitialised: Option<&'v str>,
     /// The sandboxes that were given up before.
     pub(super) failures: Failures<'v>,
     /// Time until a refused request may be tried again.
@@ -282,7 +284,8 @@ fn deadline(view: &View<'_>, status: &SandboxClaimStatus) -> Timestamp {
 fn progress(view: &View<'_>, held: usize, wanted: usize) -> String {
     let Failures { count, last } = view.failures;
     let failures = if count > 0 { format!(", {count} have failed, the last: {last}") } else { String::new() };
-    let shortage = view.shortage.map_or_else(String::new, |shortage| format!(": {shortage}"));
+    let lack = view.shortage.or(view.uninitialised);
+    let shortage = lack.map_or_else(String::new, |lack| format!(": {lack}"));
     format!("Claiming sandboxes: {held}/{wanted} claimed{failures}{shortage}")
 }
 
@@ -317,6 +320,8 @@ fn timed_out(view: &View<'_>, mut status: SandboxClaimStatus, count: Count) -> D
         format!("SandboxSet {} not found", set_name(view.claim))
     } else if view.failures.count > 0 {
         format!("{unready} sandboxes did not become ready, the last: {}", view.failures.last)
+    } else if let Some(why) = view.uninitialised.filter(|_| unready > 0) {
+        format!("{unready} sandboxes did not become ready, the last: {why}")
     } else if unready > 0 {
         format!("{unready} sandboxes did not become ready")
     } else {

@@ -171,22 +171,30 @@ impl ClaimHandler {
         let uid = claim.metadata.uid.as_deref().unwrap_or_default();
         let tried: Vec<_> = places.iter().take(MOST_INITS).map(|place| &members[*place]).collect();
         let outcomes = apply::initialise_all(&self.cache, claim, &tried).await;
+        let mut refusal = None;
         for (member, outcome) in tried.into_iter().zip(outcomes) {
             match outcome {
-                Initialised::Marked(marked) => self.unseen.add(uid, Write::Known(marked)),
+                Initialised::Marked(marked) => {
+                    self.attempts.add_init(claim, member);
+                    self.unseen.add(uid, Write::Known(marked));
+                }
                 Initialised::Failed(reason) => self.attempts.add_failed_init(claim, member, &reason),
                 Initialised::Changed(live) => {
                     if let Some(live) = live {
                         self.cache.expect(&*live);
                         self.unseen.add(uid, Write::Known(live));
                     }
-                    self.attempts.put_off_init(claim, member, UNSEEN_WRITE);
+                    self.attempts.put_off_init(claim, member, UNSEEN_WRITE, "the sandbox has changed");
                 }
                 Initialised::Refused(answer) => {
-                    self.events.publish(claim, Reason::ClaimSandboxFailed, &unmarked(member, &answer));
-                    self.attempts.put_off_init(claim, member, self.pause(claim));
+                    let text = unmarked(member, &answer);
+                    self.attempts.put_off_init(claim, member, self.pause(claim), &text);
+                    refusal = Some(text);
                 }
             }
+        }
+        if let Some(refusal) = refusal {
+            self.events.publish(claim, Reason::ClaimSandboxFailed, &refusal);
         }
     }
 
@@ -438,7 +446,7 @@ impl ClaimHandler {
         let init_runtime = self.init_runtime(claim);
         let member = |sandbox: &Arc<Sandbox>| {
             let mut member = observe::member(sandbox, claim, init_runtime, now);
-            if matches!(member.standing, Standing::Uninitialised(_)) {
+            if member.standing == Standing::Uninitialised(Duration::ZERO) {
                 member.standing = attempt.initialisation(sandbox);
             }
             member.refusal =
@@ -453,6 +461,7 @@ impl ClaimHandler {
             has_set: !matches!(set, Set::Absent),
             members: &members,
             shortage,
+            uninitialised: attempt.uninitialised_because(),
             failures: Failures { count: attempt.failed, last: &attempt.last_failure },
             pause: self.attempts.remaining(claim),
             now,

@@ -13,6 +13,9 @@ use crate::api::v1alpha1::{
 };
 use crate::claims::pending_init;
 
+/// When a runtime is looked at again whose pod is not ready at the moment. Its change wakes the claim earlier.
+const UNREADY: Duration = Duration::from_secs(1);
+
 /// Returns true if the sandbox was claimed for this claim. The UID of the claim distinguishes the sandbox from those of
 /// an earlier claim of the same name (OKA #311). A sandbox that is being deleted, or that is only kept for inspection,
 /// does not count.
@@ -33,19 +36,22 @@ pub(super) fn member(sandbox: &Sandbox, claim: &SandboxClaim, init_runtime: bool
         .map(|time| time.timestamp())
         .or_else(|| sandbox.metadata.creation_timestamp.as_ref().map(|time| time.0))
         .unwrap_or(now);
-    let is_pending = init_runtime && pending_init(sandbox).is_some();
+    // The mark is written when the runtime is initialised. What is pending after that is a resume.
+    let is_marked = is_marked(sandbox, claim);
+    let has_pending = pending_init(sandbox).is_some() && !is_marked;
+    let is_pending = init_runtime && has_pending;
     let standing = match standing(sandbox, claim, now) {
         standing if !is_pending => standing,
         Standing::Ready if sandbox.state(now).kind == StateKind::Running => {
             Standing::Uninitialised(Duration::ZERO)
         }
-        Standing::Ready => Standing::Waiting,
+        Standing::Ready => Standing::Uninitialised(UNREADY),
         // Nobody could use it.
         Standing::Ended(reason) => Standing::Failed(reason),
         standing => standing,
     };
     let is_unmarked =
-        standing == Standing::Ready && asks_for_update(sandbox, claim) && !is_marked(sandbox, claim);
+        standing == Standing::Ready && !is_marked && (asks_for_update(sandbox, claim) || has_pending);
     Member { standing, since, is_unmarked, refusal: None }
 }
 

@@ -45,7 +45,16 @@ fn discard(place: usize, reason: &str) -> Discard {
 
 fn view<'v>(claim: &'v SandboxClaim, members: &'v [Member], at: Timestamp) -> View<'v> {
     let failures = Failures::default();
-    View { claim, has_set: true, members, shortage: None, failures, pause: None, now: at }
+    View {
+        claim,
+        has_set: true,
+        members,
+        shortage: None,
+        uninitialised: None,
+        failures,
+        pause: None,
+        now: at,
+    }
 }
 
 fn decided(claim: &SandboxClaim, members: &[Member], at: Timestamp) -> Decision {
@@ -585,10 +594,17 @@ fn q6_a_member_is_initialised_when_its_pod_is_ready_and_what_others_have_claimed
     let ended = |object: &mut Value| object["status"]["phase"] = json!("Failed");
     assert_eq!(member(true, |_| ()), Standing::Uninitialised(Duration::ZERO));
     assert_eq!(member(true, of_others), Standing::Ready);
-    assert_eq!(member(true, unready), Standing::Waiting);
+    assert_eq!(member(true, unready), Standing::Uninitialised(Duration::from_secs(1)), "a moment later");
     assert_eq!(member(false, |_| ()), Standing::Ready, "it is not wanted");
     assert_eq!(member(true, |object| object["status"]["podInfo"] = json!({})), Standing::Waiting);
-    assert_eq!(member(true, |object| object["status"]["phase"] = json!("Paused")), Standing::Waiting);
+    assert_eq!(
+        member(true, |object| object["status"]["phase"] = json!("Paused")),
+        Standing::Uninitialised(Duration::from_secs(1))
+    );
+    let resumed = |object: &mut Value| {
+        object["metadata"]["annotations"]["agents.kruise.io/ready-for-claim"] = json!("claim-uid");
+    };
+    assert_eq!(member(true, resumed), Standing::Ready, "once is enough");
     assert_eq!(member(true, ended), Standing::Failed("ResourceFailed".to_owned()), "never used");
     assert_eq!(member(false, ended), Standing::Ended("ResourceFailed".to_owned()));
 }

@@ -903,6 +903,9 @@ async fn q6_a_new_leader_initialises_what_the_old_one_has_only_locked() {
     runtime.be_silent(false);
     let status = ended(&world, "c").await;
     assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("AllReplicasClaimed"));
+    let requests = runtime.requests();
+    let tokens: BTreeSet<_> = requests.iter().map(|request| request["accessToken"].to_string()).collect();
+    assert_eq!(tokens.len(), 1, "the runtime has got the token before, and its sandbox is kept");
 }
 
 #[tokio::test]
