@@ -135,8 +135,8 @@ impl Attempts {
         });
     }
 
-    /// Notes that a runtime is initialised.
-    pub(super) fn add_init(&self, claim: &SandboxClaim, sandbox: &Sandbox) {
+    /// Forgets the tries for a sandbox: its runtime is initialised, or the sandbox is given up.
+    pub(super) fn forget_init(&self, claim: &SandboxClaim, sandbox: &Sandbox) {
         self.change(claim, |attempt| {
             attempt.uninitialised.remove(sandbox.metadata.uid.as_deref().unwrap_or_default());
         });
@@ -262,7 +262,7 @@ mod tests {
         let reason = "the runtime was not initialised in 5 tries: no luck";
         assert_eq!(standing(), Standing::Failed(reason.to_owned()));
         assert_eq!(attempts.of(&claim).uninitialised_because(), Some("no luck"));
-        attempts.add_init(&claim, &sandbox);
+        attempts.forget_init(&claim, &sandbox);
         assert_eq!(attempts.of(&claim).uninitialised_because(), None);
     }
 

@@ -175,7 +175,7 @@ impl ClaimHandler {
         for (member, outcome) in tried.into_iter().zip(outcomes) {
             match outcome {
                 Initialised::Marked(marked) => {
-                    self.attempts.add_init(claim, member);
+                    self.attempts.forget_init(claim, member);
                     self.unseen.add(uid, Write::Known(marked));
                 }
                 Initialised::Failed(reason) => self.attempts.add_failed_init(claim, member, &reason),
@@ -252,6 +252,7 @@ impl ClaimHandler {
                 "kept for inspection"
             }
         };
+        self.attempts.forget_init(claim, sandbox);
         self.attempts.add_failure(claim, &discard.reason);
         let note = format!("Sandbox {} is {what}: {}", sandbox.name_or_empty(), discard.reason);
         self.events.publish(claim, Reason::ClaimedSandboxFailed, &note);
