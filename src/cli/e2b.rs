@@ -97,6 +97,10 @@ fn with_store(
 ) -> Result<(), CliError> {
     let value = |name: &str, env: &str| given(matches, environment, name, env);
     let namespace = value(NAMESPACE, NAMESPACE_ENV).unwrap_or_default().to_string_lossy().into_owned();
+    if namespace.is_empty() {
+        let fault = format!("--{NAMESPACE} is missing: expected the namespace of the Secret e2b-key-store");
+        return Err(OptionsError { faults: vec![fault] }.into());
+    }
     if !is_namespace(&namespace) {
         return Err(rejected(NAMESPACE, namespace, "the name of a namespace"));
     }

@@ -165,7 +165,7 @@ pub async fn run(
     setup: impl FnOnce(&mut Manager) -> Result<(), BoxError>,
 ) -> Result<(), DevError> {
     let kubelet = Kubelet::ready_after(POD_START).ending_after(POD_END).nodes(["node-1", "node-2"]);
-    let api = ApiServer::builder().kubelet(&kubelet).start()?;
+    let api = ApiServer::builder().kubelet(&kubelet).strict_owners().start()?;
     let serving = api.listen(options.listen).await;
     let serving = serving.map_err(|source| DevError::Listen { address: options.listen, source })?;
     let file = KubeconfigFile::write(&serving, options.kubeconfig.as_deref())?;

@@ -1,6 +1,7 @@
 //! [`Api`]: everything that a request needs, and [`Call`]: the request itself.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,8 +118,16 @@ impl Call<'_> {
         }
         let mut deserializer = serde_json::Deserializer::from_slice(body);
         let parsed = serde_path_to_error::deserialize(&mut deserializer);
-        let parsed = parsed.map_err(|error| ApiError::bad_request(error.to_string()))?;
-        deserializer.end().map_err(|error| ApiError::bad_request(error.to_string()))?;
+        let no_json =
+            |error: &dyn Display| ApiError::bad_request(format!("the body is no valid JSON: {error}"));
+        let parsed = parsed.map_err(|error| {
+            if error.inner().is_data() {
+                ApiError::bad_request(error.to_string())
+            } else {
+                no_json(error.inner())
+            }
+        })?;
+        deserializer.end().map_err(|error| no_json(&error))?;
         Ok(parsed)
     }
 

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::api::{Api, Call, Settings, WAIT, now};
-use super::errors::{ApiError, Retry, json};
+use super::errors::{ApiError, Retry, json, quoted};
 use super::failures::{of_create, of_lookup};
 use super::idempotency::{ANNOTATION_BODY, Request, in_progress};
 use super::keys::Caller;
@@ -263,7 +263,9 @@ fn check_labels(api: &Api, set: &SandboxSet, labels: &Texts) -> Result<(), ApiEr
     };
     match labels.iter().find(is_changed) {
         Some((key, _)) => {
-            let text = format!("metadata key e2b.agents.kruise.io/label:{key}: this label cannot be changed");
+            let name = quoted(&format!("e2b.agents.kruise.io/label:{key}"));
+            let why = "the template has another value of this label, or sandboxLabelSelector names it";
+            let text = format!("metadata key {name}: {why}");
             Err(ApiError::bad_request(text))
         }
         None => Ok(()),

@@ -100,7 +100,7 @@ impl Extensions {
                 // Kubernetes leaves labels without a prefix to users, and programs act on those with one.
                 Some(key) if key.contains('/') => {
                     let name = quoted(&format!("{EXTENSION}{name}"));
-                    let text = format!("metadata key {name}: a label of a client has no prefix");
+                    let text = format!("metadata key {name}: a label that a client sets must have no prefix");
                     return Err(ApiError::bad_request(text));
                 }
                 Some(key) if is_qualified_name(key) && is_label_value(value) => {

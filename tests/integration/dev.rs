@@ -130,6 +130,15 @@ async fn what_is_printed_works_and_nothing_is_left_after_ctrl_c() {
             assert!(printed.contains(part), "{part}: {printed}");
         }
         assert!(run(scale).contains("scaled"), "{scale}");
+        run("kubectl create -f - <<'END'\n\
+             {\"apiVersion\": \"agents.kruise.io/v1alpha1\", \"kind\": \"Sandbox\", \"metadata\": {\"name\": \"late\", \
+             \"ownerReferences\": [{\"apiVersion\": \"agents.kruise.io/v1alpha1\", \"kind\": \"SandboxSet\", \
+             \"name\": \"gone\", \"uid\": \"gone\"}]}, \"spec\": {}}\nEND");
+        eventually("the garbage collector has removed what comes after its owner", SOON, async || {
+            ensure!(run("kubectl get sandbox late --ignore-not-found").is_empty());
+            Ok(())
+        })
+        .await;
         eventually("the pool has grown, with a pod for each member", SOON, async || {
             let printed = run("kubectl get sbs code-interpreter -o jsonpath={.status.availableReplicas}");
             ensure!(printed == "20", "{printed}");

@@ -205,7 +205,11 @@ fn claiming(view: &View<'_>, mut status: SandboxClaimStatus) -> Decision {
         return timed_out(view, status, count);
     }
     if !view.has_set && count.waiting.is_empty() {
-        let message = format!("SandboxSet {} not found", set_name(view.claim));
+        let message = format!(
+            "SandboxSet {} not found, claimed {}/{wanted} sandboxes",
+            set_name(view.claim),
+            count.ready
+        );
         return ended(view, status, count, REASON_SANDBOX_SET_NOT_FOUND, message);
     }
     let failures = view.failures.count + count.failed.len();

@@ -409,9 +409,10 @@ impl ClaimHandler {
         let spec = &claim.spec;
         // Only a template in the sandbox itself can differ from that of the other members.
         let is_shared = matches!(set, Set::Cached(set) if set.spec.template.is_none());
+        // One Event with all of it: later ones of the same reason would only be counted.
+        let mut notes = Vec::new();
         if is_shared && spec.inplace_update.is_some() {
-            let note = "inplaceUpdate has no effect: the SandboxSet refers to a SandboxTemplate";
-            self.events.publish(claim, Reason::FieldNotSupported, note);
+            notes.push("inplaceUpdate has no effect: the SandboxSet refers to a SandboxTemplate".to_owned());
         }
         let has_variables = spec.env_vars.as_ref().is_some_and(|variables| !variables.is_empty());
         let has_runtime = match set {
@@ -425,11 +426,15 @@ impl ClaimHandler {
             Some(true) | None => None,
         };
         if let Some(why) = reason.filter(|_| has_variables) {
-            self.events.publish(claim, Reason::FieldNotSupported, &format!("envVars has no effect: {why}"));
+            notes.push(format!("envVars has no effect: {why}"));
         }
         if spec.dynamic_volumes_mount.as_ref().is_some_and(|volumes| !volumes.is_empty()) {
-            let note = "dynamicVolumesMount has no effect: no volume is mounted into a running sandbox";
-            self.events.publish(claim, Reason::FieldNotSupported, note);
+            notes.push(
+                "dynamicVolumesMount has no effect: no volume is mounted into a running sandbox".to_owned(),
+            );
+        }
+        if !notes.is_empty() {
+            self.events.publish(claim, Reason::FieldNotSupported, &notes.join("; "));
         }
     }
 

@@ -219,10 +219,10 @@ fn lk1_a_claim_whose_time_is_over_ends_with_what_is_ready_and_says_what_is_missi
 fn lk1_a_claim_of_a_set_that_does_not_exist_ends_and_names_it() {
     let decision = decide(&View { has_set: false, ..view(&begun(), &[], now()) });
     assert_eq!(decision.claim, 0);
-    assert_eq!(decision.status.message.as_deref(), Some("SandboxSet pool not found"));
+    assert_eq!(decision.status.message.as_deref(), Some("SandboxSet pool not found, claimed 0/2 sandboxes"));
     assert_eq!(
         condition(&decision.status, CONDITION_COMPLETED),
-        Some(("SandboxSetNotFound", "SandboxSet pool not found"))
+        Some(("SandboxSetNotFound", "SandboxSet pool not found, claimed 0/2 sandboxes"))
     );
 }
 

@@ -462,7 +462,7 @@ async fn lk1_a_claim_of_no_set_ends_at_once_and_names_it() {
     claim(&world, "c", json!({"templateName": "nowhere"})).await;
     let status = ended(&world, "c").await;
     assert_eq!(reason(&status, CONDITION_COMPLETED).as_deref(), Some("SandboxSetNotFound"));
-    assert_eq!(status.message.as_deref(), Some("SandboxSet nowhere not found"));
+    assert_eq!(status.message.as_deref(), Some("SandboxSet nowhere not found, claimed 0/1 sandboxes"));
 }
 
 #[tokio::test]
@@ -504,9 +504,14 @@ async fn lk1_a_completed_claim_is_deleted_by_its_ttl_and_its_sandbox_stays() {
 async fn lk1_fields_without_effect_are_named_in_an_event() {
     let world = World::start().await;
     world.full_set("pool", 1).await;
-    claim(&world, "c", json!({"envVars": {"A": "1"}})).await;
+    let volumes = json!([{"pvName": "v", "mountPath": "/v"}]);
+    claim(&world, "c", json!({"envVars": {"A": "1"}, "dynamicVolumesMount": volumes})).await;
     let note = world.event("c", "FieldNotSupported").await;
-    assert!(note.starts_with("envVars has no effect"), "{note}");
+    assert_eq!(
+        note,
+        "envVars has no effect: the template of the SandboxSet has no port 49983; dynamicVolumesMount has no effect: \
+         no volume is mounted into a running sandbox"
+    );
     ended(&world, "c").await;
 }
 
