@@ -103,7 +103,7 @@ async fn send(sandbox: &Sandbox) -> io::Result<()> {
     let address = address(sandbox).map_err(io::Error::other)?;
     let body = annotation(&sandbox.metadata, ANNOTATION_INIT_RUNTIME_REQUEST).unwrap_or("{}");
     let token = annotation(&sandbox.metadata, ANNOTATION_RUNTIME_ACCESS_TOKEN);
-    request(TcpStream::connect(address).await?, address, (body, token)).await
+    request(TcpStream::connect(address).await?, address, body, token).await
 }
 
 /// Returns true if a template has a container with the port of the runtime.
@@ -179,7 +179,8 @@ async fn in_time(request: impl Future<Output = io::Result<()>>) -> Result<(), St
 async fn request(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: SocketAddr,
-    (body, token): (&str, Option<&str>),
+    body: &str,
+    token: Option<&str>,
 ) -> io::Result<()> {
     let mut request = Request::post("/init")
         .header(header::HOST, address.to_string())
@@ -236,7 +237,7 @@ mod tests {
             theirs.write_all(answer).await.unwrap();
             (seen, theirs)
         });
-        let answer = request(ours, "10.0.0.1:49983".parse().unwrap(), ("{\"a\":1}", Some("secret"))).await;
+        let answer = request(ours, "10.0.0.1:49983".parse().unwrap(), "{\"a\":1}", Some("secret")).await;
         (answer, server.await.unwrap().0)
     }
 
@@ -266,7 +267,7 @@ mod tests {
             #[expect(unreachable_code, reason = "gives the type")]
             io::Result::Ok(())
         });
-        request(ours, "10.0.0.1:49983".parse().unwrap(), ("{}", None)).await.unwrap_err();
+        request(ours, "10.0.0.1:49983".parse().unwrap(), "{}", None).await.unwrap_err();
         server.await.unwrap().unwrap_err();
     }
 

@@ -89,6 +89,12 @@ impl Runtime {
     pub(crate) fn requests(&self) -> Vec<Value> {
         self.state.lock().requests.clone()
     }
+
+    /// The number of different tokens in all requests so far: one for each sandbox.
+    pub(crate) fn sandboxes(&self) -> usize {
+        let requests = self.requests();
+        requests.iter().map(|request| request["accessToken"].to_string()).collect::<BTreeSet<_>>().len()
+    }
 }
 
 async fn init(Extract(state): Extract<Shared>, headers: HeaderMap, body: String) -> StatusCode {

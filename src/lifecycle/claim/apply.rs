@@ -59,7 +59,8 @@ pub(super) enum Lack {
 pub(super) async fn claim(
     claims: &Claims,
     unseen: &Unseen,
-    (claim, request): (&SandboxClaim, ClaimRequest),
+    claim: &SandboxClaim,
+    request: ClaimRequest,
     count: usize,
 ) -> Made {
     let uid = claim.metadata.uid.as_deref().unwrap_or_default();

@@ -281,7 +281,7 @@ impl ClaimHandler {
         let mut is_waiting = false;
         loop {
             let request = request(claim, self.init_runtime(claim));
-            let made = apply::claim(&self.claims, &self.unseen, (claim, request), standings.1.claim).await;
+            let made = apply::claim(&self.claims, &self.unseen, claim, request, standings.1.claim).await;
             self.attempts.set_shortage(claim, made.shortage.as_ref().map(|(_, text)| text.as_str()));
             self.report(claim, &made);
             let Some(settled) = self.settle(claim, set).await? else { return Ok(None) };

@@ -107,24 +107,23 @@ async fn q4_connect_extends_a_running_sandbox_and_never_shortens_it() {
     assert_conflict(claims.resume(&target, MINUTE, LIMIT).await, ConflictReason::NotPaused);
 }
 
+/// A claimed sandbox with a request for its runtime.
+async fn claimed_with_runtime(lab: &Lab) -> Target {
+    let request = request("key").own_annotation("agents.kruise.io/init-runtime-request", "{}");
+    target(&lab.replica.claims.claim(request).await.unwrap()).owned_by("key")
+}
+
 #[tokio::test]
 async fn q6_a_resume_whose_runtime_cannot_be_initialised_leaves_the_sandbox_paused() {
     let lab = Lab::start(1).await;
     let claims = &lab.replica.claims;
-    // The claim of another version of the request: nothing listens in the pod.
-    let request = request("key").own_annotation("agents.kruise.io/init-runtime-request", "{}");
-    let target = target(&claims.claim(request).await.unwrap());
+    // Nothing listens in the pod.
+    let target = claimed_with_runtime(&lab).await;
     claims.pause(&target, LIMIT).await.unwrap();
     let failed = claims.connect(&target, MINUTE, LIMIT).await.unwrap_err();
     assert!(matches!(failed, ClaimError::Failed { .. }), "{failed:?}");
     // A connect to a running sandbox would hand it out as it is.
     assert_eq!(claims.get(&target).unwrap().spec.paused, Some(true));
-}
-
-/// A claim that initialises the runtime, with its request.
-async fn claimed_with_runtime(lab: &Lab) -> Target {
-    let request = request("key").own_annotation("agents.kruise.io/init-runtime-request", "{}");
-    target(&lab.replica.claims.claim(request).await.unwrap()).owned_by("key")
 }
 
 fn resume_mark(sandbox: &Sandbox) -> Option<&String> {
