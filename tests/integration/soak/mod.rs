@@ -82,6 +82,7 @@ async fn soak(length: &Length) -> Result<()> {
 
     let load = Load::start(&world, length.objects, length.seed, &journal, &running.cache).await;
     let Struck { warm, silences } = strike_for(&world, length, &mut oracle).await?;
+    load.until_a_wait_is_met().await;
     let (writes, waits) = load.stop().await?;
     let ended = Instant::now();
     let truth =
